@@ -1,0 +1,247 @@
+// Capture: what happens at each changed row of a source.
+//
+// For a block of one source the row is folded at once (condition, keys and arguments are evaluated here, as the projection's
+// owner and under its pinned settings where they matter); for the others its used columns are logged. An UPDATE that changes
+// no used column costs a comparison.
+#include "capture/trigger.hpp"
+
+#include "catalog/settings.hpp"
+#include "maintain/flush.hpp"
+#include "pg/scope.hpp"
+
+namespace capture {
+namespace {
+
+struct Statement {
+    QueryDesc *query; // null: COPY, or a statement that began before the library was loaded
+    Oid relation;
+    int level;         // of the transaction
+    int trigger_depth; // of unknown statements
+    bool unknown;
+};
+
+constinit List *statements = NIL; // of Statement, in TopMemoryContext
+
+int trigger_depth() { return DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, 0)); }
+
+void push(Statement statement) {
+    pg::within(TopMemoryContext, [&] {
+        auto *copy = static_cast<Statement *>(palloc(sizeof(Statement)));
+        *copy = statement;
+        statements = lappend(statements, copy);
+    });
+}
+
+template <class Matches>
+void remove_if(Matches &&matches) {
+    ListCell *cell;
+    foreach (cell, statements) {
+        auto *statement = static_cast<Statement *>(lfirst(cell));
+        if (!matches(*statement)) continue;
+        pfree(statement);
+        statements = foreach_delete_current(statements, cell);
+    }
+}
+
+// The session's first captured statement began before our hooks were there.
+void note_unknown_statement(Oid relation) {
+    for (Statement *statement : pg::each<Statement>(statements))
+        if (statement->relation == relation) return;
+    push(Statement{nullptr, relation, GetCurrentTransactionNestLevel(), trigger_depth(), true});
+}
+
+// --------------------------------------------------------------------------------------------------------------- evaluation
+
+Evaluator *make_evaluator(const compile::Block &block, MemoryContext parent) {
+    MemoryContext memory = AllocSetContextCreate(parent, "projection evaluator", ALLOCSET_SMALL_SIZES);
+    MemoryContext before = MemoryContextSwitchTo(memory);
+    Evaluator *evaluator = pg::make<Evaluator>(memory);
+    evaluator->memory = memory;
+    evaluator->context = CreateStandaloneExprContext();
+    List *conditions = make_ands_implicit(reinterpret_cast<Expr *>(copyObjectImpl(block.core->jointree->quals)));
+    conditions = reinterpret_cast<List *>(expression_planner(reinterpret_cast<Expr *>(conditions)));
+    evaluator->condition = conditions ? ExecInitQual(conditions, nullptr) : nullptr;
+
+    List *targets = NIL;
+    AttrNumber number = 0;
+    auto add = [&](Node *expression) {
+        Expr *planned = expression_planner(static_cast<Expr *>(copyObjectImpl(expression)));
+        targets = lappend(targets, makeTargetEntry(planned, ++number, nullptr, false));
+    };
+    for (Node *key : pg::each<Node>(block.key_expressions)) add(key);
+    for (Node *argument : pg::each<Node>(block.arguments)) add(argument);
+    evaluator->result = MakeSingleTupleTableSlot(ExecTypeFromTL(targets), &TTSOpsVirtual);
+    evaluator->values = ExecBuildProjectionInfo(targets, evaluator->context, evaluator->result, nullptr, nullptr);
+    MemoryContextSwitchTo(before);
+    return evaluator;
+}
+
+Evaluator &evaluator(catalog::Projection &projection) {
+    if (projection.made_at != catalog::generation()) {
+        maintain::discard_statements(projection);
+        if (projection.evaluator) {
+            FreeExprContext(projection.evaluator->context, true);
+            MemoryContextDelete(projection.evaluator->memory);
+        }
+        projection.evaluator = nullptr;
+        projection.made_at = catalog::generation();
+    }
+    if (projection.evaluator == nullptr) projection.evaluator = make_evaluator(projection.block(), projection.memory);
+    return *projection.evaluator;
+}
+
+void fold_row(Evaluator &evaluator, Fold &fold, TupleTableSlot *row, int64 weight) {
+    ResetExprContext(evaluator.context);
+    evaluator.context->ecxt_scantuple = row;
+    MemoryContext before = MemoryContextSwitchTo(evaluator.context->ecxt_per_tuple_memory);
+    if (evaluator.condition == nullptr || ExecQual(evaluator.condition, evaluator.context)) {
+        ExecProject(evaluator.values);
+        fold.add(evaluator.result->tts_values, evaluator.result->tts_isnull, weight);
+    }
+    MemoryContextSwitchTo(before);
+}
+
+void log_row(Log &log, const compile::Source &source, TupleTableSlot *row, int64 weight) {
+    std::size_t columns = source.used.size();
+    Datum values[MaxHeapAttributeNumber];
+    bool nulls[MaxHeapAttributeNumber];
+    slot_getallattrs(row);
+    for (std::size_t i = 0; i < columns; i++) {
+        values[i] = row->tts_values[source.used[i] - 1];
+        nulls[i] = row->tts_isnull[source.used[i] - 1];
+    }
+    values[columns] = Int64GetDatum(weight);
+    nulls[columns] = false;
+    append(log, values, nulls);
+}
+
+bool same_used_columns(const compile::Source &source, TupleTableSlot *a, TupleTableSlot *b) {
+    TupleDesc desc = a->tts_tupleDescriptor;
+    for (AttrNumber column : source.used) {
+        bool a_null, b_null;
+        Datum x = slot_getattr(a, column, &a_null);
+        Datum y = slot_getattr(b, column, &b_null);
+        if (a_null != b_null) return false;
+        Form_pg_attribute attribute = TupleDescAttr(desc, column - 1);
+        if (!a_null && !datum_image_eq(x, y, attribute->attbyval, attribute->attlen)) return false;
+    }
+    return true;
+}
+
+const compile::Source &source_of(const compile::Block &block, Oid relation, std::size_t *index) {
+    for (*index = 0; *index < block.sources.size(); ++*index)
+        if (block.sources[*index].relation == relation) return block.sources[*index];
+    elog(ERROR, "relation %u is not a source of projection %u", relation, block.projection);
+}
+
+// Captures one changed row for one projection; `before` and `after` are null where there is no such image.
+void capture_row(catalog::Projection &projection, Oid relation, TupleTableSlot *before, TupleTableSlot *after) {
+    const compile::Block &block = projection.block();
+    std::size_t index;
+    const compile::Source &source = source_of(block, relation, &index);
+    if (before && after && same_used_columns(source, before, after)) return;
+
+    Pending &delta = pending(&projection);
+    if (!block.folds()) {
+        remember_position(delta);
+        if (before) log_row(delta.logs[index], source, before, -1);
+        if (after) log_row(delta.logs[index], source, after, 1);
+        return;
+    }
+    Evaluator &rows = evaluator(projection);
+    Fold &fold = open_fold(delta);
+    auto capture = [&] {
+        if (before) fold_row(rows, fold, before, -1);
+        if (after) fold_row(rows, fold, after, 1);
+    };
+    // A function in the definition runs as the projection's owner: he must not get at the writer's rights.
+    pg::as_owner(projection.owner(), [&] {
+        if (block.settings_dependent) catalog::with_pinned(projection.settings, capture);
+        else capture();
+    });
+    // Half-written sources are no obstacle to a fold that reads none.
+    if ((fold.additions() & 1023) == 0 && fold.bytes() > static_cast<std::size_t>(delta_memory) * 1024 && !block.reads_sources())
+        maintain::flush_early(projection.relation);
+}
+
+} // namespace
+
+void statement_begins(QueryDesc *query) {
+    int depth = -1;
+    remove_if([&](const Statement &statement) {
+        if (!statement.unknown) return false;
+        if (depth < 0) depth = trigger_depth();
+        return depth < statement.trigger_depth;
+    });
+    for (int i = 0; i < list_length(query->plannedstmt->resultRelations); i++) {
+        auto *entry = rt_fetch(list_nth_int(query->plannedstmt->resultRelations, i), query->plannedstmt->rtable);
+        push(Statement{query, entry->relid, GetCurrentTransactionNestLevel(), 0, false});
+    }
+}
+
+void statement_ends(QueryDesc *query) {
+    if (statements == NIL) return;
+    remove_if([&](const Statement &statement) {
+        if (statement.query == query) return true;
+        if (!statement.unknown) return false;
+        for (int i = 0; i < list_length(query->plannedstmt->resultRelations); i++)
+            if (rt_fetch(list_nth_int(query->plannedstmt->resultRelations, i), query->plannedstmt->rtable)->relid == statement.relation &&
+                trigger_depth() < statement.trigger_depth)
+                return true;
+        return false;
+    });
+}
+
+void copy_begins(Oid relation) { push(Statement{nullptr, relation, GetCurrentTransactionNestLevel(), 0, false}); }
+
+void copy_ends(Oid relation) {
+    bool removed = false;
+    remove_if([&](const Statement &s) { return !removed && s.query == nullptr && !s.unknown && s.relation == relation && (removed = true); });
+}
+
+bool half_written(Oid relation) {
+    for (Statement *statement : pg::each<Statement>(statements))
+        if (statement->relation == relation && !(statement->unknown && trigger_depth() < statement->trigger_depth)) return true;
+    return false;
+}
+
+void statements_aborted(int level) {
+    remove_if([&](const Statement &statement) { return statement.level >= level; });
+}
+
+} // namespace capture
+
+extern "C" {
+
+PG_FUNCTION_INFO_V1(projections_capture);
+
+// AFTER ROW INSERT, UPDATE, DELETE and AFTER STATEMENT TRUNCATE on a source.
+Datum projections_capture(PG_FUNCTION_ARGS) {
+    if (!CALLED_AS_TRIGGER(fcinfo))
+        ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED), errmsg("projections.capture() is a trigger function")));
+    auto *event = reinterpret_cast<TriggerData *>(fcinfo->context);
+    if (!TRIGGER_FIRED_AFTER(event->tg_event))
+        ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED), errmsg("projections.capture() must be fired AFTER")));
+    Oid relation = RelationGetRelid(event->tg_relation);
+    // A flush inside the loop may read the catalog anew; the projections themselves stay.
+    auto found = catalog::over(relation);
+    boost::container::small_vector<catalog::Projection *, 8, pg::Allocator<catalog::Projection *>> projections(found.begin(), found.end());
+    if (projections.empty()) PG_RETURN_POINTER(nullptr);
+
+    if (TRIGGER_FIRED_BY_TRUNCATE(event->tg_event)) {
+        for (catalog::Projection *projection : projections) {
+            capture::Pending &delta = capture::pending(projection);
+            capture::remember_position(delta);
+            delta.cleared = true;
+        }
+        PG_RETURN_POINTER(nullptr);
+    }
+    capture::note_unknown_statement(relation);
+    TupleTableSlot *before = TRIGGER_FIRED_BY_INSERT(event->tg_event) ? nullptr : event->tg_trigslot;
+    TupleTableSlot *after = TRIGGER_FIRED_BY_INSERT(event->tg_event) ? event->tg_trigslot
+                            : TRIGGER_FIRED_BY_UPDATE(event->tg_event) ? event->tg_newslot : nullptr;
+    for (catalog::Projection *projection : projections) capture::capture_row(*projection, relation, before, after);
+    PG_RETURN_POINTER(nullptr);
+}
+
+} // extern "C"

@@ -1,0 +1,25 @@
+// The trigger on the sources, and the evaluation of a source row for a fold.
+#pragma once
+#include "capture/pending.hpp"
+
+namespace capture {
+
+// Compiled expressions that turn a source row into a fold's keys and arguments.
+struct Evaluator {
+    MemoryContext memory;
+    ExprContext *context;
+    ExprState *condition;
+    ProjectionInfo *values;
+    TupleTableSlot *result;
+};
+
+// Statements that write a table and have not fired all their triggers. Rows of such a table may be visible and not yet
+// captured: what reads it must wait.
+void statement_begins(QueryDesc *query);
+void statement_ends(QueryDesc *query);
+void copy_begins(Oid relation);
+void copy_ends(Oid relation);
+bool half_written(Oid relation);
+void statements_aborted(int level);
+
+} // namespace capture

@@ -1,0 +1,217 @@
+#include "catalog/projection.hpp"
+
+#include "catalog/settings.hpp"
+
+namespace catalog {
+namespace {
+
+// Columns of projections.projection.
+enum Column { relation = 1, definition, mode, user_columns, shape, sources, settings };
+
+struct Cache {
+    MemoryContext memory;
+    pg::vector<Projection *> ordered;
+    pg::flat_map<Oid, Projection *> by_relation;
+    pg::flat_map<Oid, pg::vector<Projection *> *> by_source;
+};
+
+// An invalidation may arrive at any lock: it only marks the cache, which is read again when it is next asked.
+constinit Cache *cache = nullptr;
+constinit Oid catalog_oid = InvalidOid;
+constinit bool stale = true;
+constinit uint64 current_generation = 1;
+constinit List *replaced = NIL; // Projections no longer in the catalog, which pending deltas may still name
+
+void relation_changed(Datum, Oid changed) {
+    if (!OidIsValid(changed) || changed == catalog_oid) stale = true;
+    if (!OidIsValid(changed) || cache == nullptr || cache->by_relation.contains(changed) || cache->by_source.contains(changed))
+        current_generation++;
+}
+
+void function_changed(Datum, int, uint32) { current_generation++; }
+
+pg::vector<Oid> oids(Datum array) {
+    pg::vector<Oid> result;
+    Datum *elements;
+    int count;
+    deconstruct_array(DatumGetArrayTypeP(array), REGCLASSOID, sizeof(Oid), true, TYPALIGN_INT, &elements, nullptr, &count);
+    for (int i = 0; i < count; i++) result.push_back(DatumGetObjectId(elements[i]));
+    return result;
+}
+
+const char **strings(Datum array, int expected) {
+    Datum *elements;
+    int count;
+    deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &elements, nullptr, &count);
+    if (count != expected)
+        ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("projections.projection.settings has %d elements instead of %d", count, expected),
+                        errhint("The library and the extension's SQL differ in version: see projections.version().")));
+    auto **result = static_cast<const char **>(palloc(sizeof(char *) * count));
+    for (int i = 0; i < count; i++) result[i] = TextDatumGetCString(elements[i]);
+    return result;
+}
+
+Projection *read(HeapTuple tuple, TupleDesc desc) {
+    bool null;
+    auto value = [&](Column column) { return heap_getattr(tuple, column, desc, &null); };
+    MemoryContext memory = AllocSetContextCreate(CacheMemoryContext, "projection", ALLOCSET_SMALL_SIZES);
+    MemoryContext before = MemoryContextSwitchTo(memory);
+    Projection *projection = pg::make<Projection>(memory);
+    projection->memory = memory;
+    projection->relation = DatumGetObjectId(value(Column::relation));
+    projection->definition = DatumGetObjectId(value(Column::definition));
+    projection->user_columns = DatumGetInt32(value(Column::user_columns));
+    projection->bag = strcmp(TextDatumGetCString(value(Column::shape)), "bag") == 0;
+    projection->sources = oids(value(Column::sources));
+    projection->settings = strings(value(Column::settings), pinned_setting_count);
+    MemoryContextSwitchTo(before);
+    return projection;
+}
+
+int depth_of(const Cache &c, Projection *projection) {
+    if (projection->depth > 0) return projection->depth;
+    int depth = 1;
+    for (Oid source : projection->sources) {
+        auto upstream = c.by_relation.find(source);
+        if (upstream != c.by_relation.end()) depth = std::max(depth, 1 + depth_of(c, upstream->second));
+    }
+    return projection->depth = depth;
+}
+
+// Reads the catalog table. Projections that are still there keep their compiled block: it only depends on the definition.
+Cache *load() {
+    MemoryContext memory = AllocSetContextCreate(CacheMemoryContext, "projections", ALLOCSET_SMALL_SIZES);
+    MemoryContext before = MemoryContextSwitchTo(memory);
+    Cache *fresh = pg::make<Cache>(memory);
+    fresh->memory = memory;
+
+    Oid schema = get_namespace_oid("projections", true);
+    catalog_oid = OidIsValid(schema) ? get_relname_relid("projection", schema) : InvalidOid;
+    if (OidIsValid(catalog_oid) && OidIsValid(get_extension_oid("pg_projections", true))) {
+        Relation table = table_open(catalog_oid, AccessShareLock);
+        SysScanDesc scan = systable_beginscan(table, InvalidOid, false, nullptr, 0, nullptr);
+        while (HeapTuple tuple = systable_getnext(scan)) {
+            Projection *found = read(tuple, RelationGetDescr(table));
+            auto known = cache ? cache->by_relation.find(found->relation) : decltype(cache->by_relation.end()){};
+            if (cache && known != cache->by_relation.end() && known->second->definition == found->definition) {
+                MemoryContextDelete(found->memory);
+                found = known->second;
+                found->depth = 0;
+            }
+            fresh->by_relation.emplace(found->relation, found);
+        }
+        systable_endscan(scan);
+        table_close(table, AccessShareLock);
+    }
+    for (auto &[oid, projection] : fresh->by_relation) {
+        depth_of(*fresh, projection);
+        fresh->ordered.push_back(projection);
+    }
+    std::sort(fresh->ordered.begin(), fresh->ordered.end(), [](const Projection *a, const Projection *b) {
+        return a->depth != b->depth ? a->depth < b->depth : a->relation < b->relation;
+    });
+    for (Projection *projection : fresh->ordered)
+        for (Oid source : projection->sources) {
+            auto &list = fresh->by_source[source];
+            if (list == nullptr) list = pg::make<pg::vector<Projection *>>(memory);
+            list->push_back(projection);
+        }
+    MemoryContextSwitchTo(before);
+    return fresh;
+}
+
+Cache &current() {
+    // Reading may itself receive an invalidation, which must not be lost: the flag goes down first.
+    while (stale || cache == nullptr) {
+        stale = false;
+        Cache *fresh;
+        // A failed read leaves the cache stale.
+        PG_TRY();
+        { fresh = load(); }
+        PG_CATCH();
+        {
+            stale = true;
+            PG_RE_THROW();
+        }
+        PG_END_TRY();
+        if (cache) {
+            pg::within(CacheMemoryContext, [&] {
+                for (auto &[oid, projection] : cache->by_relation) {
+                    auto kept = fresh->by_relation.find(oid);
+                    if (kept == fresh->by_relation.end() || kept->second != projection) replaced = lappend(replaced, projection);
+                }
+            });
+            MemoryContextDelete(cache->memory);
+        }
+        cache = fresh;
+        current_generation++;
+    }
+    return *cache;
+}
+
+} // namespace
+
+const compile::Block &Projection::block() {
+    if (compiled == nullptr) {
+        compiled = compile::compile_definition(relation, definition, user_columns, bag);
+        MemoryContextSetParent(compiled->memory, memory);
+    }
+    return *compiled;
+}
+
+Oid Projection::owner() const {
+    HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
+    if (!HeapTupleIsValid(tuple)) elog(ERROR, "cache lookup failed for relation %u", relation);
+    Oid role = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple))->relowner;
+    ReleaseSysCache(tuple);
+    return role;
+}
+
+const char *Projection::name() const {
+    return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), get_rel_name(relation));
+}
+
+Projection *projection(Oid relation) {
+    Cache &c = current();
+    auto found = c.by_relation.find(relation);
+    return found == c.by_relation.end() ? nullptr : found->second;
+}
+
+std::span<Projection *const> over(Oid source) {
+    Cache &c = current();
+    auto found = c.by_source.find(source);
+    if (found == c.by_source.end()) return {};
+    return {found->second->data(), found->second->size()};
+}
+
+std::span<Projection *const> all() {
+    Cache &c = current();
+    return {c.ordered.data(), c.ordered.size()};
+}
+
+Oid catalog_relation() {
+    current();
+    return catalog_oid;
+}
+
+void announce_change() {
+    stale = true;
+    Oid schema = get_namespace_oid("projections", true);
+    Oid table = OidIsValid(schema) ? get_relname_relid("projection", schema) : InvalidOid;
+    if (OidIsValid(table)) CacheInvalidateRelcacheByRelid(table);
+}
+
+uint64 generation() { return current_generation; }
+
+void end_transaction() {
+    for (Projection *projection : pg::each<Projection>(replaced)) MemoryContextDelete(projection->memory);
+    list_free(replaced);
+    replaced = NIL;
+}
+
+void register_callbacks() {
+    CacheRegisterRelcacheCallback(relation_changed, 0);
+    CacheRegisterSyscacheCallback(PROCOID, function_changed, 0);
+}
+
+} // namespace catalog

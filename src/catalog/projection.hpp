@@ -1,0 +1,60 @@
+// What is declared: the rows of projections.projection, cached for the session.
+#pragma once
+#include "compile/block.hpp"
+
+namespace maintain {
+struct Statements;
+}
+namespace capture {
+struct Evaluator;
+}
+
+namespace catalog {
+
+struct Projection {
+    MemoryContext memory;
+    Oid relation;
+    Oid definition;
+    int user_columns;
+    bool bag;
+    const char **settings; // as pinned at create, in the order of pinned_settings
+    pg::vector<Oid> sources;
+    int depth = 0; // 1 + the greatest depth of a source that is a projection
+
+    // Made when first needed.
+    compile::Block *compiled = nullptr;
+    maintain::Statements *statements = nullptr; // texts and plans, remade after DDL on any relation involved
+    capture::Evaluator *evaluator = nullptr;
+    uint64 made_at = 0; // the generation of statements and evaluator
+
+    const compile::Block &block();
+    // The table's owner, who runs its maintenance.
+    Oid owner() const;
+    // Schema-qualified and quoted where needed, in the current memory context.
+    const char *name() const;
+};
+
+// The projection kept in `relation`, or null. The pointer holds until the end of the transaction.
+Projection *projection(Oid relation);
+
+// The projections that read `source`, upstream first.
+std::span<Projection *const> over(Oid source);
+
+// Every projection, upstream first.
+std::span<Projection *const> all();
+
+// The catalog table's OID; InvalidOid where the extension is not installed.
+Oid catalog_relation();
+
+// To be called after every change of the catalog table: tells all sessions, this one included.
+void announce_change();
+
+// Grows with every DDL that may change names, functions or plans.
+uint64 generation();
+
+// Frees what was replaced during the transaction; no pointer from before may be in use.
+void end_transaction();
+
+void register_callbacks();
+
+} // namespace catalog

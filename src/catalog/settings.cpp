@@ -1,0 +1,28 @@
+#include "catalog/settings.hpp"
+
+namespace catalog {
+
+static const char *current_search_path() {
+    StringInfoData path;
+    initStringInfo(&path);
+    appendStringInfoString(&path, "pg_catalog");
+    List *schemas = fetch_search_path(false);
+    ListCell *cell;
+    foreach (cell, schemas) {
+        if (isTempNamespace(lfirst_oid(cell))) continue;
+        const char *schema = get_namespace_name(lfirst_oid(cell));
+        if (schema != nullptr && strcmp(schema, "pg_catalog") != 0) appendStringInfo(&path, ", %s", quote_identifier(schema));
+    }
+    appendStringInfoString(&path, ", pg_temp");
+    return path.data;
+}
+
+const char **current_settings() {
+    const char **values = static_cast<const char **>(palloc(sizeof(char *) * pinned_setting_count));
+    values[0] = current_search_path();
+    for (int i = 1; i < pinned_setting_count; i++)
+        values[i] = pstrdup(GetConfigOption(pinned_settings[i], false, false));
+    return values;
+}
+
+} // namespace catalog

@@ -1,0 +1,394 @@
+// Apply.
+//
+// Groups are visited in key order, each by its own UPDATE, INSERT or DELETE: every writer locks group rows in the same order,
+// so transactions that flush at commit only never deadlock on them, and a row that a user's CHECK constraint sees is a row
+// that the table will hold (a single INSERT … ON CONFLICT would show it a bare delta). Sums commute: the row lock is all that
+// two writers of a group need.
+//
+// A group that lost rows may have to be recomputed (its extremum left). Its row is locked first and the source is read under
+// a snapshot taken after that: writers that applied before have committed and are seen, those that come later wait for the
+// row and add to what is written here (test/isolation/specs/extremum.spec).
+#include "maintain/apply.hpp"
+
+#include "maintain/statements.hpp"
+#include "pg/scope.hpp"
+
+namespace maintain {
+
+using capture::Cell;
+using capture::Entry;
+using compile::Block;
+using compile::Shape;
+using compile::State;
+using compile::StateKind;
+
+namespace {
+
+struct Parameters {
+    pg::vector<Datum> values;
+    pg::vector<char> nulls; // 'n' or ' ', as SPI wants them
+    NullMask mask = 0;
+
+    void add(Datum value, bool null) {
+        values.push_back(value);
+        nulls.push_back(null ? 'n' : ' ');
+    }
+};
+
+int64 execute(catalog::Projection &projection, Statement statement, Parameters &parameters) {
+    int code = SPI_execute_plan(plan(projection, statement, parameters.mask), parameters.values.data(), parameters.nulls.data(), false, 0);
+    if (code < 0) elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(code));
+    return static_cast<int64>(SPI_processed);
+}
+
+[[noreturn]] void fail_stale(const catalog::Projection &projection, const char *detail) {
+    ereport(ERROR, (errcode(pg::error::projection_stale), errmsg("projection %s differs from its definition", projection.name()), errdetail("%s", detail),
+                    errhint("Recompute the affected keys with projections.refresh_rows(), or drop and create the projection.")));
+    pg_unreachable();
+}
+
+Datum numeric_from(__int128 value) {
+    if (value >= PG_INT64_MIN && value <= PG_INT64_MAX) return NumericGetDatum(int64_to_numeric(static_cast<int64>(value)));
+    char digits[64];
+    char *at = digits + sizeof digits;
+    *--at = '\0';
+    bool negative = value < 0;
+    for (; value != 0; value /= 10) *--at = static_cast<char>('0' + (negative ? -static_cast<int>(value % 10) : static_cast<int>(value % 10)));
+    if (negative) *--at = '-';
+    return DirectFunctionCall3(numeric_in, CStringGetDatum(at), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+}
+
+Datum total_delta(const State &state, const Cell &cell) {
+    if (state.argument_type == NUMERICOID) return NumericGetDatum(cell.numeric ? cell.numeric : int64_to_numeric(0));
+    if (state.type == NUMERICOID) return numeric_from(cell.whole);
+    if (cell.whole < PG_INT64_MIN || cell.whole > PG_INT64_MAX)
+        ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE), errmsg("%s out of range", format_type_be(state.type))));
+    return Int64GetDatum(static_cast<int64>(cell.whole));
+}
+
+Parameters delta_parameters(Taken &taken, const Entry &entry) {
+    const Block &block = taken.block;
+    Parameters parameters;
+    Datum keys[MaxHeapAttributeNumber];
+    bool nulls[MaxHeapAttributeNumber];
+    taken.fold->key_values(entry.key, keys, nulls);
+    for (std::size_t i = 0; i < block.keys.size(); i++) {
+        parameters.add(keys[i], nulls[i]);
+        if (nulls[i]) parameters.mask |= UINT64CONST(1) << i;
+    }
+    for (std::size_t i = 0; i < block.states.size(); i++) {
+        const State &state = block.states[i];
+        const Cell &cell = entry.group->cells[i];
+        switch (state.kind) {
+        case StateKind::count: parameters.add(Int64GetDatum(cell.count), false); break;
+        case StateKind::total: parameters.add(total_delta(state, cell), false); break;
+        case StateKind::extremum: parameters.add(cell.added, !cell.has_added); break;
+        }
+    }
+    return parameters;
+}
+
+int compare(const State &state, Datum a, Datum b) { return DatumGetInt32(OidFunctionCall2Coll(state.comparison, state.collation, a, b)); }
+
+// Whether the group's new row cannot be told from its old one and the delta. Locks the row.
+bool must_recompute(Taken &taken, const Entry &entry, Parameters &parameters) {
+    const Block &block = taken.block;
+    if (execute(taken.projection, Statement::lock, parameters) == 0) return true; // all of it is ours: no row to go by
+    if (block.recompute_on_removal || entry.group->special) return true;
+    HeapTuple row = SPI_tuptable->vals[0];
+    for (std::size_t i = 0; i < block.states.size(); i++) {
+        const State &state = block.states[i];
+        const Cell &cell = entry.group->cells[i];
+        if (state.kind != StateKind::extremum || !cell.has_removed) continue;
+        // The extremum is known if a value beyond all that went stays: the old one, or one that came.
+        auto beyond = [&](Datum value) { return state.is_max ? compare(state, value, cell.removed) > 0 : compare(state, value, cell.removed) < 0; };
+        bool null;
+        Datum old = SPI_getbinval(row, SPI_tuptable->tupdesc, static_cast<int>(i + 1), &null);
+        if (!(!null && beyond(old)) && !(cell.has_added && beyond(cell.added))) return true;
+    }
+    return false;
+}
+
+// Rows came on balance, or stayed as many: the row is there, or is to be made.
+void add_to_group(Taken &taken, int64 count, Parameters &parameters) {
+    if (execute(taken.projection, Statement::add, parameters) > 0) return;
+    if (count <= 0 || taken.block.shape == Shape::total) fail_stale(taken.projection, "A row that maintenance has to change is not there.");
+    execute(taken.projection, Statement::insert, parameters);
+}
+
+// Rows went on balance. Which of the two statements applies may change while it waits for another writer of the row.
+void remove_from_group(Taken &taken, Parameters &parameters) {
+    for (int attempt = 0; attempt < 100; attempt++) {
+        CHECK_FOR_INTERRUPTS();
+        if (execute(taken.projection, Statement::add, parameters) > 0) return;
+        if (execute(taken.projection, Statement::remove, parameters) > 0) return;
+    }
+    fail_stale(taken.projection, "A row that maintenance has to change is not there.");
+}
+
+TupleDesc affected_desc(const Block &block) {
+    int keys = static_cast<int>(block.keys.size());
+    TupleDesc desc = CreateTemplateTupleDesc(keys + 1);
+    for (int i = 0; i < keys; i++) {
+        TupleDescInitEntry(desc, static_cast<AttrNumber>(i + 1), psprintf("k%d", i), block.keys[i].type, -1, 0);
+        TupleDescInitEntryCollation(desc, static_cast<AttrNumber>(i + 1), block.keys[i].collation);
+    }
+    TupleDescInitEntry(desc, static_cast<AttrNumber>(keys + 1), "ordinal", INT8OID, -1, 0);
+    return desc;
+}
+
+// ---------------------------------------------------------------------------------------------------------------- recompute
+
+struct Recomputed {
+    Tuplestorestate *rows;
+    uint64 low = 0, high = 0;
+};
+
+void receive_recomputed(TupleTableSlot *row, void *context) {
+    auto &to = *static_cast<Recomputed *>(context);
+    tuplestore_puttupleslot(to.rows, row);
+    slot_getallattrs(row);
+    MinimalTuple tuple = heap_form_minimal_tuple(row->tts_tupleDescriptor, row->tts_values, row->tts_isnull);
+    to.low += DatumGetUInt64(hash_any_extended(reinterpret_cast<unsigned char *>(tuple), static_cast<int>(tuple->t_len), 1));
+    to.high += DatumGetUInt64(hash_any_extended(reinterpret_cast<unsigned char *>(tuple), static_cast<int>(tuple->t_len), 2));
+    heap_free_minimal_tuple(tuple);
+}
+
+constexpr int64 many_keys = 100;
+
+Recomputed read_definition(catalog::Projection &projection, NullMask mask, int64 keys) {
+    auto read = [&](Snapshot snapshot) {
+        Recomputed result{tuplestore_begin_heap(true, false, work_mem)};
+        Snapshot registered = RegisterSnapshot(snapshot);
+        if (keys <= many_keys) {
+            read_rows(cached_query(projection, -2, mask, [&] { return recompute_text(projection, mask); }), registered, receive_recomputed, &result);
+        } else {
+            SPIPlanPtr once = SPI_prepare(recompute_text(projection, mask), 0, nullptr);
+            if (once == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+            read_rows(once, registered, receive_recomputed, &result);
+            SPI_freeplan(once);
+        }
+        UnregisterSnapshot(registered);
+        return result;
+    };
+    CommandCounterIncrement();
+    Recomputed fresh = read(GetLatestSnapshot());
+    if (IsolationUsesXactSnapshot()) {
+        Recomputed own = read(GetTransactionSnapshot());
+        if (own.low != fresh.low || own.high != fresh.high) fail_serialization();
+        tuplestore_end(own.rows);
+    }
+    return fresh;
+}
+
+// Writes one row as it is. Returns false where a concurrent writer made the row meanwhile, which has to be locked first.
+bool write_row(catalog::Projection &projection, TupleTableSlot *row, NullMask mask) {
+    Parameters parameters;
+    parameters.mask = mask;
+    for (int i = 0; i < projection.block().columns(); i++) parameters.add(row->tts_values[i], row->tts_isnull[i]);
+    if (execute(projection, Statement::replace, parameters) > 0) return true;
+    return execute(projection, Statement::place, parameters) > 0;
+}
+
+// Recomputes keys of one null pattern; those that another writer was making are left in `again`.
+int64 recompute_pattern(catalog::Projection &projection, Tuplestorestate *keys, TupleDesc desc, NullMask mask, Tuplestorestate *again) {
+    const Block &block = projection.block();
+    int64 count = tuplestore_tuple_count(keys);
+    if (!block.keys.empty()) name_relation("affected", desc, keys);
+    Recomputed fresh = read_definition(projection, mask, count);
+
+    pg::vector<bool> found(count, false);
+    pg::vector<bool> retry(count, false);
+    TupleDesc row_desc = CreateTemplateTupleDesc(block.columns() + 1);
+    for (int i = 0; i < block.columns(); i++) {
+        Node *expression = reinterpret_cast<Node *>(block.column(i)->expr);
+        TupleDescInitEntry(row_desc, static_cast<AttrNumber>(i + 1), nullptr, exprType(expression), exprTypmod(expression), 0);
+    }
+    TupleDescInitEntry(row_desc, static_cast<AttrNumber>(block.columns() + 1), "ordinal", INT8OID, -1, 0);
+    TupleTableSlot *row = MakeSingleTupleTableSlot(row_desc, &TTSOpsMinimalTuple);
+    int64 written = 0;
+    while (tuplestore_gettupleslot(fresh.rows, true, false, row)) {
+        slot_getallattrs(row);
+        int64 ordinal = DatumGetInt64(row->tts_values[block.columns()]);
+        found[ordinal] = true;
+        if (write_row(projection, row, mask)) written++;
+        else retry[ordinal] = true;
+    }
+    ExecDropSingleTupleTableSlot(row);
+    tuplestore_end(fresh.rows);
+
+    TupleTableSlot *key = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+    tuplestore_rescan(keys);
+    for (int64 i = 0; tuplestore_gettupleslot(keys, true, false, key); i++) {
+        if (retry[i]) tuplestore_puttupleslot(again, key);
+        if (found[i]) continue;
+        slot_getallattrs(key);
+        Parameters parameters;
+        parameters.mask = mask;
+        for (std::size_t k = 0; k < block.keys.size(); k++) parameters.add(key->tts_values[k], key->tts_isnull[k]);
+        for (std::size_t k = 0; k < block.states.size(); k++) parameters.add(0, true);
+        written += execute(projection, Statement::discard, parameters);
+    }
+    ExecDropSingleTupleTableSlot(key);
+    return written;
+}
+
+NullMask mask_of(TupleTableSlot *key, std::size_t keys) {
+    slot_getallattrs(key);
+    NullMask mask = 0;
+    for (std::size_t i = 0; i < keys; i++)
+        if (key->tts_isnull[i]) mask |= UINT64CONST(1) << i;
+    return mask;
+}
+
+void put_key(Tuplestorestate *store, TupleDesc desc, TupleTableSlot *key, std::size_t keys, int64 ordinal) {
+    Datum values[MaxHeapAttributeNumber];
+    bool nulls[MaxHeapAttributeNumber] = {};
+    for (std::size_t i = 0; i < keys; i++) {
+        values[i] = key->tts_values[i];
+        nulls[i] = key->tts_isnull[i];
+    }
+    values[keys] = Int64GetDatum(ordinal);
+    nulls[keys] = false;
+    tuplestore_putvalues(store, desc, values, nulls);
+}
+
+} // namespace
+
+int64 apply_recomputed(catalog::Projection &projection, MemoryContext memory, Tuplestorestate *keys, TupleDesc key_desc) {
+    const Block &block = projection.block();
+    TupleDesc desc = pg::within(memory, [&] { return affected_desc(block); });
+    int64 written = 0;
+    while (tuplestore_tuple_count(keys) > 0) {
+        CHECK_FOR_INTERRUPTS();
+        // One pass per null pattern that occurs.
+        pg::flat_map<NullMask, Tuplestorestate *> patterns;
+        TupleTableSlot *key = MakeSingleTupleTableSlot(key_desc, &TTSOpsMinimalTuple);
+        tuplestore_rescan(keys);
+        while (tuplestore_gettupleslot(keys, true, false, key)) {
+            Tuplestorestate *&store = patterns[mask_of(key, block.keys.size())];
+            if (store == nullptr) store = tuplestore_begin_heap(true, false, work_mem);
+            put_key(store, desc, key, block.keys.size(), tuplestore_tuple_count(store));
+        }
+        ExecDropSingleTupleTableSlot(key);
+        Tuplestorestate *again = tuplestore_begin_heap(true, false, work_mem);
+        for (auto [mask, store] : patterns) written += recompute_pattern(projection, store, desc, mask, again);
+        for (auto [mask, store] : patterns) tuplestore_end(store);
+        keys = again;
+        key_desc = desc;
+        // Lock what was in the making, so that the next reading sees it.
+        TupleTableSlot *waited = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+        while (tuplestore_gettupleslot(again, true, false, waited)) {
+            Parameters parameters;
+            parameters.mask = mask_of(waited, block.keys.size());
+            for (std::size_t i = 0; i < block.keys.size(); i++) parameters.add(waited->tts_values[i], waited->tts_isnull[i]);
+            for (std::size_t i = 0; i < block.states.size(); i++) parameters.add(0, true);
+            execute(projection, Statement::lock, parameters);
+        }
+        ExecDropSingleTupleTableSlot(waited);
+    }
+    return written;
+}
+
+// Applies one group's delta. Returns false where the group has to be recomputed instead; its row is locked then.
+static bool apply_group(Taken &taken, const Entry &entry) {
+    const Block &block = taken.block;
+    Parameters parameters = delta_parameters(taken, entry);
+    bool fragile = entry.group->special || (entry.group->removed && (block.has_extremum || block.recompute_on_removal));
+    if (fragile && must_recompute(taken, entry, parameters)) return false;
+    int64 count = entry.group->cells[block.row_count].count;
+    if (count < 0 && block.shape == Shape::groups) remove_from_group(taken, parameters);
+    else add_to_group(taken, block.shape == Shape::total ? 1 : count, parameters);
+    return true;
+}
+
+void apply_fold(Taken &taken) {
+    const Block &block = taken.block;
+    TupleDesc desc = affected_desc(block);
+    Tuplestorestate *recompute = nullptr;
+    MemoryContext row_memory = AllocSetContextCreate(taken.memory, "projection group", ALLOCSET_SMALL_SIZES);
+    for (const Entry &entry : taken.fold->sorted()) {
+        CHECK_FOR_INTERRUPTS();
+        bool applied = pg::within(row_memory, [&] { return apply_group(taken, entry); });
+        SPI_freetuptable(SPI_tuptable);
+        MemoryContextReset(row_memory);
+        if (applied) continue;
+        if (recompute == nullptr) recompute = tuplestore_begin_heap(true, false, work_mem);
+        Datum values[MaxHeapAttributeNumber];
+        bool nulls[MaxHeapAttributeNumber] = {};
+        taken.fold->key_values(entry.key, values, nulls);
+        values[block.keys.size()] = Int64GetDatum(0);
+        tuplestore_putvalues(recompute, desc, values, nulls);
+    }
+    if (recompute) apply_recomputed(taken.projection, taken.memory, recompute, desc);
+}
+
+void apply_images(Taken &taken) {
+    const Block &block = taken.block;
+    Images &images = *taken.images;
+    Tuplestorestate *came = tuplestore_begin_heap(true, false, work_mem);
+    Tuplestorestate *gone = tuplestore_begin_heap(true, false, work_mem);
+    TupleTableSlot *slot = MakeSingleTupleTableSlot(images.desc, &TTSOpsMinimalTuple);
+    bool any_gone = false, any_came = false;
+    for (const Images::Image &image : images.list) {
+        if (image.net == 0) continue;
+        if (block.shape == Shape::rows && (image.net > 1 || image.net < -1))
+            elog(ERROR, "a row of projection %s changed by " INT64_FORMAT, taken.projection.name(), image.net);
+        ExecStoreMinimalTuple(image.row, slot, false);
+        if (image.net > 0) {
+            any_came = true;
+            for (int64 i = 0; i < image.net; i++) tuplestore_puttupleslot(came, slot);
+        } else if (block.shape == Shape::rows) {
+            any_gone = true;
+            tuplestore_puttupleslot(gone, slot);
+        } else {
+            Parameters parameters;
+            slot_getallattrs(slot);
+            for (int i = 0; i < block.columns(); i++) parameters.add(slot->tts_values[i], slot->tts_isnull[i]);
+            parameters.add(Int64GetDatum(-image.net), false);
+            if (execute(taken.projection, Statement::drop_equal, parameters) != -image.net) {
+                if (IsolationUsesXactSnapshot()) fail_serialization();
+                fail_stale(taken.projection, "A row that maintenance has to remove is not there.");
+            }
+        }
+    }
+    // Names as the statements know the columns: the table's.
+    TupleDesc desc = CreateTupleDescCopy(images.desc);
+    for (int i = 0; i < desc->natts; i++)
+        namestrcpy(&TupleDescAttr(desc, i)->attname, get_attname(taken.projection.relation, static_cast<AttrNumber>(i + 1), false));
+    name_relation("came", desc, came);
+    Parameters none;
+    if (any_gone) {
+        name_relation("gone", desc, gone);
+        execute(taken.projection, Statement::withdraw, none);
+    }
+    if (any_came) execute(taken.projection, block.shape == Shape::bag ? Statement::copy : Statement::upsert, none);
+    ExecDropSingleTupleTableSlot(slot);
+}
+
+void refill(Taken &taken) {
+    catalog::Projection &projection = taken.projection;
+    const char *table = table_name(projection);
+    StringInfoData columns;
+    initStringInfo(&columns);
+    for (int i = 0; i < taken.block.columns(); i++) appendStringInfo(&columns, "%s%s", i ? ", " : "", column_name(projection, i));
+    const char *definition = quote_qualified_identifier(get_namespace_name(get_rel_namespace(taken.block.definition)), get_rel_name(taken.block.definition));
+
+    pg::spi_execute(psprintf("DELETE FROM ONLY %s", table));
+    if (IsolationUsesXactSnapshot()) {
+        // Rows that the transaction's snapshot does not see are still there.
+        SPIPlanPtr rest = SPI_prepare(psprintf("SELECT 1 FROM ONLY %s LIMIT 1", table), 0, nullptr);
+        CommandCounterIncrement();
+        int code = SPI_execute_snapshot(rest, nullptr, nullptr, GetLatestSnapshot(), InvalidSnapshot, true, false, 1);
+        if (code < 0) elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(code));
+        if (SPI_processed > 0) fail_serialization();
+    }
+    // The truncated source is locked against everybody else; other sources are read as of now.
+    SPIPlanPtr fill = SPI_prepare(psprintf("INSERT INTO %s (%s) SELECT * FROM %s", table, columns.data, definition), 0, nullptr);
+    if (fill == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+    CommandCounterIncrement();
+    int code = SPI_execute_snapshot(fill, nullptr, nullptr, GetLatestSnapshot(), InvalidSnapshot, false, true, 0);
+    if (code < 0) elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(code));
+}
+
+} // namespace maintain

@@ -1,0 +1,203 @@
+#include "maintain/changes.hpp"
+
+#include "maintain/statements.hpp"
+#include "pg/scope.hpp"
+
+namespace maintain {
+
+using compile::Block;
+
+namespace {
+
+struct Receiver {
+    DestReceiver base;
+    Receive receive;
+    void *context;
+};
+
+bool receive_slot(TupleTableSlot *slot, DestReceiver *self) {
+    auto *receiver = reinterpret_cast<Receiver *>(self);
+    receiver->receive(slot, receiver->context);
+    return true;
+}
+
+void start(DestReceiver *, int, TupleDesc) {}
+void stop(DestReceiver *) {}
+
+// Order-free sum over rows: equal for equal multisets. 128 bits, so that a difference is not missed.
+struct Fingerprint {
+    uint64 low = 0, high = 0;
+
+    void add(MinimalTuple row, int64 weight) {
+        low += static_cast<uint64>(weight) * row_hash(row, 1);
+        high += static_cast<uint64>(weight) * row_hash(row, 2);
+    }
+    static uint64 row_hash(MinimalTuple row, uint64 seed) {
+        return DatumGetUInt64(hash_any_extended(reinterpret_cast<unsigned char *>(row), static_cast<int>(row->t_len), seed));
+    }
+    bool operator==(const Fingerprint &other) const = default;
+};
+
+void add_image(Images &images, MinimalTuple row, int64 weight) {
+    struct Slot {
+        uint64 key[2];
+        std::size_t position;
+    };
+    uint64 key[2] = {Fingerprint::row_hash(row, 1), Fingerprint::row_hash(row, 2)};
+    bool found;
+    auto *slot = static_cast<Slot *>(hash_search(images.index, key, HASH_ENTER, &found));
+    if (found) {
+        images.list[slot->position].net += weight;
+        return;
+    }
+    slot->position = images.list.size();
+    pg::within(images.memory, [&] {
+        auto *copy = static_cast<MinimalTuple>(palloc(row->t_len));
+        memcpy(copy, row, row->t_len);
+        images.list.push_back({copy, weight});
+    });
+}
+
+struct Sink { // where the rows of a term go
+    Taken *taken;
+    int columns; // before the weights
+    bool keep;   // false: only the fingerprint
+    bool fingerprinted;
+    Fingerprint fingerprint;
+    TupleDesc desc;
+};
+
+void receive_change(TupleTableSlot *row, void *context) {
+    auto &sink = *static_cast<Sink *>(context);
+    slot_getallattrs(row);
+    int64 weight = 1;
+    for (int i = sink.columns; i < row->tts_tupleDescriptor->natts; i++) weight *= DatumGetInt64(row->tts_values[i]);
+    if (weight == 0) return;
+    if (sink.keep && sink.taken->fold) sink.taken->fold->add(row->tts_values, row->tts_isnull, weight);
+    if (!sink.fingerprinted && !(sink.keep && sink.taken->images)) return;
+
+    // Toasted values are fetched: two images of one value must be the same bytes.
+    Datum values[MaxTupleAttributeNumber];
+    for (int i = 0; i < sink.columns; i++) {
+        Form_pg_attribute attribute = TupleDescAttr(sink.desc, i);
+        values[i] = attribute->attlen == -1 && !row->tts_isnull[i] ? PointerGetDatum(PG_DETOAST_DATUM_PACKED(row->tts_values[i])) : row->tts_values[i];
+    }
+    MinimalTuple tuple = heap_form_minimal_tuple(sink.desc, values, row->tts_isnull);
+    if (sink.fingerprinted) sink.fingerprint.add(tuple, weight);
+    if (sink.keep && sink.taken->images) add_image(*sink.taken->images, tuple, weight);
+    heap_free_minimal_tuple(tuple);
+}
+
+// The columns of a term without its weights.
+TupleDesc feed_desc(const Block &block) {
+    if (!block.grouped()) return ExecTypeFromTL(block.core->targetList);
+    List *expressions = list_concat_copy(block.key_expressions, block.arguments);
+    return ExecTypeFromExprList(expressions);
+}
+
+constexpr int64 large_delta = 1000;
+
+void run_terms(Taken &taken, Snapshot snapshot, Sink &sink) {
+    uint32 changed = 0;
+    int64 most = 0;
+    for (std::size_t i = 0; i < taken.rows.size(); i++) {
+        if (taken.rows[i]) changed |= UINT32_C(1) << i;
+        most = std::max(most, taken.row_counts[i]);
+    }
+    for (int occurrence = 1; occurrence <= static_cast<int>(taken.block.occurrence_source.size()); occurrence++) {
+        if (!(changed & (UINT32_C(1) << taken.block.occurrence_source[occurrence - 1]))) continue;
+        uint32 earlier = 0;
+        for (int i = 1; i < occurrence; i++) earlier |= changed & (UINT32_C(1) << taken.block.occurrence_source[i - 1]);
+        if (most <= large_delta) {
+            uint64 variant = static_cast<uint64>(occurrence) << 32 | earlier;
+            SPIPlanPtr plan = cached_query(taken.projection, -1, variant, [&] { return term_text(taken.projection, occurrence, changed); });
+            read_rows(plan, snapshot, receive_change, &sink);
+        } else {
+            // A plan made for a few rows joins a million one by one: a large delta is planned for its own size.
+            const char *text = term_text(taken.projection, occurrence, changed);
+            SPIPlanPtr plan = SPI_prepare(text, 0, nullptr);
+            if (plan == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+            read_rows(plan, snapshot, receive_change, &sink);
+            SPI_freeplan(plan);
+        }
+    }
+}
+
+} // namespace
+
+void fail_serialization() {
+    ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE), errmsg("could not serialize access due to concurrent update"),
+                    errdetail("A concurrent transaction changed rows that this projection joins with the rows changed here."),
+                    errhint("Retry the transaction.")));
+    pg_unreachable();
+}
+
+void read_rows(SPIPlanPtr plan, Snapshot snapshot, Receive receive, void *context) {
+    Receiver receiver{};
+    receiver.base.receiveSlot = receive_slot;
+    receiver.base.rStartup = start;
+    receiver.base.rShutdown = stop;
+    receiver.base.rDestroy = stop;
+    receiver.base.mydest = DestNone;
+    receiver.receive = receive;
+    receiver.context = context;
+    SPIExecuteOptions options{};
+    options.read_only = true; // under the active snapshot as it is
+    options.dest = &receiver.base;
+    pg::with_snapshot(snapshot, [&] {
+        int code = SPI_execute_plan_extended(plan, &options);
+        if (code < 0) elog(ERROR, "SPI_execute_plan_extended failed: %s", SPI_result_code_string(code));
+    });
+}
+
+void name_relation(const char *name, TupleDesc desc, Tuplestorestate *rows) {
+    SPI_unregister_relation(name);
+    auto *relation = static_cast<EphemeralNamedRelation>(palloc0(sizeof(EphemeralNamedRelationData)));
+    relation->md.name = pstrdup(name);
+    relation->md.tupdesc = desc;
+    relation->md.enrtype = ENR_NAMED_TUPLESTORE;
+    relation->md.enrtuples = static_cast<double>(tuplestore_tuple_count(rows));
+    relation->reldata = rows;
+    int code = SPI_register_relation(relation);
+    if (code != SPI_OK_REL_REGISTER) elog(ERROR, "SPI_register_relation failed: %s", SPI_result_code_string(code));
+}
+
+Images *make_images(const Block &block, MemoryContext parent) {
+    return pg::within(parent, [&] {
+        Images *images = pg::make<Images>(parent);
+        images->memory = parent;
+        images->desc = ExecTypeFromTL(block.core->targetList);
+        HASHCTL control{};
+        control.keysize = 2 * sizeof(uint64);
+        control.entrysize = 3 * sizeof(uint64);
+        control.hcxt = parent;
+        images->index = hash_create("projection row images", 256, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+        return images;
+    });
+}
+
+void compute_changes(Taken &taken) {
+    const Block &block = taken.block;
+    for (std::size_t i = 0; i < taken.rows.size(); i++)
+        if (taken.rows[i]) name_relation(psprintf("delta_%zu", i), taken.descs[i], taken.rows[i]);
+    if (block.grouped()) taken.fold = pg::make<capture::Fold>(taken.memory, block, taken.memory);
+    else taken.images = make_images(block, taken.memory);
+
+    TupleDesc desc = feed_desc(block);
+    Sink sink{&taken, desc->natts, true, IsolationUsesXactSnapshot() && block.joins(), {}, desc};
+    CommandCounterIncrement();
+    // A commit is visible before its locks go: this snapshot sees every writer that the source locks made us wait for.
+    Snapshot fresh = RegisterSnapshot(GetLatestSnapshot());
+    run_terms(taken, fresh, sink);
+    UnregisterSnapshot(fresh);
+
+    if (sink.fingerprinted) {
+        Sink own{&taken, desc->natts, false, true, {}, desc};
+        Snapshot snapshot = RegisterSnapshot(GetTransactionSnapshot());
+        run_terms(taken, snapshot, own);
+        UnregisterSnapshot(snapshot);
+        if (!(own.fingerprint == sink.fingerprint)) fail_serialization();
+    }
+}
+
+} // namespace maintain

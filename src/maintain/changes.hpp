@@ -1,0 +1,48 @@
+// A block's delta over its sources: in memory for one source, by joins with the others' tables.
+#pragma once
+#include "capture/pending.hpp"
+
+namespace maintain {
+
+// The rows that left and came, for blocks without groups. Equal images cancel out.
+struct Images {
+    struct Image {
+        MinimalTuple row;
+        int64 net;
+    };
+    MemoryContext memory;
+    TupleDesc desc;
+    pg::vector<Image> list; // in the order in which they were first met
+    HTAB *index;
+};
+
+// What one flush has taken from a Pending.
+struct Taken {
+    catalog::Projection &projection;
+    const compile::Block &block;
+    MemoryContext memory;
+    bool cleared = false;
+    capture::Fold *fold = nullptr;    // folds(), and grouped joins once they are computed
+    Images *images = nullptr;         // rows and bags, once computed
+    pg::vector<Tuplestorestate *> rows = {}; // per source; null where it did not change
+    pg::vector<int64> row_counts = {};
+    pg::vector<TupleDesc> descs = {};
+};
+
+// Computes fold or images from the logged rows, under a snapshot that sees all that the locks order before us. In REPEATABLE
+// READ and SERIALIZABLE the transaction's own snapshot must give the same, or the error is a serialization failure.
+void compute_changes(Taken &taken);
+
+Images *make_images(const compile::Block &block, MemoryContext parent);
+
+// Makes `rows` readable as a relation of that name in the current SPI connection.
+void name_relation(const char *name, TupleDesc desc, Tuplestorestate *rows);
+
+// Runs a plan that reads, under `snapshot`, and hands each row to `receive(slot)`.
+using Receive = void (*)(TupleTableSlot *row, void *context);
+void read_rows(SPIPlanPtr plan, Snapshot snapshot, Receive receive, void *context);
+
+// Raises the serialization failure.
+[[noreturn]] void fail_serialization();
+
+} // namespace maintain

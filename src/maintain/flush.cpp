@@ -1,0 +1,232 @@
+// Flush.
+//
+// Every flush takes what is pending for one projection at a time, upstream first: applying it fires the capture triggers of
+// the projections below, whose turn comes later. The transaction's positions move before anything is applied, so a trigger of
+// a user on a projection that changes a source adds to what is pending and is reached in a later round.
+//
+// A block that joins (or has to read its source again) must not be flushed while a statement that writes one of its sources
+// is unfinished: AFTER ROW triggers run when all rows of the statement are visible, so a join with the sources' tables would
+// count rows that are captured only later (test: sql/flush).
+#include "maintain/flush.hpp"
+
+#include "capture/trigger.hpp"
+#include "catalog/settings.hpp"
+#include "maintain/apply.hpp"
+#include "maintain/locks.hpp"
+#include "maintain/statements.hpp"
+#include "pg/scope.hpp"
+
+namespace maintain {
+
+using capture::Pending;
+using catalog::Projection;
+
+namespace {
+
+constexpr int max_rounds = 1000;
+
+// What maintenance writes now; nested where a user's trigger on a projection reads another.
+struct Writing {
+    Oid projection;
+    int trigger_depth;
+    Writing *outer;
+};
+constinit Writing *innermost = nullptr;
+
+int trigger_depth() { return DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, 0)); }
+
+void name_projection(void *argument) { errcontext("maintenance of projection %s", static_cast<const char *>(argument)); }
+
+// Runs `body` as the projection's owner, under its pinned settings, connected to SPI, with errors that name it.
+template <class Body>
+void maintaining(Projection &projection, Body &&body) {
+    ErrorContextCallback context{error_context_stack, name_projection, const_cast<char *>(projection.name())};
+    error_context_stack = &context;
+    Writing writing{projection.relation, trigger_depth(), innermost};
+    Writing *outer = innermost;
+    innermost = &writing;
+    PG_TRY();
+    {
+        pg::as_owner(projection.owner(), [&] {
+            catalog::with_pinned(projection.settings, [&] { pg::with_spi(body); });
+        });
+    }
+    PG_FINALLY();
+    {
+        innermost = outer;
+    }
+    PG_END_TRY();
+    error_context_stack = context.previous;
+}
+
+bool must_wait(const Pending &pending) {
+    bool reads = pending.block->reads_sources() || pending.cleared;
+    for (std::size_t i = pending.flushed_folds; i < pending.folds.size(); i++) reads |= pending.folds[i]->special();
+    if (!reads) return false;
+    for (const compile::Source &source : pending.block->sources)
+        if (capture::half_written(source.relation)) return true;
+    return false;
+}
+
+// Moves the pending entries into `taken`.
+void take(Pending &pending, Taken &taken) {
+    capture::remember_position(pending);
+    taken.cleared = pending.cleared;
+    pending.cleared = false;
+    if (pending.block->folds()) {
+        if (!taken.cleared) {
+            // The only fold is used as it is; several are merged into a new one, for a rollback may need them again.
+            std::size_t count = pending.folds.size() - pending.flushed_folds;
+            if (count == 1) taken.fold = pending.folds.back();
+            else {
+                taken.fold = pg::make<capture::Fold>(taken.memory, *pending.block, taken.memory);
+                for (std::size_t i = pending.flushed_folds; i < pending.folds.size(); i++) taken.fold->merge(*pending.folds[i]);
+            }
+        }
+        pending.flushed_folds = pending.folds.size();
+        return;
+    }
+    for (capture::Log &log : pending.logs) {
+        int64 rows = taken.cleared ? 0 : pending_row_count(log, log.flushed, log.end);
+        taken.rows.push_back(rows ? pending_rows(log, log.flushed, log.end) : nullptr);
+        taken.row_counts.push_back(rows);
+        taken.descs.push_back(log.desc);
+        log.flushed = log.end;
+    }
+}
+
+void flush_one(Pending &pending, bool at_commit) {
+    Projection &projection = *pending.projection;
+    if (catalog::projection(projection.relation) == nullptr) { // dropped in this transaction
+        capture::forget(projection.relation);
+        return;
+    }
+    if (projection.made_at != catalog::generation()) {
+        discard_statements(projection);
+        // The evaluator is remade by capture, which may be in the middle of using it.
+        if (projection.evaluator == nullptr) projection.made_at = catalog::generation();
+    }
+    MemoryContext memory = AllocSetContextCreate(capture::memory(), "projection flush", ALLOCSET_DEFAULT_SIZES);
+    MemoryContext before = MemoryContextSwitchTo(memory);
+    // In that memory as a whole: nothing of it is destroyed before.
+    Taken &taken = *new (palloc(sizeof(Taken))) Taken{projection, *pending.block, memory};
+    pending.flushing = true;
+    take(pending, taken);
+    const compile::Block &block = taken.block;
+
+    if (block.joins()) {
+        int changed = 0, source = 0;
+        for (std::size_t i = 0; i < taken.rows.size(); i++)
+            if (taken.rows[i]) changed++, source = static_cast<int>(i);
+        // Taking the weak mode first and the strong one later deadlocks with whoever does the same: a transaction that may
+        // still change another source takes the strong one at once.
+        bool self_join = block.sources.size() < block.occurrence_source.size();
+        lock_sources(block, source, taken.cleared || changed != 1 || self_join || !at_commit);
+    }
+    if (block.shape == compile::Shape::bag) lock_block(block);
+
+    maintaining(projection, [&] {
+        if (taken.cleared) {
+            refill(taken);
+        } else {
+            if (!block.folds()) compute_changes(taken);
+            if (taken.fold) apply_fold(taken);
+            else apply_images(taken);
+        }
+    });
+    pending.flushing = false;
+    MemoryContextSwitchTo(before);
+    MemoryContextDelete(memory);
+}
+
+// Flushes what `wanted(projection)` and is not half-written, upstream first, until nothing is left. Returns whether it did anything.
+template <class Wanted>
+bool flush(bool at_commit, Wanted &&wanted) {
+    pg::vector<Projection *> roots;
+    auto ready = [&](Pending *pending) { return !pending->flushing && !pending->empty() && wanted(pending->projection) && (at_commit || !must_wait(*pending)); };
+    for (Pending *pending : capture::all_pending())
+        if (ready(pending)) roots.push_back(pending->projection);
+    if (roots.empty()) return false;
+    lock_relations({roots.data(), roots.size()});
+    CommandCounterIncrement();
+
+    for (int round = 0;; round++) {
+        CHECK_FOR_INTERRUPTS();
+        Pending *next = nullptr;
+        for (Pending *pending : capture::all_pending())
+            if (ready(pending) && (next == nullptr || pending->projection->depth < next->projection->depth ||
+                                   (pending->projection->depth == next->projection->depth && pending->projection->relation < next->projection->relation)))
+                next = pending;
+        if (next == nullptr) break;
+        if (round == max_rounds)
+            ereport(ERROR, (errcode(ERRCODE_STATEMENT_TOO_COMPLEX), errmsg("maintenance of projections did not come to an end after %d rounds", max_rounds),
+                            errdetail("A trigger on projection %s, or on one below it, keeps changing a source.", next->projection->name()),
+                            errhint("Make the trigger change nothing when there is nothing to do.")));
+        flush_one(*next, at_commit);
+        capture::release_applied();
+    }
+    CommandCounterIncrement();
+    return true;
+}
+
+bool is_or_feeds(Projection *projection, Oid relation) {
+    if (projection->relation == relation) return true;
+    for (Projection *below : catalog::over(projection->relation))
+        if (is_or_feeds(below, relation)) return true;
+    return false;
+}
+
+} // namespace
+
+void flush_at_commit() {
+    if (!capture::anything_pending()) return;
+    // Events that are deferred from here on would be dropped without a word, a violated constraint's among them: what a user's
+    // trigger on a projection writes is checked at once.
+    ConstraintsSetStmt *immediate = makeNode(ConstraintsSetStmt);
+    AfterTriggerSetState(immediate);
+    // The statement's timeout ended with the statement.
+    bool timed = StatementTimeout > 0 && !get_timeout_active(STATEMENT_TIMEOUT);
+    if (timed) enable_timeout_after(STATEMENT_TIMEOUT, StatementTimeout);
+    // At commit no snapshot is left active, without which functions may not run SQL. Statements take their own, newer ones.
+    pg::with_snapshot(GetTransactionSnapshot(), [] { flush(true, [](Projection *) { return true; }); });
+    if (timed) disable_timeout(STATEMENT_TIMEOUT, false);
+}
+
+bool flush_for_read(std::span<const Oid> relations) {
+    return flush(false, [&](Projection *projection) {
+        for (Oid relation : relations)
+            if (is_or_feeds(projection, relation)) return true;
+        return false;
+    });
+}
+
+bool flush_for_any_read() {
+    return flush(false, [](Projection *) { return true; });
+}
+
+void flush_early(Oid projection) {
+    flush(false, [&](Projection *each) { return each->relation == projection; });
+}
+
+int64 recompute_keys(Projection &projection, Tuplestorestate *keys, TupleDesc desc) {
+    const compile::Block &block = projection.block();
+    Projection *root = &projection;
+    lock_relations({&root, 1});
+    if (projection.made_at != catalog::generation() && projection.evaluator == nullptr) {
+        discard_statements(projection);
+        projection.made_at = catalog::generation();
+    }
+    if (block.joins()) lock_sources(block, 0, true);
+    int64 written = 0;
+    maintaining(projection, [&] {
+        // Rows that are there are locked in the order of the keys given, then read: see apply.cpp.
+        written = apply_recomputed(projection, CurrentMemoryContext, keys, desc);
+    });
+    return written;
+}
+
+bool writing(Oid projection, int depth) {
+    return innermost != nullptr && innermost->projection == projection && depth == innermost->trigger_depth + 1;
+}
+
+} // namespace maintain

@@ -1,0 +1,42 @@
+#include "maintain/locks.hpp"
+
+namespace maintain {
+namespace {
+
+// Apart from users' advisory locks, whose last field is 1 or 2.
+constexpr uint16 tag_class = 0x504A;
+constexpr uint32 block_tag = 31;
+
+void lock(Oid projection, uint32 tag, LOCKMODE mode) {
+    LOCKTAG locktag;
+    SET_LOCKTAG_ADVISORY(locktag, MyDatabaseId, projection, tag, tag_class);
+    LockAcquire(&locktag, mode, false, false);
+}
+
+void collect(catalog::Projection *projection, pg::flat_map<Oid, LOCKMODE> &modes) {
+    LOCKMODE &mode = modes[projection->relation];
+    if (mode == RowExclusiveLock) return;
+    mode = RowExclusiveLock;
+    for (Oid source : projection->sources) modes.emplace(source, AccessShareLock);
+    for (catalog::Projection *below : catalog::over(projection->relation)) collect(below, modes);
+}
+
+} // namespace
+
+void lock_relations(std::span<catalog::Projection *const> roots) {
+    pg::flat_map<Oid, LOCKMODE> modes;
+    for (catalog::Projection *root : roots) collect(root, modes);
+    for (auto [relation, mode] : modes) LockRelationOid(relation, mode);
+}
+
+void lock_sources(const compile::Block &block, int source, bool exclusive) {
+    uint32 tags = 0;
+    while ((std::size_t{1} << tags) < block.sources.size()) tags++;
+    if (block.joins() && tags == 0) tags = 1; // one table joined with itself
+    for (uint32 tag = 0; tag < tags; tag++)
+        lock(block.projection, tag, exclusive ? ShareRowExclusiveLock : (source >> tag) & 1 ? ShareLock : RowExclusiveLock);
+}
+
+void lock_block(const compile::Block &block) { lock(block.projection, block_tag, ShareRowExclusiveLock); }
+
+} // namespace maintain

@@ -1,0 +1,66 @@
+// The SQL that maintenance runs for one projection: texts from the block and today's names, plans cached for the session.
+#pragma once
+#include "capture/pending.hpp"
+
+namespace maintain {
+
+// Which columns of a key are NULL: `=` finds no NULL and IS NOT DISTINCT FROM uses no index, so each pattern has its own text.
+using NullMask = uint64;
+
+enum class Statement {
+    add,       // UPDATE of a group by its states' deltas, unless that empties it
+    remove,    // DELETE of a group that its states' deltas empty
+    insert,    // INSERT of a new group, or adding to one that came meanwhile
+    lock,      // SELECT … FOR UPDATE of a group's row: its states
+    replace,   // UPDATE of all columns that are not the key
+    place,     // INSERT of a whole row, unless its key is there
+    discard,   // DELETE by key
+    upsert,    // INSERT … ON CONFLICT DO UPDATE of whole rows from the relation `came`
+    withdraw,  // DELETE of the rows whose keys are in `gone` and not in `came`
+    copy,      // INSERT of whole rows from `came`
+    drop_equal // DELETE of n rows equal to a given one
+};
+
+struct CachedPlan {
+    int kind;
+    uint64 variant;
+    SPIPlanPtr plan;
+};
+
+struct Statements {
+    MemoryContext memory;
+    pg::vector<CachedPlan> plans;
+};
+
+// The cached plan of a statement; makes it in the current SPI connection when it is asked for first.
+SPIPlanPtr plan(catalog::Projection &projection, Statement statement, NullMask nulls);
+
+// Term `occurrence` of the delta: its source's changed rows joined with the others; sources of earlier occurrences that
+// changed too (`changed` has their source's bit) appear in their old state. Yields keys and arguments, or all columns, and
+// then weights, whose product counts.
+const char *term_text(catalog::Projection &projection, int occurrence, uint32 changed);
+
+// The definition for the keys in the relation `affected` (columns k0…, ordinal): all columns, then the ordinal.
+const char *recompute_text(catalog::Projection &projection, NullMask nulls);
+
+// A cached plan for a text that is made by `text()` when needed. kind is below 0, so that it meets no Statement.
+template <class Text>
+SPIPlanPtr cached_query(catalog::Projection &projection, int kind, uint64 variant, Text &&text);
+
+SPIPlanPtr find_plan(catalog::Projection &projection, int kind, uint64 variant);
+SPIPlanPtr keep_plan(catalog::Projection &projection, int kind, uint64 variant, const char *text, int parameters, Oid *types);
+
+template <class Text>
+SPIPlanPtr cached_query(catalog::Projection &projection, int kind, uint64 variant, Text &&text) {
+    if (SPIPlanPtr known = find_plan(projection, kind, variant)) return known;
+    return keep_plan(projection, kind, variant, text(), 0, nullptr);
+}
+
+// The projection's table, qualified and quoted; and one of its columns.
+const char *table_name(const catalog::Projection &projection);
+const char *column_name(const catalog::Projection &projection, int column);
+// " AND "-joined equality of the table's key columns (alias t) with `value(i)`.
+template <class Value>
+const char *key_condition(catalog::Projection &projection, NullMask nulls, Value &&value);
+
+} // namespace maintain

@@ -1,0 +1,178 @@
+#include "operate/describe.hpp"
+
+#include "compile/deparse.hpp"
+
+namespace operate {
+
+using compile::Block;
+
+namespace {
+
+ArrayType *text_array(List *strings) {
+    pg::vector<Datum> values;
+    for (char *each : pg::each<char>(strings)) values.push_back(CStringGetTextDatum(each));
+    return construct_array(values.data(), static_cast<int>(values.size()), TEXTOID, -1, false, TYPALIGN_INT);
+}
+
+List *key_names(const Block &block) {
+    List *names = NIL;
+    for (const compile::Key &key : block.keys) names = lappend(names, block.column(key.column)->resname);
+    return names;
+}
+
+// Columns of one range table entry that the conditions equate with other entries.
+List *equated_columns(const Block &block, int occurrence) {
+    List *columns = NIL;
+    for (Node *condition : pg::each<Node>(make_ands_implicit(reinterpret_cast<Expr *>(block.core->jointree->quals)))) {
+        if (!IsA(condition, OpExpr)) continue;
+        auto *operation = reinterpret_cast<OpExpr *>(condition);
+        if (list_length(operation->args) != 2 || strcmp(get_opname(operation->opno), "=") != 0) continue;
+        Node *sides[] = {static_cast<Node *>(linitial(operation->args)), static_cast<Node *>(lsecond(operation->args))};
+        if (!IsA(sides[0], Var) || !IsA(sides[1], Var)) continue;
+        for (int i = 0; i < 2; i++) {
+            auto *mine = reinterpret_cast<Var *>(sides[i]), *other = reinterpret_cast<Var *>(sides[1 - i]);
+            if (static_cast<int>(mine->varno) == occurrence && static_cast<int>(other->varno) != occurrence)
+                columns = list_append_unique_int(columns, mine->varattno);
+        }
+    }
+    return columns;
+}
+
+bool leads_an_index(Oid table, List *columns, bool all) {
+    Relation relation = table_open(table, AccessShareLock);
+    bool found = false;
+    ListCell *cell;
+    foreach (cell, RelationGetIndexList(relation)) {
+        Relation index = index_open(lfirst_oid(cell), AccessShareLock);
+        int leading = 0;
+        while (leading < index->rd_index->indnkeyatts && list_member_int(columns, index->rd_index->indkey.values[leading])) leading++;
+        bool usable = index->rd_index->indisvalid && RelationGetIndexPredicate(index) == NIL;
+        found |= usable && leading >= (all ? std::min(list_length(columns), static_cast<int>(index->rd_index->indnkeyatts)) : 1) && leading > 0;
+        index_close(index, AccessShareLock);
+    }
+    table_close(relation, AccessShareLock);
+    return found;
+}
+
+const char *create_index(Oid table, List *columns) {
+    StringInfoData text;
+    initStringInfo(&text);
+    ListCell *cell;
+    foreach (cell, columns)
+        appendStringInfo(&text, "%s%s", text.len ? ", " : "", quote_identifier(get_attname(table, static_cast<AttrNumber>(lfirst_int(cell)), false)));
+    return psprintf("CREATE INDEX ON %s (%s);", quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)), get_rel_name(table)), text.data);
+}
+
+} // namespace
+
+const char *user_query(const Block &block) {
+    Query *query = static_cast<Query *>(copyObjectImpl(block.core));
+    List *kept = NIL;
+    int i = 0;
+    for (TargetEntry *entry : pg::each<TargetEntry>(query->targetList)) {
+        bool appended = i++ >= block.user_columns;
+        if (appended && entry->ressortgroupref == 0) continue;
+        entry->resjunk = appended;
+        entry->resno = static_cast<AttrNumber>(list_length(kept) + 1);
+        kept = lappend(kept, entry);
+    }
+    query->targetList = kept;
+    return compile::deparse(query);
+}
+
+const char *key_text(const Block &block) {
+    StringInfoData text;
+    initStringInfo(&text);
+    for (char *name : pg::each<char>(key_names(block))) appendStringInfo(&text, "%s%s", text.len ? ", " : "", quote_identifier(name));
+    return text.len ? text.data : nullptr;
+}
+
+ArrayType *key_array(const Block &block) { return text_array(key_names(block)); }
+
+const char *index_advice(const Block &block, int occurrence) {
+    auto *entry = static_cast<RangeTblEntry *>(list_nth(block.core->rtable, occurrence - 1));
+    List *joined = equated_columns(block, occurrence);
+    if (joined != NIL && !leads_an_index(entry->relid, joined, false)) return create_index(entry->relid, joined);
+    if (!block.has_extremum && !block.recompute_on_removal) return nullptr;
+    List *keys = NIL;
+    for (Node *key : pg::each<Node>(block.key_expressions))
+        if (IsA(key, Var) && static_cast<int>(reinterpret_cast<Var *>(key)->varno) == occurrence) keys = list_append_unique_int(keys, reinterpret_cast<Var *>(key)->varattno);
+    if (keys != NIL && !leads_an_index(entry->relid, keys, false)) return create_index(entry->relid, keys);
+    return nullptr;
+}
+
+Block *compile_text(const char *text) {
+    List *statements = pg_parse_query(text);
+    if (list_length(statements) != 1 || !IsA(static_cast<RawStmt *>(linitial(statements))->stmt, SelectStmt))
+        ereport(ERROR, (errcode(pg::error::unsupported_query), errmsg("this query cannot be a projection: it is not one SELECT statement"),
+                        errdetail("The text holds %d statements.", list_length(statements)), errhint("A definition is one SELECT, without a semicolon and a second statement.")));
+    auto *raw = static_cast<RawStmt *>(linitial(statements));
+    if (reinterpret_cast<SelectStmt *>(raw->stmt)->intoClause)
+        ereport(ERROR, (errcode(pg::error::unsupported_query), errmsg("this query cannot be a projection: SELECT INTO makes a table of its own"),
+                        errdetail("projections.create() makes the table."), errhint("Leave out INTO.")));
+    return compile::compile_query(parse_analyze_fixedparams(raw, text, nullptr, 0, nullptr), text);
+}
+
+} // namespace operate
+
+extern "C" {
+
+PG_FUNCTION_INFO_V1(projections_definition_query);
+// The user's query of a projection; NULL where the relation is none.
+Datum projections_definition_query(PG_FUNCTION_ARGS) {
+    catalog::Projection *projection = catalog::projection(PG_GETARG_OID(0));
+    if (projection == nullptr) PG_RETURN_NULL();
+    PG_RETURN_TEXT_P(cstring_to_text(operate::user_query(projection->block())));
+}
+
+PG_FUNCTION_INFO_V1(projections_key_columns);
+Datum projections_key_columns(PG_FUNCTION_ARGS) {
+    catalog::Projection *projection = catalog::projection(PG_GETARG_OID(0));
+    if (projection == nullptr) PG_RETURN_NULL();
+    const compile::Block &block = projection->block();
+    List *names = NIL;
+    for (const compile::Key &key : block.keys) names = lappend(names, get_attname(projection->relation, static_cast<AttrNumber>(key.column + 1), false));
+    PG_RETURN_ARRAYTYPE_P(operate::text_array(names));
+}
+
+PG_FUNCTION_INFO_V1(projections_explain);
+// One row for each table that the definition reads.
+Datum projections_explain(PG_FUNCTION_ARGS) {
+    const char *argument = text_to_cstring(PG_GETARG_TEXT_PP(0));
+    const char *start = argument + strspn(argument, " \t\r\n(");
+    bool is_query = pg_strncasecmp(start, "select", 6) == 0 || pg_strncasecmp(start, "with", 4) == 0 || start[0] == '-' || start[0] == '/';
+    const compile::Block *block;
+    if (is_query) {
+        block = operate::compile_text(argument);
+    } else {
+        Oid relation = RangeVarGetRelid(makeRangeVarFromNameList(textToQualifiedNameList(PG_GETARG_TEXT_PP(0))), AccessShareLock, false);
+        catalog::Projection *projection = catalog::projection(relation);
+        if (projection == nullptr)
+            ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("\"%s\" is not a projection", argument), errdetail("It is a relation that nothing maintains."),
+                            errhint("projections.definitions lists the projections; a query to be explained begins with SELECT.")));
+        block = &projection->block();
+    }
+    InitMaterializedSRF(fcinfo, 0);
+    auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
+    const char *kind = block->shape == compile::Shape::rows ? "rows" : block->shape == compile::Shape::bag ? "bag" : block->shape == compile::Shape::total ? "total" : "groups";
+    const char *reason = block->shape == compile::Shape::bag ? "a source has no primary key: equal rows are counted"
+                         : block->has_extremum               ? "sums are added; min and max are recomputed for a group whose extremum leaves"
+                         : block->recompute_on_removal       ? "sums are added; a group is recomputed on removal, as its digits depend on all its values"
+                         : block->grouped()                  ? "sums and counts are added"
+                                                             : "joined rows are identified by the sources' primary keys";
+    for (int i = 1; i <= static_cast<int>(block->occurrence_source.size()); i++) {
+        const compile::Source &source = block->sources[block->occurrence_source[i - 1]];
+        List *used = NIL;
+        for (AttrNumber column : source.used) used = lappend(used, get_attname(source.relation, column, false));
+        const char *advice = operate::index_advice(*block, i);
+        Datum values[] = {Int32GetDatum(1), CStringGetTextDatum(kind),
+                          CStringGetTextDatum(quote_qualified_identifier(get_namespace_name(get_rel_namespace(source.relation)), get_rel_name(source.relation))),
+                          CStringGetTextDatum("trigger"), CStringGetTextDatum("algebraic"), PointerGetDatum(operate::key_array(*block)),
+                          PointerGetDatum(operate::text_array(used)), advice ? CStringGetTextDatum(advice) : 0, CStringGetTextDatum(reason)};
+        bool nulls[] = {false, false, false, false, false, false, false, advice == nullptr, false};
+        tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+    }
+    PG_RETURN_NULL();
+}
+
+} // extern "C"

@@ -1,0 +1,118 @@
+// The only place that knows PostgreSQL versions: 15 to 18.
+#pragma once
+
+extern "C" {
+#if PG_VERSION_NUM >= 160000
+#include "utils/guc_hooks.h"
+#endif
+}
+
+namespace pg {
+
+// Replaces Vars of JOIN entries by what they stand for.
+inline Node *flatten_joins(Query *query, Node *node) {
+#if PG_VERSION_NUM >= 160000
+    return flatten_join_alias_vars(nullptr, query, node);
+#else
+    return flatten_join_alias_vars(query, node);
+#endif
+}
+
+// Tree walkers and mutators; 15 declares their callbacks without parameters.
+template <class Context>
+bool walk_children(Node *node, bool (*callback)(Node *, Context *), Context *context) {
+#if PG_VERSION_NUM >= 160000
+    return expression_tree_walker_impl(node, reinterpret_cast<tree_walker_callback>(reinterpret_cast<void (*)()>(callback)), context);
+#else
+    return expression_tree_walker(node, reinterpret_cast<bool (*)()>(reinterpret_cast<void (*)()>(callback)), context);
+#endif
+}
+
+template <class Context>
+Node *mutate_children(Node *node, Node *(*callback)(Node *, Context *), Context *context) {
+#if PG_VERSION_NUM >= 160000
+    return expression_tree_mutator_impl(node, reinterpret_cast<tree_mutator_callback>(reinterpret_cast<void (*)()>(callback)), context);
+#else
+    return expression_tree_mutator(node, reinterpret_cast<Node *(*)()>(reinterpret_cast<void (*)()>(callback)), context);
+#endif
+}
+
+// PostgreSQL 18 gives GROUP BY a range table entry of its own; its Vars are replaced by the grouped expressions.
+inline Node *flatten_groups([[maybe_unused]] Query *query, Node *node) {
+#if PG_VERSION_NUM >= 180000
+    if (query->hasGroupRTE) return flatten_group_exprs(nullptr, query, node);
+#endif
+    return node;
+}
+
+inline bool is_group_entry([[maybe_unused]] const RangeTblEntry *entry) {
+#if PG_VERSION_NUM >= 180000
+    return entry->rtekind == RTE_GROUP;
+#else
+    return false;
+#endif
+}
+
+inline TupleHashTable build_hash_table(TupleDesc desc, int columns, AttrNumber *index, const Oid *equal, FmgrInfo *hash,
+                                       Oid *collations, std::size_t additional, MemoryContext meta, MemoryContext table,
+                                       MemoryContext scratch) {
+#if PG_VERSION_NUM >= 180000
+    return BuildTupleHashTable(nullptr, desc, &TTSOpsVirtual, columns, index, equal, hash, collations, 64, additional, meta,
+                               table, scratch, false);
+#else
+    return BuildTupleHashTableExt(nullptr, desc, columns, index, equal, hash, collations, 64,
+                                  static_cast<long>(additional), meta, table, scratch, false);
+#endif
+}
+
+// The payload of a hash table's entry; `additional` bytes of it, zeroed when the entry is new on 18, unset before.
+inline void *entry_payload([[maybe_unused]] TupleHashTable table, TupleHashEntry entry,
+                           [[maybe_unused]] std::size_t additional) {
+#if PG_VERSION_NUM >= 180000
+    return TupleHashEntryGetAdditional(table, entry);
+#else
+    if (entry->additional == nullptr) entry->additional = MemoryContextAlloc(table->tablecxt, additional);
+    return entry->additional;
+#endif
+}
+
+inline MinimalTuple entry_tuple(TupleHashEntry entry) {
+#if PG_VERSION_NUM >= 180000
+    return TupleHashEntryGetTuple(entry);
+#else
+    return entry->firstTuple;
+#endif
+}
+
+// Forgets which outer joins make a Var null: there are none here.
+inline void forget_nulling([[maybe_unused]] Var *var) {
+#if PG_VERSION_NUM >= 160000
+    var->varnullingrels = nullptr;
+#endif
+}
+
+inline bool owns_relation(Oid relation, Oid role) {
+#if PG_VERSION_NUM >= 160000
+    return object_ownercheck(RelationRelationId, relation, role);
+#else
+    return pg_class_ownercheck(relation, role);
+#endif
+}
+
+inline AclResult schema_aclcheck(Oid schema, Oid role, AclMode mode) {
+#if PG_VERSION_NUM >= 160000
+    return object_aclcheck(NamespaceRelationId, schema, role, mode);
+#else
+    return pg_namespace_aclcheck(schema, role, mode);
+#endif
+}
+
+#if PG_VERSION_NUM >= 180000
+#define PJ_EXECUTOR_RUN_ARGS QueryDesc *query, ScanDirection direction, uint64 count
+#define PJ_EXECUTOR_RUN_PASS query, direction, count
+#else
+#define PJ_EXECUTOR_RUN_ARGS QueryDesc *query, ScanDirection direction, uint64 count, bool once
+#define PJ_EXECUTOR_RUN_PASS query, direction, count, once
+#endif
+
+} // namespace pg

@@ -1,0 +1,53 @@
+// Brackets around things that must be put back, also when an ERROR passes through.
+#pragma once
+#include "pg/pg.hpp"
+
+namespace pg {
+
+// Runs `body` as `owner` in a security-restricted operation that row-level security does not filter for the owner.
+// An ERROR inside is undone by the (sub)transaction's abort, which restores user and context itself.
+template <class Body>
+void as_owner(Oid owner, Body &&body) {
+    Oid user;
+    int context;
+    GetUserIdAndSecContext(&user, &context);
+    SetUserIdAndSecContext(owner, context | SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS);
+    body();
+    SetUserIdAndSecContext(user, context);
+}
+
+// Runs `body` as the bootstrap superuser: for catalog objects that users may not make themselves.
+template <class Body>
+void as_superuser(Body &&body) {
+    Oid user;
+    int context;
+    GetUserIdAndSecContext(&user, &context);
+    SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, context | SECURITY_LOCAL_USERID_CHANGE);
+    body();
+    SetUserIdAndSecContext(user, context);
+}
+
+// Runs `body` between SPI_connect and SPI_finish.
+template <class Body>
+void with_spi(Body &&body) {
+    if (SPI_connect() != SPI_OK_CONNECT) elog(ERROR, "SPI_connect failed");
+    body();
+    SPI_finish();
+}
+
+// Runs `body` with `snapshot` active.
+template <class Body>
+void with_snapshot(Snapshot snapshot, Body &&body) {
+    PushActiveSnapshot(snapshot);
+    body();
+    PopActiveSnapshot();
+}
+
+// Executes one command text in the current SPI connection; raises unless SPI reports success.
+inline void spi_execute(const char *sql) {
+    ereport(DEBUG1, (errmsg_internal("%s", sql), errhidestmt(true)));
+    int code = SPI_execute(sql, false, 0);
+    if (code < 0) elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(code));
+}
+
+} // namespace pg

@@ -1,0 +1,57 @@
+-- Declare.
+
+CREATE FUNCTION projections.create(name text, query text, mode text DEFAULT 'inline', key text[] DEFAULT NULL,
+                                   options jsonb DEFAULT '{}', if_not_exists boolean DEFAULT false) RETURNS regclass
+    LANGUAGE c AS 'MODULE_PATHNAME', 'projections_create';
+COMMENT ON FUNCTION projections.create(text, text, text, text[], jsonb, boolean) IS
+'Makes a table, fills it from the query, and keeps it equal to the query from then on, in the transactions that change the sources.
+name: of the new table, resolved like a table name. query: one SELECT over tables or other projections. mode: inline.
+key: the expected key columns, checked if given. options: none in this version. if_not_exists: accept the same definition made before.
+Returns the table. Holds off writers of the sources while it fills. Needs CREATE on the schema, and SELECT and TRIGGER on the sources.
+Errors: PJ002 the query is of a kind that cannot be maintained (the reason and what works are given); 42P07 the name is taken;
+42501 a right is missing.
+Example: SELECT projections.create(''stock'', ''SELECT item, sum(quantity) AS quantity FROM movements GROUP BY item'');';
+
+CREATE FUNCTION projections.drop(name text, keep_table boolean DEFAULT false, if_exists boolean DEFAULT false) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'projections_drop';
+COMMENT ON FUNCTION projections.drop(text, boolean, boolean) IS
+'Drops a projection with all that belongs to it. keep_table: leave the table with its rows, as an ordinary table that nothing
+maintains. if_exists: a NOTICE instead of an error where there is no such relation. Waits for writers of the sources. DROP TABLE works too.
+Errors: 42P01 no such relation; 42809 not a projection; 42501 not the owner; 2BP01 something depends on it.
+Example: SELECT projections.drop(''stock'');';
+
+CREATE FUNCTION projections.explain(name_or_query text)
+    RETURNS TABLE(block int, kind text, source text, capture text, strategy text, key text[], used_columns text[], index_advice text, reason text)
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'projections_explain';
+COMMENT ON FUNCTION projections.explain(text) IS
+'How a projection is maintained, or a query would be: one row per table it reads. kind: groups, total (an aggregate without
+GROUP BY), rows (joined rows by primary key) or bag (a source has no primary key). used_columns: an UPDATE of others costs nothing.
+index_advice: a statement that would speed maintenance up, or NULL. Changes nothing. Errors: as projections.create; 42809 not a projection.
+Example: SELECT * FROM projections.explain(''SELECT item, max(price) FROM sales GROUP BY item'');';
+
+CREATE FUNCTION projections.refresh_rows(name text, keys jsonb) RETURNS bigint
+    LANGUAGE c AS 'MODULE_PATHNAME', 'projections_refresh_rows';
+COMMENT ON FUNCTION projections.refresh_rows(text, jsonb) IS
+'Recomputes the rows of the given keys from the sources. keys: one object {key column: value}, or an array of them.
+Returns the number of rows written. Locks those rows; on a join it holds off other writers of the sources'' projection.
+Errors: 22023 not a key of the projection; 0A000 the projection has no key; 42809; 42501 not the owner.
+Example: SELECT projections.refresh_rows(''stock'', ''[{"item": "A1"}, {"item": "B2"}]'');';
+
+CREATE FUNCTION projections._definition_query(projection regclass) RETURNS text
+    LANGUAGE c STRICT STABLE AS 'MODULE_PATHNAME', 'projections_definition_query';
+COMMENT ON FUNCTION projections._definition_query(regclass) IS 'Internal: the user''s query of a projection as it reads today.';
+CREATE FUNCTION projections._key_columns(projection regclass) RETURNS text[]
+    LANGUAGE c STRICT STABLE AS 'MODULE_PATHNAME', 'projections_key_columns';
+COMMENT ON FUNCTION projections._key_columns(regclass) IS 'Internal: the key columns of a projection.';
+CREATE FUNCTION projections._library_version() RETURNS text
+    LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'projections_library_version';
+COMMENT ON FUNCTION projections._library_version() IS 'Internal: the version that the loaded library was built as.';
+
+CREATE FUNCTION projections.version() RETURNS TABLE(library text, sql text, matches boolean)
+    LANGUAGE sql STABLE
+    RETURN (SELECT ROW(l.version, e.extversion, l.version = e.extversion)
+            FROM pg_catalog.pg_extension e, projections._library_version() AS l(version) WHERE e.extname = 'pg_projections');
+COMMENT ON FUNCTION projections.version() IS
+'The versions of the loaded library and of the SQL objects, and whether they match; if not, ALTER EXTENSION pg_projections UPDATE
+or a restart of the session is due. Raises nothing.
+Example: SELECT * FROM projections.version();';

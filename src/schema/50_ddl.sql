@@ -1,0 +1,165 @@
+-- DDL on sources and projections, followed by event triggers: hooks do not exist in a session that has not loaded the library.
+
+CREATE FUNCTION projections._before_ddl() RETURNS event_trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'projections_before_ddl';
+COMMENT ON FUNCTION projections._before_ddl() IS
+'Internal: refuses DROP EXTENSION while projections exist, and takes DROP TABLE''s locks in maintenance''s order.';
+
+-- Removes the capture triggers of tables that no projection reads any more.
+CREATE FUNCTION projections._drop_idle_triggers(sources regclass[]) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    source oid;
+BEGIN
+    FOR source IN
+        SELECT DISTINCT s.oid FROM unnest(sources::oid[]) AS s(oid) JOIN pg_class c ON c.oid = s.oid
+        WHERE NOT EXISTS (SELECT FROM projections.projection p WHERE s.oid = ANY (p.sources::oid[])) ORDER BY 1
+    LOOP
+        EXECUTE format('DROP TRIGGER IF EXISTS projections_capture ON %s', projections._name(source));
+        EXECUTE format('DROP TRIGGER IF EXISTS projections_capture_truncate ON %s', projections._name(source));
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION projections._drop_idle_triggers(regclass[]) IS 'Internal: removes capture triggers from tables that no projection reads.';
+
+-- Turns a projection into an ordinary table.
+CREATE FUNCTION projections._release(projection oid) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    released projections.projection;
+BEGIN
+    DELETE FROM projections.projection p WHERE p.relation = projection::regclass RETURNING * INTO STRICT released;
+    EXECUTE format('DROP TRIGGER IF EXISTS projections_guard ON %s', projections._name(released.relation));
+    EXECUTE format('DROP TRIGGER IF EXISTS projections_guard_truncate ON %s', projections._name(released.relation));
+    EXECUTE format('DROP VIEW %s', projections._name(released.definition));
+    PERFORM projections._drop_idle_triggers(released.sources);
+END
+$$;
+COMMENT ON FUNCTION projections._release(oid) IS 'Internal: what projections.drop(keep_table => true) does.';
+REVOKE EXECUTE ON FUNCTION projections._release(oid), projections._drop_idle_triggers(regclass[]) FROM PUBLIC;
+
+-- A dropped table takes its definition, catalog row and triggers along; a definition that a dropped source took along takes its table.
+CREATE FUNCTION projections._after_drop() RETURNS event_trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    gone record;
+    idle regclass[] := '{}';
+BEGIN
+    FOR gone IN
+        SELECT p.relation, p.definition, p.sources, t.objid IS NULL AS has_table, d.objid IS NULL AS has_definition, d.original
+        FROM projections.projection p
+        LEFT JOIN pg_event_trigger_dropped_objects() t ON t.classid = 'pg_class'::regclass AND t.objid = p.relation::oid AND t.objsubid = 0
+        LEFT JOIN pg_event_trigger_dropped_objects() d ON d.classid = 'pg_class'::regclass AND d.objid = p.definition::oid AND d.objsubid = 0
+        WHERE t.objid IS NOT NULL OR d.objid IS NOT NULL
+        ORDER BY p.relation
+    LOOP
+        IF gone.has_table AND gone.original THEN
+            RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist',
+                MESSAGE = format('cannot drop the definition of projection %s', projections._name(gone.relation)),
+                DETAIL = 'The view says what the projection is kept equal to.',
+                HINT = format('Drop the projection: SELECT projections.drop(%L);', projections._name(gone.relation));
+        END IF;
+        DELETE FROM projections.projection p WHERE p.relation::oid = gone.relation::oid;
+        IF gone.has_definition THEN
+            EXECUTE format('DROP VIEW %s', projections._name(gone.definition));
+        END IF;
+        IF gone.has_table THEN
+            RAISE NOTICE 'drop cascades to projection %', projections._name(gone.relation);
+            EXECUTE format('DROP TABLE %s CASCADE', projections._name(gone.relation));
+        END IF;
+        idle := idle || gone.sources;
+    END LOOP;
+    PERFORM projections._drop_idle_triggers(idle);
+
+    -- The rows of a join are told apart by their sources' primary keys.
+    FOR gone IN
+        SELECT p.relation, s.source
+        FROM projections.projection p, LATERAL unnest(p.sources) AS s(source)
+        WHERE p.shape = 'rows' AND EXISTS (SELECT FROM pg_class c WHERE c.oid = s.source)
+          AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = s.source AND i.indisprimary)
+          AND EXISTS (SELECT FROM pg_event_trigger_dropped_objects() d WHERE d.classid IN ('pg_constraint'::regclass, 'pg_class'::regclass))
+    LOOP
+        RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist',
+            MESSAGE = format('cannot drop the primary key of %s because projection %s needs it', gone.source, projections._name(gone.relation)),
+            DETAIL = 'The projection tells its rows apart by it.',
+            HINT = 'Drop the projection first, and create it again afterwards.';
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION projections._after_drop() IS 'Internal: cleans up after dropped projections, definitions and sources.';
+
+-- What would break maintenance is refused, after the fact: the command is undone with its transaction.
+CREATE FUNCTION projections._after_ddl() RETURNS event_trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    touched oid[];
+    problem record;
+BEGIN
+    SELECT array_agg(DISTINCT CASE c.classid
+               WHEN 'pg_class'::regclass THEN c.objid
+               WHEN 'pg_trigger'::regclass THEN (SELECT t.tgrelid FROM pg_trigger t WHERE t.oid = c.objid)
+               WHEN 'pg_rewrite'::regclass THEN (SELECT r.ev_class FROM pg_rewrite r WHERE r.oid = c.objid)
+           END)
+    INTO touched FROM pg_event_trigger_ddl_commands() c;
+    touched := touched || ARRAY(SELECT i.inhparent FROM pg_inherits i WHERE i.inhrelid = ANY (touched));
+
+    SELECT p.relation, x.what, x.why INTO problem
+    FROM projections.projection p, LATERAL (
+        SELECT format('trigger %I', t.tgname), 'It would change or drop rows on their way in.' FROM pg_trigger t
+        WHERE t.tgrelid = p.relation AND NOT t.tgisinternal AND t.tgtype & 3 = 3 AND t.tgname <> 'projections_guard'
+        UNION ALL
+        SELECT format('deferred %s %I', CASE WHEN t.tgconstraint <> 0 THEN 'constraint' ELSE 'trigger' END, t.tgname),
+               'It would have to be checked after the commit has begun, when nothing checks it any more.' FROM pg_trigger t
+        WHERE t.tgrelid = p.relation AND t.tginitdeferred
+        UNION ALL
+        SELECT format('deferred constraint %I', k.conname), 'It would have to be checked after the commit has begun, when nothing checks it any more.'
+        FROM pg_constraint k WHERE k.conrelid = p.relation AND k.condeferred
+        UNION ALL
+        SELECT format('rule %I', r.rulename), 'It would divert the rows.' FROM pg_rewrite r WHERE r.ev_class = p.relation
+        UNION ALL
+        SELECT 'a change of the columns that maintenance writes', 'They are those of its definition.'
+        WHERE EXISTS (SELECT FROM pg_attribute v LEFT JOIN pg_attribute a ON a.attrelid = p.relation AND a.attnum = v.attnum AND NOT a.attisdropped
+                      WHERE v.attrelid = p.definition AND v.attnum > 0 AND a.atttypid IS DISTINCT FROM v.atttypid)
+        UNION ALL
+        SELECT 'inheritance', 'Its rows would be spread over several tables.' FROM pg_inherits i WHERE p.relation IN (i.inhrelid, i.inhparent)
+    ) AS x(what, why)
+    WHERE p.relation = ANY (touched) LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+            MESSAGE = format('projection %s cannot have %s', projections._name(problem.relation), problem.what),
+            DETAIL = problem.why,
+            HINT = 'AFTER triggers, indexes, constraints that are checked at once, added columns, grants and policies are all fine.';
+    END IF;
+
+    SELECT p.relation, s.source, c.relpersistence INTO problem
+    FROM projections.projection p, LATERAL unnest(p.sources) AS s(source) JOIN pg_class c ON c.oid = s.source
+    WHERE s.source = ANY (touched)
+      AND (c.relpersistence <> 'p' OR EXISTS (SELECT FROM pg_inherits i WHERE s.source IN (i.inhrelid, i.inhparent))) LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+            MESSAGE = format('cannot make %s %s because projection %s reads it', problem.source,
+                             CASE problem.relpersistence WHEN 'p' THEN 'part of an inheritance tree' ELSE 'unlogged' END, projections._name(problem.relation)),
+            DETAIL = 'A source is an ordinary table or another projection.',
+            HINT = 'Drop the projection first.';
+    END IF;
+
+    FOR problem IN
+        UPDATE projections.projection p SET stale_since = now(), stale_reason = format('capture disabled on %s', t.tgrelid::regclass)
+        FROM pg_trigger t
+        WHERE t.tgrelid = ANY (touched) AND t.tgrelid = ANY (p.sources::oid[]) AND t.tgname IN ('projections_capture', 'projections_capture_truncate')
+          AND t.tgenabled IN ('D', 'R') AND p.stale_since IS NULL
+        RETURNING p.relation, t.tgrelid::regclass AS source
+    LOOP
+        RAISE WARNING 'projection % no longer follows %', projections._name(problem.relation), problem.source
+            USING HINT = format('ALTER TABLE %s ENABLE ALWAYS TRIGGER projections_capture, ENABLE ALWAYS TRIGGER projections_capture_truncate; '
+                                'then drop and create the projection.', problem.source);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION projections._after_ddl() IS 'Internal: refuses DDL that would break maintenance, and notices disabled capture.';
+
+CREATE EVENT TRIGGER projections_before_ddl ON ddl_command_start WHEN TAG IN ('DROP EXTENSION', 'DROP TABLE')
+    EXECUTE FUNCTION projections._before_ddl();
+CREATE EVENT TRIGGER projections_after_drop ON sql_drop EXECUTE FUNCTION projections._after_drop();
+CREATE EVENT TRIGGER projections_after_ddl ON ddl_command_end WHEN TAG IN ('ALTER TABLE', 'CREATE TRIGGER', 'ALTER TRIGGER', 'CREATE RULE', 'CREATE TABLE')
+    EXECUTE FUNCTION projections._after_ddl();
