@@ -267,22 +267,28 @@ struct Plain { // a plain aggregate of one argument
     Node *argument; // null is count(*)
 };
 
+// CASE WHEN condition THEN result END
+Node *case_when(Expr *condition, Node *result) {
+    CaseWhen *when = makeNode(CaseWhen);
+    when->expr = condition;
+    when->result = reinterpret_cast<Expr *>(result);
+    when->location = -1;
+    CaseExpr *choice = makeNode(CaseExpr);
+    choice->casetype = exprType(result);
+    choice->casecollid = exprCollation(result);
+    choice->args = list_make1(when);
+    choice->defresult = reinterpret_cast<Expr *>(makeNullConst(choice->casetype, exprTypmod(result), choice->casecollid));
+    choice->location = -1;
+    return reinterpret_cast<Node *>(choice);
+}
+
 Node *folded_argument(const Aggref *aggregate) {
     Node *argument = aggregate->args ? reinterpret_cast<Node *>(static_cast<TargetEntry *>(linitial(aggregate->args))->expr) : nullptr;
     if (argument && IsA(argument, Const) && !reinterpret_cast<Const *>(argument)->constisnull && aggregate->aggfnoid == F_COUNT_ANY)
         argument = nullptr; // count(1) is count(*)
     if (aggregate->aggfilter == nullptr) return argument;
     if (argument == nullptr) argument = makeBoolConst(true, false);
-    CaseWhen *when = makeNode(CaseWhen);
-    when->expr = aggregate->aggfilter;
-    when->result = reinterpret_cast<Expr *>(argument);
-    when->location = -1;
-    CaseExpr *choice = makeNode(CaseExpr);
-    choice->casetype = exprType(argument);
-    choice->casecollid = exprCollation(argument);
-    choice->args = list_make1(when);
-    choice->location = -1;
-    return reinterpret_cast<Node *>(choice);
+    return case_when(aggregate->aggfilter, argument);
 }
 
 bool is_plain(const Aggref *aggregate, Plain *plain) {
@@ -382,15 +388,8 @@ Node *call_ours(const char *name, Node *argument) {
 Node *when_equal(Node *expression, const char *value) {
     ParseState *state = make_parsestate(nullptr);
     Const *constant = makeConst(FLOAT8OID, -1, InvalidOid, sizeof(float8), DirectFunctionCall1(float8in, CStringGetDatum(value)), false, FLOAT8PASSBYVAL);
-    CaseWhen *when = makeNode(CaseWhen);
-    when->expr = make_op(state, list_make2(makeString(pstrdup("pg_catalog")), makeString(pstrdup("="))), expression, reinterpret_cast<Node *>(constant), nullptr, -1);
-    when->result = reinterpret_cast<Expr *>(makeBoolConst(true, false));
-    when->location = -1;
-    CaseExpr *choice = makeNode(CaseExpr);
-    choice->casetype = BOOLOID;
-    choice->args = list_make1(when);
-    choice->location = -1;
-    return reinterpret_cast<Node *>(choice);
+    Expr *same = make_op(state, list_make2(makeString(pstrdup("pg_catalog")), makeString(pstrdup("="))), expression, reinterpret_cast<Node *>(constant), nullptr, -1);
+    return case_when(same, makeBoolConst(true, false));
 }
 
 // Sums that a final value is computed from: of values, and of squares where a variance needs them.
@@ -473,16 +472,9 @@ Template final_text(Analysis &a, const Aggref *aggregate, const char *name) {
         return variance_final(sums, !function.ends_with("_pop"), root, floating);
     }
     if (function == "bool_and" || function == "bool_or" || function == "every") {
-        CaseWhen *when = makeNode(CaseWhen);
-        when->expr = reinterpret_cast<Expr *>(argument);
-        when->result = reinterpret_cast<Expr *>(makeBoolConst(true, false));
-        when->location = -1;
-        CaseExpr *choice = makeNode(CaseExpr);
-        choice->casetype = BOOLOID;
-        choice->args = list_make1(when);
-        choice->location = -1;
+        Node *true_only = case_when(reinterpret_cast<Expr *>(argument), makeBoolConst(true, false));
         Template known = state_text(need_count(a, argument, psprintf("_%s_count", name)));
-        Template yes = state_text(need_count(a, reinterpret_cast<Node *>(choice), psprintf("_%s_true", name)));
+        Template yes = state_text(need_count(a, true_only, psprintf("_%s_true", name)));
         return psprintf("CASE WHEN %s = 0 THEN NULL ELSE %s %s END", known, yes, function == "bool_or" ? "> 0" : psprintf("= %s", known));
     }
     refuse(a, psprintf("aggregate %s(%s) is not supported yet", what, type ? format_type_be(type) : ""), aggregate->location);
