@@ -61,7 +61,7 @@ void renew_snapshot(QueryDesc *query) {
 void executor_start(QueryDesc *query, int flags) {
     if (!(flags & EXEC_FLAG_EXPLAIN_ONLY) && query->snapshot != nullptr && query->snapshot != InvalidSnapshot && flush_before(query->plannedstmt))
         renew_snapshot(query);
-    if (!(flags & EXEC_FLAG_EXPLAIN_ONLY) && query->plannedstmt->resultRelations != NIL) capture::statement_begins(query);
+    if (!(flags & EXEC_FLAG_EXPLAIN_ONLY) && query->plannedstmt->resultRelations != NIL) capture::statement_begins(query, flags & EXEC_FLAG_SKIP_TRIGGERS);
     if (next_executor_start) next_executor_start(query, flags);
     else standard_ExecutorStart(query, flags);
 }

@@ -39,7 +39,7 @@ TupleDesc log_desc(const compile::Source &source) {
 }
 
 Position position(const Pending &pending) {
-    Position now{pending.folds.size(), pending.flushed_folds, pending.cleared, {}};
+    Position now{pending.folds.size(), pending.flushed_folds, pending.cleared, pending.flushing, {}};
     for (const Log &log : pending.logs) now.logs.push_back({log.end, log.flushed});
     return now;
 }
@@ -49,7 +49,7 @@ void restore(Pending &pending, const Position &then) {
     pending.folds.resize(then.folds);
     pending.flushed_folds = then.flushed_folds;
     pending.cleared = then.cleared;
-    pending.flushing = false;
+    pending.flushing = then.flushing;
     for (std::size_t i = 0; i < pending.logs.size(); i++) {
         Log &log = pending.logs[i];
         if (log.end > then.logs[i].first) log.dead.push_back({then.logs[i].first, log.end});

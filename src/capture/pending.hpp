@@ -28,6 +28,7 @@ struct Position {
     std::size_t folds;
     std::size_t flushed_folds;
     bool cleared;
+    bool flushing;
     pg::vector<std::pair<int64, int64>> logs; // end, flushed
 };
 

@@ -166,7 +166,7 @@ void capture_row(catalog::Projection &projection, Oid relation, TupleTableSlot *
 
 } // namespace
 
-void statement_begins(QueryDesc *query) {
+void statement_begins(QueryDesc *query, bool triggers_later) {
     int depth = -1;
     remove_if([&](const Statement &statement) {
         if (!statement.unknown) return false;
@@ -175,7 +175,12 @@ void statement_begins(QueryDesc *query) {
     });
     for (int i = 0; i < list_length(query->plannedstmt->resultRelations); i++) {
         auto *entry = rt_fetch(list_nth_int(query->plannedstmt->resultRelations, i), query->plannedstmt->rtable);
-        push(Statement{query, entry->relid, GetCurrentTransactionNestLevel(), 0, false});
+        Statement statement{query, entry->relid, GetCurrentTransactionNestLevel(), 0, false};
+        if (triggers_later && statements != NIL) {
+            statement = *static_cast<Statement *>(llast(statements));
+            statement.relation = entry->relid;
+        }
+        push(statement);
     }
 }
 

@@ -15,7 +15,8 @@ struct Evaluator {
 
 // Statements that write a table and have not fired all their triggers. Rows of such a table may be visible and not yet
 // captured: what reads it must wait.
-void statement_begins(QueryDesc *query);
+// A referential action leaves its triggers to the statement that caused it (`triggers_later`), and is unfinished as long.
+void statement_begins(QueryDesc *query, bool triggers_later);
 void statement_ends(QueryDesc *query);
 void copy_begins(Oid relation);
 void copy_ends(Oid relation);

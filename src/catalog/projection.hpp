@@ -4,6 +4,7 @@
 
 namespace maintain {
 struct Statements;
+struct DirectPlan;
 }
 namespace capture {
 struct Evaluator;
@@ -24,8 +25,9 @@ struct Projection {
     // Made when first needed.
     compile::Block *compiled = nullptr;
     maintain::Statements *statements = nullptr; // texts and plans, remade after DDL on any relation involved
+    maintain::DirectPlan *direct = nullptr;
     capture::Evaluator *evaluator = nullptr;
-    uint64 made_at = 0; // the generation of statements and evaluator
+    uint64 made_at = 0; // the generation of these three
 
     const compile::Block &block();
     // The table's owner, who runs its maintenance.

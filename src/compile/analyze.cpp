@@ -492,8 +492,11 @@ struct Pseudo { // replaces keys and aggregates by columns of a pseudo relation
 };
 
 Node *pseudo_column(Pseudo *pseudo, Node *expression, char kind, int index) {
-    pseudo->columns = lappend(pseudo->columns, makeString(psprintf("\1%c%d\2", kind, index)));
-    return reinterpret_cast<Node *>(makeVar(1, static_cast<AttrNumber>(list_length(pseudo->columns)), exprType(expression),
+    const char *name = psprintf("\1%c%d\2", kind, index);
+    int column = 0;
+    while (column < list_length(pseudo->columns) && strcmp(strVal(list_nth(pseudo->columns, column)), name) != 0) column++;
+    if (column == list_length(pseudo->columns)) pseudo->columns = lappend(pseudo->columns, makeString(pstrdup(name)));
+    return reinterpret_cast<Node *>(makeVar(1, static_cast<AttrNumber>(column + 1), exprType(expression),
                                             exprTypmod(expression), exprCollation(expression), 0));
 }
 

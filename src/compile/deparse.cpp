@@ -26,9 +26,10 @@ char *deparse_over(Node *expression, List *columns) {
 
     // " SELECT <expression> AS "\1e\2"\n   FROM pseudo": what stands between is the expression.
     const char *text = deparse(query);
-    const char *begin = strstr(text, "SELECT ") + strlen("SELECT ");
-    const char *end = strstr(begin, " AS \"\1e\2\"");
+    const char *begin = strstr(text, "SELECT");
+    const char *end = begin ? strstr(begin, " AS \"\1e\2\"") : nullptr;
     if (end == nullptr) elog(ERROR, "unexpected deparsed expression: %s", text);
+    begin += strlen("SELECT");
     return pnstrdup(begin, end - begin);
 }
 

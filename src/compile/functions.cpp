@@ -35,7 +35,11 @@ bool reads_more_than_settings(const char *name, int arguments) {
 bool check_function(Oid function, void *context) {
     auto *check = static_cast<Check *>(context);
     char volatility = func_volatile(function);
-    if (volatility == PROVOLATILE_IMMUTABLE) return false;
+    if (volatility == PROVOLATILE_IMMUTABLE) {
+        // The body of a user's function finds what it calls by search_path.
+        check->settings_dependent |= function >= FirstNormalObjectId && get_func_namespace(function) != get_namespace_oid("projections", true);
+        return false;
+    }
 
     const char *name = get_func_name(function);
     if (volatility == PROVOLATILE_VOLATILE)

@@ -10,6 +10,8 @@
 // row and add to what is written here (test/isolation/specs/extremum.spec).
 #include "maintain/apply.hpp"
 
+#include "maintain/apply_values.hpp"
+#include "maintain/direct.hpp"
 #include "maintain/statements.hpp"
 #include "pg/scope.hpp"
 
@@ -21,6 +23,29 @@ using compile::Block;
 using compile::Shape;
 using compile::State;
 using compile::StateKind;
+
+namespace {
+
+Datum numeric_from(__int128 value) {
+    if (value >= PG_INT64_MIN && value <= PG_INT64_MAX) return NumericGetDatum(int64_to_numeric(static_cast<int64>(value)));
+    char digits[64];
+    char *at = digits + sizeof digits;
+    *--at = '\0';
+    bool negative = value < 0;
+    for (; value != 0; value /= 10) *--at = static_cast<char>('0' + (negative ? -static_cast<int>(value % 10) : static_cast<int>(value % 10)));
+    if (negative) *--at = '-';
+    return DirectFunctionCall3(numeric_in, CStringGetDatum(at), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+}
+
+} // namespace
+
+Datum total_delta(const State &state, const Cell &cell) {
+    if (state.argument_type == NUMERICOID) return NumericGetDatum(cell.numeric ? cell.numeric : int64_to_numeric(0));
+    if (state.type == NUMERICOID) return numeric_from(cell.whole);
+    if (cell.whole < PG_INT64_MIN || cell.whole > PG_INT64_MAX)
+        ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE), errmsg("%s out of range", format_type_be(state.type))));
+    return Int64GetDatum(static_cast<int64>(cell.whole));
+}
 
 namespace {
 
@@ -45,25 +70,6 @@ int64 execute(catalog::Projection &projection, Statement statement, Parameters &
     ereport(ERROR, (errcode(pg::error::projection_stale), errmsg("projection %s differs from its definition", projection.name()), errdetail("%s", detail),
                     errhint("Recompute the affected keys with projections.refresh_rows(), or drop and create the projection.")));
     pg_unreachable();
-}
-
-Datum numeric_from(__int128 value) {
-    if (value >= PG_INT64_MIN && value <= PG_INT64_MAX) return NumericGetDatum(int64_to_numeric(static_cast<int64>(value)));
-    char digits[64];
-    char *at = digits + sizeof digits;
-    *--at = '\0';
-    bool negative = value < 0;
-    for (; value != 0; value /= 10) *--at = static_cast<char>('0' + (negative ? -static_cast<int>(value % 10) : static_cast<int>(value % 10)));
-    if (negative) *--at = '-';
-    return DirectFunctionCall3(numeric_in, CStringGetDatum(at), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
-}
-
-Datum total_delta(const State &state, const Cell &cell) {
-    if (state.argument_type == NUMERICOID) return NumericGetDatum(cell.numeric ? cell.numeric : int64_to_numeric(0));
-    if (state.type == NUMERICOID) return numeric_from(cell.whole);
-    if (cell.whole < PG_INT64_MIN || cell.whole > PG_INT64_MAX)
-        ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE), errmsg("%s out of range", format_type_be(state.type))));
-    return Int64GetDatum(static_cast<int64>(cell.whole));
 }
 
 Parameters delta_parameters(Taken &taken, const Entry &entry) {
@@ -259,6 +265,7 @@ int64 apply_recomputed(catalog::Projection &projection, MemoryContext memory, Tu
     const Block &block = projection.block();
     TupleDesc desc = pg::within(memory, [&] { return affected_desc(block); });
     int64 written = 0;
+    Tuplestorestate *given = keys;
     while (tuplestore_tuple_count(keys) > 0) {
         CHECK_FOR_INTERRUPTS();
         // One pass per null pattern that occurs.
@@ -274,6 +281,7 @@ int64 apply_recomputed(catalog::Projection &projection, MemoryContext memory, Tu
         Tuplestorestate *again = tuplestore_begin_heap(true, false, work_mem);
         for (auto [mask, store] : patterns) written += recompute_pattern(projection, store, desc, mask, again);
         for (auto [mask, store] : patterns) tuplestore_end(store);
+        if (keys != given) tuplestore_end(keys);
         keys = again;
         key_desc = desc;
         // Lock what was in the making, so that the next reading sees it.
@@ -287,29 +295,38 @@ int64 apply_recomputed(catalog::Projection &projection, MemoryContext memory, Tu
         }
         ExecDropSingleTupleTableSlot(waited);
     }
+    if (keys != given) tuplestore_end(keys);
     return written;
 }
 
-// Applies one group's delta. Returns false where the group has to be recomputed instead; its row is locked then.
+// Whether the group's new row may not follow from its old one and the delta.
+static bool fragile(const Block &block, const Entry &entry) {
+    return entry.group->special || (entry.group->removed && (block.has_extremum || block.recompute_on_removal));
+}
+
+// Applies one group's delta by statements. Returns false where the group has to be recomputed instead; its row is locked then.
 static bool apply_group(Taken &taken, const Entry &entry) {
     const Block &block = taken.block;
     Parameters parameters = delta_parameters(taken, entry);
-    bool fragile = entry.group->special || (entry.group->removed && (block.has_extremum || block.recompute_on_removal));
-    if (fragile && must_recompute(taken, entry, parameters)) return false;
+    if (fragile(block, entry) && must_recompute(taken, entry, parameters)) return false;
     int64 count = entry.group->cells[block.row_count].count;
     if (count < 0 && block.shape == Shape::groups) remove_from_group(taken, parameters);
     else add_to_group(taken, block.shape == Shape::total ? 1 : count, parameters);
     return true;
 }
 
-void apply_fold(Taken &taken) {
+// Applies entries from `next` on, in order; those that have to be recomputed are recomputed at the end.
+static void apply_groups(Taken &taken, std::span<const Entry> entries, DirectWriter *direct) {
     const Block &block = taken.block;
     TupleDesc desc = affected_desc(block);
     Tuplestorestate *recompute = nullptr;
     MemoryContext row_memory = AllocSetContextCreate(taken.memory, "projection group", ALLOCSET_SMALL_SIZES);
-    for (const Entry &entry : taken.fold->sorted()) {
+    for (const Entry &entry : entries) {
         CHECK_FOR_INTERRUPTS();
-        bool applied = pg::within(row_memory, [&] { return apply_group(taken, entry); });
+        bool applied = pg::within(row_memory, [&] {
+            if (direct && !fragile(block, entry) && add_direct(*direct, *taken.fold, entry) == Added::yes) return true;
+            return apply_group(taken, entry);
+        });
         SPI_freetuptable(SPI_tuptable);
         MemoryContextReset(row_memory);
         if (applied) continue;
@@ -320,7 +337,24 @@ void apply_fold(Taken &taken) {
         values[block.keys.size()] = Int64GetDatum(0);
         tuplestore_putvalues(recompute, desc, values, nulls);
     }
-    if (recompute) apply_recomputed(taken.projection, taken.memory, recompute, desc);
+    if (recompute == nullptr) return;
+    apply_recomputed(taken.projection, taken.memory, recompute, desc);
+    tuplestore_end(recompute);
+}
+
+void apply_fold(Taken &taken) {
+    pg::vector<Entry> entries = taken.fold->sorted();
+    if (entries.empty()) return;
+    // Newer than every commit that locks made us wait for.
+    pg::with_snapshot(GetTransactionSnapshot(), [&] {
+        DirectWriter *direct = open_direct(taken.projection, taken.memory);
+        std::size_t done = 0;
+        while (direct && done < entries.size() && !fragile(taken.block, entries[done]) && add_direct(*direct, *taken.fold, entries[done]) == Added::yes) done++;
+        // The order of keys is kept: what follows the first entry that needs a statement follows it here too.
+        if (done < entries.size())
+            with_statements(taken.projection, [&] { apply_groups(taken, {entries.data() + done, entries.size() - done}, direct); });
+        if (direct) close_direct(direct);
+    });
 }
 
 void apply_images(Taken &taken) {
@@ -364,6 +398,8 @@ void apply_images(Taken &taken) {
     }
     if (any_came) execute(taken.projection, block.shape == Shape::bag ? Statement::copy : Statement::upsert, none);
     ExecDropSingleTupleTableSlot(slot);
+    tuplestore_end(came);
+    tuplestore_end(gone);
 }
 
 void refill(Taken &taken) {

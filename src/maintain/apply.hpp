@@ -4,11 +4,13 @@
 
 namespace maintain {
 
-// Inside SPI, as the owner, under the pinned settings. Return the rows written.
+// As the owner.
 void apply_fold(Taken &taken);
+// As the owner, inside with_statements().
 void apply_images(Taken &taken);
 // Replaces all rows by what the definition gives now.
 void refill(Taken &taken);
+// Returns the rows written.
 int64 apply_recomputed(catalog::Projection &projection, MemoryContext memory, Tuplestorestate *keys, TupleDesc desc);
 
 } // namespace maintain

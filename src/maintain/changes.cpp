@@ -73,7 +73,7 @@ void receive_change(TupleTableSlot *row, void *context) {
     int64 weight = 1;
     for (int i = sink.columns; i < row->tts_tupleDescriptor->natts; i++) weight *= DatumGetInt64(row->tts_values[i]);
     if (weight == 0) return;
-    if (sink.keep && sink.taken->fold) sink.taken->fold->add(row->tts_values, row->tts_isnull, weight);
+    if (sink.keep && sink.taken->fold && !sink.taken->images) sink.taken->fold->add(row->tts_values, row->tts_isnull, weight);
     if (!sink.fingerprinted && !(sink.keep && sink.taken->images)) return;
 
     // Toasted values are fetched: two images of one value must be the same bytes.
@@ -93,6 +93,12 @@ TupleDesc feed_desc(const Block &block) {
     if (!block.grouped()) return ExecTypeFromTL(block.core->targetList);
     List *expressions = list_concat_copy(block.key_expressions, block.arguments);
     return ExecTypeFromExprList(expressions);
+}
+
+int changed_occurrences(const Taken &taken) {
+    int changed = 0;
+    for (int source : taken.block.occurrence_source) changed += taken.rows[source] != nullptr;
+    return changed;
 }
 
 constexpr int64 large_delta = 1000;
@@ -162,11 +168,11 @@ void name_relation(const char *name, TupleDesc desc, Tuplestorestate *rows) {
     if (code != SPI_OK_REL_REGISTER) elog(ERROR, "SPI_register_relation failed: %s", SPI_result_code_string(code));
 }
 
-Images *make_images(const Block &block, MemoryContext parent) {
+Images *make_images(TupleDesc desc, MemoryContext parent) {
     return pg::within(parent, [&] {
         Images *images = pg::make<Images>(parent);
         images->memory = parent;
-        images->desc = ExecTypeFromTL(block.core->targetList);
+        images->desc = desc;
         HASHCTL control{};
         control.keysize = 2 * sizeof(uint64);
         control.entrysize = 3 * sizeof(uint64);
@@ -181,9 +187,12 @@ void compute_changes(Taken &taken) {
     for (std::size_t i = 0; i < taken.rows.size(); i++)
         if (taken.rows[i]) name_relation(psprintf("delta_%zu", i), taken.descs[i], taken.rows[i]);
     if (block.grouped()) taken.fold = pg::make<capture::Fold>(taken.memory, block, taken.memory);
-    else taken.images = make_images(block, taken.memory);
-
     TupleDesc desc = feed_desc(block);
+    // Where several sources changed, rows of old states come with their opposites. A fold that tells what came from what went
+    // must see neither: else each inserted row looks like a removed extremum, and its group is recomputed.
+    bool netted = block.grouped() && (block.has_extremum || block.recompute_on_removal) && changed_occurrences(taken) > 1;
+    if (!block.grouped() || netted) taken.images = make_images(desc, taken.memory);
+
     Sink sink{&taken, desc->natts, true, IsolationUsesXactSnapshot() && block.joins(), {}, desc};
     CommandCounterIncrement();
     // A commit is visible before its locks go: this snapshot sees every writer that the source locks made us wait for.
@@ -197,6 +206,17 @@ void compute_changes(Taken &taken) {
         run_terms(taken, snapshot, own);
         UnregisterSnapshot(snapshot);
         if (!(own.fingerprint == sink.fingerprint)) fail_serialization();
+    }
+    if (netted) {
+        TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+        for (const Images::Image &image : taken.images->list) {
+            if (image.net == 0) continue;
+            ExecStoreMinimalTuple(image.row, slot, false);
+            slot_getallattrs(slot);
+            taken.fold->add(slot->tts_values, slot->tts_isnull, image.net);
+        }
+        ExecDropSingleTupleTableSlot(slot);
+        taken.images = nullptr; // the fold has it all
     }
 }
 

@@ -33,7 +33,7 @@ struct Taken {
 // READ and SERIALIZABLE the transaction's own snapshot must give the same, or the error is a serialization failure.
 void compute_changes(Taken &taken);
 
-Images *make_images(const compile::Block &block, MemoryContext parent);
+Images *make_images(TupleDesc desc, MemoryContext parent);
 
 // Makes `rows` readable as a relation of that name in the current SPI connection.
 void name_relation(const char *name, TupleDesc desc, Tuplestorestate *rows);

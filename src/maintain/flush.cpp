@@ -35,21 +35,28 @@ constinit Writing *innermost = nullptr;
 
 int trigger_depth() { return DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, 0)); }
 
-void name_projection(void *argument) { errcontext("maintenance of projection %s", static_cast<const char *>(argument)); }
+// Every error of maintenance names the projection. Of the server's limits, an index row's is the one that data can hit.
+void name_projection(void *argument) {
+    auto &[name, key] = *static_cast<std::pair<const char *, const char *> *>(argument);
+    if (geterrcode() == ERRCODE_PROGRAM_LIMIT_EXCEEDED) {
+        errcode(pg::error::key_too_wide);
+        errhint("The key of the projection is (%s). Group by something shorter, such as md5() of the wide column.", key);
+    }
+    errcontext("maintenance of projection %s", name);
+}
 
-// Runs `body` as the projection's owner, under its pinned settings, connected to SPI, with errors that name it.
+// Runs `body` as the projection's owner, with errors that name the projection.
 template <class Body>
 void maintaining(Projection &projection, Body &&body) {
-    ErrorContextCallback context{error_context_stack, name_projection, const_cast<char *>(projection.name())};
+    std::pair<const char *, const char *> names{projection.name(), key_columns(projection)};
+    ErrorContextCallback context{error_context_stack, name_projection, &names};
     error_context_stack = &context;
     Writing writing{projection.relation, trigger_depth(), innermost};
     Writing *outer = innermost;
     innermost = &writing;
     PG_TRY();
     {
-        pg::as_owner(projection.owner(), [&] {
-            catalog::with_pinned(projection.settings, [&] { pg::with_spi(body); });
-        });
+        pg::as_owner(projection.owner(), body);
     }
     PG_FINALLY();
     {
@@ -110,8 +117,8 @@ void flush_one(Pending &pending, bool at_commit) {
     MemoryContext before = MemoryContextSwitchTo(memory);
     // In that memory as a whole: nothing of it is destroyed before.
     Taken &taken = *new (palloc(sizeof(Taken))) Taken{projection, *pending.block, memory};
-    pending.flushing = true;
     take(pending, taken);
+    pending.flushing = true;
     const compile::Block &block = taken.block;
 
     if (block.joins()) {
@@ -126,14 +133,22 @@ void flush_one(Pending &pending, bool at_commit) {
     if (block.shape == compile::Shape::bag) lock_block(block);
 
     maintaining(projection, [&] {
-        if (taken.cleared) {
-            refill(taken);
-        } else {
-            if (!block.folds()) compute_changes(taken);
+        if (taken.fold) {
+            apply_fold(taken);
+            return;
+        }
+        with_statements(projection, [&] {
+            if (taken.cleared) {
+                refill(taken);
+                return;
+            }
+            compute_changes(taken);
             if (taken.fold) apply_fold(taken);
             else apply_images(taken);
-        }
+        });
     });
+    for (std::size_t i = 0; i < taken.rows.size(); i++)
+        if (taken.rows[i] && taken.rows[i] != pending.logs[i].store) tuplestore_end(taken.rows[i]);
     pending.flushing = false;
     MemoryContextSwitchTo(before);
     MemoryContextDelete(memory);
@@ -163,9 +178,9 @@ bool flush(bool at_commit, Wanted &&wanted) {
                             errdetail("A trigger on projection %s, or on one below it, keeps changing a source.", next->projection->name()),
                             errhint("Make the trigger change nothing when there is nothing to do.")));
         flush_one(*next, at_commit);
+        CommandCounterIncrement();
         capture::release_applied();
     }
-    CommandCounterIncrement();
     return true;
 }
 
@@ -220,7 +235,7 @@ int64 recompute_keys(Projection &projection, Tuplestorestate *keys, TupleDesc de
     int64 written = 0;
     maintaining(projection, [&] {
         // Rows that are there are locked in the order of the keys given, then read: see apply.cpp.
-        written = apply_recomputed(projection, CurrentMemoryContext, keys, desc);
+        with_statements(projection, [&] { written = apply_recomputed(projection, CurrentMemoryContext, keys, desc); });
     });
     return written;
 }

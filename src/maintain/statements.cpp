@@ -1,6 +1,7 @@
 #include "maintain/statements.hpp"
 
 #include "compile/deparse.hpp"
+#include "maintain/direct.hpp"
 #include "maintain/flush.hpp"
 
 namespace maintain {
@@ -29,10 +30,19 @@ const char *joined(int count, const char *separator, Item &&item) {
 // Parameters of add, remove and insert: the keys, then each state's delta.
 const char *delta_parameter(const Block &block, std::size_t state) { return psprintf("$%zu", block.keys.size() + state + 1); }
 
-// What a state becomes, in an UPDATE of the row t or as the first value of a new group.
-const char *new_state(Projection &projection, std::size_t index, bool update) {
+// Where a text finds a state's new value.
+enum class In {
+    update, // of the row t, by the deltas in the parameters
+    insert, // of a new group: the deltas are the values
+    row,    // of a row t that holds the new states already
+};
+
+// What a state becomes.
+const char *new_state(Projection &projection, std::size_t index, In in) {
     const Block &block = projection.block();
     const State &state = block.states[index];
+    if (in == In::row) return psprintf("t.%s", column_name(projection, state.column));
+    bool update = in == In::update;
     const char *delta = delta_parameter(block, index);
     const char *old = psprintf("t.%s", column_name(projection, state.column));
     switch (state.kind) {
@@ -41,16 +51,16 @@ const char *new_state(Projection &projection, std::size_t index, bool update) {
         return update ? psprintf("%s(%s, %s)", state.is_max ? "GREATEST" : "LEAST", old, delta) : delta;
     case StateKind::total: break;
     }
-    const char *count = new_state(projection, state.validity, update);
+    const char *count = new_state(projection, state.validity, in);
     return update ? psprintf("(CASE WHEN %s = 0 THEN NULL ELSE COALESCE(%s + %s, %s) END)", count, old, delta, delta)
                   : psprintf("(CASE WHEN %s = 0 THEN NULL ELSE %s END)", count, delta);
 }
 
-const char *output_text(Projection &projection, compile::Template text, bool update) {
+const char *output_text(Projection &projection, compile::Template text, In in) {
     const Block &block = projection.block();
     StringInfoData out;
     initStringInfo(&out);
-    auto state = [&](char, int index) { appendStringInfoString(&out, new_state(projection, index, update)); };
+    auto state = [&](char, int index) { appendStringInfoString(&out, new_state(projection, index, in)); };
     // Deparsed places are quoted identifiers: the quotes around them go.
     auto strip = [&] {
         if (out.len > 0 && out.data[out.len - 1] == '"') out.data[--out.len] = '\0';
@@ -66,7 +76,7 @@ const char *output_text(Projection &projection, compile::Template text, bool upd
         while (*++at != '\2') index = index * 10 + (*at - '0');
         if (at[1] == '"') ++at;
         appendStringInfoChar(&out, '(');
-        if (kind == 'k') appendStringInfoString(&out, update ? psprintf("t.%s", column_name(projection, block.keys[index].column)) : psprintf("$%d", index + 1));
+        if (kind == 'k') appendStringInfoString(&out, in == In::insert ? psprintf("$%d", index + 1) : psprintf("t.%s", column_name(projection, block.keys[index].column)));
         else if (kind == 'f') compile::expand(&out, block.finals[index], state);
         appendStringInfoChar(&out, ')');
     }
@@ -77,13 +87,9 @@ const char *assignments(Projection &projection) {
     const Block &block = projection.block();
     int states = static_cast<int>(block.states.size());
     return joined(states + static_cast<int>(block.outputs.size()), ", ", [&](int i) {
-        return i < states ? psprintf("%s = %s", column_name(projection, block.states[i].column), new_state(projection, i, true))
-                          : psprintf("%s = %s", column_name(projection, block.outputs[i - states].column), output_text(projection, block.outputs[i - states].text, true));
+        return i < states ? psprintf("%s = %s", column_name(projection, block.states[i].column), new_state(projection, i, In::update))
+                          : psprintf("%s = %s", column_name(projection, block.outputs[i - states].column), output_text(projection, block.outputs[i - states].text, In::update));
     });
-}
-
-const char *key_columns(Projection &projection) {
-    return joined(static_cast<int>(projection.block().keys.size()), ", ", [&](int i) { return column_name(projection, projection.block().keys[i].column); });
 }
 
 const char *all_columns(Projection &projection) {
@@ -122,7 +128,7 @@ const char *insert_text(Projection &projection) {
         return column_name(projection, i < keys ? block.keys[i].column : i < keys + states ? block.states[i - keys].column : block.outputs[i - keys - states].column);
     });
     const char *values = joined(keys + states + outputs, ", ", [&](int i) {
-        return i < keys ? parameter(i) : i < keys + states ? new_state(projection, i - keys, false) : output_text(projection, block.outputs[i - keys - states].text, false);
+        return i < keys ? parameter(i) : i < keys + states ? new_state(projection, i - keys, In::insert) : output_text(projection, block.outputs[i - keys - states].text, In::insert);
     });
     return psprintf("INSERT INTO %s AS t (%s) VALUES (%s) ON CONFLICT (%s) DO UPDATE SET %s", table_name(projection), columns, values,
                     key_columns(projection), assignments(projection));
@@ -150,7 +156,7 @@ const char *statement_text(Projection &projection, Statement statement, NullMask
     const Block &block = projection.block();
     const char *table = table_name(projection);
     auto by_parameter = [&] { return key_condition(projection, nulls, parameter); };
-    const char *count = block.row_count >= 0 ? new_state(projection, block.row_count, true) : nullptr;
+    const char *count = block.row_count >= 0 ? new_state(projection, block.row_count, In::update) : nullptr;
     switch (statement) {
     case Statement::add:
         return psprintf("UPDATE ONLY %s AS t SET %s WHERE %s%s", table, assignments(projection), by_parameter(),
@@ -247,7 +253,9 @@ void add_weight(Query *query, int occurrence, Oid relation) {
 const char *old_state_text(const compile::Source &source, int index) {
     const char *columns = joined(static_cast<int>(source.used.size()), ", ", [&](int i) { return quote_identifier(get_attname(source.relation, source.used[i], false)); });
     const char *table = quote_qualified_identifier(get_namespace_name(get_rel_namespace(source.relation)), get_rel_name(source.relation));
-    return psprintf("old_%d AS NOT MATERIALIZED (SELECT %s%s1::bigint AS %s FROM ONLY %s UNION ALL SELECT %s%s- %s FROM delta_%d)", index, columns,
+    // OFFSET 0: the planner cannot make a bare tuplestore scan depend on a join's other side, and without that it gives up the
+    // index on the table beside it, too, and reads the whole table for every delta.
+    return psprintf("old_%d AS NOT MATERIALIZED (SELECT %s%s1::bigint AS %s FROM ONLY %s UNION ALL (SELECT %s%s- %s FROM delta_%d OFFSET 0))", index, columns,
                     *columns ? ", " : "", capture::weight_column, table, columns, *columns ? ", " : "", capture::weight_column, index);
 }
 
@@ -257,6 +265,11 @@ const char *table_name(const Projection &projection) { return projection.name();
 
 const char *column_name(const Projection &projection, int column) {
     return quote_identifier(get_attname(projection.relation, static_cast<AttrNumber>(column + 1), false));
+}
+
+const char *key_columns(const Projection &projection) {
+    const Block &block = *projection.compiled;
+    return joined(static_cast<int>(block.keys.size()), ", ", [&](int i) { return column_name(projection, block.keys[i].column); });
 }
 
 template <class Value>
@@ -295,10 +308,17 @@ SPIPlanPtr plan(Projection &projection, Statement statement, NullMask nulls) {
 }
 
 void discard_statements(Projection &projection) {
+    discard_direct(projection);
     if (projection.statements == nullptr) return;
     for (const CachedPlan &cached : projection.statements->plans) SPI_freeplan(cached.plan);
     MemoryContextDelete(projection.statements->memory);
     projection.statements = nullptr;
+}
+
+const char *outputs_text(Projection &projection) {
+    const Block &block = projection.block();
+    const char *outputs = joined(static_cast<int>(block.outputs.size()), ", ", [&](int i) { return output_text(projection, block.outputs[i].text, In::row); });
+    return psprintf("SELECT %s FROM ONLY %s AS t", outputs, table_name(projection));
 }
 
 const char *term_text(Projection &projection, int occurrence, uint32 changed) {

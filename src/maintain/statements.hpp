@@ -1,6 +1,8 @@
 // The SQL that maintenance runs for one projection: texts from the block and today's names, plans cached for the session.
 #pragma once
 #include "capture/pending.hpp"
+#include "catalog/settings.hpp"
+#include "pg/scope.hpp"
 
 namespace maintain {
 
@@ -32,8 +34,17 @@ struct Statements {
     pg::vector<CachedPlan> plans;
 };
 
+// Runs `body` in an SPI connection under the projection's pinned settings: where plans are made, kept and executed.
+template <class Body>
+void with_statements(catalog::Projection &projection, Body &&body) {
+    catalog::with_pinned(projection.settings, [&] { pg::with_spi(body); });
+}
+
 // The cached plan of a statement; makes it in the current SPI connection when it is asked for first.
 SPIPlanPtr plan(catalog::Projection &projection, Statement statement, NullMask nulls);
+
+// SELECT of the outputs, in the block's order, as they follow from the keys and states that the same row holds.
+const char *outputs_text(catalog::Projection &projection);
 
 // Term `occurrence` of the delta: its source's changed rows joined with the others; sources of earlier occurrences that
 // changed too (`changed` has their source's bit) appear in their old state. Yields keys and arguments, or all columns, and
@@ -59,6 +70,8 @@ SPIPlanPtr cached_query(catalog::Projection &projection, int kind, uint64 varian
 // The projection's table, qualified and quoted; and one of its columns.
 const char *table_name(const catalog::Projection &projection);
 const char *column_name(const catalog::Projection &projection, int column);
+// The key columns, quoted, separated by commas. The projection is compiled.
+const char *key_columns(const catalog::Projection &projection);
 // " AND "-joined equality of the table's key columns (alias t) with `value(i)`.
 template <class Value>
 const char *key_condition(catalog::Projection &projection, NullMask nulls, Value &&value);

@@ -107,6 +107,32 @@ inline AclResult schema_aclcheck(Oid schema, Oid role, AclMode mode) {
 #endif
 }
 
+// Which indexes an update of a table's row leaves to be updated.
+#if PG_VERSION_NUM >= 160000
+using IndexesToUpdate = TU_UpdateIndexes;
+inline bool any_index(IndexesToUpdate indexes) { return indexes != TU_None; }
+#else
+using IndexesToUpdate = bool;
+inline bool any_index(IndexesToUpdate indexes) { return indexes; }
+#endif
+
+inline void insert_index_tuples(ResultRelInfo *target, TupleTableSlot *slot, EState *estate, IndexesToUpdate indexes) {
+#if PG_VERSION_NUM >= 160000
+    ExecInsertIndexTuples(target, slot, estate, true, false, nullptr, NIL, indexes == TU_Summarizing);
+#else
+    static_cast<void>(indexes);
+    ExecInsertIndexTuples(target, slot, estate, true, false, nullptr, NIL);
+#endif
+}
+
+inline IndexScanDesc begin_index_scan(Relation table, Relation index, Snapshot snapshot, int keys) {
+#if PG_VERSION_NUM >= 180000
+    return index_beginscan(table, index, snapshot, nullptr, keys, 0);
+#else
+    return index_beginscan(table, index, snapshot, keys, 0);
+#endif
+}
+
 #if PG_VERSION_NUM >= 180000
 #define PJ_EXECUTOR_RUN_ARGS QueryDesc *query, ScanDirection direction, uint64 count
 #define PJ_EXECUTOR_RUN_PASS query, direction, count

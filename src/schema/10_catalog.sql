@@ -7,7 +7,7 @@ BEGIN
     IF EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'projections') THEN
         RAISE EXCEPTION USING
             ERRCODE = 'duplicate_schema',
-            MESSAGE = 'schema "projections" exists already',
+            MESSAGE = 'schema "projections" already exists',
             DETAIL = 'The extension keeps its objects in a schema of that name, which it makes itself.',
             HINT = 'Rename or drop the schema, then create the extension.';
     END IF;

@@ -1,0 +1,288 @@
+// Direct writes.
+//
+// Most flushes add to a few groups that exist. Running an UPDATE for each costs several times what the change itself costs:
+// a plan's nodes and expressions are set up and torn down at every commit. Here they are set up once a session: the row is
+// found in the unique index, its states are added up, its outputs evaluated, and the table access method updates it.
+//
+// The look-up uses an MVCC snapshot. When the version found has been updated meanwhile, the access method follows the row to
+// its latest version, as the executor does (a key never changes in place, so that version has the same key), and the delta is
+// added to that one. Whatever is not this simple case is left to the statements: a row not found, a group that empties.
+#include "maintain/direct.hpp"
+
+#include "catalog/settings.hpp"
+#include "maintain/apply_values.hpp"
+#include "maintain/statements.hpp"
+
+namespace maintain {
+
+using catalog::Projection;
+using compile::Block;
+using compile::State;
+using compile::StateKind;
+
+// What a session keeps between transactions.
+struct DirectPlan {
+    MemoryContext memory;
+    Oid index = InvalidOid;
+    pg::vector<int> index_keys; // for each index column, the key it holds
+    pg::vector<ScanKeyData> scan_keys;
+    ExprContext *context = nullptr;
+    pg::vector<ExprState *> outputs;
+    pg::vector<FmgrInfo> adders; // of totals: type's addition; of extremes: comparison
+};
+
+struct DirectWriter {
+    Projection &projection;
+    const Block &block;
+    DirectPlan &plan;
+    Relation table;
+    Relation index;
+    IndexScanDesc scan;
+    EState *estate;
+    ResultRelInfo *target;
+    TupleTableSlot *found;
+    TupleTableSlot *changed;
+    Snapshot snapshot;
+};
+
+namespace {
+
+bool plain_table(Relation table) {
+    TriggerDesc *triggers = table->trigdesc;
+    if (triggers && (triggers->trig_update_after_row || triggers->trig_update_before_statement || triggers->trig_update_after_statement)) return false;
+    if (triggers && triggers->trig_update_before_row)
+        for (int i = 0; i < triggers->numtriggers; i++) {
+            const Trigger &trigger = triggers->triggers[i];
+            if (TRIGGER_FOR_BEFORE(trigger.tgtype) && TRIGGER_FOR_ROW(trigger.tgtype) && TRIGGER_FOR_UPDATE(trigger.tgtype) && strcmp(trigger.tgname, "projections_guard") != 0) return false;
+        }
+    TupleConstr *constraints = RelationGetDescr(table)->constr;
+    return constraints == nullptr || (constraints->num_check == 0 && !constraints->has_generated_stored);
+}
+
+// The key's unique index, with the key that each of its columns holds.
+bool find_index(Relation table, const Block &block, DirectPlan &plan) {
+    ListCell *cell;
+    foreach (cell, RelationGetIndexList(table)) {
+        Relation index = index_open(lfirst_oid(cell), AccessShareLock);
+        Form_pg_index form = index->rd_index;
+        bool fits = form->indisunique && form->indisvalid && form->indimmediate && form->indnullsnotdistinct && form->indnkeyatts == static_cast<int>(block.keys.size()) &&
+                    RelationGetIndexPredicate(index) == NIL && RelationGetIndexExpressions(index) == NIL;
+        plan.index_keys.clear();
+        plan.scan_keys.clear();
+        for (int i = 0; fits && i < form->indnkeyatts; i++) {
+            int key = 0;
+            while (key < static_cast<int>(block.keys.size()) && block.keys[key].column + 1 != form->indkey.values[i]) key++;
+            fits = key < static_cast<int>(block.keys.size()) && index->rd_indcollation[i] == block.keys[key].collation;
+            if (!fits) break;
+            Oid equal = get_opfamily_member(index->rd_opfamily[i], index->rd_opcintype[i], index->rd_opcintype[i], BTEqualStrategyNumber);
+            ScanKeyData scan_key;
+            ScanKeyEntryInitialize(&scan_key, 0, static_cast<AttrNumber>(i + 1), BTEqualStrategyNumber, InvalidOid, index->rd_indcollation[i], get_opcode(equal), 0);
+            plan.index_keys.push_back(key);
+            plan.scan_keys.push_back(scan_key);
+        }
+        Oid oid = RelationGetRelid(index);
+        index_close(index, AccessShareLock);
+        if (fits) {
+            plan.index = oid;
+            return true;
+        }
+    }
+    return false;
+}
+
+// The outputs as expressions over the row that holds the new states.
+void compile_outputs(Projection &projection, DirectPlan &plan) {
+    plan.context = CreateStandaloneExprContext();
+    if (projection.block().outputs.empty()) return;
+    auto *raw = static_cast<RawStmt *>(linitial(raw_parser(outputs_text(projection), RAW_PARSE_DEFAULT)));
+    Query *query = parse_analyze_fixedparams(raw, "", nullptr, 0, nullptr);
+    int i = 0;
+    for (TargetEntry *entry : pg::each<TargetEntry>(query->targetList)) {
+        // Columns of the table have its types already; a cast here would only restate them.
+        Expr *expression = expression_planner(entry->expr);
+        if (exprType(reinterpret_cast<Node *>(expression)) != get_atttype(projection.relation, static_cast<AttrNumber>(projection.block().outputs[i].column + 1)))
+            elog(ERROR, "output %d of projection %s has an unexpected type", i, projection.name());
+        plan.outputs.push_back(ExecInitExpr(expression, nullptr));
+        i++;
+    }
+}
+
+DirectPlan *make_plan(Projection &projection, Relation table) {
+    const Block &block = projection.block();
+    MemoryContext memory = AllocSetContextCreate(projection.memory, "projection direct write", ALLOCSET_SMALL_SIZES);
+    MemoryContext before = MemoryContextSwitchTo(memory);
+    DirectPlan *plan = pg::make<DirectPlan>(memory);
+    plan->memory = memory;
+    if (block.shape == compile::Shape::groups && !block.settings_dependent && plain_table(table) && find_index(table, block, *plan)) {
+        catalog::with_setting("search_path", "pg_catalog", [&] { compile_outputs(projection, *plan); });
+        for (const State &state : block.states) {
+            FmgrInfo adder{};
+            if (state.kind == StateKind::extremum) fmgr_info_cxt(state.comparison, &adder, memory);
+            else if (state.kind == StateKind::total) fmgr_info_cxt(state.type == NUMERICOID ? F_NUMERIC_ADD : state.type == CASHOID ? F_CASH_PL : F_INT8PL, &adder, memory);
+            plan->adders.push_back(adder);
+        }
+    }
+    MemoryContextSwitchTo(before);
+    return plan;
+}
+
+enum class Found { yes, no };
+
+Found find_row(DirectWriter &writer, const Datum *keys, const bool *nulls) {
+    ScanKeyData scan_keys[INDEX_MAX_KEYS];
+    for (std::size_t i = 0; i < writer.plan.scan_keys.size(); i++) {
+        scan_keys[i] = writer.plan.scan_keys[i];
+        int key = writer.plan.index_keys[i];
+        if (nulls[key]) scan_keys[i].sk_flags = SK_ISNULL | SK_SEARCHNULL;
+        scan_keys[i].sk_argument = nulls[key] ? 0 : keys[key];
+    }
+    index_rescan(writer.scan, scan_keys, static_cast<int>(writer.plan.scan_keys.size()), nullptr, 0);
+    return index_getnext_slot(writer.scan, ForwardScanDirection, writer.found) ? Found::yes : Found::no;
+}
+
+// The row's next version in writer.changed. False where its group would empty.
+bool change_row(DirectWriter &writer, const capture::Entry &entry) {
+    const Block &block = writer.block;
+    TupleTableSlot *found = writer.found, *changed = writer.changed;
+    slot_getallattrs(found);
+    ExecClearTuple(changed);
+    int columns = found->tts_tupleDescriptor->natts;
+    memcpy(changed->tts_values, found->tts_values, sizeof(Datum) * columns);
+    memcpy(changed->tts_isnull, found->tts_isnull, sizeof(bool) * columns);
+
+    for (std::size_t i = 0; i < block.states.size(); i++) {
+        const State &state = block.states[i];
+        const capture::Cell &cell = entry.group->cells[i];
+        Datum &value = changed->tts_values[state.column];
+        bool &null = changed->tts_isnull[state.column];
+        switch (state.kind) {
+        case StateKind::count: value = Int64GetDatum(DatumGetInt64(found->tts_values[state.column]) + cell.count); break;
+        case StateKind::total: {
+            // A total without values is NULL; its count is a state of the same row.
+            const State &count = block.states[state.validity];
+            if (DatumGetInt64(found->tts_values[count.column]) + entry.group->cells[state.validity].count == 0) {
+                null = true;
+                break;
+            }
+            Datum delta = total_delta(state, cell);
+            value = null ? delta : FunctionCall2(&writer.plan.adders[i], value, delta);
+            null = false;
+            break;
+        }
+        case StateKind::extremum: {
+            if (!cell.has_added) break;
+            int order = null ? 0 : DatumGetInt32(FunctionCall2Coll(&writer.plan.adders[i], state.collation, cell.added, value));
+            if (null || (state.is_max ? order > 0 : order < 0)) value = cell.added;
+            null = false;
+            break;
+        }
+        }
+    }
+    ExecStoreVirtualTuple(changed);
+    if (DatumGetInt64(changed->tts_values[block.states[block.row_count].column]) <= 0) return false;
+
+    writer.plan.context->ecxt_scantuple = changed;
+    for (std::size_t i = 0; i < block.outputs.size(); i++) {
+        int column = block.outputs[i].column;
+        changed->tts_values[column] = ExecEvalExpr(writer.plan.outputs[i], writer.plan.context, &changed->tts_isnull[column]);
+    }
+    return true;
+}
+
+[[noreturn]] void fail_concurrent() {
+    ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE), errmsg("could not serialize access due to concurrent update")));
+    pg_unreachable();
+}
+
+// Waits for the row's writer and finds the version it left. False where it is gone.
+bool follow_row(DirectWriter &writer, ItemPointer tid) {
+    TM_FailureData failure;
+    ItemPointerData at = *tid;
+    TM_Result result = table_tuple_lock(writer.table, &at, writer.snapshot, writer.found, GetCurrentCommandId(true), LockTupleNoKeyExclusive, LockWaitBlock,
+                                        TUPLE_LOCK_FLAG_FIND_LAST_VERSION, &failure);
+    if (result == TM_Ok) return true;
+    if (result == TM_Deleted) return false;
+    elog(ERROR, "unexpected result of table_tuple_lock: %d", result);
+}
+
+} // namespace
+
+DirectWriter *open_direct(Projection &projection, MemoryContext memory) {
+    const Block &block = projection.block();
+    if (block.shape != compile::Shape::groups || block.settings_dependent) return nullptr;
+    Relation table = table_open(projection.relation, RowExclusiveLock);
+    if (projection.direct == nullptr) projection.direct = make_plan(projection, table);
+    DirectPlan &plan = *projection.direct;
+    if (!OidIsValid(plan.index)) {
+        table_close(table, NoLock);
+        return nullptr;
+    }
+    return pg::within(memory, [&] {
+        Relation index = index_open(plan.index, RowExclusiveLock);
+        EState *estate = CreateExecutorState();
+        ResultRelInfo *target = makeNode(ResultRelInfo);
+        InitResultRelInfo(target, table, 0, nullptr, 0);
+        Snapshot snapshot = GetActiveSnapshot();
+        IndexScanDesc scan = pg::begin_index_scan(table, index, snapshot, static_cast<int>(plan.scan_keys.size()));
+        TupleTableSlot *found = table_slot_create(table, nullptr);
+        TupleTableSlot *changed = MakeSingleTupleTableSlot(RelationGetDescr(table), &TTSOpsVirtual);
+        return new (palloc(sizeof(DirectWriter))) DirectWriter{projection, block, plan, table, index, scan, estate, target, found, changed, snapshot};
+    });
+}
+
+void close_direct(DirectWriter *writer) {
+    ExecDropSingleTupleTableSlot(writer->found);
+    ExecDropSingleTupleTableSlot(writer->changed);
+    index_endscan(writer->scan);
+    if (writer->target->ri_NumIndices > 0) ExecCloseIndices(writer->target);
+    FreeExecutorState(writer->estate);
+    index_close(writer->index, NoLock);
+    table_close(writer->table, NoLock);
+}
+
+Added add_direct(DirectWriter &writer, capture::Fold &fold, const capture::Entry &entry) {
+    Datum keys[MaxHeapAttributeNumber];
+    bool nulls[MaxHeapAttributeNumber];
+    fold.key_values(entry.key, keys, nulls);
+    // The scan keeps what it allocates until it ends.
+    Found row = pg::within(writer.estate->es_query_cxt, [&] { return find_row(writer, keys, nulls); });
+    if (row == Found::no) return Added::no;
+    for (;;) {
+        CHECK_FOR_INTERRUPTS();
+        ResetExprContext(writer.plan.context);
+        bool kept = pg::within(writer.plan.context->ecxt_per_tuple_memory, [&] { return change_row(writer, entry); });
+        if (!kept) return Added::no;
+        if (RelationGetDescr(writer.table)->constr) ExecConstraints(writer.target, writer.changed, writer.estate);
+        ItemPointerData tid = writer.found->tts_tid;
+        pg::IndexesToUpdate indexes{};
+        TM_FailureData failure;
+        LockTupleMode mode;
+        TM_Result result = table_tuple_update(writer.table, &tid, writer.changed, GetCurrentCommandId(true), writer.snapshot, InvalidSnapshot, true, &failure, &mode, &indexes);
+        switch (result) {
+        case TM_Ok:
+            if (pg::any_index(indexes)) {
+                if (writer.target->ri_NumIndices == 0) pg::within(writer.estate->es_query_cxt, [&] { ExecOpenIndices(writer.target, false); });
+                pg::insert_index_tuples(writer.target, writer.changed, writer.estate, indexes);
+                ResetPerTupleExprContext(writer.estate);
+            }
+            return Added::yes;
+        case TM_Updated:
+            if (IsolationUsesXactSnapshot()) fail_concurrent();
+            if (!follow_row(writer, &tid)) return Added::no;
+            break;
+        case TM_Deleted:
+            if (IsolationUsesXactSnapshot()) fail_concurrent();
+            return Added::no;
+        default: elog(ERROR, "unexpected result of table_tuple_update: %d", result);
+        }
+    }
+}
+
+void discard_direct(Projection &projection) {
+    if (projection.direct == nullptr) return;
+    if (projection.direct->context) FreeExprContext(projection.direct->context, true);
+    MemoryContextDelete(projection.direct->memory);
+    projection.direct = nullptr;
+}
+
+} // namespace maintain
