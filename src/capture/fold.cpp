@@ -9,84 +9,83 @@ using compile::StateKind;
 
 Fold::Fold(const Block &block, MemoryContext parent)
     : block_(block), memory_(AllocSetContextCreate(parent, "projection delta", ALLOCSET_DEFAULT_SIZES)),
-      comparisons_(pg::Allocator<FmgrInfo>(memory_)), key_comparisons_(pg::Allocator<FmgrInfo>(memory_)) {
-    MemoryContext before = MemoryContextSwitchTo(memory_);
-    scratch_ = AllocSetContextCreate(memory_, "projection delta row", ALLOCSET_SMALL_SIZES);
-    payload_ = offsetof(Group, cells) + sizeof(Cell) * block.states.size();
+      scratch_(AllocSetContextCreate(memory_, "projection delta row", ALLOCSET_SMALL_SIZES)), groups_(pg::Allocator<Group *>(memory_)),
+      buckets_(pg::Allocator<Group *>(memory_)) {}
 
-    int keys = static_cast<int>(block.keys.size());
-    key_desc_ = CreateTemplateTupleDesc(keys);
-    auto *index = static_cast<AttrNumber *>(palloc(sizeof(AttrNumber) * (keys + 1)));
-    auto *operators = static_cast<Oid *>(palloc(sizeof(Oid) * (keys + 1)));
-    auto *collations = static_cast<Oid *>(palloc(sizeof(Oid) * (keys + 1)));
-    for (int i = 0; i < keys; i++) {
-        const Key &key = block.keys[i];
-        TupleDescInitEntry(key_desc_, static_cast<AttrNumber>(i + 1), psprintf("k%d", i), key.type, -1, 0);
-        TupleDescInitEntryCollation(key_desc_, static_cast<AttrNumber>(i + 1), key.collation);
-        index[i] = static_cast<AttrNumber>(i + 1);
-        operators[i] = key.equality;
-        collations[i] = key.collation;
-        FmgrInfo comparison;
-        fmgr_info_cxt(key.comparison, &comparison, memory_);
-        key_comparisons_.push_back(comparison);
+uint32 Fold::hash(const Datum *keys, const bool *nulls) const {
+    uint32 hash = 0;
+    for (std::size_t i = 0; i < block_.keys.size(); i++) {
+        const Key &key = block_.keys[i];
+        uint32 value = nulls[i] ? 0 : DatumGetUInt32(FunctionCall1Coll(&key.hash, key.collation, keys[i]));
+        hash = hash_combine(hash, value);
     }
-    for (const State &state : block.states) {
-        FmgrInfo comparison{};
-        if (state.kind == StateKind::extremum) fmgr_info_cxt(state.comparison, &comparison, memory_);
-        comparisons_.push_back(comparison);
+    return murmurhash32(hash);
+}
+
+bool Fold::same_key(const Group &group, const Datum *keys, const bool *nulls) const {
+    for (std::size_t i = 0; i < block_.keys.size(); i++) {
+        const Key &key = block_.keys[i];
+        if (nulls[i] != group.key_nulls[i]) return false;
+        if (!nulls[i] && !DatumGetBool(FunctionCall2Coll(&key.equal, key.collation, group.key[i], keys[i]))) return false;
     }
-    Oid *equal;
-    FmgrInfo *hash;
-    execTuplesHashPrepare(keys, operators, &equal, &hash);
-    slot_ = MakeSingleTupleTableSlot(key_desc_, &TTSOpsVirtual);
-    reader_ = MakeSingleTupleTableSlot(key_desc_, &TTSOpsMinimalTuple);
-    table_ = pg::build_hash_table(key_desc_, keys, index, equal, hash, collations, payload_, memory_, memory_, scratch_);
-    MemoryContextSwitchTo(before);
+    return true;
+}
+
+Group *Fold::new_group(uint32 hash, const Datum *keys, const bool *nulls) {
+    std::size_t count = block_.keys.size();
+    std::size_t cells = MAXALIGN(offsetof(Group, cells) + sizeof(Cell) * block_.states.size());
+    char *at = static_cast<char *>(MemoryContextAllocZero(memory_, cells + count * (sizeof(Datum) + sizeof(bool)) + alignof(Cell)));
+    auto *group = reinterpret_cast<Group *>(TYPEALIGN(alignof(Cell), at));
+    group->hash = hash;
+    group->key = reinterpret_cast<Datum *>(reinterpret_cast<char *>(group) + cells);
+    group->key_nulls = reinterpret_cast<bool *>(group->key + count);
+    pg::within(memory_, [&] {
+        for (std::size_t i = 0; i < count; i++) {
+            const Key &key = block_.keys[i];
+            group->key_nulls[i] = nulls[i];
+            if (nulls[i]) continue;
+            Datum value = key.length == -1 ? PointerGetDatum(PG_DETOAST_DATUM(keys[i])) : keys[i];
+            group->key[i] = datumCopy(value, key.by_value, key.length);
+        }
+    });
+    groups_.push_back(group);
+    return group;
+}
+
+void Fold::grow() {
+    std::size_t size = std::max<std::size_t>(64, buckets_.size() * 2);
+    buckets_.assign(size, nullptr);
+    for (Group *group : groups_) {
+        std::size_t at = group->hash & (size - 1);
+        while (buckets_[at]) at = (at + 1) & (size - 1);
+        buckets_[at] = group;
+    }
 }
 
 Group *Fold::group(const Datum *keys, const bool *nulls) {
-    ExecClearTuple(slot_);
-    for (std::size_t i = 0; i < block_.keys.size(); i++) {
-        slot_->tts_values[i] = keys[i];
-        slot_->tts_isnull[i] = nulls[i];
+    if (buckets_.empty()) { // one or two groups, which is what most transactions touch
+        for (Group *group : groups_)
+            if (same_key(*group, keys, nulls)) return group;
+        if (groups_.size() < 2) return new_group(hash(keys, nulls), keys, nulls);
+        grow();
     }
-    ExecStoreVirtualTuple(slot_);
-    bool is_new;
-    TupleHashEntry entry = LookupTupleHashEntry(table_, slot_, &is_new, nullptr);
-    void *payload = pg::entry_payload(table_, entry, payload_);
-    if (is_new) memset(payload, 0, payload_);
-    return static_cast<Group *>(payload);
-}
-
-void Fold::add_numeric(Cell &cell, Numeric value, bool subtract) {
-    Datum sum;
-    if (cell.numeric == nullptr && !subtract) {
-        sum = NumericGetDatum(value);
-    } else {
-        Datum before = cell.numeric ? NumericGetDatum(cell.numeric) : NumericGetDatum(int64_to_numeric(0));
-        sum = DirectFunctionCall2(subtract ? numeric_sub : numeric_add, before, NumericGetDatum(value));
-    }
-    auto *source = reinterpret_cast<varlena *>(DatumGetPointer(sum));
-    std::size_t size = VARSIZE_ANY(source);
-    // The old place is used again where the new sum fits: sums of one group rarely change their length.
-    if (cell.numeric == nullptr || GetMemoryChunkSpace(cell.numeric) < size + 2 * sizeof(void *)) {
-        if (cell.numeric) pfree(cell.numeric);
-        cell.numeric = static_cast<Numeric>(MemoryContextAlloc(memory_, size + 8));
-    }
-    memcpy(cell.numeric, source, size);
+    uint32 hash = this->hash(keys, nulls);
+    std::size_t at = hash & (buckets_.size() - 1);
+    for (; buckets_[at]; at = (at + 1) & (buckets_.size() - 1))
+        if (buckets_[at]->hash == hash && same_key(*buckets_[at], keys, nulls)) return buckets_[at];
+    Group *group = new_group(hash, keys, nulls);
+    if (groups_.size() * 2 > buckets_.size()) grow();
+    else buckets_[at] = group;
+    return group;
 }
 
 void Fold::keep_extremum(const State &state, Datum &kept, bool &has, Datum value) {
     if (has) {
-        FmgrInfo &comparison = comparisons_[&state - block_.states.data()];
-        int order = DatumGetInt32(FunctionCall2Coll(&comparison, state.collation, value, kept));
+        int order = DatumGetInt32(FunctionCall2Coll(&state.compare, state.collation, value, kept));
         if (state.is_max ? order <= 0 : order >= 0) return;
     }
-    int16 length;
-    bool by_value;
-    get_typlenbyval(state.type, &length, &by_value);
     // The replaced value stays until the fold is freed: extremes change ever more rarely.
-    pg::within(memory_, [&] { kept = datumCopy(length == -1 ? PointerGetDatum(PG_DETOAST_DATUM_COPY(value)) : value, by_value, length); });
+    pg::within(memory_, [&] { kept = datumCopy(state.length == -1 ? PointerGetDatum(PG_DETOAST_DATUM(value)) : value, state.by_value, state.length); });
     has = true;
 }
 
@@ -98,32 +97,30 @@ void Fold::add(const Datum *values, const bool *nulls, int64 weight) {
     if (weight < 0) group->removed = true;
     additions_++;
 
-    for (std::size_t i = 0; i < block_.states.size(); i++) {
-        const State &state = block_.states[i];
-        Cell &cell = group->cells[i];
+    Cell *cell = group->cells;
+    for (const State &state : block_.states) {
+        Cell &to = *cell++;
         if (state.argument >= 0 && argument_nulls[state.argument]) continue;
         switch (state.kind) {
-        case StateKind::count: cell.count += weight; break;
+        case StateKind::count: to.count += weight; break;
         case StateKind::total: {
             Datum value = arguments[state.argument];
             switch (state.argument_type) {
-            case INT2OID: cell.whole += weight * static_cast<__int128>(DatumGetInt16(value)); break;
-            case INT4OID: cell.whole += weight * static_cast<__int128>(DatumGetInt32(value)); break;
+            case INT2OID: to.whole += weight * static_cast<__int128>(DatumGetInt16(value)); break;
+            case INT4OID: to.whole += weight * static_cast<__int128>(DatumGetInt32(value)); break;
             case INT8OID:
-            case CASHOID: cell.whole += weight * static_cast<__int128>(DatumGetInt64(value)); break;
+            case CASHOID: to.whole += weight * static_cast<__int128>(DatumGetInt64(value)); break;
             default: {
                 Numeric number = DatumGetNumeric(value);
                 if (weight < 0 && (numeric_is_nan(number) || numeric_is_inf(number))) group->special = special_ = true;
-                if (weight != 1 && weight != -1)
-                    number = DatumGetNumeric(DirectFunctionCall2(numeric_mul, NumericGetDatum(number), NumericGetDatum(int64_to_numeric(std::abs(weight)))));
-                add_numeric(cell, number, weight < 0);
+                to.sum.add(number, weight, memory_);
             }
             }
             break;
         }
         case StateKind::extremum:
-            if (weight > 0) keep_extremum(state, cell.added, cell.has_added, arguments[state.argument]);
-            else keep_extremum(state, cell.removed, cell.has_removed, arguments[state.argument]);
+            if (weight > 0) keep_extremum(state, to.added, to.has_added, arguments[state.argument]);
+            else keep_extremum(state, to.removed, to.has_removed, arguments[state.argument]);
             break;
         }
     }
@@ -131,25 +128,10 @@ void Fold::add(const Datum *values, const bool *nulls, int64 weight) {
     MemoryContextReset(scratch_);
 }
 
-void Fold::key_values(MinimalTuple key, Datum *values, bool *nulls) {
-    ExecStoreMinimalTuple(key, reader_, false);
-    slot_getallattrs(reader_);
-    for (std::size_t i = 0; i < block_.keys.size(); i++) {
-        values[i] = reader_->tts_values[i];
-        nulls[i] = reader_->tts_isnull[i];
-    }
-}
-
-void Fold::merge(Fold &other) {
+void Fold::merge(const Fold &other) {
     MemoryContext before = MemoryContextSwitchTo(scratch_);
-    TupleHashIterator iterator;
-    InitTupleHashIterator(other.table_, &iterator);
-    pg::vector<Datum> keys(block_.keys.size() + 1);
-    pg::vector<bool> nulls(block_.keys.size() + 1);
-    while (TupleHashEntry entry = ScanTupleHashTable(other.table_, &iterator)) {
-        other.key_values(pg::entry_tuple(entry), keys.data(), nulls.data());
-        Group *from = static_cast<Group *>(pg::entry_payload(other.table_, entry, payload_));
-        Group *into = group(keys.data(), nulls.data());
+    for (const Group *from : other.groups_) {
+        Group *into = group(from->key, from->key_nulls);
         into->removed |= from->removed;
         into->special |= from->special;
         for (std::size_t i = 0; i < block_.states.size(); i++) {
@@ -157,7 +139,7 @@ void Fold::merge(Fold &other) {
             const Cell &b = from->cells[i];
             a.count += b.count;
             a.whole += b.whole;
-            if (b.numeric) add_numeric(a, b.numeric, false);
+            a.sum.add(b.sum, memory_);
             if (b.has_added) keep_extremum(block_.states[i], a.added, a.has_added, b.added);
             if (b.has_removed) keep_extremum(block_.states[i], a.removed, a.has_removed, b.removed);
         }
@@ -169,48 +151,30 @@ void Fold::merge(Fold &other) {
 }
 
 bool Fold::nothing(const Group &group) const {
-    if (group.special) return false;
+    if (group.special || (group.removed && block_.recompute_on_removal)) return false; // digits may change where values do not
     for (std::size_t i = 0; i < block_.states.size(); i++) {
         const Cell &cell = group.cells[i];
-        if (cell.count != 0 || cell.whole != 0 || cell.has_added || cell.has_removed) return false;
-        // A numeric's digits may matter to a result even where its value is 0.
-        if (cell.numeric && (block_.recompute_on_removal || !DatumGetBool(DirectFunctionCall2(numeric_eq, NumericGetDatum(cell.numeric), NumericGetDatum(int64_to_numeric(0))))))
-            return false;
+        if (cell.count != 0 || cell.whole != 0 || cell.has_added || cell.has_removed || !cell.sum.is_zero()) return false;
     }
     return true;
 }
 
-pg::vector<Entry> Fold::sorted() {
-    pg::vector<Entry> entries{pg::Allocator<Entry>(memory_)};
-    TupleHashIterator iterator;
-    InitTupleHashIterator(table_, &iterator);
-    while (TupleHashEntry entry = ScanTupleHashTable(table_, &iterator)) {
-        Group *group = static_cast<Group *>(pg::entry_payload(table_, entry, payload_));
-        if (!nothing(*group)) entries.push_back(Entry{pg::entry_tuple(entry), group});
-    }
-    if (entries.size() < 2) return entries;
-
-    TupleTableSlot *left = MakeSingleTupleTableSlot(key_desc_, &TTSOpsMinimalTuple);
-    TupleTableSlot *right = MakeSingleTupleTableSlot(key_desc_, &TTSOpsMinimalTuple);
-    std::sort(entries.begin(), entries.end(), [&](const Entry &a, const Entry &b) {
-        ExecStoreMinimalTuple(a.key, left, false);
-        ExecStoreMinimalTuple(b.key, right, false);
+pg::vector<Group *> Fold::sorted() const {
+    pg::vector<Group *> groups{pg::Allocator<Group *>(memory_)};
+    for (Group *group : groups_)
+        if (!nothing(*group)) groups.push_back(group);
+    std::sort(groups.begin(), groups.end(), [&](const Group *a, const Group *b) {
         for (std::size_t i = 0; i < block_.keys.size(); i++) {
-            bool a_null, b_null;
-            Datum x = slot_getattr(left, static_cast<int>(i + 1), &a_null);
-            Datum y = slot_getattr(right, static_cast<int>(i + 1), &b_null);
-            if (a_null || b_null) {
-                if (a_null != b_null) return b_null;
+            if (a->key_nulls[i] || b->key_nulls[i]) {
+                if (a->key_nulls[i] != b->key_nulls[i]) return b->key_nulls[i];
                 continue;
             }
-            int order = DatumGetInt32(FunctionCall2Coll(&key_comparisons_[i], block_.keys[i].collation, x, y));
+            int order = DatumGetInt32(FunctionCall2Coll(&block_.keys[i].compare, block_.keys[i].collation, a->key[i], b->key[i]));
             if (order != 0) return order < 0;
         }
         return false;
     });
-    ExecDropSingleTupleTableSlot(left);
-    ExecDropSingleTupleTableSlot(right);
-    return entries;
+    return groups;
 }
 
 } // namespace capture

@@ -3,28 +3,27 @@
 // A million changed rows over a thousand groups are a thousand entries. A fold is a value of its own: folds of released
 // subtransactions are merged, those of rolled-back ones are dropped.
 #pragma once
+#include "capture/exact_sum.hpp"
 #include "compile/block.hpp"
 
 namespace capture {
 
 struct Cell { // the delta of one state
     int64 count;
-    __int128 whole;  // totals of integers and money
-    Numeric numeric; // totals of numeric; null is 0
+    __int128 whole; // totals of integers and money
+    ExactSum sum;   // totals of numeric
     // extremum: the greatest (for max) of the values that came and of those that went
     Datum added, removed;
     bool has_added, has_removed;
 };
 
 struct Group {
-    bool removed;  // rows left the group
-    bool special;  // a NaN or infinity left a numeric total, which subtraction cannot undo
+    uint32 hash;
+    bool removed; // rows left the group
+    bool special; // a NaN or infinity left a numeric total, which subtraction cannot undo
+    Datum *key;   // one value for each key column
+    bool *key_nulls;
     Cell cells[FLEXIBLE_ARRAY_MEMBER];
-};
-
-struct Entry {
-    MinimalTuple key;
-    Group *group;
 };
 
 class Fold {
@@ -36,12 +35,10 @@ class Fold {
     // Adds `weight` times a row whose keys are values[0..keys) and whose arguments follow.
     void add(const Datum *values, const bool *nulls, int64 weight);
     // Adds all that another fold of the same block holds.
-    void merge(Fold &other);
+    void merge(const Fold &other);
 
     // All groups whose delta is not nothing, in key order: the order in which every writer locks them.
-    pg::vector<Entry> sorted();
-    // A key's columns, valid until the next call.
-    void key_values(MinimalTuple key, Datum *values, bool *nulls);
+    pg::vector<Group *> sorted() const;
 
     std::size_t bytes() const { return MemoryContextMemAllocated(memory_, true); }
     int64 additions() const { return additions_; }
@@ -50,20 +47,18 @@ class Fold {
 
   private:
     Group *group(const Datum *keys, const bool *nulls);
-    void add_numeric(Cell &cell, Numeric value, bool subtract);
+    Group *new_group(uint32 hash, const Datum *keys, const bool *nulls);
+    uint32 hash(const Datum *keys, const bool *nulls) const;
+    bool same_key(const Group &group, const Datum *keys, const bool *nulls) const;
+    void grow();
     void keep_extremum(const compile::State &state, Datum &kept, bool &has, Datum value);
     bool nothing(const Group &group) const;
 
     const compile::Block &block_;
-    MemoryContext memory_;  // cells and their values
+    MemoryContext memory_;  // groups and their values
     MemoryContext scratch_; // reset at each row
-    TupleDesc key_desc_;
-    TupleTableSlot *slot_;
-    TupleTableSlot *reader_;
-    TupleHashTable table_;
-    pg::vector<FmgrInfo> comparisons_; // of the states
-    pg::vector<FmgrInfo> key_comparisons_;
-    std::size_t payload_;
+    pg::vector<Group *> groups_;
+    pg::vector<Group *> buckets_; // by hash, linear probing, a power of 2, at most half full; made for the third group
     int64 additions_ = 0;
     bool special_ = false;
 };

@@ -159,12 +159,14 @@ const compile::Block &Projection::block() {
     return *compiled;
 }
 
-Oid Projection::owner() const {
+Oid Projection::owner() {
+    if (owner_known_at == current_generation) return known_owner; // a change of owner invalidates the relation
     HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
     if (!HeapTupleIsValid(tuple)) elog(ERROR, "cache lookup failed for relation %u", relation);
-    Oid role = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple))->relowner;
+    known_owner = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple))->relowner;
     ReleaseSysCache(tuple);
-    return role;
+    owner_known_at = current_generation;
+    return known_owner;
 }
 
 const char *Projection::name() const {

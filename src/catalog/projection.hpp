@@ -28,10 +28,12 @@ struct Projection {
     maintain::DirectPlan *direct = nullptr;
     capture::Evaluator *evaluator = nullptr;
     uint64 made_at = 0; // the generation of these three
+    Oid known_owner = InvalidOid;
+    uint64 owner_known_at = 0;
 
     const compile::Block &block();
     // The table's owner, who runs its maintenance.
-    Oid owner() const;
+    Oid owner();
     // Schema-qualified and quoted where needed, in the current memory context.
     const char *name() const;
 };

@@ -185,6 +185,17 @@ const char *expression_name(const Analysis &a, Node *expression) {
     return "key";
 }
 
+// Groups by a returned column that equals a GROUP BY expression but was not taken for it (a literal of a type not yet known
+// then): read back from its text, the definition would group by that column.
+bool group_by_equal_column(Query *core, const TargetEntry *grouped) {
+    for (TargetEntry *entry : pg::each<TargetEntry>(core->targetList)) {
+        if (!equal(entry->expr, grouped->expr) || entry->ressortgroupref != 0) continue;
+        entry->ressortgroupref = grouped->ressortgroupref;
+        return true;
+    }
+    return false;
+}
+
 // Builds core: flat FROM, one condition list, target list with the user's columns first.
 void build_core(Analysis &a) {
     Query *core = makeNode(Query);
@@ -224,6 +235,7 @@ void build_core(Analysis &a) {
     if (a.extend) a.block->user_columns = list_length(core->targetList);
     // A GROUP BY expression that the SELECT list lacks is still the key.
     for (TargetEntry *entry : pg::each<TargetEntry>(junk)) {
+        if (group_by_equal_column(core, entry)) continue;
         int column = append_column(a, entry->expr, psprintf("_%s", expression_name(a, reinterpret_cast<Node *>(entry->expr))));
         a.block->column(column)->ressortgroupref = entry->ressortgroupref;
     }
@@ -235,11 +247,15 @@ void build_core(Analysis &a) {
 void add_key(Analysis &a, int column) {
     Node *expression = reinterpret_cast<Node *>(a.block->column(column)->expr);
     Oid type = exprType(expression);
-    TypeCacheEntry *cache = lookup_type_cache(type, TYPECACHE_EQ_OPR | TYPECACHE_EQ_OPR_FINFO | TYPECACHE_CMP_PROC | TYPECACHE_HASH_PROC | TYPECACHE_HASH_EXTENDED_PROC);
+    TypeCacheEntry *cache = lookup_type_cache(type, TYPECACHE_EQ_OPR | TYPECACHE_CMP_PROC | TYPECACHE_HASH_PROC);
     if (!OidIsValid(cache->eq_opr) || !OidIsValid(cache->cmp_proc) || !OidIsValid(cache->hash_proc))
         refuse(a, psprintf("type %s of key column \"%s\" cannot be sorted and hashed", format_type_be(type), a.block->column(column)->resname),
                exprLocation(expression), "Cast the key to a type that can, such as text or jsonb.");
-    a.block->keys.push_back(Key{column, type, exprCollation(expression), cache->eq_opr, get_opcode(cache->eq_opr), cache->cmp_proc});
+    Key key{column, type, exprCollation(expression), cache->typlen, cache->typbyval, cache->eq_opr, {}, {}, {}};
+    fmgr_info_cxt(get_opcode(cache->eq_opr), &key.equal, a.block->memory);
+    fmgr_info_cxt(cache->cmp_proc, &key.compare, a.block->memory);
+    fmgr_info_cxt(cache->hash_proc, &key.hash, a.block->memory);
+    a.block->keys.push_back(key);
     a.block->key_expressions = lappend(a.block->key_expressions, expression);
 }
 
@@ -350,12 +366,13 @@ int need_state(Analysis &a, const Plain &plain, int validity, const char *name) 
 
     Node *expression = reinterpret_cast<Node *>(block->column(column)->expr);
     State state{plain.kind, plain.is_max, argument, validity, column, exprType(expression), exprCollation(expression),
-                plain.argument ? exprType(plain.argument) : InvalidOid, InvalidOid};
+                plain.argument ? exprType(plain.argument) : InvalidOid, 0, false, {}};
+    get_typlenbyval(state.type, &state.length, &state.by_value);
     if (plain.kind == StateKind::extremum) {
         block->has_extremum = true;
-        state.comparison = lookup_type_cache(state.type, TYPECACHE_CMP_PROC)->cmp_proc;
-        if (!OidIsValid(state.comparison))
-            refuse(a, psprintf("type %s has no order that min and max could be kept by", format_type_be(state.type)), -1);
+        Oid comparison = lookup_type_cache(state.type, TYPECACHE_CMP_PROC)->cmp_proc;
+        if (!OidIsValid(comparison)) refuse(a, psprintf("type %s has no order that min and max could be kept by", format_type_be(state.type)), -1);
+        fmgr_info_cxt(comparison, &state.compare, block->memory);
     }
     block->states.push_back(state);
     return static_cast<int>(block->states.size()) - 1;
@@ -649,6 +666,8 @@ Block *compile_definition(Oid projection, Oid definition, int user_columns, bool
     MemoryContext before = MemoryContextSwitchTo(memory);
     Relation view = relation_open(definition, AccessShareLock);
     Query *query = static_cast<Query *>(copyObjectImpl(get_view_query(view)));
+    for (TargetEntry *entry : pg::each<TargetEntry>(query->targetList)) // a renamed column of a view is renamed there only
+        if (!entry->resjunk) entry->resname = pstrdup(NameStr(TupleDescAttr(RelationGetDescr(view), entry->resno - 1)->attname));
     relation_close(view, AccessShareLock);
 
     Block *block = new_block(memory);

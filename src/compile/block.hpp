@@ -21,9 +21,10 @@ struct Key {
     int column; // of the table, from 0
     Oid type;
     Oid collation;
+    int16 length; // of the type, as pg_type has it
+    bool by_value;
     Oid equality; // operator
-    Oid equality_function;
-    Oid comparison; // btree support function
+    mutable FmgrInfo equal, compare, hash; // its function, and the support functions of btree and hash
 };
 
 enum class StateKind { count, total, extremum };
@@ -38,7 +39,9 @@ struct State {
     Oid type;
     Oid collation;
     Oid argument_type;
-    Oid comparison; // extremum: btree support function
+    int16 length; // of the state's type
+    bool by_value;
+    mutable FmgrInfo compare; // extremum: btree support function
 };
 
 // Text with places to fill in: \1 kind index \2, where kind is f (final value of an aggregate), k (key) or s (new state).

@@ -18,30 +18,15 @@
 namespace maintain {
 
 using capture::Cell;
-using capture::Entry;
+using capture::Group;
 using compile::Block;
 using compile::Shape;
 using compile::State;
 using compile::StateKind;
 
-namespace {
-
-Datum numeric_from(__int128 value) {
-    if (value >= PG_INT64_MIN && value <= PG_INT64_MAX) return NumericGetDatum(int64_to_numeric(static_cast<int64>(value)));
-    char digits[64];
-    char *at = digits + sizeof digits;
-    *--at = '\0';
-    bool negative = value < 0;
-    for (; value != 0; value /= 10) *--at = static_cast<char>('0' + (negative ? -static_cast<int>(value % 10) : static_cast<int>(value % 10)));
-    if (negative) *--at = '-';
-    return DirectFunctionCall3(numeric_in, CStringGetDatum(at), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
-}
-
-} // namespace
-
 Datum total_delta(const State &state, const Cell &cell) {
-    if (state.argument_type == NUMERICOID) return NumericGetDatum(cell.numeric ? cell.numeric : int64_to_numeric(0));
-    if (state.type == NUMERICOID) return numeric_from(cell.whole);
+    if (state.argument_type == NUMERICOID) return NumericGetDatum(cell.sum.value());
+    if (state.type == NUMERICOID) return NumericGetDatum(capture::numeric_from(cell.whole));
     if (cell.whole < PG_INT64_MIN || cell.whole > PG_INT64_MAX)
         ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE), errmsg("%s out of range", format_type_be(state.type))));
     return Int64GetDatum(static_cast<int64>(cell.whole));
@@ -72,19 +57,16 @@ int64 execute(catalog::Projection &projection, Statement statement, Parameters &
     pg_unreachable();
 }
 
-Parameters delta_parameters(Taken &taken, const Entry &entry) {
+Parameters delta_parameters(Taken &taken, const Group &group) {
     const Block &block = taken.block;
     Parameters parameters;
-    Datum keys[MaxHeapAttributeNumber];
-    bool nulls[MaxHeapAttributeNumber];
-    taken.fold->key_values(entry.key, keys, nulls);
     for (std::size_t i = 0; i < block.keys.size(); i++) {
-        parameters.add(keys[i], nulls[i]);
-        if (nulls[i]) parameters.mask |= UINT64CONST(1) << i;
+        parameters.add(group.key[i], group.key_nulls[i]);
+        if (group.key_nulls[i]) parameters.mask |= UINT64CONST(1) << i;
     }
     for (std::size_t i = 0; i < block.states.size(); i++) {
         const State &state = block.states[i];
-        const Cell &cell = entry.group->cells[i];
+        const Cell &cell = group.cells[i];
         switch (state.kind) {
         case StateKind::count: parameters.add(Int64GetDatum(cell.count), false); break;
         case StateKind::total: parameters.add(total_delta(state, cell), false); break;
@@ -94,17 +76,17 @@ Parameters delta_parameters(Taken &taken, const Entry &entry) {
     return parameters;
 }
 
-int compare(const State &state, Datum a, Datum b) { return DatumGetInt32(OidFunctionCall2Coll(state.comparison, state.collation, a, b)); }
+int compare(const State &state, Datum a, Datum b) { return DatumGetInt32(FunctionCall2Coll(&state.compare, state.collation, a, b)); }
 
 // Whether the group's new row cannot be told from its old one and the delta. Locks the row.
-bool must_recompute(Taken &taken, const Entry &entry, Parameters &parameters) {
+bool must_recompute(Taken &taken, const Group &group, Parameters &parameters) {
     const Block &block = taken.block;
     if (execute(taken.projection, Statement::lock, parameters) == 0) return true; // all of it is ours: no row to go by
-    if (block.recompute_on_removal || entry.group->special) return true;
+    if (block.recompute_on_removal || group.special) return true;
     HeapTuple row = SPI_tuptable->vals[0];
     for (std::size_t i = 0; i < block.states.size(); i++) {
         const State &state = block.states[i];
-        const Cell &cell = entry.group->cells[i];
+        const Cell &cell = group.cells[i];
         if (state.kind != StateKind::extremum || !cell.has_removed) continue;
         // The extremum is known if a value beyond all that went stays: the old one, or one that came.
         auto beyond = [&](Datum value) { return state.is_max ? compare(state, value, cell.removed) > 0 : compare(state, value, cell.removed) < 0; };
@@ -300,32 +282,33 @@ int64 apply_recomputed(catalog::Projection &projection, MemoryContext memory, Tu
 }
 
 // Whether the group's new row may not follow from its old one and the delta.
-static bool fragile(const Block &block, const Entry &entry) {
-    return entry.group->special || (entry.group->removed && (block.has_extremum || block.recompute_on_removal));
+static bool fragile(const Block &block, const Group &group) {
+    return group.special || (group.removed && (block.has_extremum || block.recompute_on_removal));
 }
 
 // Applies one group's delta by statements. Returns false where the group has to be recomputed instead; its row is locked then.
-static bool apply_group(Taken &taken, const Entry &entry) {
+static bool apply_group(Taken &taken, const Group &group) {
     const Block &block = taken.block;
-    Parameters parameters = delta_parameters(taken, entry);
-    if (fragile(block, entry) && must_recompute(taken, entry, parameters)) return false;
-    int64 count = entry.group->cells[block.row_count].count;
+    Parameters parameters = delta_parameters(taken, group);
+    if (fragile(block, group) && must_recompute(taken, group, parameters)) return false;
+    int64 count = group.cells[block.row_count].count;
     if (count < 0 && block.shape == Shape::groups) remove_from_group(taken, parameters);
     else add_to_group(taken, block.shape == Shape::total ? 1 : count, parameters);
     return true;
 }
 
-// Applies entries from `next` on, in order; those that have to be recomputed are recomputed at the end.
-static void apply_groups(Taken &taken, std::span<const Entry> entries, DirectWriter *direct) {
+// Applies groups in order; those that have to be recomputed are recomputed at the end.
+static void apply_groups(Taken &taken, std::span<Group *const> groups, DirectWriter *direct) {
     const Block &block = taken.block;
     TupleDesc desc = affected_desc(block);
     Tuplestorestate *recompute = nullptr;
     MemoryContext row_memory = AllocSetContextCreate(taken.memory, "projection group", ALLOCSET_SMALL_SIZES);
-    for (const Entry &entry : entries) {
+    for (const Group *each : groups) {
+        const Group &group = *each;
         CHECK_FOR_INTERRUPTS();
         bool applied = pg::within(row_memory, [&] {
-            if (direct && !fragile(block, entry) && add_direct(*direct, *taken.fold, entry) == Added::yes) return true;
-            return apply_group(taken, entry);
+            if (direct && !fragile(block, group) && add_direct(*direct, group) == Added::yes) return true;
+            return apply_group(taken, group);
         });
         SPI_freetuptable(SPI_tuptable);
         MemoryContextReset(row_memory);
@@ -333,7 +316,8 @@ static void apply_groups(Taken &taken, std::span<const Entry> entries, DirectWri
         if (recompute == nullptr) recompute = tuplestore_begin_heap(true, false, work_mem);
         Datum values[MaxHeapAttributeNumber];
         bool nulls[MaxHeapAttributeNumber] = {};
-        taken.fold->key_values(entry.key, values, nulls);
+        memcpy(values, group.key, sizeof(Datum) * block.keys.size());
+        memcpy(nulls, group.key_nulls, sizeof(bool) * block.keys.size());
         values[block.keys.size()] = Int64GetDatum(0);
         tuplestore_putvalues(recompute, desc, values, nulls);
     }
@@ -343,16 +327,16 @@ static void apply_groups(Taken &taken, std::span<const Entry> entries, DirectWri
 }
 
 void apply_fold(Taken &taken) {
-    pg::vector<Entry> entries = taken.fold->sorted();
-    if (entries.empty()) return;
+    pg::vector<Group *> groups = taken.fold->sorted();
+    if (groups.empty()) return;
     // Newer than every commit that locks made us wait for.
     pg::with_snapshot(GetTransactionSnapshot(), [&] {
         DirectWriter *direct = open_direct(taken.projection, taken.memory);
         std::size_t done = 0;
-        while (direct && done < entries.size() && !fragile(taken.block, entries[done]) && add_direct(*direct, *taken.fold, entries[done]) == Added::yes) done++;
-        // The order of keys is kept: what follows the first entry that needs a statement follows it here too.
-        if (done < entries.size())
-            with_statements(taken.projection, [&] { apply_groups(taken, {entries.data() + done, entries.size() - done}, direct); });
+        while (direct && done < groups.size() && !fragile(taken.block, *groups[done]) && add_direct(*direct, *groups[done]) == Added::yes) done++;
+        // The order of keys is kept: what follows the first group that needs a statement follows it here too.
+        if (done < groups.size())
+            with_statements(taken.projection, [&] { apply_groups(taken, {groups.data() + done, groups.size() - done}, direct); });
         if (direct) close_direct(direct);
     });
 }

@@ -28,7 +28,7 @@ struct DirectPlan {
     pg::vector<ScanKeyData> scan_keys;
     ExprContext *context = nullptr;
     pg::vector<ExprState *> outputs;
-    pg::vector<FmgrInfo> adders; // of totals: type's addition; of extremes: comparison
+    pg::vector<FmgrInfo> adders; // of totals: their type's addition
 };
 
 struct DirectWriter {
@@ -38,7 +38,8 @@ struct DirectWriter {
     Relation table;
     Relation index;
     IndexScanDesc scan;
-    EState *estate;
+    MemoryContext memory;
+    EState *estate; // with target, for indexes and constraints: null until needed
     ResultRelInfo *target;
     TupleTableSlot *found;
     TupleTableSlot *changed;
@@ -117,8 +118,7 @@ DirectPlan *make_plan(Projection &projection, Relation table) {
         catalog::with_setting("search_path", "pg_catalog", [&] { compile_outputs(projection, *plan); });
         for (const State &state : block.states) {
             FmgrInfo adder{};
-            if (state.kind == StateKind::extremum) fmgr_info_cxt(state.comparison, &adder, memory);
-            else if (state.kind == StateKind::total) fmgr_info_cxt(state.type == NUMERICOID ? F_NUMERIC_ADD : state.type == CASHOID ? F_CASH_PL : F_INT8PL, &adder, memory);
+            if (state.kind == StateKind::total) fmgr_info_cxt(state.type == NUMERICOID ? F_NUMERIC_ADD : state.type == CASHOID ? F_CASH_PL : F_INT8PL, &adder, memory);
             plan->adders.push_back(adder);
         }
     }
@@ -141,7 +141,7 @@ Found find_row(DirectWriter &writer, const Datum *keys, const bool *nulls) {
 }
 
 // The row's next version in writer.changed. False where its group would empty.
-bool change_row(DirectWriter &writer, const capture::Entry &entry) {
+bool change_row(DirectWriter &writer, const capture::Group &group) {
     const Block &block = writer.block;
     TupleTableSlot *found = writer.found, *changed = writer.changed;
     slot_getallattrs(found);
@@ -152,7 +152,7 @@ bool change_row(DirectWriter &writer, const capture::Entry &entry) {
 
     for (std::size_t i = 0; i < block.states.size(); i++) {
         const State &state = block.states[i];
-        const capture::Cell &cell = entry.group->cells[i];
+        const capture::Cell &cell = group.cells[i];
         Datum &value = changed->tts_values[state.column];
         bool &null = changed->tts_isnull[state.column];
         switch (state.kind) {
@@ -160,7 +160,7 @@ bool change_row(DirectWriter &writer, const capture::Entry &entry) {
         case StateKind::total: {
             // A total without values is NULL; its count is a state of the same row.
             const State &count = block.states[state.validity];
-            if (DatumGetInt64(found->tts_values[count.column]) + entry.group->cells[state.validity].count == 0) {
+            if (DatumGetInt64(found->tts_values[count.column]) + group.cells[state.validity].count == 0) {
                 null = true;
                 break;
             }
@@ -171,7 +171,7 @@ bool change_row(DirectWriter &writer, const capture::Entry &entry) {
         }
         case StateKind::extremum: {
             if (!cell.has_added) break;
-            int order = null ? 0 : DatumGetInt32(FunctionCall2Coll(&writer.plan.adders[i], state.collation, cell.added, value));
+            int order = null ? 0 : DatumGetInt32(FunctionCall2Coll(&state.compare, state.collation, cell.added, value));
             if (null || (state.is_max ? order > 0 : order < 0)) value = cell.added;
             null = false;
             break;
@@ -187,6 +187,16 @@ bool change_row(DirectWriter &writer, const capture::Entry &entry) {
         changed->tts_values[column] = ExecEvalExpr(writer.plan.outputs[i], writer.plan.context, &changed->tts_isnull[column]);
     }
     return true;
+}
+
+void need_target(DirectWriter &writer) {
+    if (writer.estate) return;
+    pg::within(writer.memory, [&] {
+        writer.estate = CreateExecutorState();
+        writer.target = makeNode(ResultRelInfo);
+        InitResultRelInfo(writer.target, writer.table, 0, nullptr, 0);
+        ExecOpenIndices(writer.target, false);
+    });
 }
 
 [[noreturn]] void fail_concurrent() {
@@ -219,14 +229,11 @@ DirectWriter *open_direct(Projection &projection, MemoryContext memory) {
     }
     return pg::within(memory, [&] {
         Relation index = index_open(plan.index, RowExclusiveLock);
-        EState *estate = CreateExecutorState();
-        ResultRelInfo *target = makeNode(ResultRelInfo);
-        InitResultRelInfo(target, table, 0, nullptr, 0);
         Snapshot snapshot = GetActiveSnapshot();
         IndexScanDesc scan = pg::begin_index_scan(table, index, snapshot, static_cast<int>(plan.scan_keys.size()));
         TupleTableSlot *found = table_slot_create(table, nullptr);
         TupleTableSlot *changed = MakeSingleTupleTableSlot(RelationGetDescr(table), &TTSOpsVirtual);
-        return new (palloc(sizeof(DirectWriter))) DirectWriter{projection, block, plan, table, index, scan, estate, target, found, changed, snapshot};
+        return new (palloc(sizeof(DirectWriter))) DirectWriter{projection, block, plan, table, index, scan, memory, nullptr, nullptr, found, changed, snapshot};
     });
 }
 
@@ -234,25 +241,27 @@ void close_direct(DirectWriter *writer) {
     ExecDropSingleTupleTableSlot(writer->found);
     ExecDropSingleTupleTableSlot(writer->changed);
     index_endscan(writer->scan);
-    if (writer->target->ri_NumIndices > 0) ExecCloseIndices(writer->target);
-    FreeExecutorState(writer->estate);
+    if (writer->estate) {
+        ExecCloseIndices(writer->target);
+        FreeExecutorState(writer->estate);
+    }
     index_close(writer->index, NoLock);
     table_close(writer->table, NoLock);
 }
 
-Added add_direct(DirectWriter &writer, capture::Fold &fold, const capture::Entry &entry) {
-    Datum keys[MaxHeapAttributeNumber];
-    bool nulls[MaxHeapAttributeNumber];
-    fold.key_values(entry.key, keys, nulls);
+Added add_direct(DirectWriter &writer, const capture::Group &group) {
     // The scan keeps what it allocates until it ends.
-    Found row = pg::within(writer.estate->es_query_cxt, [&] { return find_row(writer, keys, nulls); });
+    Found row = pg::within(writer.memory, [&] { return find_row(writer, group.key, group.key_nulls); });
     if (row == Found::no) return Added::no;
     for (;;) {
         CHECK_FOR_INTERRUPTS();
         ResetExprContext(writer.plan.context);
-        bool kept = pg::within(writer.plan.context->ecxt_per_tuple_memory, [&] { return change_row(writer, entry); });
+        bool kept = pg::within(writer.plan.context->ecxt_per_tuple_memory, [&] { return change_row(writer, group); });
         if (!kept) return Added::no;
-        if (RelationGetDescr(writer.table)->constr) ExecConstraints(writer.target, writer.changed, writer.estate);
+        if (RelationGetDescr(writer.table)->constr) {
+            need_target(writer);
+            ExecConstraints(writer.target, writer.changed, writer.estate);
+        }
         ItemPointerData tid = writer.found->tts_tid;
         pg::IndexesToUpdate indexes{};
         TM_FailureData failure;
@@ -261,7 +270,7 @@ Added add_direct(DirectWriter &writer, capture::Fold &fold, const capture::Entry
         switch (result) {
         case TM_Ok:
             if (pg::any_index(indexes)) {
-                if (writer.target->ri_NumIndices == 0) pg::within(writer.estate->es_query_cxt, [&] { ExecOpenIndices(writer.target, false); });
+                need_target(writer);
                 pg::insert_index_tuples(writer.target, writer.changed, writer.estate, indexes);
                 ResetPerTupleExprContext(writer.estate);
             }

@@ -17,9 +17,9 @@ enum class Added {
     no, // the row is not there, or the delta would empty the group: the statements decide
 };
 
-// Adds an entry's deltas to its group's row, waiting for a concurrent writer of the row and adding to what it committed.
+// Adds a group's deltas to its row, waiting for a concurrent writer of the row and adding to what it committed.
 // Raises a serialization failure instead in REPEATABLE READ and SERIALIZABLE.
-Added add_direct(DirectWriter &writer, capture::Fold &fold, const capture::Entry &entry);
+Added add_direct(DirectWriter &writer, const capture::Group &group);
 
 void discard_direct(catalog::Projection &projection);
 

@@ -37,19 +37,18 @@ int trigger_depth() { return DatumGetInt32(DirectFunctionCall1(pg_trigger_depth,
 
 // Every error of maintenance names the projection. Of the server's limits, an index row's is the one that data can hit.
 void name_projection(void *argument) {
-    auto &[name, key] = *static_cast<std::pair<const char *, const char *> *>(argument);
+    auto *named = static_cast<Statements *>(argument);
     if (geterrcode() == ERRCODE_PROGRAM_LIMIT_EXCEEDED) {
         errcode(pg::error::key_too_wide);
-        errhint("The key of the projection is (%s). Group by something shorter, such as md5() of the wide column.", key);
+        errhint("The key of the projection is (%s). Group by something shorter, such as md5() of the wide column.", named->key);
     }
-    errcontext("maintenance of projection %s", name);
+    errcontext("maintenance of projection %s", named->name);
 }
 
 // Runs `body` as the projection's owner, with errors that name the projection.
 template <class Body>
 void maintaining(Projection &projection, Body &&body) {
-    std::pair<const char *, const char *> names{projection.name(), key_columns(projection)};
-    ErrorContextCallback context{error_context_stack, name_projection, &names};
+    ErrorContextCallback context{error_context_stack, name_projection, &statements(projection)};
     error_context_stack = &context;
     Writing writing{projection.relation, trigger_depth(), innermost};
     Writing *outer = innermost;

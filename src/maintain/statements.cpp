@@ -205,15 +205,6 @@ pg::vector<Oid> parameter_types(const Block &block, Statement statement) {
     return types;
 }
 
-Statements &statements(Projection &projection) {
-    if (projection.statements == nullptr) {
-        MemoryContext memory = AllocSetContextCreate(projection.memory, "projection statements", ALLOCSET_SMALL_SIZES);
-        projection.statements = pg::make<Statements>(memory);
-        projection.statements->memory = memory;
-    }
-    return *projection.statements;
-}
-
 // -------------------------------------------------------------------------------------------------- queries over the sources
 
 List *source_columns(Oid relation, const char *extra) {
@@ -281,6 +272,19 @@ const char *key_condition(Projection &projection, NullMask nulls, Value &&value)
         return nulls & (UINT64CONST(1) << i) ? psprintf("t.%s IS NULL", column)
                                              : psprintf("t.%s %s %s", column, operator_text(block.keys[i].equality), value(i));
     });
+}
+
+Statements &statements(Projection &projection) {
+    if (projection.statements == nullptr) {
+        MemoryContext memory = AllocSetContextCreate(projection.memory, "projection statements", ALLOCSET_SMALL_SIZES);
+        projection.statements = pg::make<Statements>(memory);
+        projection.statements->memory = memory;
+        pg::within(memory, [&] {
+            projection.statements->name = projection.name();
+            projection.statements->key = key_columns(projection);
+        });
+    }
+    return *projection.statements;
 }
 
 SPIPlanPtr find_plan(Projection &projection, int kind, uint64 variant) {

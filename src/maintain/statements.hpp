@@ -31,8 +31,13 @@ struct CachedPlan {
 
 struct Statements {
     MemoryContext memory;
+    const char *name; // the table's, qualified and quoted
+    const char *key;  // the key columns, quoted, separated by commas
     pg::vector<CachedPlan> plans;
 };
+
+// The projection's statements, which hold until DDL outdates them.
+Statements &statements(catalog::Projection &projection);
 
 // Runs `body` in an SPI connection under the projection's pinned settings: where plans are made, kept and executed.
 template <class Body>

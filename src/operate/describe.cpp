@@ -14,9 +14,15 @@ ArrayType *text_array(List *strings) {
     return construct_array(values.data(), static_cast<int>(values.size()), TEXTOID, -1, false, TYPALIGN_INT);
 }
 
+// A column's name of today; of a query that is not stored yet, its own.
+char *column_name(const Block &block, int column) {
+    if (OidIsValid(block.definition)) return get_attname(block.definition, static_cast<AttrNumber>(column + 1), false);
+    return block.column(column)->resname;
+}
+
 List *key_names(const Block &block) {
     List *names = NIL;
-    for (const compile::Key &key : block.keys) names = lappend(names, block.column(key.column)->resname);
+    for (const compile::Key &key : block.keys) names = lappend(names, column_name(block, key.column));
     return names;
 }
 
@@ -70,6 +76,7 @@ const char *user_query(const Block &block) {
     List *kept = NIL;
     int i = 0;
     for (TargetEntry *entry : pg::each<TargetEntry>(query->targetList)) {
+        entry->resname = column_name(block, i);
         bool appended = i++ >= block.user_columns;
         if (appended && entry->ressortgroupref == 0) continue;
         entry->resjunk = appended;
@@ -129,10 +136,7 @@ PG_FUNCTION_INFO_V1(projections_key_columns);
 Datum projections_key_columns(PG_FUNCTION_ARGS) {
     catalog::Projection *projection = catalog::projection(PG_GETARG_OID(0));
     if (projection == nullptr) PG_RETURN_NULL();
-    const compile::Block &block = projection->block();
-    List *names = NIL;
-    for (const compile::Key &key : block.keys) names = lappend(names, get_attname(projection->relation, static_cast<AttrNumber>(key.column + 1), false));
-    PG_RETURN_ARRAYTYPE_P(operate::text_array(names));
+    PG_RETURN_ARRAYTYPE_P(operate::key_array(projection->block()));
 }
 
 PG_FUNCTION_INFO_V1(projections_explain);

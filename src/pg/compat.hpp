@@ -53,37 +53,6 @@ inline bool is_group_entry([[maybe_unused]] const RangeTblEntry *entry) {
 #endif
 }
 
-inline TupleHashTable build_hash_table(TupleDesc desc, int columns, AttrNumber *index, const Oid *equal, FmgrInfo *hash,
-                                       Oid *collations, std::size_t additional, MemoryContext meta, MemoryContext table,
-                                       MemoryContext scratch) {
-#if PG_VERSION_NUM >= 180000
-    return BuildTupleHashTable(nullptr, desc, &TTSOpsVirtual, columns, index, equal, hash, collations, 64, additional, meta,
-                               table, scratch, false);
-#else
-    return BuildTupleHashTableExt(nullptr, desc, columns, index, equal, hash, collations, 64,
-                                  static_cast<long>(additional), meta, table, scratch, false);
-#endif
-}
-
-// The payload of a hash table's entry; `additional` bytes of it, zeroed when the entry is new on 18, unset before.
-inline void *entry_payload([[maybe_unused]] TupleHashTable table, TupleHashEntry entry,
-                           [[maybe_unused]] std::size_t additional) {
-#if PG_VERSION_NUM >= 180000
-    return TupleHashEntryGetAdditional(table, entry);
-#else
-    if (entry->additional == nullptr) entry->additional = MemoryContextAlloc(table->tablecxt, additional);
-    return entry->additional;
-#endif
-}
-
-inline MinimalTuple entry_tuple(TupleHashEntry entry) {
-#if PG_VERSION_NUM >= 180000
-    return TupleHashEntryGetTuple(entry);
-#else
-    return entry->firstTuple;
-#endif
-}
-
 // Forgets which outer joins make a Var null: there are none here.
 inline void forget_nulling([[maybe_unused]] Var *var) {
 #if PG_VERSION_NUM >= 160000

@@ -131,6 +131,17 @@ BEGIN
             HINT = 'AFTER triggers, indexes, constraints that are checked at once, added columns, grants and policies are all fine.';
     END IF;
 
+    -- A renamed column is renamed in the definition too, so that queries over the one fit the other.
+    FOR problem IN
+        SELECT p.definition, v.attname AS old_name, a.attname AS new_name
+        FROM projections.projection p
+        JOIN pg_attribute v ON v.attrelid = p.definition AND v.attnum > 0
+        JOIN pg_attribute a ON a.attrelid = p.relation AND a.attnum = v.attnum AND a.attname <> v.attname
+        WHERE p.relation = ANY (touched)
+    LOOP
+        EXECUTE format('ALTER VIEW %s RENAME COLUMN %I TO %I', projections._name(problem.definition), problem.old_name, problem.new_name);
+    END LOOP;
+
     SELECT p.relation, s.source, c.relpersistence INTO problem
     FROM projections.projection p, LATERAL unnest(p.sources) AS s(source) JOIN pg_class c ON c.oid = s.source
     WHERE s.source = ANY (touched)
