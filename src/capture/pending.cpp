@@ -52,6 +52,8 @@ void restore(Pending &pending, const Position &then) {
     pending.flushing = then.flushing;
     for (std::size_t i = 0; i < pending.logs.size(); i++) {
         Log &log = pending.logs[i];
+        // Ranges that an inner rollback left dead lie within the one that dies now.
+        while (!log.dead.empty() && log.dead.back().from >= then.logs[i].first) log.dead.pop_back();
         if (log.end > then.logs[i].first) log.dead.push_back({then.logs[i].first, log.end});
         log.flushed = then.logs[i].second;
     }

@@ -28,7 +28,8 @@ void relation_changed(Datum, Oid changed) {
         current_generation++;
 }
 
-void function_changed(Datum, int, uint32) { current_generation++; }
+// A replaced function may have been inlined; a renamed schema is in every text.
+void function_or_schema_changed(Datum, int, uint32) { current_generation++; }
 
 pg::vector<Oid> oids(Datum array) {
     pg::vector<Oid> result;
@@ -213,7 +214,8 @@ void end_transaction() {
 
 void register_callbacks() {
     CacheRegisterRelcacheCallback(relation_changed, 0);
-    CacheRegisterSyscacheCallback(PROCOID, function_changed, 0);
+    CacheRegisterSyscacheCallback(PROCOID, function_or_schema_changed, 0);
+    CacheRegisterSyscacheCallback(NAMESPACEOID, function_or_schema_changed, 0);
 }
 
 } // namespace catalog

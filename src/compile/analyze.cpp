@@ -39,23 +39,23 @@ void check_clauses(const Analysis &a) {
     if (q->commandType != CMD_SELECT || q->utilityStmt != nullptr)
         refuse(a, "it is not a SELECT", -1, "A definition is one SELECT statement.");
     if (q->hasModifyingCTE) refuse(a, "it writes", -1);
-    if (q->rowMarks != NIL) refuse(a, "FOR UPDATE and FOR SHARE lock rows", -1, "Leave out the locking clause.");
-    if (q->setOperations != nullptr) refuse(a, "UNION, INTERSECT and EXCEPT are not supported yet", -1);
-    if (q->cteList != NIL) refuse(a, "WITH is not supported yet", -1, "Write the query without WITH, as joins of tables.");
-    if (q->hasWindowFuncs) refuse(a, "window functions are not supported yet", -1);
+    if (q->rowMarks != NIL) refuse(a, "FOR UPDATE and FOR SHARE lock rows", a.place.of("for"), "Leave out the locking clause.");
+    if (q->setOperations != nullptr) refuse(a, "UNION, INTERSECT and EXCEPT are not supported yet", a.place.of("union intersect except"));
+    if (q->cteList != NIL) refuse(a, "WITH is not supported yet", a.place.of("with"), "Write the query without WITH, as joins of tables.");
+    if (q->hasWindowFuncs) refuse(a, "window functions are not supported yet", a.place.of("over"));
     if (q->hasTargetSRFs) refuse(a, "set-returning functions in the SELECT list are not supported", -1);
-    if (q->groupingSets != NIL) refuse(a, "GROUPING SETS, ROLLUP and CUBE are not supported yet", -1);
+    if (q->groupingSets != NIL) refuse(a, "GROUPING SETS, ROLLUP and CUBE are not supported yet", a.place.of("grouping rollup cube"));
     if (q->havingQual != nullptr)
         refuse(a, "HAVING is not supported yet", exprLocation(q->havingQual),
                "Keep every group in the projection and apply the condition in a view over it.");
-    if (q->hasDistinctOn) refuse(a, "DISTINCT ON is not supported yet", -1);
+    if (q->hasDistinctOn) refuse(a, "DISTINCT ON is not supported yet", a.place.of("distinct"));
     if (q->limitCount != nullptr || q->limitOffset != nullptr)
-        refuse(a, "LIMIT and OFFSET depend on all rows", -1, "Apply them when reading the projection.");
+        refuse(a, "LIMIT and OFFSET depend on all rows", a.place.of("limit offset fetch"), "Apply them when reading the projection.");
     if (q->sortClause != NIL)
-        refuse(a, "a table has no order", -1, "Leave out ORDER BY here and apply it when reading the projection.");
+        refuse(a, "a table has no order", a.place.of("order"), "Leave out ORDER BY here and apply it when reading the projection.");
     if (q->distinctClause != NIL && (q->hasAggs || q->groupClause != NIL))
-        refuse(a, "DISTINCT over aggregates is not supported yet", -1);
-    if (q->hasSubLinks) refuse(a, "subqueries in expressions are not supported yet", -1, "Write the subquery as a join.");
+        refuse(a, "DISTINCT over aggregates is not supported yet", a.place.of("distinct"));
+    if (q->hasSubLinks) refuse(a, "subqueries in expressions are not supported yet", a.place.of("exists in any some all array"), "Write the subquery as a join.");
 }
 
 void check_source(const Analysis &a, const RangeTblEntry *entry, int location) {
@@ -78,6 +78,7 @@ void check_source(const Analysis &a, const RangeTblEntry *entry, int location) {
     if (kind == nullptr && (has_superclass(entry->relid) || find_inheritance_children(entry->relid, NoLock) != NIL))
         kind = "part of an inheritance tree";
     if (kind == nullptr && IsCatalogRelationOid(entry->relid)) kind = "a system catalog";
+    if (kind == nullptr && RelationGetNamespace(relation) == get_namespace_oid("projections", true)) kind = "a table of the extension";
     if (kind != nullptr)
         refuse(a, psprintf("\"%s\" is %s", name, kind), location, "A source is an ordinary table or another projection.");
     if (check_enable_rls(entry->relid, GetUserId(), true) == RLS_ENABLED)
@@ -93,16 +94,24 @@ int source_index(Block *block, Oid relation) {
     return static_cast<int>(block->sources.size()) - 1;
 }
 
+bool is_values(const Query *query) {
+    for (RangeTblEntry *entry : pg::each<RangeTblEntry>(query->rtable))
+        if (entry->rtekind == RTE_VALUES) return true;
+    return false;
+}
+
 void add_table(Analysis &a, int index) {
     auto *entry = static_cast<RangeTblEntry *>(list_nth(a.query->rtable, index - 1));
     switch (entry->rtekind) {
     case RTE_RELATION: break;
-    case RTE_SUBQUERY: refuse(a, "subqueries in FROM are not supported yet", -1, "Write the subquery as a join of its tables, or make it a projection of its own."); break;
-    case RTE_FUNCTION: refuse(a, "functions in FROM are not supported", -1); break;
-    case RTE_VALUES: refuse(a, "VALUES in FROM is not supported", -1, "Put the values into a table."); break;
-    default: refuse(a, "only tables are supported in FROM", -1); break;
+    case RTE_SUBQUERY:
+        if (is_values(entry->subquery)) refuse(a, "VALUES in FROM is not supported", a.place.of("values"), "Put the values into a table.");
+        refuse(a, "subqueries in FROM are not supported yet", a.place.of("from"), "Write the subquery as a join of its tables, or make it a projection of its own."); break;
+    case RTE_FUNCTION: refuse(a, "functions in FROM are not supported", a.place.of("from")); break;
+    case RTE_VALUES: refuse(a, "VALUES in FROM is not supported", a.place.of("values"), "Put the values into a table."); break;
+    default: refuse(a, "only tables are supported in FROM", a.place.of("from")); break;
     }
-    if (a.extend) check_source(a, entry, -1);
+    if (a.extend) check_source(a, entry, a.place.of(psprintf("%s", get_rel_name(entry->relid))));
     if (list_length(a.core->rtable) == max_sources)
         refuse(a, psprintf("it joins more than %d tables", max_sources), -1, "Make a part of the join a projection of its own.");
 
@@ -119,7 +128,7 @@ void flatten_from(Analysis &a, Node *node) {
     } else if (IsA(node, JoinExpr)) {
         auto *join = reinterpret_cast<JoinExpr *>(node);
         if (join->jointype != JOIN_INNER)
-            refuse(a, "outer joins are not supported yet", -1, "Use an inner join, and read the unmatched rows from their table.");
+            refuse(a, "outer joins are not supported yet", a.place.of("left right full"), "Use an inner join, and read the unmatched rows from their table.");
         flatten_from(a, join->larg);
         flatten_from(a, join->rarg);
         if (join->quals) a.conditions = lappend(a.conditions, join->quals);

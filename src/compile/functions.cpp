@@ -93,6 +93,45 @@ bool walk(Node *node, Check *check) {
 
 } // namespace
 
+namespace {
+
+// The end of a quoted string, identifier or comment that begins at `at`; `at` itself where none does.
+const char *skip_quoted(const char *at) {
+    const char *end = nullptr;
+    if (*at == '\'' || *at == '"') end = strchr(at + 1, *at);
+    else if (at[0] == '-' && at[1] == '-') end = strchr(at, '\n');
+    else if (at[0] == '/' && at[1] == '*' && (end = strstr(at + 2, "*/")) != nullptr) end++;
+    else return at;
+    return end ? end + 1 : at + strlen(at);
+}
+
+bool is_listed(std::string_view word, std::string_view words) {
+    for (std::size_t begin = 0; begin < words.size();) {
+        std::size_t end = std::min(words.find(' ', begin), words.size());
+        std::string_view each = words.substr(begin, end - begin);
+        if (each.size() == word.size() && pg_strncasecmp(each.data(), word.data(), word.size()) == 0) return true;
+        begin = end + 1;
+    }
+    return false;
+}
+
+} // namespace
+
+int Place::of(const char *words) const {
+    for (const char *at = text; at && *at;) {
+        const char *after = skip_quoted(at);
+        if (after != at) {
+            at = after;
+            continue;
+        }
+        const char *end = at;
+        while (isalnum(static_cast<unsigned char>(*end)) || *end == '_') end++;
+        if (end > at && is_listed({at, static_cast<std::size_t>(end - at)}, words)) return static_cast<int>(at - text);
+        at = end > at ? end : at + 1;
+    }
+    return -1;
+}
+
 bool check_functions(Node *node, const Place &place) {
     Check check{&place};
     walk(node, &check);

@@ -18,6 +18,9 @@ struct Place {
         return psprintf("%s%s", pnstrdup(begin, length), begin[length] ? "…" : "");
     }
 
+    // Where one of `words` (lower case, separated by spaces) first stands in the query outside quotes and comments; -1 if nowhere.
+    int of(const char *words) const;
+
     [[noreturn]] void refuse(const char *reason, int location, const char *hint) const {
         const char *piece = at(location);
         ereport(ERROR, (errcode(pg::error::unsupported_query), errmsg("this query cannot be a projection: %s", reason),

@@ -169,13 +169,39 @@ Recomputed read_definition(catalog::Projection &projection, NullMask mask, int64
     return fresh;
 }
 
-// Writes one row as it is. Returns false where a concurrent writer made the row meanwhile, which has to be locked first.
-bool write_row(catalog::Projection &projection, TupleTableSlot *row, NullMask mask) {
+Parameters key_parameters(const Block &block, const Datum *keys, const bool *nulls) {
+    Parameters parameters;
+    for (std::size_t i = 0; i < block.keys.size(); i++) {
+        parameters.add(keys[i], nulls[i]);
+        if (nulls[i]) parameters.mask |= UINT64CONST(1) << i;
+    }
+    for (std::size_t i = 0; i < block.states.size(); i++) parameters.add(0, true);
+    return parameters;
+}
+
+enum class Written {
+    yes,
+    same, // the row was right
+    busy  // a concurrent writer made the row meanwhile: it has to be locked first
+};
+
+// Writes one row as it is.
+Written write_row(catalog::Projection &projection, TupleTableSlot *row, NullMask mask) {
+    const Block &block = projection.block();
     Parameters parameters;
     parameters.mask = mask;
-    for (int i = 0; i < projection.block().columns(); i++) parameters.add(row->tts_values[i], row->tts_isnull[i]);
-    if (execute(projection, Statement::replace, parameters) > 0) return true;
-    return execute(projection, Statement::place, parameters) > 0;
+    for (int i = 0; i < block.columns(); i++) parameters.add(row->tts_values[i], row->tts_isnull[i]);
+    if (execute(projection, Statement::replace, parameters) > 0) return Written::yes;
+
+    Datum keys[MaxHeapAttributeNumber];
+    bool nulls[MaxHeapAttributeNumber];
+    for (std::size_t i = 0; i < block.keys.size(); i++) {
+        keys[i] = row->tts_values[block.keys[i].column];
+        nulls[i] = row->tts_isnull[block.keys[i].column];
+    }
+    Parameters key = key_parameters(block, keys, nulls);
+    if (execute(projection, Statement::lock, key) > 0) return Written::same;
+    return execute(projection, Statement::place, parameters) > 0 ? Written::yes : Written::busy;
 }
 
 // Recomputes keys of one null pattern; those that another writer was making are left in `again`.
@@ -199,8 +225,9 @@ int64 recompute_pattern(catalog::Projection &projection, Tuplestorestate *keys, 
         slot_getallattrs(row);
         int64 ordinal = DatumGetInt64(row->tts_values[block.columns()]);
         found[ordinal] = true;
-        if (write_row(projection, row, mask)) written++;
-        else retry[ordinal] = true;
+        Written result = write_row(projection, row, mask);
+        written += result == Written::yes;
+        retry[ordinal] = result == Written::busy;
     }
     ExecDropSingleTupleTableSlot(row);
     tuplestore_end(fresh.rows);
@@ -211,10 +238,7 @@ int64 recompute_pattern(catalog::Projection &projection, Tuplestorestate *keys, 
         if (retry[i]) tuplestore_puttupleslot(again, key);
         if (found[i]) continue;
         slot_getallattrs(key);
-        Parameters parameters;
-        parameters.mask = mask;
-        for (std::size_t k = 0; k < block.keys.size(); k++) parameters.add(key->tts_values[k], key->tts_isnull[k]);
-        for (std::size_t k = 0; k < block.states.size(); k++) parameters.add(0, true);
+        Parameters parameters = key_parameters(block, key->tts_values, key->tts_isnull);
         written += execute(projection, Statement::discard, parameters);
     }
     ExecDropSingleTupleTableSlot(key);
@@ -243,6 +267,17 @@ void put_key(Tuplestorestate *store, TupleDesc desc, TupleTableSlot *key, std::s
 
 } // namespace
 
+void lock_rows(catalog::Projection &projection, Tuplestorestate *keys, TupleDesc desc) {
+    TupleTableSlot *key = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+    tuplestore_rescan(keys);
+    while (tuplestore_gettupleslot(keys, true, false, key)) {
+        slot_getallattrs(key);
+        Parameters parameters = key_parameters(projection.block(), key->tts_values, key->tts_isnull);
+        execute(projection, Statement::lock, parameters);
+    }
+    ExecDropSingleTupleTableSlot(key);
+}
+
 int64 apply_recomputed(catalog::Projection &projection, MemoryContext memory, Tuplestorestate *keys, TupleDesc key_desc) {
     const Block &block = projection.block();
     TupleDesc desc = pg::within(memory, [&] { return affected_desc(block); });
@@ -266,16 +301,7 @@ int64 apply_recomputed(catalog::Projection &projection, MemoryContext memory, Tu
         if (keys != given) tuplestore_end(keys);
         keys = again;
         key_desc = desc;
-        // Lock what was in the making, so that the next reading sees it.
-        TupleTableSlot *waited = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-        while (tuplestore_gettupleslot(again, true, false, waited)) {
-            Parameters parameters;
-            parameters.mask = mask_of(waited, block.keys.size());
-            for (std::size_t i = 0; i < block.keys.size(); i++) parameters.add(waited->tts_values[i], waited->tts_isnull[i]);
-            for (std::size_t i = 0; i < block.states.size(); i++) parameters.add(0, true);
-            execute(projection, Statement::lock, parameters);
-        }
-        ExecDropSingleTupleTableSlot(waited);
+        lock_rows(projection, keys, desc); // what was in the making is there now, and the next reading sees it
     }
     if (keys != given) tuplestore_end(keys);
     return written;

@@ -10,7 +10,9 @@ void apply_fold(Taken &taken);
 void apply_images(Taken &taken);
 // Replaces all rows by what the definition gives now.
 void refill(Taken &taken);
-// Returns the rows written.
+// Locks the rows of the given keys that are there, in the order given.
+void lock_rows(catalog::Projection &projection, Tuplestorestate *keys, TupleDesc desc);
+// Recomputes keys whose rows are locked. Returns the rows written.
 int64 apply_recomputed(catalog::Projection &projection, MemoryContext memory, Tuplestorestate *keys, TupleDesc desc);
 
 } // namespace maintain

@@ -182,10 +182,17 @@ Images *make_images(TupleDesc desc, MemoryContext parent) {
     });
 }
 
+// A log's columns under the names that their source's columns have now: one may have been renamed since the first change.
+static TupleDesc named_as_today(TupleDesc logged, const compile::Source &source) {
+    TupleDesc desc = CreateTupleDescCopy(logged);
+    for (std::size_t i = 0; i < source.used.size(); i++) namestrcpy(&TupleDescAttr(desc, i)->attname, get_attname(source.relation, source.used[i], false));
+    return desc;
+}
+
 void compute_changes(Taken &taken) {
     const Block &block = taken.block;
     for (std::size_t i = 0; i < taken.rows.size(); i++)
-        if (taken.rows[i]) name_relation(psprintf("delta_%zu", i), taken.descs[i], taken.rows[i]);
+        if (taken.rows[i]) name_relation(psprintf("delta_%zu", i), named_as_today(taken.descs[i], block.sources[i]), taken.rows[i]);
     if (block.grouped()) taken.fold = pg::make<capture::Fold>(taken.memory, block, taken.memory);
     TupleDesc desc = feed_desc(block);
     // Where several sources changed, rows of old states come with their opposites. A fold that tells what came from what went

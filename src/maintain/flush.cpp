@@ -233,8 +233,10 @@ int64 recompute_keys(Projection &projection, Tuplestorestate *keys, TupleDesc de
     if (block.joins()) lock_sources(block, 0, true);
     int64 written = 0;
     maintaining(projection, [&] {
-        // Rows that are there are locked in the order of the keys given, then read: see apply.cpp.
-        with_statements(projection, [&] { written = apply_recomputed(projection, CurrentMemoryContext, keys, desc); });
+        with_statements(projection, [&] {
+            lock_rows(projection, keys, desc); // in the order of keys, as every writer; then read: see apply.cpp
+            written = apply_recomputed(projection, CurrentMemoryContext, keys, desc);
+        });
     });
     return written;
 }

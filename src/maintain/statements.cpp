@@ -120,6 +120,15 @@ const char *parameter_key_condition(Projection &projection, NullMask nulls) {
     return key_condition(projection, nulls, [&](int i) { return parameter(projection.block().keys[i].column); });
 }
 
+// Whether the row t differs from the parameters; types without equality are compared as text.
+const char *differs(Projection &projection) {
+    return joined(projection.block().columns(), " OR ", [&](int i) {
+        Oid type = exprType(reinterpret_cast<Node *>(projection.block().column(i)->expr));
+        const char *cast = OidIsValid(lookup_type_cache(type, TYPECACHE_EQ_OPR)->eq_opr) ? "" : "::text";
+        return psprintf("t.%s%s IS DISTINCT FROM $%d%s", column_name(projection, i), cast, i + 1, cast);
+    });
+}
+
 const char *insert_text(Projection &projection) {
     const Block &block = projection.block();
     int keys = static_cast<int>(block.keys.size()), states = static_cast<int>(block.states.size());
@@ -165,12 +174,12 @@ const char *statement_text(Projection &projection, Statement statement, NullMask
     case Statement::insert: return insert_text(projection);
     case Statement::lock: {
         const char *states = joined(static_cast<int>(block.states.size()), ", ", [&](int i) { return psprintf("t.%s", column_name(projection, block.states[i].column)); });
-        return psprintf("SELECT %s FROM ONLY %s AS t WHERE %s FOR UPDATE", states, table, by_parameter());
+        return psprintf("SELECT %s FROM ONLY %s AS t WHERE %s FOR UPDATE", *states ? states : "1", table, by_parameter());
     }
     case Statement::replace: {
         const char *assigned = non_key_assignments(projection, parameter);
         if (assigned == nullptr) assigned = psprintf("%s = t.%s", column_name(projection, 0), column_name(projection, 0));
-        return psprintf("UPDATE ONLY %s AS t SET %s WHERE %s", table, assigned, parameter_key_condition(projection, nulls));
+        return psprintf("UPDATE ONLY %s AS t SET %s WHERE %s AND (%s)", table, assigned, parameter_key_condition(projection, nulls), differs(projection));
     }
     case Statement::place:
         return psprintf("INSERT INTO %s (%s) VALUES (%s) ON CONFLICT DO NOTHING", table, all_columns(projection), joined(block.columns(), ", ", parameter));

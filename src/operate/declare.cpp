@@ -50,6 +50,8 @@ void check_mode(const char *mode) {
 // Options by name; none has an effect on an algebraic inline projection that is filled at once, other than its default.
 void check_options(Datum options) {
     static constexpr const char *known[] = {"fallback", "fill", "finish", "slots", "batch_size", "on_failure", "max_retries", "event_timeout", "on_dead_letter", "max_rate"};
+    if (!JB_ROOT_IS_OBJECT(DatumGetJsonbP(options)))
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("options must be a JSON object"), errdetail("Options are the keys of a JSON object."), errhint("Pass '{}' for none.")));
     pg::with_spi([&] {
         Oid type = JSONBOID;
         if (SPI_execute_with_args("SELECT key FROM pg_catalog.jsonb_each($1) ORDER BY 1", 1, &type, &options, nullptr, true, 0) != SPI_OK_SELECT) elog(ERROR, "reading options failed");
@@ -76,7 +78,7 @@ Request read_request(FunctionCallInfo fcinfo) {
     request.schema = get_namespace_name(request.namespace_oid);
     request.relation = name->relname;
     if (strcmp(request.schema, "projections") == 0 || isAnyTempNamespace(request.namespace_oid) || IsCatalogNamespace(request.namespace_oid))
-        ereport(ERROR, (errcode(ERRCODE_INVALID_SCHEMA_NAME), errmsg("a projection cannot be made in schema \"%s\"", request.schema),
+        ereport(ERROR, (errcode(ERRCODE_INVALID_SCHEMA_NAME), errmsg("a projection cannot be made in %s", isAnyTempNamespace(request.namespace_oid) ? "a temporary schema" : psprintf("schema \"%s\"", request.schema)),
                         errdetail("It belongs to the extension, the session or the system."), errhint("Qualify the name with a schema of yours.")));
     return request;
 }

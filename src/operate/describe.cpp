@@ -110,9 +110,12 @@ const char *index_advice(const Block &block, int occurrence) {
 
 Block *compile_text(const char *text) {
     List *statements = pg_parse_query(text);
-    if (list_length(statements) != 1 || !IsA(static_cast<RawStmt *>(linitial(statements))->stmt, SelectStmt))
-        ereport(ERROR, (errcode(pg::error::unsupported_query), errmsg("this query cannot be a projection: it is not one SELECT statement"),
-                        errdetail("The text holds %d statements.", list_length(statements)), errhint("A definition is one SELECT, without a semicolon and a second statement.")));
+    if (list_length(statements) != 1)
+        ereport(ERROR, (errcode(pg::error::unsupported_query), errmsg("this query cannot be a projection: it is not one statement"), errdetail("The text holds %d.", list_length(statements)),
+                        errhint("A definition is one SELECT.")));
+    if (!IsA(static_cast<RawStmt *>(linitial(statements))->stmt, SelectStmt))
+        ereport(ERROR, (errcode(pg::error::unsupported_query), errmsg("this query cannot be a projection: it is not a SELECT"),
+                        errdetail("It is %s.", GetCommandTagName(CreateCommandTag(static_cast<RawStmt *>(linitial(statements))->stmt))), errhint("A definition is one SELECT.")));
     auto *raw = static_cast<RawStmt *>(linitial(statements));
     if (reinterpret_cast<SelectStmt *>(raw->stmt)->intoClause)
         ereport(ERROR, (errcode(pg::error::unsupported_query), errmsg("this query cannot be a projection: SELECT INTO makes a table of its own"),

@@ -84,6 +84,25 @@ BEGIN
             DETAIL = 'The projection tells its rows apart by it.',
             HINT = 'Drop the projection first, and create it again afterwards.';
     END LOOP;
+
+    -- Without its triggers a projection would go wrong in silence.
+    IF EXISTS (SELECT FROM pg_event_trigger_dropped_objects() d WHERE d.object_type = 'trigger' AND d.original) THEN
+        FOR gone IN
+            SELECT p.relation, t.name, t.tgrelid
+            FROM projections.projection p, LATERAL (
+                SELECT p.relation::oid, n FROM unnest(ARRAY['projections_guard', 'projections_guard_truncate']) AS n
+                UNION ALL
+                SELECT s, n FROM unnest(p.sources::oid[]) AS s, unnest(ARRAY['projections_capture', 'projections_capture_truncate']) AS n
+            ) AS t(tgrelid, name)
+            WHERE EXISTS (SELECT FROM pg_class c WHERE c.oid = t.tgrelid)
+              AND NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = t.tgrelid AND g.tgname = t.name)
+        LOOP
+            RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist',
+                MESSAGE = format('cannot drop trigger %I on %s because projection %s needs it', gone.name, gone.tgrelid::regclass, projections._name(gone.relation)),
+                DETAIL = 'Without it the projection would go wrong in silence.',
+                HINT = format('Drop the projection: SELECT projections.drop(%L);', projections._name(gone.relation));
+        END LOOP;
+    END IF;
 END
 $$;
 COMMENT ON FUNCTION projections._after_drop() IS 'Internal: cleans up after dropped projections, definitions and sources.';
@@ -108,10 +127,6 @@ BEGIN
         SELECT format('trigger %I', t.tgname), 'It would change or drop rows on their way in.' FROM pg_trigger t
         WHERE t.tgrelid = p.relation AND NOT t.tgisinternal AND t.tgtype & 3 = 3 AND t.tgname <> 'projections_guard'
         UNION ALL
-        SELECT format('deferred %s %I', CASE WHEN t.tgconstraint <> 0 THEN 'constraint' ELSE 'trigger' END, t.tgname),
-               'It would have to be checked after the commit has begun, when nothing checks it any more.' FROM pg_trigger t
-        WHERE t.tgrelid = p.relation AND t.tginitdeferred
-        UNION ALL
         SELECT format('deferred constraint %I', k.conname), 'It would have to be checked after the commit has begun, when nothing checks it any more.'
         FROM pg_constraint k WHERE k.conrelid = p.relation AND k.condeferred
         UNION ALL
@@ -120,6 +135,8 @@ BEGIN
         SELECT 'a change of the columns that maintenance writes', 'They are those of its definition.'
         WHERE EXISTS (SELECT FROM pg_attribute v LEFT JOIN pg_attribute a ON a.attrelid = p.relation AND a.attnum = v.attnum AND NOT a.attisdropped
                       WHERE v.attrelid = p.definition AND v.attnum > 0 AND a.atttypid IS DISTINCT FROM v.atttypid)
+        UNION ALL
+        SELECT 'no write-ahead log', 'A crash would empty it.' FROM pg_class c WHERE c.oid = p.relation AND c.relpersistence <> 'p'
         UNION ALL
         SELECT 'inheritance', 'Its rows would be spread over several tables.' FROM pg_inherits i WHERE p.relation IN (i.inhrelid, i.inhparent)
     ) AS x(what, why)
