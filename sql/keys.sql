@@ -1,0 +1,143 @@
+-- What a group's key may be.
+CREATE SCHEMA keys;
+SET search_path = keys;
+\set SHOW_CONTEXT never
+SET client_min_messages = warning;
+
+--
+-- NULL, composite, and every pattern of both
+--
+CREATE TABLE visits (id int PRIMARY KEY, country text, city text, n int);
+SELECT projections.create('by_country', 'SELECT country, count(*) AS visits, sum(n) AS n, max(n) AS most FROM visits GROUP BY country');
+SELECT projections.create('by_place', 'SELECT country, city, count(*) AS visits, sum(n) AS n FROM visits GROUP BY country, city');
+SELECT projections.create('places', 'SELECT DISTINCT country, city FROM visits');
+INSERT INTO visits VALUES (1, NULL, NULL, 1), (2, NULL, 'Bern', 2), (3, 'CH', NULL, 3), (4, 'CH', 'Bern', 4), (5, NULL, NULL, NULL);
+SELECT * FROM test.check_all();
+INSERT INTO visits SELECT id + 10, country, city, n * 10 FROM visits;
+SELECT * FROM test.check_all();
+SELECT * FROM by_place ORDER BY country, city;
+UPDATE visits SET country = NULL WHERE id IN (3, 4);
+SELECT * FROM test.check_all();
+UPDATE visits SET city = CASE WHEN city IS NULL THEN 'Basel' END;
+SELECT * FROM test.check_all();
+UPDATE visits SET country = city, city = country;
+SELECT * FROM test.check_all();
+DELETE FROM visits WHERE country IS NULL;
+SELECT * FROM test.check_all();
+DELETE FROM visits;
+SELECT * FROM test.check_all();
+SELECT count(*) FROM by_place;
+-- NULL keys are one group, and the table refuses a second
+SELECT projection, key, columns FROM projections.definitions ORDER BY projection;
+DROP TABLE visits CASCADE;
+
+--
+-- Types
+--
+CREATE TABLE typed (id int PRIMARY KEY, n numeric, f float8, at timestamptz, j jsonb, b boolean, d date, u uuid, bytes bytea, c char(5),
+                    v varchar(10), a int[], i interval, amount int);
+SELECT projections.create('by_numeric', 'SELECT n, count(*) AS rows, sum(amount) AS amount FROM typed GROUP BY n');
+SELECT projections.create('by_float', 'SELECT f, count(*) AS rows, max(amount) AS amount FROM typed GROUP BY f');
+SELECT projections.create('by_time', 'SELECT at, count(*) AS rows, min(amount) AS amount FROM typed GROUP BY at');
+SELECT projections.create('by_json', 'SELECT j, count(*) AS rows, avg(amount) AS amount FROM typed GROUP BY j');
+SELECT projections.create('by_boolean', 'SELECT b, d, count(*) AS rows, bool_or(amount > 5) AS big FROM typed GROUP BY b, d');
+SELECT projections.create('by_bytes', 'SELECT u, bytes, count(*) AS rows FROM typed GROUP BY bytes, u');
+SELECT projections.create('by_char', 'SELECT c, v, count(*) AS rows, sum(amount) AS amount FROM typed GROUP BY c, v');
+SELECT projections.create('by_array', 'SELECT a, i, count(*) AS rows, sum(amount) AS amount FROM typed GROUP BY a, i');
+INSERT INTO typed VALUES
+    (1, 1.0, 0, '2020-01-01 00:00+00', '{"a": 1, "b": [1, null]}', true, '2020-01-01', '00000000-0000-0000-0000-000000000001', '\x00', 'a', 'a', '{1,NULL}', '1 month', 1),
+    (2, 1.00, '-0', '2020-01-01 01:00+01', '{"b": [1, null], "a": 1.0}', false, 'infinity', '00000000-0000-0000-0000-000000000001', '\x00', 'a ', 'a ', '{1,NULL}', '30 days', 10),
+    (3, 'NaN', 'NaN', 'infinity', 'null', NULL, NULL, NULL, '', '', '', '{}', '0', 100),
+    (4, 'NaN', 'NaN', '-infinity', '"null"', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 1000),
+    (5, 'Infinity', 'Infinity', NULL, NULL, true, '4713-01-01 BC', NULL, NULL, NULL, NULL, NULL, NULL, 10000);
+SELECT * FROM test.check_all();
+SELECT count(*) AS numerics FROM by_numeric;
+SELECT count(*) AS floats FROM by_float;
+SELECT count(*) AS documents FROM by_json;
+UPDATE typed SET amount = amount + 1;
+SELECT * FROM test.check_all();
+-- the row that brought the key's spelling leaves
+DELETE FROM typed WHERE id = 1;
+SELECT * FROM test.check_all();
+UPDATE typed SET n = n + 0.000, f = -f, j = jsonb_build_object('n', n::text), a = a || 1, at = at + '1 hour';
+SELECT * FROM test.check_all();
+DELETE FROM typed WHERE n = 'NaN';
+SELECT * FROM test.check_all();
+TRUNCATE typed;
+SELECT * FROM test.check_all();
+DROP TABLE typed CASCADE;
+
+--
+-- Collations: equal is what the collation says is equal
+--
+CREATE COLLATION caseless (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+CREATE TABLE people (id int PRIMARY KEY, name text COLLATE caseless, n int);
+SELECT projections.create('by_name', 'SELECT name, count(*) AS rows, sum(n) AS n, max(n) AS most FROM people GROUP BY name');
+SELECT projections.create('by_initial', 'SELECT left(name, 1) AS initial, count(*) AS rows FROM people GROUP BY left(name, 1)');
+INSERT INTO people VALUES (1, 'Ada', 1), (2, 'ADA', 2), (3, 'Bob', 3);
+INSERT INTO people VALUES (4, 'ada', 4), (5, 'bob', 5);
+SELECT * FROM test.check_all();
+SELECT lower(name) AS name, rows, n, most FROM by_name ORDER BY 1;
+UPDATE people SET name = upper(name), n = n + 1;
+SELECT * FROM test.check_all();
+DELETE FROM people WHERE id IN (1, 4);
+SELECT * FROM test.check_all();
+DELETE FROM people WHERE id IN (2, 5);
+SELECT * FROM test.check_all();
+SELECT lower(name) AS name, rows, n, most FROM by_name ORDER BY 1;
+DROP TABLE people CASCADE;
+
+--
+-- Keys that the query computes, hides, or has none of
+--
+CREATE TABLE orders (id int PRIMARY KEY, customer int, at date NOT NULL, total numeric(10,2));
+SELECT projections.create('by_year', 'SELECT extract(year FROM at) AS year, sum(total) AS total FROM orders GROUP BY extract(year FROM at)');
+SELECT projections.create('hidden_key', 'SELECT count(*) AS n, sum(total) AS total FROM orders GROUP BY customer % 3');
+SELECT projections.create('half_hidden', 'SELECT customer, max(total) AS most FROM orders GROUP BY at, customer');
+SELECT projections.create('alias', 'SELECT customer * 2 AS double, count(*) FROM orders GROUP BY 1');
+SELECT projections.create('twice', 'SELECT customer AS a, customer AS b, count(*) AS n FROM orders GROUP BY customer');
+SELECT projections.create('of_key', 'SELECT customer, customer + 1 AS next, count(*) AS n FROM orders GROUP BY customer');
+SELECT projections.create('by_primary_key', 'SELECT id, customer, total * 2 AS double, count(*) AS n FROM orders GROUP BY id');
+SELECT projections.create('only_dependents', 'SELECT at, total FROM orders GROUP BY id');
+SELECT projections.create('constant_key', $$SELECT 'all' AS what, count(*) AS n FROM orders GROUP BY 'all'::text$$);
+SELECT projections.create('total', 'SELECT count(*) AS n, sum(total) AS total, avg(total) AS mean, min(at) AS first, max(at) AS last FROM orders');
+SELECT projections.create('some_total', 'SELECT sum(total) AS total FROM orders WHERE total > 10');
+SELECT projections.create('customers', 'SELECT DISTINCT customer FROM orders WHERE total > 10');
+SELECT projections.create('distinct_expression', 'SELECT DISTINCT customer % 2 = 0 AS even, at FROM orders');
+SELECT projections.create('grouped_only', 'SELECT customer FROM orders GROUP BY customer');
+SELECT * FROM test.check_all();
+-- an aggregate without GROUP BY has its row before any other exists
+SELECT * FROM total;
+SELECT * FROM some_total;
+SELECT count(*) FROM constant_key;
+INSERT INTO orders SELECT i, i % 5, date '2020-12-25' + i, i * 1.5 FROM generate_series(1, 20) AS i;
+SELECT * FROM test.check_all();
+SELECT * FROM by_year ORDER BY year;
+UPDATE orders SET customer = NULL WHERE id % 4 = 0;
+SELECT * FROM test.check_all();
+UPDATE orders SET at = at + 365, total = total - 5 WHERE id < 8;
+SELECT * FROM test.check_all();
+UPDATE orders SET id = id + 100 WHERE id > 15;
+SELECT * FROM test.check_all();
+DELETE FROM orders WHERE customer = 1;
+SELECT * FROM test.check_all();
+DELETE FROM orders;
+SELECT * FROM test.check_all();
+SELECT * FROM total;
+SELECT projection, key, columns FROM projections.definitions ORDER BY projection;
+-- the key given is checked against the query's
+SELECT projections.create('checked', 'SELECT customer, at, count(*) AS n FROM orders GROUP BY customer, at', key => '{at,customer}');
+SELECT test.check('checked');
+
+-- A key wider than an index row allows is refused by name.
+CREATE TABLE notes (id int PRIMARY KEY, body text);
+SELECT projections.create('by_body', 'SELECT body, count(*) AS n FROM notes GROUP BY body');
+\set VERBOSITY sqlstate
+INSERT INTO notes SELECT 1, string_agg(md5(i::text), '') FROM generate_series(1, 1000) AS i;
+\set VERBOSITY default
+SELECT test.check('by_body');
+INSERT INTO notes SELECT 1, string_agg(md5(i::text), '') FROM generate_series(1, 10) AS i;
+SELECT test.check('by_body');
+
+DROP SCHEMA keys CASCADE;
+SELECT count(*) AS projections FROM projections.definitions;
