@@ -274,10 +274,17 @@ bool is_key_column(const Block *block, int column) {
     return false;
 }
 
+// An expression returned twice is one key, and an output.
+bool is_key_expression(const Block *block, int column) {
+    for (Node *key : pg::each<Node>(block->key_expressions))
+        if (equal(key, block->column(column)->expr)) return true;
+    return false;
+}
+
 void collect_group_keys(Analysis &a) {
     for (SortGroupClause *clause : pg::each<SortGroupClause>(a.core->groupClause))
         for (int i = 0; i < list_length(a.core->targetList); i++)
-            if (a.block->column(i)->ressortgroupref == clause->tleSortGroupRef && !is_key_column(a.block, i)) add_key(a, i);
+            if (a.block->column(i)->ressortgroupref == clause->tleSortGroupRef && !is_key_expression(a.block, i)) add_key(a, i);
 }
 
 // ------------------------------------------------------------------------------------------------- aggregates into states
@@ -459,6 +466,7 @@ Template variance_final(const Sums &sums, bool sample, bool root, bool floating)
     Template n = psprintf("%s::numeric", sums.count);
     Template numerator = psprintf("(%s * %s - %s * %s)", n, sums.squares, sums.total, sums.total);
     Template value = psprintf("%s / %s", numerator, sample ? psprintf("(%s * (%s - 1))", n, n) : psprintf("(%s * %s)", n, n));
+    if (!floating) value = psprintf("CASE WHEN %s <= 0 THEN 0::numeric ELSE %s END", numerator, value); // without digits, as core
     if (floating) value = root ? psprintf("sqrt((%s)::float8)", value) : psprintf("(%s)::float8", value);
     else if (root) value = psprintf("projections.square_root(%s)", value);
     return psprintf("CASE WHEN %s <= %d THEN NULL %s ELSE %s END", sums.count, sample ? 1 : 0, sums.special ? sums.special : "", value);

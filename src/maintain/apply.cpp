@@ -78,11 +78,16 @@ Parameters delta_parameters(Taken &taken, const Group &group) {
 
 int compare(const State &state, Datum a, Datum b) { return DatumGetInt32(FunctionCall2Coll(&state.compare, state.collation, a, b)); }
 
-// Whether the group's new row cannot be told from its old one and the delta. Locks the row.
-bool must_recompute(Taken &taken, const Group &group, Parameters &parameters) {
+enum class Row {
+    tells,  // the group's new row follows from its old one and the delta
+    locked, // it does not: the group is to be recomputed, and its row is locked
+    absent, // as locked, but there is no row to lock
+};
+
+Row judge_row(Taken &taken, const Group &group, Parameters &parameters) {
     const Block &block = taken.block;
-    if (execute(taken.projection, Statement::lock, parameters) == 0) return true; // all of it is ours: no row to go by
-    if (block.recompute_on_removal || group.special) return true;
+    if (execute(taken.projection, Statement::lock, parameters) == 0) return Row::absent;
+    if (block.recompute_on_removal || group.special) return Row::locked;
     HeapTuple row = SPI_tuptable->vals[0];
     for (std::size_t i = 0; i < block.states.size(); i++) {
         const State &state = block.states[i];
@@ -92,9 +97,9 @@ bool must_recompute(Taken &taken, const Group &group, Parameters &parameters) {
         auto beyond = [&](Datum value) { return state.is_max ? compare(state, value, cell.removed) > 0 : compare(state, value, cell.removed) < 0; };
         bool null;
         Datum old = SPI_getbinval(row, SPI_tuptable->tupdesc, static_cast<int>(i + 1), &null);
-        if (!(!null && beyond(old)) && !(cell.has_added && beyond(cell.added))) return true;
+        if (!(!null && beyond(old)) && !(cell.has_added && beyond(cell.added))) return Row::locked;
     }
-    return false;
+    return Row::tells;
 }
 
 // Rows came on balance, or stayed as many: the row is there, or is to be made.
@@ -312,18 +317,39 @@ static bool fragile(const Block &block, const Group &group) {
     return group.special || (group.removed && (block.has_extremum || block.recompute_on_removal));
 }
 
-// Applies one group's delta by statements. Returns false where the group has to be recomputed instead; its row is locked then.
-static bool apply_group(Taken &taken, const Group &group) {
+static void put_key(Tuplestorestate *keys, TupleDesc desc, const Block &block, const Group &group) {
+    Datum values[MaxHeapAttributeNumber];
+    bool nulls[MaxHeapAttributeNumber];
+    memcpy(values, group.key, sizeof(Datum) * block.keys.size());
+    memcpy(nulls, group.key_nulls, sizeof(bool) * block.keys.size());
+    values[block.keys.size()] = Int64GetDatum(0);
+    nulls[block.keys.size()] = false;
+    tuplestore_putvalues(keys, desc, values, nulls);
+}
+
+// Applies one group's delta by statements. Returns false where the group has to be recomputed and its row is locked for that.
+static bool apply_group(Taken &taken, const Group &group, TupleDesc desc) {
     const Block &block = taken.block;
     Parameters parameters = delta_parameters(taken, group);
-    if (fragile(block, group) && must_recompute(taken, group, parameters)) return false;
+    if (fragile(block, group)) {
+        Row row = judge_row(taken, group, parameters);
+        if (row == Row::locked) return false;
+        if (row == Row::absent) {
+            // Its row is made here, in its place in the order of keys: put off, it would be waited for out of order.
+            Tuplestorestate *key = tuplestore_begin_heap(true, false, work_mem);
+            put_key(key, desc, block, group);
+            apply_recomputed(taken.projection, CurrentMemoryContext, key, desc);
+            tuplestore_end(key);
+            return true;
+        }
+    }
     int64 count = group.cells[block.row_count].count;
     if (count < 0 && block.shape == Shape::groups) remove_from_group(taken, parameters);
     else add_to_group(taken, block.shape == Shape::total ? 1 : count, parameters);
     return true;
 }
 
-// Applies groups in order; those that have to be recomputed are recomputed at the end.
+// Applies groups in order; those whose rows are locked to be recomputed are recomputed together at the end.
 static void apply_groups(Taken &taken, std::span<Group *const> groups, DirectWriter *direct) {
     const Block &block = taken.block;
     TupleDesc desc = affected_desc(block);
@@ -334,18 +360,13 @@ static void apply_groups(Taken &taken, std::span<Group *const> groups, DirectWri
         CHECK_FOR_INTERRUPTS();
         bool applied = pg::within(row_memory, [&] {
             if (direct && !fragile(block, group) && add_direct(*direct, group) == Added::yes) return true;
-            return apply_group(taken, group);
+            return apply_group(taken, group, desc);
         });
         SPI_freetuptable(SPI_tuptable);
         MemoryContextReset(row_memory);
         if (applied) continue;
         if (recompute == nullptr) recompute = tuplestore_begin_heap(true, false, work_mem);
-        Datum values[MaxHeapAttributeNumber];
-        bool nulls[MaxHeapAttributeNumber] = {};
-        memcpy(values, group.key, sizeof(Datum) * block.keys.size());
-        memcpy(nulls, group.key_nulls, sizeof(bool) * block.keys.size());
-        values[block.keys.size()] = Int64GetDatum(0);
-        tuplestore_putvalues(recompute, desc, values, nulls);
+        put_key(recompute, desc, block, group);
     }
     if (recompute == nullptr) return;
     apply_recomputed(taken.projection, taken.memory, recompute, desc);
