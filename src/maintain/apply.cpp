@@ -388,47 +388,91 @@ void apply_fold(Taken &taken) {
     });
 }
 
+static void hash_key(const Block &block, TupleTableSlot *row, uint64 *hash) {
+    slot_getallattrs(row);
+    hash[0] = hash[1] = 0;
+    for (const compile::Key &key : block.keys) {
+        Datum value = row->tts_values[key.column];
+        const void *bytes = key.by_value ? static_cast<const void *>(&value) : DatumGetPointer(value);
+        auto size = static_cast<int>(key.by_value ? sizeof value : datumGetSize(value, false, key.length));
+        for (int i = 0; i < 2; i++) hash[i] = hash_combine64(hash[i], DatumGetUInt64(hash_any_extended(static_cast<const unsigned char *>(bytes), size, i + 1)));
+    }
+}
+
+// The keys of images that came. Equal keys of unequal bytes are taken for different ones, which costs a deletion before the insertion.
+static HTAB *keys_that_came(const Block &block, const Images &images, TupleTableSlot *slot) {
+    HASHCTL control{};
+    control.keysize = control.entrysize = 2 * sizeof(uint64);
+    control.hcxt = CurrentMemoryContext;
+    HTAB *keys = hash_create("projection keys that came", 256, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+    for (const Images::Image &image : images.list) {
+        if (image.net <= 0) continue;
+        uint64 hash[2];
+        ExecStoreMinimalTuple(image.row, slot, false);
+        hash_key(block, slot, hash);
+        hash_search(keys, hash, HASH_ENTER, nullptr);
+    }
+    return keys;
+}
+
+static void execute_over(Taken &taken, Statement statement, int64 rows) {
+    Parameters none;
+    if (rows <= large_delta) {
+        execute(taken.projection, statement, none);
+        return;
+    }
+    SPIPlanPtr once = plan_once(taken.projection, statement);
+    int code = SPI_execute_plan(once, nullptr, nullptr, false, 0);
+    if (code < 0) elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(code));
+    SPI_freeplan(once);
+}
+
+static void drop_equal_rows(Taken &taken, TupleTableSlot *row, int64 count) {
+    Parameters parameters;
+    slot_getallattrs(row);
+    for (int i = 0; i < taken.block.columns(); i++) parameters.add(row->tts_values[i], row->tts_isnull[i]);
+    parameters.add(Int64GetDatum(count), false);
+    if (execute(taken.projection, Statement::drop_equal, parameters) == count) return;
+    if (IsolationUsesXactSnapshot()) fail_serialization();
+    fail_stale(taken.projection, "A row that maintenance has to remove is not there.");
+}
+
 void apply_images(Taken &taken) {
     const Block &block = taken.block;
     Images &images = *taken.images;
     Tuplestorestate *came = tuplestore_begin_heap(true, false, work_mem);
     Tuplestorestate *gone = tuplestore_begin_heap(true, false, work_mem);
     TupleTableSlot *slot = MakeSingleTupleTableSlot(images.desc, &TTSOpsMinimalTuple);
-    bool any_gone = false, any_came = false;
+    HTAB *kept = block.shape == Shape::rows ? keys_that_came(block, images, slot) : nullptr;
     for (const Images::Image &image : images.list) {
         if (image.net == 0) continue;
-        if (block.shape == Shape::rows && (image.net > 1 || image.net < -1))
-            elog(ERROR, "a row of projection %s changed by " INT64_FORMAT, taken.projection.name(), image.net);
+        if (kept && (image.net > 1 || image.net < -1)) elog(ERROR, "a row of projection %s changed by " INT64_FORMAT, taken.projection.name(), image.net);
         ExecStoreMinimalTuple(image.row, slot, false);
         if (image.net > 0) {
-            any_came = true;
             for (int64 i = 0; i < image.net; i++) tuplestore_puttupleslot(came, slot);
-        } else if (block.shape == Shape::rows) {
-            any_gone = true;
-            tuplestore_puttupleslot(gone, slot);
+        } else if (kept) {
+            uint64 hash[2];
+            hash_key(block, slot, hash);
+            if (!hash_search(kept, hash, HASH_FIND, nullptr)) tuplestore_puttupleslot(gone, slot);
         } else {
-            Parameters parameters;
-            slot_getallattrs(slot);
-            for (int i = 0; i < block.columns(); i++) parameters.add(slot->tts_values[i], slot->tts_isnull[i]);
-            parameters.add(Int64GetDatum(-image.net), false);
-            if (execute(taken.projection, Statement::drop_equal, parameters) != -image.net) {
-                if (IsolationUsesXactSnapshot()) fail_serialization();
-                fail_stale(taken.projection, "A row that maintenance has to remove is not there.");
-            }
+            drop_equal_rows(taken, slot, -image.net);
         }
     }
+    ExecDropSingleTupleTableSlot(slot);
+
     // Names as the statements know the columns: the table's.
     TupleDesc desc = CreateTupleDescCopy(images.desc);
     for (int i = 0; i < desc->natts; i++)
         namestrcpy(&TupleDescAttr(desc, i)->attname, get_attname(taken.projection.relation, static_cast<AttrNumber>(i + 1), false));
-    name_relation("came", desc, came);
-    Parameters none;
-    if (any_gone) {
+    int64 gone_rows = tuplestore_tuple_count(gone), came_rows = tuplestore_tuple_count(came);
+    if (gone_rows > 0) {
         name_relation("gone", desc, gone);
-        execute(taken.projection, Statement::withdraw, none);
+        execute_over(taken, Statement::withdraw, gone_rows);
     }
-    if (any_came) execute(taken.projection, block.shape == Shape::bag ? Statement::copy : Statement::upsert, none);
-    ExecDropSingleTupleTableSlot(slot);
+    if (came_rows > 0) {
+        name_relation("came", desc, came);
+        execute_over(taken, block.shape == Shape::bag ? Statement::copy : Statement::upsert, came_rows);
+    }
     tuplestore_end(came);
     tuplestore_end(gone);
 }

@@ -101,8 +101,6 @@ int changed_occurrences(const Taken &taken) {
     return changed;
 }
 
-constexpr int64 large_delta = 1000;
-
 void run_terms(Taken &taken, Snapshot snapshot, Sink &sink) {
     uint32 changed = 0;
     int64 most = 0;
@@ -119,7 +117,6 @@ void run_terms(Taken &taken, Snapshot snapshot, Sink &sink) {
             SPIPlanPtr plan = cached_query(taken.projection, -1, variant, [&] { return term_text(taken.projection, occurrence, changed); });
             read_rows(plan, snapshot, receive_change, &sink);
         } else {
-            // A plan made for a few rows joins a million one by one: a large delta is planned for its own size.
             const char *text = term_text(taken.projection, occurrence, changed);
             SPIPlanPtr plan = SPI_prepare(text, 0, nullptr);
             if (plan == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));

@@ -143,7 +143,7 @@ const char *insert_text(Projection &projection) {
                     key_columns(projection), assignments(projection));
 }
 
-const char *came_join(Projection &projection, const char *left, const char *right) {
+const char *key_join(Projection &projection, const char *left, const char *right) {
     const Block &block = projection.block();
     return joined(static_cast<int>(block.keys.size()), " AND ", [&](int i) {
         const char *column = column_name(projection, block.keys[i].column);
@@ -190,8 +190,7 @@ const char *statement_text(Projection &projection, Statement statement, NullMask
                         key_columns(projection), assigned ? "UPDATE SET " : "NOTHING", assigned ? assigned : "");
     }
     case Statement::withdraw:
-        return psprintf("DELETE FROM ONLY %s AS t USING gone WHERE %s AND NOT EXISTS (SELECT FROM came WHERE %s)", table,
-                        came_join(projection, "t", "gone"), came_join(projection, "came", "gone"));
+        return psprintf("DELETE FROM ONLY %s AS t USING gone WHERE %s", table, key_join(projection, "t", "gone"));
     case Statement::copy: return psprintf("INSERT INTO %s (%s) SELECT %s FROM came", table, all_columns(projection), all_columns(projection));
     case Statement::drop_equal: return drop_equal_text(projection);
     }
@@ -310,6 +309,12 @@ SPIPlanPtr keep_plan(Projection &projection, int kind, uint64 variant, const cha
     if (SPI_keepplan(plan) != 0) elog(ERROR, "SPI_keepplan failed");
     Statements &kept = statements(projection);
     pg::within(kept.memory, [&] { kept.plans.push_back(CachedPlan{kind, variant, plan}); });
+    return plan;
+}
+
+SPIPlanPtr plan_once(Projection &projection, Statement statement) {
+    SPIPlanPtr plan = SPI_prepare(statement_text(projection, statement, 0), 0, nullptr);
+    if (plan == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
     return plan;
 }
 

@@ -18,7 +18,7 @@ enum class Statement {
     place,     // INSERT of a whole row, unless its key is there
     discard,   // DELETE by key
     upsert,    // INSERT … ON CONFLICT DO UPDATE of whole rows from the relation `came`
-    withdraw,  // DELETE of the rows whose keys are in `gone` and not in `came`
+    withdraw,  // DELETE of the rows whose keys are in `gone`
     copy,      // INSERT of whole rows from `came`
     drop_equal // DELETE of n rows equal to a given one
 };
@@ -48,6 +48,9 @@ void with_statements(catalog::Projection &projection, Body &&body) {
 // The cached plan of a statement; makes it in the current SPI connection when it is asked for first.
 SPIPlanPtr plan(catalog::Projection &projection, Statement statement, NullMask nulls);
 
+// A plan of a statement over `came` or `gone` for this use only: a kept one was made for few rows.
+SPIPlanPtr plan_once(catalog::Projection &projection, Statement statement);
+
 // SELECT of the outputs, in the block's order, as they follow from the keys and states that the same row holds.
 const char *outputs_text(catalog::Projection &projection);
 
@@ -62,6 +65,9 @@ const char *recompute_text(catalog::Projection &projection, NullMask nulls);
 // A cached plan for a text that is made by `text()` when needed. kind is below 0, so that it meets no Statement.
 template <class Text>
 SPIPlanPtr cached_query(catalog::Projection &projection, int kind, uint64 variant, Text &&text);
+
+// Deltas of more rows than this are planned for their own size: a plan made for a few joins a million one by one.
+inline constexpr int64 large_delta = 1000;
 
 SPIPlanPtr find_plan(catalog::Projection &projection, int kind, uint64 variant);
 SPIPlanPtr keep_plan(catalog::Projection &projection, int kind, uint64 variant, const char *text, int parameters, Oid *types);
