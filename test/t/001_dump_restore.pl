@@ -1,0 +1,67 @@
+# A dump of the whole database brings back working, equal projections: by pg_dump | psql, by pg_restore, and in parallel.
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('main');
+$node->init;
+$node->start;
+$node->safe_psql('postgres', 'CREATE DATABASE source');
+$node->safe_psql('source', 'CREATE EXTENSION pg_projections; \i test/oracle.sql');
+$node->safe_psql('source', q{
+	SET client_min_messages = warning;
+	CREATE SCHEMA "Odd schema";
+	CREATE TABLE customers (id int PRIMARY KEY, country text);
+	CREATE TABLE orders (id int PRIMARY KEY, customer int REFERENCES customers, amount numeric(10,2), at timestamptz);
+	CREATE TABLE visits (page text);
+	INSERT INTO customers SELECT g, 'c' || g % 3 FROM generate_series(1, 20) g;
+	INSERT INTO orders SELECT g, 1 + g % 20, g, '2026-01-01'::timestamptz + g * interval '1 day' FROM generate_series(1, 100) g;
+	INSERT INTO visits SELECT 'p' || g % 4 FROM generate_series(1, 30) g;
+	SELECT projections.create('"Odd schema"."Revenue"', 'SELECT c.country, sum(o.amount) AS revenue, max(o.amount) AS largest FROM orders o JOIN customers c ON c.id = o.customer GROUP BY c.country');
+	SELECT projections.create('by_size', 'SELECT revenue > 500 AS large, count(*) AS n FROM "Odd schema"."Revenue" GROUP BY revenue > 500');
+	SELECT projections.create('order_countries', 'SELECT o.amount, c.country FROM orders o JOIN customers c ON c.id = o.customer');
+	SET timezone = 'Asia/Tokyo';
+	SELECT projections.create('monthly', $$SELECT date_trunc('month', at) AS month, avg(amount::float8) AS mean FROM orders GROUP BY 1$$);
+	SELECT projections.create('pages', 'SELECT page FROM visits');
+});
+
+my $work = q{
+	INSERT INTO customers VALUES (100, 'new');
+	INSERT INTO orders VALUES (1000, 100, 77.5, '2026-03-31 23:30+00'), (1001, 1, 600, '2026-02-01');
+	UPDATE customers SET country = 'c9' WHERE id < 4;
+	DELETE FROM orders WHERE id % 7 = 0;
+	INSERT INTO visits VALUES ('p1'), ('p9');
+	DELETE FROM visits WHERE page = 'p2';
+};
+
+sub check_restored
+{
+	my ($database) = @_;
+	is($node->safe_psql($database, 'SELECT count(*) FROM test.check_all()'), '5', "$database: equal as restored");
+	is($node->safe_psql($database, q{SELECT count(*) FROM projections.status WHERE status <> 'healthy'}), '0', "$database: healthy");
+	$node->safe_psql($database, $work);
+	is($node->safe_psql($database, 'SELECT count(*) FROM test.check_all()'), '5', "$database: equal after changes");
+	my ($code, $out, $err) = $node->psql($database, 'DELETE FROM by_size');
+	like($err, qr/cannot write projection public.by_size directly/, "$database: guarded");
+	$node->safe_psql($database, q{SET client_min_messages = warning; SELECT projections.drop('by_size'); DROP TABLE customers CASCADE});
+	is($node->safe_psql($database, q{SELECT string_agg(projection, ' ' ORDER BY 1) FROM projections.definitions}),
+		'public.monthly public.pages', "$database: a dropped source takes its projections along");
+}
+
+my $dump = $node->backup_dir . '/plain.sql';
+mkdir $node->backup_dir;
+$node->command_ok([ 'pg_dump', '-f', $dump, 'source' ], 'pg_dump');
+$node->safe_psql('postgres', 'CREATE DATABASE plain');
+$node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', 'plain', '-f', $dump ], 'restored by psql');
+check_restored('plain');
+
+my $directory = $node->backup_dir . '/directory';
+$node->command_ok([ 'pg_dump', '-Fd', '-j', '2', '-f', $directory, 'source' ], 'pg_dump in parallel');
+$node->safe_psql('postgres', 'CREATE DATABASE parallel');
+$node->command_ok([ 'pg_restore', '-j', '2', '-e', '-d', 'parallel', $directory ], 'restored by pg_restore in parallel');
+check_restored('parallel');
+
+$node->stop;
+done_testing();
