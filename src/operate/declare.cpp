@@ -59,7 +59,7 @@ void check_options(Datum options) {
             const char *option = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
             bool exists = std::any_of(std::begin(known), std::end(known), [&](const char *each) { return strcmp(each, option) == 0; });
             if (!exists)
-                ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown option \"%s\"", option), errdetail("Options are the keys of a JSON object."), errhint("The README lists the options.")));
+                ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown option \"%s\"", option), errdetail("Options are the keys of a JSON object."), errhint("No option is supported by this version: leave it out.")));
             ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("option \"%s\" is not supported by this version", option),
                             errdetail("Inline projections of the algebraic class need no option."), errhint("Leave it out.")));
         }

@@ -171,6 +171,17 @@ BEGIN
             HINT = 'Drop the projection first.';
     END IF;
 
+    SELECT p.relation, s.source, r.rolname INTO problem
+    FROM projections.projection p, LATERAL unnest(p.sources) AS s(source) JOIN pg_class c ON c.oid = s.source, pg_class t JOIN pg_roles r ON r.oid = t.relowner
+    WHERE s.source = ANY (touched) AND t.oid = p.relation AND c.relrowsecurity AND NOT r.rolsuper AND NOT r.rolbypassrls
+      AND (c.relforcerowsecurity OR NOT pg_has_role(r.oid, c.relowner, 'USAGE')) LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+            MESSAGE = format('cannot enable row-level security on %s because projection %s reads it', problem.source, projections._name(problem.relation)),
+            DETAIL = format('It would hide rows from %I, who owns the projection.', problem.rolname),
+            HINT = 'Let a role that sees every row own the projection, and put policies on the projection itself.';
+    END IF;
+
     FOR problem IN
         UPDATE projections.projection p SET stale_since = now(), stale_reason = format('capture disabled on %s', t.tgrelid::regclass)
         FROM pg_trigger t
