@@ -202,6 +202,7 @@ void _PG_init() {
     next_process_utility = ProcessUtility_hook;
     ProcessUtility_hook = process_utility;
     catalog::register_callbacks();
+    capture::flush_early = maintain::flush_early;
     RegisterXactCallback(transaction_event, nullptr);
     RegisterSubXactCallback(subtransaction_event, nullptr);
 }

@@ -6,10 +6,12 @@
 #include "capture/trigger.hpp"
 
 #include "catalog/settings.hpp"
-#include "maintain/flush.hpp"
 #include "pg/scope.hpp"
 
 namespace capture {
+
+constinit EarlyFlush flush_early = nullptr;
+
 namespace {
 
 struct Statement {
@@ -77,16 +79,15 @@ Evaluator *make_evaluator(const compile::Block &block, MemoryContext parent) {
 }
 
 Evaluator &evaluator(catalog::Projection &projection) {
-    if (projection.made_at != catalog::generation()) {
-        maintain::discard_statements(projection);
-        if (projection.evaluator) {
-            FreeExprContext(projection.evaluator->context, true);
-            MemoryContextDelete(projection.evaluator->memory);
-        }
+    if (projection.evaluator && projection.evaluator_made_at != catalog::generation()) {
+        FreeExprContext(projection.evaluator->context, true);
+        MemoryContextDelete(projection.evaluator->memory);
         projection.evaluator = nullptr;
-        projection.made_at = catalog::generation();
     }
-    if (projection.evaluator == nullptr) projection.evaluator = make_evaluator(projection.block(), projection.memory);
+    if (projection.evaluator == nullptr) {
+        projection.evaluator_made_at = catalog::generation();
+        projection.evaluator = make_evaluator(projection.block(), projection.memory);
+    }
     return *projection.evaluator;
 }
 
@@ -161,7 +162,7 @@ void capture_row(catalog::Projection &projection, Oid relation, TupleTableSlot *
     });
     // Half-written sources are no obstacle to a fold that reads none.
     if ((fold.additions() & 1023) == 0 && fold.bytes() > static_cast<std::size_t>(delta_memory) * 1024 && !block.reads_sources())
-        maintain::flush_early(projection.relation);
+        flush_early(projection.relation);
 }
 
 } // namespace

@@ -13,6 +13,10 @@ struct Evaluator {
     TupleTableSlot *result;
 };
 
+// What to do when a fold grows over delta_memory in the middle of a statement; set once, by who applies folds.
+using EarlyFlush = void (*)(Oid projection);
+extern EarlyFlush flush_early;
+
 // Statements that write a table and have not fired all their triggers. Rows of such a table may be visible and not yet
 // captured: what reads it must wait.
 // A referential action leaves its triggers to the statement that caused it (`triggers_later`), and is unfinished as long.

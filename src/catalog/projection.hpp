@@ -27,7 +27,7 @@ struct Projection {
     maintain::Statements *statements = nullptr; // texts and plans, remade after DDL on any relation involved
     maintain::DirectPlan *direct = nullptr;
     capture::Evaluator *evaluator = nullptr;
-    uint64 made_at = 0; // the generation of these three
+    uint64 statements_made_at = 0, evaluator_made_at = 0; // generations; the direct plan is as old as the statements
     Oid known_owner = InvalidOid;
     uint64 owner_known_at = 0;
 

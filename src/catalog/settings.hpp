@@ -1,6 +1,6 @@
 // Settings that stable built-in functions read. A projection's are pinned at create and hold in maintenance and verify.
 #pragma once
-#include "pg/pg.hpp"
+#include "pg/scope.hpp"
 
 namespace catalog {
 
@@ -10,19 +10,6 @@ inline constexpr const char *pinned_settings[] = {
     "lc_time",           "default_text_search_config", "xmlbinary", "xmloption",
 };
 inline constexpr int pinned_setting_count = lengthof(pinned_settings);
-
-inline void set_locally(const char *name, const char *value) {
-    set_config_option(name, value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-}
-
-// Runs `body` with one setting changed; an ERROR inside is undone by the (sub)transaction's abort.
-template <class Body>
-void with_setting(const char *name, const char *value, Body &&body) {
-    int level = NewGUCNestLevel();
-    set_locally(name, value);
-    body();
-    AtEOXact_GUC(true, level);
-}
 
 // The values in force now, in the order of pinned_settings. search_path is written out as pg_catalog, the existing schemas,
 // pg_temp: a schema made later, or a temporary object, must not capture a name.
@@ -34,7 +21,7 @@ void with_pinned(const char *const *values, Body &&body) {
     int level = NewGUCNestLevel();
     for (int i = 0; i < pinned_setting_count; i++) {
         const char *now = GetConfigOption(pinned_settings[i], true, false);
-        if (now == nullptr || strcmp(now, values[i]) != 0) set_locally(pinned_settings[i], values[i]);
+        if (now == nullptr || strcmp(now, values[i]) != 0) pg::set_locally(pinned_settings[i], values[i]);
     }
     body();
     AtEOXact_GUC(true, level);

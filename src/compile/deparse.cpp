@@ -1,12 +1,12 @@
 #include "compile/deparse.hpp"
 
-#include "catalog/settings.hpp"
+#include "pg/scope.hpp"
 
 namespace compile {
 
 char *deparse(Query *query) {
     char *text = nullptr;
-    catalog::with_setting("search_path", "pg_catalog", [&] { text = pg_get_querydef(query, false); });
+    pg::with_setting("search_path", "pg_catalog", [&] { text = pg_get_querydef(query, false); });
     return text;
 }
 

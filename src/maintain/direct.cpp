@@ -9,7 +9,6 @@
 // added to that one. Whatever is not this simple case is left to the statements: a row not found, a group that empties.
 #include "maintain/direct.hpp"
 
-#include "catalog/settings.hpp"
 #include "maintain/apply_values.hpp"
 #include "maintain/statements.hpp"
 
@@ -115,7 +114,7 @@ DirectPlan *make_plan(Projection &projection, Relation table) {
     DirectPlan *plan = pg::make<DirectPlan>(memory);
     plan->memory = memory;
     if (block.shape == compile::Shape::groups && !block.settings_dependent && plain_table(table) && find_index(table, block, *plan)) {
-        catalog::with_setting("search_path", "pg_catalog", [&] { compile_outputs(projection, *plan); });
+        pg::with_setting("search_path", "pg_catalog", [&] { compile_outputs(projection, *plan); });
         for (const State &state : block.states) {
             FmgrInfo adder{};
             if (state.kind == StateKind::total) fmgr_info_cxt(state.type == NUMERICOID ? F_NUMERIC_ADD : state.type == CASHOID ? F_CASH_PL : F_INT8PL, &adder, memory);

@@ -107,11 +107,7 @@ void flush_one(Pending &pending, bool at_commit) {
         capture::forget(projection.relation);
         return;
     }
-    if (projection.made_at != catalog::generation()) {
-        discard_statements(projection);
-        // The evaluator is remade by capture, which may be in the middle of using it.
-        if (projection.evaluator == nullptr) projection.made_at = catalog::generation();
-    }
+    renew_statements(projection);
     MemoryContext memory = AllocSetContextCreate(capture::memory(), "projection flush", ALLOCSET_DEFAULT_SIZES);
     MemoryContext before = MemoryContextSwitchTo(memory);
     // In that memory as a whole: nothing of it is destroyed before.
@@ -226,10 +222,7 @@ int64 recompute_keys(Projection &projection, Tuplestorestate *keys, TupleDesc de
     const compile::Block &block = projection.block();
     Projection *root = &projection;
     lock_relations({&root, 1});
-    if (projection.made_at != catalog::generation() && projection.evaluator == nullptr) {
-        discard_statements(projection);
-        projection.made_at = catalog::generation();
-    }
+    renew_statements(projection);
     if (block.joins()) lock_sources(block, 0, true);
     int64 written = 0;
     maintaining(projection, [&] {

@@ -19,9 +19,6 @@ void flush_early(Oid projection);
 // Recomputes groups or rows by key from the sources, in `affected` (a tuplestore of keys). Returns the rows written.
 int64 recompute_keys(catalog::Projection &projection, Tuplestorestate *keys, TupleDesc desc);
 
-// Frees texts and plans, which names or functions have outdated.
-void discard_statements(catalog::Projection &projection);
-
 // Whether the row that a trigger sees is being written by maintenance itself, not by a user's trigger within it.
 bool writing(Oid projection, int trigger_depth);
 

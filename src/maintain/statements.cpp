@@ -2,7 +2,6 @@
 
 #include "compile/deparse.hpp"
 #include "maintain/direct.hpp"
-#include "maintain/flush.hpp"
 
 namespace maintain {
 
@@ -325,7 +324,9 @@ SPIPlanPtr plan(Projection &projection, Statement statement, NullMask nulls) {
     return keep_plan(projection, kind, nulls, statement_text(projection, statement, nulls), static_cast<int>(types.size()), types.data());
 }
 
-void discard_statements(Projection &projection) {
+void renew_statements(Projection &projection) {
+    if (projection.statements_made_at == catalog::generation()) return;
+    projection.statements_made_at = catalog::generation();
     discard_direct(projection);
     if (projection.statements == nullptr) return;
     for (const CachedPlan &cached : projection.statements->plans) SPI_freeplan(cached.plan);

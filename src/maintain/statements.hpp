@@ -36,6 +36,9 @@ struct Statements {
     pg::vector<CachedPlan> plans;
 };
 
+// Frees texts and plans that DDL has outdated. To be called once relations are locked.
+void renew_statements(catalog::Projection &projection);
+
 // The projection's statements, which hold until DDL outdates them.
 Statements &statements(catalog::Projection &projection);
 

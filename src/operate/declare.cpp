@@ -160,7 +160,7 @@ Oid make_definition(const Request &request, const Block &block) {
     Oid user = GetUserId();
     const char *text = compile::deparse(block.core);
     pg::as_superuser([&] {
-        catalog::with_setting("search_path", "pg_catalog", [&] {
+        pg::with_setting("search_path", "pg_catalog", [&] {
             pg::spi_execute(psprintf("CREATE VIEW %s (%s) AS %s", view, column_list(block, false), text));
             pg::spi_execute(psprintf("ALTER VIEW %s OWNER TO %s", view, quote_identifier(GetUserNameFromId(user, false))));
         });
