@@ -14,7 +14,8 @@ PGDLLEXPORT void _PG_init();
 namespace {
 
 enum FlushAt { at_commit, at_statement };
-constexpr config_enum_entry flush_values[] = {{"commit", at_commit, false}, {"statement", at_statement, false}, {nullptr, 0, false}};
+constexpr config_enum_entry flush_values[] = {
+    {"commit", at_commit, false}, {"statement", at_statement, false}, {nullptr, 0, false}};
 constinit int flush_at = at_commit;
 
 constinit ExecutorStart_hook_type next_executor_start = nullptr;
@@ -26,10 +27,11 @@ constinit ProcessUtility_hook_type next_process_utility = nullptr;
 // Queries whose snapshot we replaced: it has to be the active one while they run, for functions and parallel workers.
 constinit List *renewed = NIL;
 
-// --------------------------------------------------------------------------------------------------------- before a read
+// --------------------------------------------------------------------------------------------------------- before a
+// read
 
-// Whether a query may read projections that its range table does not show: parallel workers see nothing of what is pending
-// here, so functions that they may call are taken to read everything.
+// Whether a query may read projections that its range table does not show: parallel workers see nothing of what is
+// pending here, so functions that they may call are taken to read everything.
 bool may_read_unseen(const PlannedStmt *plan) { return plan->parallelModeNeeded && plan->invalItems != NIL; }
 
 bool flush_before(const PlannedStmt *plan) {
@@ -41,8 +43,8 @@ bool flush_before(const PlannedStmt *plan) {
     return maintain::flush_for_read({read.data(), read.size()});
 }
 
-// A query whose flush had to wait for another writer must see what that writer committed: its statement snapshot is older.
-// In REPEATABLE READ and SERIALIZABLE it keeps its snapshot and only learns of our own new rows.
+// A query whose flush had to wait for another writer must see what that writer committed: its statement snapshot is
+// older. In REPEATABLE READ and SERIALIZABLE it keeps its snapshot and only learns of our own new rows.
 void renew_snapshot(QueryDesc *query) {
     Snapshot fresh;
     if (IsolationUsesXactSnapshot()) {
@@ -59,30 +61,40 @@ void renew_snapshot(QueryDesc *query) {
 }
 
 void executor_start(QueryDesc *query, int flags) {
-    if (!(flags & EXEC_FLAG_EXPLAIN_ONLY) && query->snapshot != nullptr && query->snapshot != InvalidSnapshot && flush_before(query->plannedstmt))
+    if (!(flags & EXEC_FLAG_EXPLAIN_ONLY) && query->snapshot != nullptr && query->snapshot != InvalidSnapshot &&
+        flush_before(query->plannedstmt))
         renew_snapshot(query);
-    if (!(flags & EXEC_FLAG_EXPLAIN_ONLY) && query->plannedstmt->resultRelations != NIL) capture::statement_begins(query, flags & EXEC_FLAG_SKIP_TRIGGERS);
-    if (next_executor_start) next_executor_start(query, flags);
-    else standard_ExecutorStart(query, flags);
+    if (!(flags & EXEC_FLAG_EXPLAIN_ONLY) && query->plannedstmt->resultRelations != NIL)
+        capture::statement_begins(query, flags & EXEC_FLAG_SKIP_TRIGGERS);
+    if (next_executor_start)
+        next_executor_start(query, flags);
+    else
+        standard_ExecutorStart(query, flags);
 }
 
 template <class Body>
 void under_renewed(QueryDesc *query, Body &&body) {
-    if (list_member_ptr(renewed, query)) pg::with_snapshot(query->snapshot, body);
-    else body();
+    if (list_member_ptr(renewed, query))
+        pg::with_snapshot(query->snapshot, body);
+    else
+        body();
 }
 
 void executor_run(PJ_EXECUTOR_RUN_ARGS) {
     under_renewed(query, [&] {
-        if (next_executor_run) next_executor_run(PJ_EXECUTOR_RUN_PASS);
-        else standard_ExecutorRun(PJ_EXECUTOR_RUN_PASS);
+        if (next_executor_run)
+            next_executor_run(PJ_EXECUTOR_RUN_PASS);
+        else
+            standard_ExecutorRun(PJ_EXECUTOR_RUN_PASS);
     });
 }
 
 void executor_finish(QueryDesc *query) {
     under_renewed(query, [&] {
-        if (next_executor_finish) next_executor_finish(query);
-        else standard_ExecutorFinish(query);
+        if (next_executor_finish)
+            next_executor_finish(query);
+        else
+            standard_ExecutorFinish(query);
     });
     if (query->plannedstmt->resultRelations == NIL) return;
     capture::statement_ends(query);
@@ -92,19 +104,39 @@ void executor_finish(QueryDesc *query) {
 void executor_end(QueryDesc *query) {
     renewed = list_delete_ptr(renewed, query);
     capture::statement_ends(query);
-    if (next_executor_end) next_executor_end(query);
-    else standard_ExecutorEnd(query);
+    if (next_executor_end)
+        next_executor_end(query);
+    else
+        standard_ExecutorEnd(query);
 }
 
-// ------------------------------------------------------------------------------------------------------------- utilities
+// -------------------------------------------------------------------------------------------------------------
+// utilities
 
 // Utility commands that read no table's rows, or whose queries pass through the executor's hooks.
 bool reads_nothing(const Node *command) {
     switch (nodeTag(command)) {
-    case T_TransactionStmt: case T_VariableSetStmt: case T_VariableShowStmt: case T_FetchStmt: case T_ClosePortalStmt:
-    case T_DoStmt: case T_CallStmt: case T_PrepareStmt: case T_ExecuteStmt: case T_DeallocateStmt: case T_ExplainStmt:
-    case T_ListenStmt: case T_UnlistenStmt: case T_NotifyStmt: case T_DiscardStmt: case T_LoadStmt: case T_LockStmt:
-    case T_ConstraintsSetStmt: case T_DeclareCursorStmt: case T_CreateTableAsStmt: case T_CheckPointStmt: return true;
+    case T_TransactionStmt:
+    case T_VariableSetStmt:
+    case T_VariableShowStmt:
+    case T_FetchStmt:
+    case T_ClosePortalStmt:
+    case T_DoStmt:
+    case T_CallStmt:
+    case T_PrepareStmt:
+    case T_ExecuteStmt:
+    case T_DeallocateStmt:
+    case T_ExplainStmt:
+    case T_ListenStmt:
+    case T_UnlistenStmt:
+    case T_NotifyStmt:
+    case T_DiscardStmt:
+    case T_LoadStmt:
+    case T_LockStmt:
+    case T_ConstraintsSetStmt:
+    case T_DeclareCursorStmt:
+    case T_CreateTableAsStmt:
+    case T_CheckPointStmt: return true;
     case T_CopyStmt: {
         auto *copy = reinterpret_cast<const CopyStmt *>(command);
         return copy->is_from || copy->query != nullptr;
@@ -113,18 +145,26 @@ bool reads_nothing(const Node *command) {
     }
 }
 
-void run_utility(PlannedStmt *statement, const char *text, bool read_only_tree, ProcessUtilityContext context, ParamListInfo parameters,
-                 QueryEnvironment *environment, DestReceiver *receiver, QueryCompletion *completion) {
-    if (next_process_utility) next_process_utility(statement, text, read_only_tree, context, parameters, environment, receiver, completion);
-    else standard_ProcessUtility(statement, text, read_only_tree, context, parameters, environment, receiver, completion);
+void run_utility(PlannedStmt *statement, const char *text, bool read_only_tree, ProcessUtilityContext context,
+                 ParamListInfo parameters, QueryEnvironment *environment, DestReceiver *receiver,
+                 QueryCompletion *completion) {
+    if (next_process_utility)
+        next_process_utility(statement, text, read_only_tree, context, parameters, environment, receiver, completion);
+    else
+        standard_ProcessUtility(statement, text, read_only_tree, context, parameters, environment, receiver,
+                                completion);
 }
 
-void process_utility(PlannedStmt *statement, const char *text, bool read_only_tree, ProcessUtilityContext context, ParamListInfo parameters,
-                     QueryEnvironment *environment, DestReceiver *receiver, QueryCompletion *completion) {
-    auto run = [&] { run_utility(statement, text, read_only_tree, context, parameters, environment, receiver, completion); };
+void process_utility(PlannedStmt *statement, const char *text, bool read_only_tree, ProcessUtilityContext context,
+                     ParamListInfo parameters, QueryEnvironment *environment, DestReceiver *receiver,
+                     QueryCompletion *completion) {
+    auto run = [&] {
+        run_utility(statement, text, read_only_tree, context, parameters, environment, receiver, completion);
+    };
     Node *command = statement->utilityStmt;
     bool copy = IsA(command, CopyStmt);
-    if (!reads_nothing(command) && IsTransactionState() && capture::anything_pending() && maintain::flush_for_any_read()) {
+    if (!reads_nothing(command) && IsTransactionState() && capture::anything_pending() &&
+        maintain::flush_for_any_read()) {
         // COPY TO reads under the snapshot that was taken before the flush.
         if (copy && ActiveSnapshotSet() && !IsolationUsesXactSnapshot()) {
             pg::with_snapshot(GetTransactionSnapshot(), run);
@@ -148,13 +188,16 @@ void process_utility(PlannedStmt *statement, const char *text, bool read_only_tr
     }
 }
 
-// ------------------------------------------------------------------------------------------------------------ transactions
+// ------------------------------------------------------------------------------------------------------------
+// transactions
 
 void transaction_event(XactEvent event, void *) {
     switch (event) {
     case XACT_EVENT_PRE_COMMIT:
     case XACT_EVENT_PRE_PREPARE: maintain::flush_at_commit(); break;
-    case XACT_EVENT_COMMIT: case XACT_EVENT_ABORT: case XACT_EVENT_PREPARE:
+    case XACT_EVENT_COMMIT:
+    case XACT_EVENT_ABORT:
+    case XACT_EVENT_PREPARE:
         capture::transaction_ended();
         capture::statements_aborted(0);
         renewed = NIL;
@@ -180,15 +223,17 @@ void subtransaction_event(SubXactEvent event, SubTransactionId sub, SubTransacti
 } // namespace
 
 void _PG_init() {
-    DefineCustomEnumVariable("pg_projections.flush", "When inline projections are brought up to date.",
-                             "commit: once, at the end of the transaction, and before a read in it. statement: after each statement too.", &flush_at,
-                             at_commit, flush_values, PGC_USERSET, 0, nullptr, nullptr, nullptr);
-    DefineCustomIntVariable("pg_projections.delta_memory", "Memory for a transaction's pending changes of one projection.",
-                            "Beyond it, changes are applied early where that is possible and spilled to disk elsewhere.", &capture::delta_memory, 65536, 64,
-                            MAX_KILOBYTES, PGC_USERSET, GUC_UNIT_KB, nullptr, nullptr, nullptr);
+    DefineCustomEnumVariable(
+        "pg_projections.flush", "When inline projections are brought up to date.",
+        "commit: once, at the end of the transaction, and before a read in it. statement: after each statement too.",
+        &flush_at, at_commit, flush_values, PGC_USERSET, 0, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable(
+        "pg_projections.delta_memory", "Memory for a transaction's pending changes of one projection.",
+        "Beyond it, changes are applied early where that is possible and spilled to disk elsewhere.",
+        &capture::delta_memory, 65536, 64, MAX_KILOBYTES, PGC_USERSET, GUC_UNIT_KB, nullptr, nullptr, nullptr);
     DefineCustomBoolVariable("pg_projections.allow_direct_writes", "Lets statements write projection tables.",
-                             "A projection that is written so is marked stale until it is repaired.", &operate::allow_direct_writes, false, PGC_SUSET, 0, nullptr,
-                             nullptr, nullptr);
+                             "A projection that is written so is marked stale until it is repaired.",
+                             &operate::allow_direct_writes, false, PGC_SUSET, 0, nullptr, nullptr, nullptr);
     MarkGUCPrefixReserved("pg_projections");
 
     next_executor_start = ExecutorStart_hook;

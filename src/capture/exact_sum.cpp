@@ -3,8 +3,9 @@
 namespace capture {
 namespace {
 
-// The stored form of short numerics (the only one that values of this size have): a header word of marker, sign, scale and
-// weight, then digits in base 10,000. It cannot change without rewriting every table, so that pg_upgrade relies on it too.
+// The stored form of short numerics (the only one that values of this size have): a header word of marker, sign, scale
+// and weight, then digits in base 10,000. It cannot change without rewriting every table, so that pg_upgrade relies on
+// it too.
 constexpr uint16 short_mark = 0x8000, mark_mask = 0xC000, short_sign = 0x2000, short_scale_mask = 0x1F80;
 constexpr int short_scale_shift = 7;
 constexpr uint16 short_weight_sign = 0x0040, short_weight_mask = 0x003F;
@@ -38,15 +39,23 @@ bool decode(Numeric value, __int128 *units, int *scale) {
 
 // Decimal digits of `value`, written backwards from `end`; returns where they begin.
 char *write_digits(char *end, unsigned __int128 value, int at_least) {
-    for (; value != 0 || at_least > 0; value /= 10, at_least--) *--end = static_cast<char>('0' + static_cast<int>(value % 10));
+    for (; value != 0 || at_least > 0; value /= 10, at_least--)
+        *--end = static_cast<char>('0' + static_cast<int>(value % 10));
     return end;
 }
 
-unsigned __int128 magnitude(__int128 value) { return value < 0 ? -static_cast<unsigned __int128>(value) : static_cast<unsigned __int128>(value); }
+unsigned __int128 magnitude(__int128 value) {
+    return value < 0 ? -static_cast<unsigned __int128>(value) : static_cast<unsigned __int128>(value);
+}
 
-Numeric read(const char *text) { return DatumGetNumeric(DirectFunctionCall3(numeric_in, CStringGetDatum(text), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1))); }
+Numeric read(const char *text) {
+    return DatumGetNumeric(
+        DirectFunctionCall3(numeric_in, CStringGetDatum(text), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+}
 
-Numeric add_numerics(Numeric a, Numeric b) { return DatumGetNumeric(DirectFunctionCall2(numeric_add, NumericGetDatum(a), NumericGetDatum(b))); }
+Numeric add_numerics(Numeric a, Numeric b) {
+    return DatumGetNumeric(DirectFunctionCall2(numeric_add, NumericGetDatum(a), NumericGetDatum(b)));
+}
 
 } // namespace
 
@@ -71,19 +80,22 @@ void ExactSum::add(Numeric value, int64 weight, MemoryContext memory) {
     __int128 decoded;
     int value_scale;
     constexpr __int128 room = static_cast<__int128>(1) << 120;
-    if (weight >= -1000000 && weight <= 1000000 && units < room && units > -room && decode(value, &decoded, &value_scale)) {
+    if (weight >= -1000000 && weight <= 1000000 && units < room && units > -room &&
+        decode(value, &decoded, &value_scale)) {
         units += decoded * weight;
         scale = std::max<int16>(scale, static_cast<int16>(value_scale));
         return;
     }
     if (weight != 1)
-        value = DatumGetNumeric(DirectFunctionCall2(numeric_mul, NumericGetDatum(value), NumericGetDatum(int64_to_numeric(weight))));
+        value = DatumGetNumeric(
+            DirectFunctionCall2(numeric_mul, NumericGetDatum(value), NumericGetDatum(int64_to_numeric(weight))));
     add_rest(value, memory);
 }
 
 void ExactSum::add(const ExactSum &other, MemoryContext memory) {
     constexpr __int128 room = static_cast<__int128>(1) << 120;
-    if (magnitude(units) < static_cast<unsigned __int128>(room) && magnitude(other.units) < static_cast<unsigned __int128>(room)) {
+    if (magnitude(units) < static_cast<unsigned __int128>(room) &&
+        magnitude(other.units) < static_cast<unsigned __int128>(room)) {
         units += other.units;
         scale = std::max(scale, other.scale);
         if (other.rest) add_rest(other.rest, memory);
@@ -94,7 +106,8 @@ void ExactSum::add(const ExactSum &other, MemoryContext memory) {
 
 bool ExactSum::is_zero() const {
     if (units == 0 && rest == nullptr) return true;
-    return DatumGetBool(DirectFunctionCall2(numeric_eq, NumericGetDatum(value()), NumericGetDatum(int64_to_numeric(0))));
+    return DatumGetBool(
+        DirectFunctionCall2(numeric_eq, NumericGetDatum(value()), NumericGetDatum(int64_to_numeric(0))));
 }
 
 Numeric ExactSum::value() const {

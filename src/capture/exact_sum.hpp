@@ -4,8 +4,8 @@
 
 namespace capture {
 
-// All zero bytes is 0. Values of up to 24 digits before and 8 after the point add as 128-bit integers; others, and NaN and
-// infinities, as numerics. The sum has the greatest scale among its values, as numeric addition gives.
+// All zero bytes is 0. Values of up to 24 digits before and 8 after the point add as 128-bit integers; others, and NaN
+// and infinities, as numerics. The sum has the greatest scale among its values, as numeric addition gives.
 struct ExactSum {
     __int128 units; // of 10^-8
     int16 scale;    // of what units holds
@@ -18,7 +18,7 @@ struct ExactSum {
     // The sum, in the current memory context.
     Numeric value() const;
 
-  private:
+private:
     void add_rest(Numeric value, MemoryContext memory);
 };
 

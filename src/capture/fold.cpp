@@ -9,8 +9,8 @@ using compile::StateKind;
 
 Fold::Fold(const Block &block, MemoryContext parent)
     : block_(block), memory_(AllocSetContextCreate(parent, "projection delta", ALLOCSET_DEFAULT_SIZES)),
-      scratch_(AllocSetContextCreate(memory_, "projection delta row", ALLOCSET_SMALL_SIZES)), groups_(pg::Allocator<Group *>(memory_)),
-      buckets_(pg::Allocator<Group *>(memory_)) {}
+      scratch_(AllocSetContextCreate(memory_, "projection delta row", ALLOCSET_SMALL_SIZES)),
+      groups_(pg::Allocator<Group *>(memory_)), buckets_(pg::Allocator<Group *>(memory_)) {}
 
 uint32 Fold::hash(const Datum *keys, const bool *nulls) const {
     uint32 hash = 0;
@@ -26,7 +26,8 @@ bool Fold::same_key(const Group &group, const Datum *keys, const bool *nulls) co
     for (std::size_t i = 0; i < block_.keys.size(); i++) {
         const Key &key = block_.keys[i];
         if (nulls[i] != group.key_nulls[i]) return false;
-        if (!nulls[i] && !DatumGetBool(FunctionCall2Coll(&key.equal, key.collation, group.key[i], keys[i]))) return false;
+        if (!nulls[i] && !DatumGetBool(FunctionCall2Coll(&key.equal, key.collation, group.key[i], keys[i])))
+            return false;
     }
     return true;
 }
@@ -34,7 +35,8 @@ bool Fold::same_key(const Group &group, const Datum *keys, const bool *nulls) co
 Group *Fold::new_group(uint32 hash, const Datum *keys, const bool *nulls) {
     std::size_t count = block_.keys.size();
     std::size_t cells = MAXALIGN(offsetof(Group, cells) + sizeof(Cell) * block_.states.size());
-    char *at = static_cast<char *>(MemoryContextAllocZero(memory_, cells + count * (sizeof(Datum) + sizeof(bool)) + alignof(Cell)));
+    char *at = static_cast<char *>(
+        MemoryContextAllocZero(memory_, cells + count * (sizeof(Datum) + sizeof(bool)) + alignof(Cell)));
     auto *group = reinterpret_cast<Group *>(TYPEALIGN(alignof(Cell), at));
     group->hash = hash;
     group->key = reinterpret_cast<Datum *>(reinterpret_cast<char *>(group) + cells);
@@ -74,8 +76,10 @@ Group *Fold::group(const Datum *keys, const bool *nulls) {
     for (; buckets_[at]; at = (at + 1) & (buckets_.size() - 1))
         if (buckets_[at]->hash == hash && same_key(*buckets_[at], keys, nulls)) return buckets_[at];
     Group *group = new_group(hash, keys, nulls);
-    if (groups_.size() * 2 > buckets_.size()) grow();
-    else buckets_[at] = group;
+    if (groups_.size() * 2 > buckets_.size())
+        grow();
+    else
+        buckets_[at] = group;
     return group;
 }
 
@@ -85,7 +89,10 @@ void Fold::keep_extremum(const State &state, Datum &kept, bool &has, Datum value
         if (state.is_max ? order <= 0 : order >= 0) return;
     }
     // The replaced value stays until the fold is freed: extremes change ever more rarely.
-    pg::within(memory_, [&] { kept = datumCopy(state.length == -1 ? PointerGetDatum(PG_DETOAST_DATUM(value)) : value, state.by_value, state.length); });
+    pg::within(memory_, [&] {
+        kept = datumCopy(state.length == -1 ? PointerGetDatum(PG_DETOAST_DATUM(value)) : value, state.by_value,
+                         state.length);
+    });
     has = true;
 }
 
@@ -119,8 +126,10 @@ void Fold::add(const Datum *values, const bool *nulls, int64 weight) {
             break;
         }
         case StateKind::extremum:
-            if (weight > 0) keep_extremum(state, to.added, to.has_added, arguments[state.argument]);
-            else keep_extremum(state, to.removed, to.has_removed, arguments[state.argument]);
+            if (weight > 0)
+                keep_extremum(state, to.added, to.has_added, arguments[state.argument]);
+            else
+                keep_extremum(state, to.removed, to.has_removed, arguments[state.argument]);
             break;
         }
     }
@@ -151,10 +160,12 @@ void Fold::merge(const Fold &other) {
 }
 
 bool Fold::nothing(const Group &group) const {
-    if (group.special || (group.removed && block_.recompute_on_removal)) return false; // digits may change where values do not
+    if (group.special || (group.removed && block_.recompute_on_removal))
+        return false; // digits may change where values do not
     for (std::size_t i = 0; i < block_.states.size(); i++) {
         const Cell &cell = group.cells[i];
-        if (cell.count != 0 || cell.whole != 0 || cell.has_added || cell.has_removed || !cell.sum.is_zero()) return false;
+        if (cell.count != 0 || cell.whole != 0 || cell.has_added || cell.has_removed || !cell.sum.is_zero())
+            return false;
     }
     return true;
 }
@@ -169,7 +180,8 @@ pg::vector<Group *> Fold::sorted() const {
                 if (a->key_nulls[i] != b->key_nulls[i]) return b->key_nulls[i];
                 continue;
             }
-            int order = DatumGetInt32(FunctionCall2Coll(&block_.keys[i].compare, block_.keys[i].collation, a->key[i], b->key[i]));
+            int order = DatumGetInt32(
+                FunctionCall2Coll(&block_.keys[i].compare, block_.keys[i].collation, a->key[i], b->key[i]));
             if (order != 0) return order < 0;
         }
         return false;

@@ -27,7 +27,7 @@ struct Group {
 };
 
 class Fold {
-  public:
+public:
     // Lives in a memory context of its own, under `parent`.
     Fold(const compile::Block &block, MemoryContext parent);
     void free() { MemoryContextDelete(memory_); }
@@ -45,7 +45,7 @@ class Fold {
     // A NaN or infinity has left some group, so applying the fold may read the source.
     bool special() const { return special_; }
 
-  private:
+private:
     Group *group(const Datum *keys, const bool *nulls);
     Group *new_group(uint32 hash, const Datum *keys, const bool *nulls);
     uint32 hash(const Datum *keys, const bool *nulls) const;

@@ -120,7 +120,9 @@ bool anything_pending() {
 void forget(Oid projection) {
     if (transaction == nullptr) return;
     auto &list = transaction->pendings;
-    list.erase(std::remove_if(list.begin(), list.end(), [&](Pending *each) { return each->projection->relation == projection; }), list.end());
+    list.erase(std::remove_if(list.begin(), list.end(),
+                              [&](Pending *each) { return each->projection->relation == projection; }),
+               list.end());
 }
 
 void remember_position(Pending &pending) {
@@ -134,7 +136,8 @@ Fold &open_fold(Pending &pending) {
     remember_position(pending);
     std::size_t floor = pending.flushed_folds;
     if (!pending.marks.empty()) floor = std::max(floor, pending.marks.back().position.folds);
-    if (pending.folds.size() <= floor) pg::within(memory(), [&] { pending.folds.push_back(pg::make<Fold>(memory(), *pending.block, memory())); });
+    if (pending.folds.size() <= floor)
+        pg::within(memory(), [&] { pending.folds.push_back(pg::make<Fold>(memory(), *pending.block, memory())); });
     return *pending.folds.back();
 }
 

@@ -1,9 +1,10 @@
 // The transaction's delta: what its statements changed and no flush has applied yet.
 //
-// Everything is append-only, so that a rollback to a savepoint is a matter of positions. Blocks of one source keep a list of
-// folds, others a log of changed rows per source; in both, [flushed, end) is pending. A mark remembers the positions at which
-// a subtransaction first touched the projection. Rolling back to it drops what came after and, when a flush inside the
-// subtransaction had applied older entries, makes them pending again: their effect on the table was rolled back with it.
+// Everything is append-only, so that a rollback to a savepoint is a matter of positions. Blocks of one source keep a
+// list of folds, others a log of changed rows per source; in both, [flushed, end) is pending. A mark remembers the
+// positions at which a subtransaction first touched the projection. Rolling back to it drops what came after and, when
+// a flush inside the subtransaction had applied older entries, makes them pending again: their effect on the table was
+// rolled back with it.
 #pragma once
 #include "capture/fold.hpp"
 #include "catalog/projection.hpp"

@@ -1,8 +1,8 @@
 // Capture: what happens at each changed row of a source.
 //
-// For a block of one source the row is folded at once (condition, keys and arguments are evaluated here, as the projection's
-// owner and under its pinned settings where they matter); for the others its used columns are logged. An UPDATE that changes
-// no used column costs a comparison.
+// For a block of one source the row is folded at once (condition, keys and arguments are evaluated here, as the
+// projection's owner and under its pinned settings where they matter); for the others its used columns are logged. An
+// UPDATE that changes no used column costs a comparison.
 #include "capture/trigger.hpp"
 
 #include "catalog/settings.hpp"
@@ -52,7 +52,8 @@ void note_unknown_statement(Oid relation) {
     push(Statement{nullptr, relation, GetCurrentTransactionNestLevel(), trigger_depth(), true});
 }
 
-// --------------------------------------------------------------------------------------------------------------- evaluation
+// ---------------------------------------------------------------------------------------------------------------
+// evaluation
 
 Evaluator *make_evaluator(const compile::Block &block, MemoryContext parent) {
     MemoryContext memory = AllocSetContextCreate(parent, "projection evaluator", ALLOCSET_SMALL_SIZES);
@@ -157,11 +158,14 @@ void capture_row(catalog::Projection &projection, Oid relation, TupleTableSlot *
     };
     // A function in the definition runs as the projection's owner: he must not get at the writer's rights.
     pg::as_owner(projection.owner(), [&] {
-        if (block.settings_dependent) catalog::with_pinned(projection.settings, capture);
-        else capture();
+        if (block.settings_dependent)
+            catalog::with_pinned(projection.settings, capture);
+        else
+            capture();
     });
     // Half-written sources are no obstacle to a fold that reads none.
-    if ((fold.additions() & 1023) == 0 && fold.bytes() > static_cast<std::size_t>(delta_memory) * 1024 && !block.reads_sources())
+    if ((fold.additions() & 1023) == 0 && fold.bytes() > static_cast<std::size_t>(delta_memory) * 1024 &&
+        !block.reads_sources())
         flush_early(projection.relation);
 }
 
@@ -191,7 +195,8 @@ void statement_ends(QueryDesc *query) {
         if (statement.query == query) return true;
         if (!statement.unknown) return false;
         for (int i = 0; i < list_length(query->plannedstmt->resultRelations); i++)
-            if (rt_fetch(list_nth_int(query->plannedstmt->resultRelations, i), query->plannedstmt->rtable)->relid == statement.relation &&
+            if (rt_fetch(list_nth_int(query->plannedstmt->resultRelations, i), query->plannedstmt->rtable)->relid ==
+                    statement.relation &&
                 trigger_depth() < statement.trigger_depth)
                 return true;
         return false;
@@ -202,12 +207,15 @@ void copy_begins(Oid relation) { push(Statement{nullptr, relation, GetCurrentTra
 
 void copy_ends(Oid relation) {
     bool removed = false;
-    remove_if([&](const Statement &s) { return !removed && s.query == nullptr && !s.unknown && s.relation == relation && (removed = true); });
+    remove_if([&](const Statement &s) {
+        return !removed && s.query == nullptr && !s.unknown && s.relation == relation && (removed = true);
+    });
 }
 
 bool half_written(Oid relation) {
     for (Statement *statement : pg::each<Statement>(statements))
-        if (statement->relation == relation && !(statement->unknown && trigger_depth() < statement->trigger_depth)) return true;
+        if (statement->relation == relation && !(statement->unknown && trigger_depth() < statement->trigger_depth))
+            return true;
     return false;
 }
 
@@ -224,14 +232,17 @@ PG_FUNCTION_INFO_V1(projections_capture);
 // AFTER ROW INSERT, UPDATE, DELETE and AFTER STATEMENT TRUNCATE on a source.
 Datum projections_capture(PG_FUNCTION_ARGS) {
     if (!CALLED_AS_TRIGGER(fcinfo))
-        ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED), errmsg("projections.capture() is a trigger function")));
+        ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+                        errmsg("projections.capture() is a trigger function")));
     auto *event = reinterpret_cast<TriggerData *>(fcinfo->context);
     if (!TRIGGER_FIRED_AFTER(event->tg_event))
-        ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED), errmsg("projections.capture() must be fired AFTER")));
+        ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+                        errmsg("projections.capture() must be fired AFTER")));
     Oid relation = RelationGetRelid(event->tg_relation);
     // A flush inside the loop may read the catalog anew; the projections themselves stay.
     auto found = catalog::over(relation);
-    boost::container::small_vector<catalog::Projection *, 8, pg::Allocator<catalog::Projection *>> projections(found.begin(), found.end());
+    boost::container::small_vector<catalog::Projection *, 8, pg::Allocator<catalog::Projection *>> projections(
+        found.begin(), found.end());
     if (projections.empty()) PG_RETURN_POINTER(nullptr);
 
     if (TRIGGER_FIRED_BY_TRUNCATE(event->tg_event)) {
@@ -244,8 +255,9 @@ Datum projections_capture(PG_FUNCTION_ARGS) {
     }
     capture::note_unknown_statement(relation);
     TupleTableSlot *before = TRIGGER_FIRED_BY_INSERT(event->tg_event) ? nullptr : event->tg_trigslot;
-    TupleTableSlot *after = TRIGGER_FIRED_BY_INSERT(event->tg_event) ? event->tg_trigslot
-                            : TRIGGER_FIRED_BY_UPDATE(event->tg_event) ? event->tg_newslot : nullptr;
+    TupleTableSlot *after = TRIGGER_FIRED_BY_INSERT(event->tg_event)   ? event->tg_trigslot
+                            : TRIGGER_FIRED_BY_UPDATE(event->tg_event) ? event->tg_newslot
+                                                                       : nullptr;
     for (catalog::Projection *projection : projections) capture::capture_row(*projection, relation, before, after);
     PG_RETURN_POINTER(nullptr);
 }

@@ -19,7 +19,8 @@ extern EarlyFlush flush_early;
 
 // Statements that write a table and have not fired all their triggers. Rows of such a table may be visible and not yet
 // captured: what reads it must wait.
-// A referential action leaves its triggers to the statement that caused it (`triggers_later`), and is unfinished as long.
+// A referential action leaves its triggers to the statement that caused it (`triggers_later`), and is unfinished as
+// long.
 void statement_begins(QueryDesc *query, bool triggers_later);
 void statement_ends(QueryDesc *query);
 void copy_begins(Oid relation);

@@ -24,7 +24,8 @@ constinit List *replaced = NIL; // Projections no longer in the catalog, which p
 
 void relation_changed(Datum, Oid changed) {
     if (!OidIsValid(changed) || changed == catalog_oid) stale = true;
-    if (!OidIsValid(changed) || cache == nullptr || cache->by_relation.contains(changed) || cache->by_source.contains(changed))
+    if (!OidIsValid(changed) || cache == nullptr || cache->by_relation.contains(changed) ||
+        cache->by_source.contains(changed))
         current_generation++;
 }
 
@@ -35,7 +36,8 @@ pg::vector<Oid> oids(Datum array) {
     pg::vector<Oid> result;
     Datum *elements;
     int count;
-    deconstruct_array(DatumGetArrayTypeP(array), REGCLASSOID, sizeof(Oid), true, TYPALIGN_INT, &elements, nullptr, &count);
+    deconstruct_array(DatumGetArrayTypeP(array), REGCLASSOID, sizeof(Oid), true, TYPALIGN_INT, &elements, nullptr,
+                      &count);
     for (int i = 0; i < count; i++) result.push_back(DatumGetObjectId(elements[i]));
     return result;
 }
@@ -45,7 +47,8 @@ const char **strings(Datum array, int expected) {
     int count;
     deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &elements, nullptr, &count);
     if (count != expected)
-        ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("projections.projection.settings has %d elements instead of %d", count, expected),
+        ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+                        errmsg("projections.projection.settings has %d elements instead of %d", count, expected),
                         errhint("The library and the extension's SQL differ in version: see projections.version().")));
     auto **result = static_cast<const char **>(palloc(sizeof(char *) * count));
     for (int i = 0; i < count; i++) result[i] = TextDatumGetCString(elements[i]);
@@ -79,7 +82,8 @@ int depth_of(const Cache &c, Projection *projection) {
     return projection->depth = depth;
 }
 
-// Reads the catalog table. Projections that are still there keep their compiled block: it only depends on the definition.
+// Reads the catalog table. Projections that are still there keep their compiled block: it only depends on the
+// definition.
 Cache *load() {
     MemoryContext memory = AllocSetContextCreate(CacheMemoryContext, "projections", ALLOCSET_SMALL_SIZES);
     MemoryContext before = MemoryContextSwitchTo(memory);
@@ -139,7 +143,8 @@ Cache &current() {
             pg::within(CacheMemoryContext, [&] {
                 for (auto &[oid, projection] : cache->by_relation) {
                     auto kept = fresh->by_relation.find(oid);
-                    if (kept == fresh->by_relation.end() || kept->second != projection) replaced = lappend(replaced, projection);
+                    if (kept == fresh->by_relation.end() || kept->second != projection)
+                        replaced = lappend(replaced, projection);
                 }
             });
             MemoryContextDelete(cache->memory);

@@ -5,7 +5,7 @@
 namespace maintain {
 struct Statements;
 struct DirectPlan;
-}
+} // namespace maintain
 namespace capture {
 struct Evaluator;
 }

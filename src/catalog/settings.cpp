@@ -11,7 +11,8 @@ static const char *current_search_path() {
     foreach (cell, schemas) {
         if (isTempNamespace(lfirst_oid(cell))) continue;
         const char *schema = get_namespace_name(lfirst_oid(cell));
-        if (schema != nullptr && strcmp(schema, "pg_catalog") != 0) appendStringInfo(&path, ", %s", quote_identifier(schema));
+        if (schema != nullptr && strcmp(schema, "pg_catalog") != 0)
+            appendStringInfo(&path, ", %s", quote_identifier(schema));
     }
     appendStringInfoString(&path, ", pg_temp");
     return path.data;

@@ -1,11 +1,12 @@
 // SELECT → block.
 //
-// The query is first normalized: its FROM becomes a flat list of plain tables, its ON, USING and WHERE one list of conditions
-// (inner joins only, so they mean the same). DISTINCT becomes GROUP BY. Then each aggregate is taken apart into *states*,
-// plain aggregates that move by addition (count, sum) or by comparison (min, max), and a *final* text that computes the
-// aggregate from them: avg is sum over count, bool_and compares two counts. A state or key that the query does not return is
-// appended to the target list, so that the hidden view made of it yields every column of the table. Compiling that view
-// again finds every state in place: the view is all that needs to be stored, and pg_depend, renames and dumps follow it.
+// The query is first normalized: its FROM becomes a flat list of plain tables, its ON, USING and WHERE one list of
+// conditions (inner joins only, so they mean the same). DISTINCT becomes GROUP BY. Then each aggregate is taken apart
+// into *states*, plain aggregates that move by addition (count, sum) or by comparison (min, max), and a *final* text
+// that computes the aggregate from them: avg is sum over count, bool_and compares two counts. A state or key that the
+// query does not return is appended to the target list, so that the hidden view made of it yields every column of the
+// table. Compiling that view again finds every state in place: the view is all that needs to be stored, and pg_depend,
+// renames and dumps follow it.
 #include "compile/deparse.hpp"
 #include "compile/refuse.hpp"
 
@@ -13,8 +14,9 @@ namespace compile {
 namespace {
 
 constexpr int max_sources = 8;
-const char *const keyed_hint = "Aggregates, inner joins, WHERE, GROUP BY and DISTINCT over tables are maintained incrementally; "
-                               "apply the rest in a view over the projection.";
+const char *const keyed_hint =
+    "Aggregates, inner joins, WHERE, GROUP BY and DISTINCT over tables are maintained incrementally; "
+    "apply the rest in a view over the projection.";
 
 struct Analysis {
     Query *query; // as analyzed by the server
@@ -25,37 +27,46 @@ struct Analysis {
     Query *core = nullptr;
     List *conditions = NIL;
     pg::vector<int> renumbered = {}; // old range table index → new
-    List *fields = NIL;         // canonical aggregates, in the order of block->finals
+    List *fields = NIL;              // canonical aggregates, in the order of block->finals
 };
 
 void refuse(const Analysis &a, const char *reason, int location, const char *hint = keyed_hint) {
     a.place.refuse(reason, location, hint);
 }
 
-// ---------------------------------------------------------------------------------------------------------- shape and FROM
+// ---------------------------------------------------------------------------------------------------------- shape and
+// FROM
 
 void check_clauses(const Analysis &a) {
     const Query *q = a.query;
     if (q->commandType != CMD_SELECT || q->utilityStmt != nullptr)
         refuse(a, "it is not a SELECT", -1, "A definition is one SELECT statement.");
     if (q->hasModifyingCTE) refuse(a, "it writes", -1);
-    if (q->rowMarks != NIL) refuse(a, "FOR UPDATE and FOR SHARE lock rows", a.place.of("for"), "Leave out the locking clause.");
-    if (q->setOperations != nullptr) refuse(a, "UNION, INTERSECT and EXCEPT are not supported yet", a.place.of("union intersect except"));
-    if (q->cteList != NIL) refuse(a, "WITH is not supported yet", a.place.of("with"), "Write the query without WITH, as joins of tables.");
+    if (q->rowMarks != NIL)
+        refuse(a, "FOR UPDATE and FOR SHARE lock rows", a.place.of("for"), "Leave out the locking clause.");
+    if (q->setOperations != nullptr)
+        refuse(a, "UNION, INTERSECT and EXCEPT are not supported yet", a.place.of("union intersect except"));
+    if (q->cteList != NIL)
+        refuse(a, "WITH is not supported yet", a.place.of("with"), "Write the query without WITH, as joins of tables.");
     if (q->hasWindowFuncs) refuse(a, "window functions are not supported yet", a.place.of("over"));
     if (q->hasTargetSRFs) refuse(a, "set-returning functions in the SELECT list are not supported", -1);
-    if (q->groupingSets != NIL) refuse(a, "GROUPING SETS, ROLLUP and CUBE are not supported yet", a.place.of("grouping rollup cube"));
+    if (q->groupingSets != NIL)
+        refuse(a, "GROUPING SETS, ROLLUP and CUBE are not supported yet", a.place.of("grouping rollup cube"));
     if (q->havingQual != nullptr)
         refuse(a, "HAVING is not supported yet", exprLocation(q->havingQual),
                "Keep every group in the projection and apply the condition in a view over it.");
     if (q->hasDistinctOn) refuse(a, "DISTINCT ON is not supported yet", a.place.of("distinct"));
     if (q->limitCount != nullptr || q->limitOffset != nullptr)
-        refuse(a, "LIMIT and OFFSET depend on all rows", a.place.of("limit offset fetch"), "Apply them when reading the projection.");
+        refuse(a, "LIMIT and OFFSET depend on all rows", a.place.of("limit offset fetch"),
+               "Apply them when reading the projection.");
     if (q->sortClause != NIL)
-        refuse(a, "a table has no order", a.place.of("order"), "Leave out ORDER BY here and apply it when reading the projection.");
+        refuse(a, "a table has no order", a.place.of("order"),
+               "Leave out ORDER BY here and apply it when reading the projection.");
     if (q->distinctClause != NIL && (q->hasAggs || q->groupClause != NIL))
         refuse(a, "DISTINCT over aggregates is not supported yet", a.place.of("distinct"));
-    if (q->hasSubLinks) refuse(a, "subqueries in expressions are not supported yet", a.place.of("exists in any some all array"), "Write the subquery as a join.");
+    if (q->hasSubLinks)
+        refuse(a, "subqueries in expressions are not supported yet", a.place.of("exists in any some all array"),
+               "Write the subquery as a join.");
 }
 
 void check_source(const Analysis &a, const RangeTblEntry *entry, int location) {
@@ -78,12 +89,17 @@ void check_source(const Analysis &a, const RangeTblEntry *entry, int location) {
     if (kind == nullptr && (has_superclass(entry->relid) || find_inheritance_children(entry->relid, NoLock) != NIL))
         kind = "part of an inheritance tree";
     if (kind == nullptr && IsCatalogRelationOid(entry->relid)) kind = "a system catalog";
-    if (kind == nullptr && RelationGetNamespace(relation) == get_namespace_oid("projections", true)) kind = "a table of the extension";
+    if (kind == nullptr && RelationGetNamespace(relation) == get_namespace_oid("projections", true))
+        kind = "a table of the extension";
     if (kind != nullptr)
-        refuse(a, psprintf("\"%s\" is %s", name, kind), location, "A source is an ordinary table or another projection.");
+        refuse(a, psprintf("\"%s\" is %s", name, kind), location,
+               "A source is an ordinary table or another projection.");
     if (check_enable_rls(entry->relid, GetUserId(), true) == RLS_ENABLED)
-        refuse(a, psprintf("row-level security hides rows of \"%s\" from \"%s\"", name, GetUserNameFromId(GetUserId(), false)),
-               location, "Let a role that sees every row own the projection, and put policies on the projection itself.");
+        refuse(a,
+               psprintf("row-level security hides rows of \"%s\" from \"%s\"", name,
+                        GetUserNameFromId(GetUserId(), false)),
+               location,
+               "Let a role that sees every row own the projection, and put policies on the projection itself.");
     table_close(relation, AccessShareLock);
 }
 
@@ -105,15 +121,21 @@ void add_table(Analysis &a, int index) {
     switch (entry->rtekind) {
     case RTE_RELATION: break;
     case RTE_SUBQUERY:
-        if (is_values(entry->subquery)) refuse(a, "VALUES in FROM is not supported", a.place.of("values"), "Put the values into a table.");
-        refuse(a, "subqueries in FROM are not supported yet", a.place.of("from"), "Write the subquery as a join of its tables, or make it a projection of its own."); break;
+        if (is_values(entry->subquery))
+            refuse(a, "VALUES in FROM is not supported", a.place.of("values"), "Put the values into a table.");
+        refuse(a, "subqueries in FROM are not supported yet", a.place.of("from"),
+               "Write the subquery as a join of its tables, or make it a projection of its own.");
+        break;
     case RTE_FUNCTION: refuse(a, "functions in FROM are not supported", a.place.of("from")); break;
-    case RTE_VALUES: refuse(a, "VALUES in FROM is not supported", a.place.of("values"), "Put the values into a table."); break;
+    case RTE_VALUES:
+        refuse(a, "VALUES in FROM is not supported", a.place.of("values"), "Put the values into a table.");
+        break;
     default: refuse(a, "only tables are supported in FROM", a.place.of("from")); break;
     }
     if (a.extend) check_source(a, entry, a.place.of(psprintf("%s", get_rel_name(entry->relid))));
     if (list_length(a.core->rtable) == max_sources)
-        refuse(a, psprintf("it joins more than %d tables", max_sources), -1, "Make a part of the join a projection of its own.");
+        refuse(a, psprintf("it joins more than %d tables", max_sources), -1,
+               "Make a part of the join a projection of its own.");
 
     RangeTblEntry *copy = static_cast<RangeTblEntry *>(copyObjectImpl(entry));
     copy->inFromCl = true;
@@ -128,7 +150,8 @@ void flatten_from(Analysis &a, Node *node) {
     } else if (IsA(node, JoinExpr)) {
         auto *join = reinterpret_cast<JoinExpr *>(node);
         if (join->jointype != JOIN_INNER)
-            refuse(a, "outer joins are not supported yet", a.place.of("left right full"), "Use an inner join, and read the unmatched rows from their table.");
+            refuse(a, "outer joins are not supported yet", a.place.of("left right full"),
+                   "Use an inner join, and read the unmatched rows from their table.");
         flatten_from(a, join->larg);
         flatten_from(a, join->rarg);
         if (join->quals) a.conditions = lappend(a.conditions, join->quals);
@@ -145,7 +168,8 @@ Node *renumber(Node *node, Analysis *a) {
     if (IsA(node, Var)) {
         Var *var = static_cast<Var *>(copyObjectImpl(node));
         if (var->varattno <= 0)
-            refuse(*a, var->varattno == 0 ? "whole-row references are not supported" : "system columns are not supported",
+            refuse(*a,
+                   var->varattno == 0 ? "whole-row references are not supported" : "system columns are not supported",
                    var->location, "Name the columns.");
         var->varno = a->renumbered[var->varno];
         pg::forget_nulling(var);
@@ -169,7 +193,8 @@ const char *unique_name(const Query *core, const char *wanted) {
         char suffix[16] = "";
         if (n > 1) snprintf(suffix, sizeof suffix, "_%d", n);
         char *name = pstrdup(wanted);
-        name[pg_mbcliplen(name, static_cast<int>(strlen(name)), static_cast<int>(NAMEDATALEN - 1 - strlen(suffix)))] = '\0';
+        name[pg_mbcliplen(name, static_cast<int>(strlen(name)), static_cast<int>(NAMEDATALEN - 1 - strlen(suffix)))] =
+            '\0';
         name = psprintf("%s%s", name, suffix);
         bool taken = false;
         for (TargetEntry *entry : pg::each<TargetEntry>(core->targetList)) taken |= strcmp(entry->resname, name) == 0;
@@ -181,7 +206,9 @@ const char *unique_name(const Query *core, const char *wanted) {
 int append_column(Analysis &a, Expr *expression, const char *name) {
     if (!a.extend) elog(ERROR, "stored definition lacks column \"%s\"", name);
     int index = list_length(a.core->targetList);
-    a.core->targetList = lappend(a.core->targetList, makeTargetEntry(expression, static_cast<AttrNumber>(index + 1), const_cast<char *>(unique_name(a.core, name)), false));
+    a.core->targetList =
+        lappend(a.core->targetList, makeTargetEntry(expression, static_cast<AttrNumber>(index + 1),
+                                                    const_cast<char *>(unique_name(a.core, name)), false));
     return index;
 }
 
@@ -194,8 +221,8 @@ const char *expression_name(const Analysis &a, Node *expression) {
     return "key";
 }
 
-// Groups by a returned column that equals a GROUP BY expression but was not taken for it (a literal of a type not yet known
-// then): read back from its text, the definition would group by that column.
+// Groups by a returned column that equals a GROUP BY expression but was not taken for it (a literal of a type not yet
+// known then): read back from its text, the definition would group by that column.
 bool group_by_equal_column(Query *core, const TargetEntry *grouped) {
     for (TargetEntry *entry : pg::each<TargetEntry>(core->targetList)) {
         if (!equal(entry->expr, grouped->expr) || entry->ressortgroupref != 0) continue;
@@ -227,7 +254,8 @@ void build_core(Analysis &a) {
     for (Node *condition : pg::each<Node>(a.conditions))
         conditions = list_concat(conditions, make_ands_implicit(reinterpret_cast<Expr *>(normalize(a, condition))));
     a.conditions = conditions;
-    core->jointree = makeFromExpr(references, conditions ? reinterpret_cast<Node *>(make_ands_explicit(conditions)) : nullptr);
+    core->jointree =
+        makeFromExpr(references, conditions ? reinterpret_cast<Node *>(make_ands_explicit(conditions)) : nullptr);
 
     List *junk = NIL;
     for (TargetEntry *entry : pg::each<TargetEntry>(a.query->targetList)) {
@@ -245,20 +273,25 @@ void build_core(Analysis &a) {
     // A GROUP BY expression that the SELECT list lacks is still the key.
     for (TargetEntry *entry : pg::each<TargetEntry>(junk)) {
         if (group_by_equal_column(core, entry)) continue;
-        int column = append_column(a, entry->expr, psprintf("_%s", expression_name(a, reinterpret_cast<Node *>(entry->expr))));
+        int column =
+            append_column(a, entry->expr, psprintf("_%s", expression_name(a, reinterpret_cast<Node *>(entry->expr))));
         a.block->column(column)->ressortgroupref = entry->ressortgroupref;
     }
-    core->groupClause = static_cast<List *>(copyObjectImpl(a.query->groupClause ? a.query->groupClause : a.query->distinctClause));
+    core->groupClause =
+        static_cast<List *>(copyObjectImpl(a.query->groupClause ? a.query->groupClause : a.query->distinctClause));
 }
 
-// ------------------------------------------------------------------------------------------------------------------- keys
+// -------------------------------------------------------------------------------------------------------------------
+// keys
 
 void add_key(Analysis &a, int column) {
     Node *expression = reinterpret_cast<Node *>(a.block->column(column)->expr);
     Oid type = exprType(expression);
     TypeCacheEntry *cache = lookup_type_cache(type, TYPECACHE_EQ_OPR | TYPECACHE_CMP_PROC | TYPECACHE_HASH_PROC);
     if (!OidIsValid(cache->eq_opr) || !OidIsValid(cache->cmp_proc) || !OidIsValid(cache->hash_proc))
-        refuse(a, psprintf("type %s of key column \"%s\" cannot be sorted and hashed", format_type_be(type), a.block->column(column)->resname),
+        refuse(a,
+               psprintf("type %s of key column \"%s\" cannot be sorted and hashed", format_type_be(type),
+                        a.block->column(column)->resname),
                exprLocation(expression), "Cast the key to a type that can, such as text or jsonb.");
     Key key{column, type, exprCollation(expression), cache->typlen, cache->typbyval, cache->eq_opr, {}, {}, {}};
     fmgr_info_cxt(get_opcode(cache->eq_opr), &key.equal, a.block->memory);
@@ -284,13 +317,16 @@ bool is_key_expression(const Block *block, int column) {
 void collect_group_keys(Analysis &a) {
     for (SortGroupClause *clause : pg::each<SortGroupClause>(a.core->groupClause))
         for (int i = 0; i < list_length(a.core->targetList); i++)
-            if (a.block->column(i)->ressortgroupref == clause->tleSortGroupRef && !is_key_expression(a.block, i)) add_key(a, i);
+            if (a.block->column(i)->ressortgroupref == clause->tleSortGroupRef && !is_key_expression(a.block, i))
+                add_key(a, i);
 }
 
-// ------------------------------------------------------------------------------------------------- aggregates into states
+// ------------------------------------------------------------------------------------------------- aggregates into
+// states
 
 Oid aggregate_oid(const char *name, int arguments, Oid type) {
-    return LookupFuncName(list_make2(makeString(pstrdup("pg_catalog")), makeString(pstrdup(name))), arguments, &type, false);
+    return LookupFuncName(list_make2(makeString(pstrdup("pg_catalog")), makeString(pstrdup(name))), arguments, &type,
+                          false);
 }
 
 struct Plain { // a plain aggregate of one argument
@@ -309,14 +345,18 @@ Node *case_when(Expr *condition, Node *result) {
     choice->casetype = exprType(result);
     choice->casecollid = exprCollation(result);
     choice->args = list_make1(when);
-    choice->defresult = reinterpret_cast<Expr *>(makeNullConst(choice->casetype, exprTypmod(result), choice->casecollid));
+    choice->defresult =
+        reinterpret_cast<Expr *>(makeNullConst(choice->casetype, exprTypmod(result), choice->casecollid));
     choice->location = -1;
     return reinterpret_cast<Node *>(choice);
 }
 
 Node *folded_argument(const Aggref *aggregate) {
-    Node *argument = aggregate->args ? reinterpret_cast<Node *>(static_cast<TargetEntry *>(linitial(aggregate->args))->expr) : nullptr;
-    if (argument && IsA(argument, Const) && !reinterpret_cast<Const *>(argument)->constisnull && aggregate->aggfnoid == F_COUNT_ANY)
+    Node *argument = aggregate->args
+                         ? reinterpret_cast<Node *>(static_cast<TargetEntry *>(linitial(aggregate->args))->expr)
+                         : nullptr;
+    if (argument && IsA(argument, Const) && !reinterpret_cast<Const *>(argument)->constisnull &&
+        aggregate->aggfnoid == F_COUNT_ANY)
         argument = nullptr; // count(1) is count(*)
     if (aggregate->aggfilter == nullptr) return argument;
     if (argument == nullptr) argument = makeBoolConst(true, false);
@@ -324,25 +364,36 @@ Node *folded_argument(const Aggref *aggregate) {
 }
 
 bool is_plain(const Aggref *aggregate, Plain *plain) {
-    if (aggregate->aggdistinct != NIL || aggregate->aggorder != NIL || aggregate->aggkind != AGGKIND_NORMAL) return false;
+    if (aggregate->aggdistinct != NIL || aggregate->aggorder != NIL || aggregate->aggkind != AGGKIND_NORMAL)
+        return false;
     if (aggregate->aggfnoid >= FirstNormalObjectId) return false;
     std::string_view name(get_func_name(aggregate->aggfnoid));
-    if (name == "count") *plain = {StateKind::count, false, folded_argument(aggregate)};
-    else if (name == "sum") *plain = {StateKind::total, false, folded_argument(aggregate)};
-    else if (name == "min" || name == "max") *plain = {StateKind::extremum, name == "max", folded_argument(aggregate)};
-    else return false;
+    if (name == "count")
+        *plain = {StateKind::count, false, folded_argument(aggregate)};
+    else if (name == "sum")
+        *plain = {StateKind::total, false, folded_argument(aggregate)};
+    else if (name == "min" || name == "max")
+        *plain = {StateKind::extremum, name == "max", folded_argument(aggregate)};
+    else
+        return false;
     return true;
 }
 
 Aggref *make_plain(const Plain &plain) {
-    const char *name = plain.kind == StateKind::count ? "count" : plain.kind == StateKind::total ? "sum" : plain.is_max ? "max" : "min";
+    const char *name = plain.kind == StateKind::count   ? "count"
+                       : plain.kind == StateKind::total ? "sum"
+                       : plain.is_max                   ? "max"
+                                                        : "min";
     Oid type = plain.argument ? exprType(plain.argument) : InvalidOid;
     Aggref *aggregate = makeNode(Aggref);
-    aggregate->aggfnoid = plain.argument == nullptr ? F_COUNT_ : plain.kind == StateKind::count ? F_COUNT_ANY : aggregate_oid(name, 1, type);
+    aggregate->aggfnoid = plain.argument == nullptr        ? F_COUNT_
+                          : plain.kind == StateKind::count ? F_COUNT_ANY
+                                                           : aggregate_oid(name, 1, type);
     aggregate->aggtype = get_func_rettype(aggregate->aggfnoid);
     aggregate->inputcollid = plain.argument ? exprCollation(plain.argument) : InvalidOid;
     aggregate->aggargtypes = plain.argument ? list_make1_oid(type) : NIL;
-    aggregate->args = plain.argument ? list_make1(makeTargetEntry(reinterpret_cast<Expr *>(plain.argument), 1, nullptr, false)) : NIL;
+    aggregate->args =
+        plain.argument ? list_make1(makeTargetEntry(reinterpret_cast<Expr *>(plain.argument), 1, nullptr, false)) : NIL;
     aggregate->aggstar = plain.argument == nullptr;
     aggregate->aggkind = AGGKIND_NORMAL;
     aggregate->aggsplit = AGGSPLIT_SIMPLE;
@@ -368,33 +419,47 @@ int need_state(Analysis &a, const Plain &plain, int validity, const char *name) 
     int argument = argument_index(block, plain.argument);
     for (std::size_t i = 0; i < block->states.size(); i++) {
         const State &state = block->states[i];
-        if (state.kind == plain.kind && state.is_max == plain.is_max && state.argument == argument) return static_cast<int>(i);
+        if (state.kind == plain.kind && state.is_max == plain.is_max && state.argument == argument)
+            return static_cast<int>(i);
     }
     int column = -1;
     for (int i = 0; column < 0 && i < list_length(a.core->targetList); i++) {
         Plain found;
         Node *expression = reinterpret_cast<Node *>(block->column(i)->expr);
-        if (IsA(expression, Aggref) && is_plain(reinterpret_cast<Aggref *>(expression), &found) && found.kind == plain.kind &&
-            found.is_max == plain.is_max && equal(found.argument, plain.argument))
+        if (IsA(expression, Aggref) && is_plain(reinterpret_cast<Aggref *>(expression), &found) &&
+            found.kind == plain.kind && found.is_max == plain.is_max && equal(found.argument, plain.argument))
             column = i;
     }
     if (column < 0) column = append_column(a, reinterpret_cast<Expr *>(make_plain(plain)), name);
 
     Node *expression = reinterpret_cast<Node *>(block->column(column)->expr);
-    State state{plain.kind, plain.is_max, argument, validity, column, exprType(expression), exprCollation(expression),
-                plain.argument ? exprType(plain.argument) : InvalidOid, 0, false, {}};
+    State state{plain.kind,
+                plain.is_max,
+                argument,
+                validity,
+                column,
+                exprType(expression),
+                exprCollation(expression),
+                plain.argument ? exprType(plain.argument) : InvalidOid,
+                0,
+                false,
+                {}};
     get_typlenbyval(state.type, &state.length, &state.by_value);
     if (plain.kind == StateKind::extremum) {
         block->has_extremum = true;
         Oid comparison = lookup_type_cache(state.type, TYPECACHE_CMP_PROC)->cmp_proc;
-        if (!OidIsValid(comparison)) refuse(a, psprintf("type %s has no order that min and max could be kept by", format_type_be(state.type)), -1);
+        if (!OidIsValid(comparison))
+            refuse(a, psprintf("type %s has no order that min and max could be kept by", format_type_be(state.type)),
+                   -1);
         fmgr_info_cxt(comparison, &state.compare, block->memory);
     }
     block->states.push_back(state);
     return static_cast<int>(block->states.size()) - 1;
 }
 
-int need_count(Analysis &a, Node *argument, const char *name) { return need_state(a, {StateKind::count, false, argument}, -1, name); }
+int need_count(Analysis &a, Node *argument, const char *name) {
+    return need_state(a, {StateKind::count, false, argument}, -1, name);
+}
 
 int need_total(Analysis &a, Node *argument, int validity, const char *name) {
     return need_state(a, {StateKind::total, false, argument}, validity, name);
@@ -403,25 +468,31 @@ int need_total(Analysis &a, Node *argument, int validity, const char *name) {
 Template state_text(int state) { return psprintf("\1s%d\2", state); }
 
 Node *cast_to(Node *expression, Oid type) {
-    return coerce_to_target_type(nullptr, expression, exprType(expression), type, -1, COERCION_EXPLICIT, COERCE_EXPLICIT_CAST, -1);
+    return coerce_to_target_type(nullptr, expression, exprType(expression), type, -1, COERCION_EXPLICIT,
+                                 COERCE_EXPLICIT_CAST, -1);
 }
 
 Node *square(Node *expression) {
     ParseState *state = make_parsestate(nullptr);
-    return reinterpret_cast<Node *>(make_op(state, list_make2(makeString(pstrdup("pg_catalog")), makeString(pstrdup("*"))), expression,
-                                            static_cast<Node *>(copyObjectImpl(expression)), nullptr, -1));
+    return reinterpret_cast<Node *>(make_op(state,
+                                            list_make2(makeString(pstrdup("pg_catalog")), makeString(pstrdup("*"))),
+                                            expression, static_cast<Node *>(copyObjectImpl(expression)), nullptr, -1));
 }
 
 Node *call_ours(const char *name, Node *argument) {
     Oid type = exprType(argument);
-    Oid function = LookupFuncName(list_make2(makeString(pstrdup("projections")), makeString(pstrdup(name))), 1, &type, false);
-    return reinterpret_cast<Node *>(makeFuncExpr(function, get_func_rettype(function), list_make1(argument), InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL));
+    Oid function =
+        LookupFuncName(list_make2(makeString(pstrdup("projections")), makeString(pstrdup(name))), 1, &type, false);
+    return reinterpret_cast<Node *>(makeFuncExpr(function, get_func_rettype(function), list_make1(argument), InvalidOid,
+                                                 InvalidOid, COERCE_EXPLICIT_CALL));
 }
 
 Node *when_equal(Node *expression, const char *value) {
     ParseState *state = make_parsestate(nullptr);
-    Const *constant = makeConst(FLOAT8OID, -1, InvalidOid, sizeof(float8), DirectFunctionCall1(float8in, CStringGetDatum(value)), false, FLOAT8PASSBYVAL);
-    Expr *same = make_op(state, list_make2(makeString(pstrdup("pg_catalog")), makeString(pstrdup("="))), expression, reinterpret_cast<Node *>(constant), nullptr, -1);
+    Const *constant = makeConst(FLOAT8OID, -1, InvalidOid, sizeof(float8),
+                                DirectFunctionCall1(float8in, CStringGetDatum(value)), false, FLOAT8PASSBYVAL);
+    Expr *same = make_op(state, list_make2(makeString(pstrdup("pg_catalog")), makeString(pstrdup("="))), expression,
+                         reinterpret_cast<Node *>(constant), nullptr, -1);
     return case_when(same, makeBoolConst(true, false));
 }
 
@@ -431,8 +502,8 @@ struct Sums {
     Template special; // null, or a text that is the float result where NaN or infinities are present, else null
 };
 
-// Floats are summed as exact numerics, with NaN and infinities counted beside: addition of floats depends on the order and
-// cannot be undone.
+// Floats are summed as exact numerics, with NaN and infinities counted beside: addition of floats depends on the order
+// and cannot be undone.
 Sums float_sums(Analysis &a, Node *argument, bool squares, bool infinity_is_nan, const char *name) {
     Node *value = cast_to(argument, FLOAT8OID);
     Node *exact = call_ours("exact_numeric", value);
@@ -442,10 +513,10 @@ Sums float_sums(Analysis &a, Node *argument, bool squares, bool infinity_is_nan,
     Template nan = state_text(need_count(a, when_equal(value, "NaN"), psprintf("_%s_nan", name)));
     Template up = state_text(need_count(a, when_equal(value, "Infinity"), psprintf("_%s_infinity", name)));
     Template down = state_text(need_count(a, when_equal(value, "-Infinity"), psprintf("_%s_neg_infinity", name)));
-    Template special = infinity_is_nan
-        ? psprintf("WHEN %s + %s + %s > 0 THEN 'NaN'::float8", nan, up, down)
-        : psprintf("WHEN %s > 0 OR %s > 0 AND %s > 0 THEN 'NaN'::float8 WHEN %s > 0 THEN 'Infinity'::float8 WHEN %s > 0 THEN '-Infinity'::float8",
-                   nan, up, down, up, down);
+    Template special = infinity_is_nan ? psprintf("WHEN %s + %s + %s > 0 THEN 'NaN'::float8", nan, up, down)
+                                       : psprintf("WHEN %s > 0 OR %s > 0 AND %s > 0 THEN 'NaN'::float8 WHEN %s > 0 "
+                                                  "THEN 'Infinity'::float8 WHEN %s > 0 THEN '-Infinity'::float8",
+                                                  nan, up, down, up, down);
     return {psprintf("(%s + %s + %s + %s)", state_text(finite), nan, up, down), state_text(total),
             square_total < 0 ? nullptr : state_text(square_total), special};
 }
@@ -457,19 +528,26 @@ Sums exact_sums(Analysis &a, Node *argument, bool squares, const char *name) {
     Node *value = squares && type != NUMERICOID ? cast_to(argument, NUMERICOID) : argument;
     int total = need_total(a, value, count, psprintf("_%s_sum", name));
     int square_total = squares ? need_total(a, square(value), count, psprintf("_%s_squares", name)) : -1;
-    // The number of digits of core's quotient follows the largest scale among the group's values, which a removal may lower.
+    // The number of digits of core's quotient follows the largest scale among the group's values, which a removal may
+    // lower.
     if (type == NUMERICOID && exprTypmod(argument) < 0) a.block->recompute_on_removal = true;
-    return {state_text(count), psprintf("%s::numeric", state_text(total)), square_total < 0 ? nullptr : state_text(square_total), nullptr};
+    return {state_text(count), psprintf("%s::numeric", state_text(total)),
+            square_total < 0 ? nullptr : state_text(square_total), nullptr};
 }
 
 Template variance_final(const Sums &sums, bool sample, bool root, bool floating) {
     Template n = psprintf("%s::numeric", sums.count);
     Template numerator = psprintf("(%s * %s - %s * %s)", n, sums.squares, sums.total, sums.total);
-    Template value = psprintf("%s / %s", numerator, sample ? psprintf("(%s * (%s - 1))", n, n) : psprintf("(%s * %s)", n, n));
-    if (!floating) value = psprintf("CASE WHEN %s <= 0 THEN 0::numeric ELSE %s END", numerator, value); // without digits, as core
-    if (floating) value = root ? psprintf("sqrt((%s)::float8)", value) : psprintf("(%s)::float8", value);
-    else if (root) value = psprintf("projections.square_root(%s)", value);
-    return psprintf("CASE WHEN %s <= %d THEN NULL %s ELSE %s END", sums.count, sample ? 1 : 0, sums.special ? sums.special : "", value);
+    Template value =
+        psprintf("%s / %s", numerator, sample ? psprintf("(%s * (%s - 1))", n, n) : psprintf("(%s * %s)", n, n));
+    if (!floating)
+        value = psprintf("CASE WHEN %s <= 0 THEN 0::numeric ELSE %s END", numerator, value); // without digits, as core
+    if (floating)
+        value = root ? psprintf("sqrt((%s)::float8)", value) : psprintf("(%s)::float8", value);
+    else if (root)
+        value = psprintf("projections.square_root(%s)", value);
+    return psprintf("CASE WHEN %s <= %d THEN NULL %s ELSE %s END", sums.count, sample ? 1 : 0,
+                    sums.special ? sums.special : "", value);
 }
 
 Template final_text(Analysis &a, const Aggref *aggregate, const char *name) {
@@ -487,7 +565,8 @@ Template final_text(Analysis &a, const Aggref *aggregate, const char *name) {
     bool floating = type == FLOAT4OID || type == FLOAT8OID;
     bool exact = type == INT2OID || type == INT4OID || type == INT8OID || type == NUMERICOID;
 
-    if (function == "count" || function == "min" || function == "max" || (function == "sum" && (exact || type == CASHOID))) {
+    if (function == "count" || function == "min" || function == "max" ||
+        (function == "sum" && (exact || type == CASHOID))) {
         is_plain(aggregate, &plain);
         int validity = plain.kind == StateKind::total ? need_count(a, argument, psprintf("_%s_count", name)) : -1;
         return state_text(need_state(a, plain, validity, psprintf("_%s", name)));
@@ -498,7 +577,8 @@ Template final_text(Analysis &a, const Aggref *aggregate, const char *name) {
     }
     if (function == "avg" && (exact || floating)) {
         Sums sums = floating ? float_sums(a, argument, false, false, name) : exact_sums(a, argument, false, name);
-        return psprintf("CASE WHEN %s = 0 THEN NULL %s ELSE %s / %s::numeric END", sums.count, sums.special ? sums.special : "", sums.total, sums.count);
+        return psprintf("CASE WHEN %s = 0 THEN NULL %s ELSE %s / %s::numeric END", sums.count,
+                        sums.special ? sums.special : "", sums.total, sums.count);
     }
     bool root = function.starts_with("stddev");
     if ((root || function.starts_with("var")) && (exact || floating)) {
@@ -509,13 +589,16 @@ Template final_text(Analysis &a, const Aggref *aggregate, const char *name) {
         Node *true_only = case_when(reinterpret_cast<Expr *>(argument), makeBoolConst(true, false));
         Template known = state_text(need_count(a, argument, psprintf("_%s_count", name)));
         Template yes = state_text(need_count(a, true_only, psprintf("_%s_true", name)));
-        return psprintf("CASE WHEN %s = 0 THEN NULL ELSE %s %s END", known, yes, function == "bool_or" ? "> 0" : psprintf("= %s", known));
+        return psprintf("CASE WHEN %s = 0 THEN NULL ELSE %s %s END", known, yes,
+                        function == "bool_or" ? "> 0" : psprintf("= %s", known));
     }
-    refuse(a, psprintf("aggregate %s(%s) is not supported yet", what, type ? format_type_be(type) : ""), aggregate->location);
+    refuse(a, psprintf("aggregate %s(%s) is not supported yet", what, type ? format_type_be(type) : ""),
+           aggregate->location);
     return nullptr;
 }
 
-// ---------------------------------------------------------------------------------------------------------------- outputs
+// ----------------------------------------------------------------------------------------------------------------
+// outputs
 
 struct Pseudo { // replaces keys and aggregates by columns of a pseudo relation
     Analysis *analysis;
@@ -528,7 +611,8 @@ struct Pseudo { // replaces keys and aggregates by columns of a pseudo relation
 Node *pseudo_column(Pseudo *pseudo, Node *expression, char kind, int index) {
     const char *name = psprintf("\1%c%d\2", kind, index);
     int column = 0;
-    while (column < list_length(pseudo->columns) && strcmp(strVal(list_nth(pseudo->columns, column)), name) != 0) column++;
+    while (column < list_length(pseudo->columns) && strcmp(strVal(list_nth(pseudo->columns, column)), name) != 0)
+        column++;
     if (column == list_length(pseudo->columns)) pseudo->columns = lappend(pseudo->columns, makeString(pstrdup(name)));
     return reinterpret_cast<Node *>(makeVar(1, static_cast<AttrNumber>(column + 1), exprType(expression),
                                             exprTypmod(expression), exprCollation(expression), 0));
@@ -545,12 +629,14 @@ Node *replace_known(Node *node, Pseudo *pseudo) {
     if (IsA(node, Aggref)) {
         auto *aggregate = reinterpret_cast<Aggref *>(node);
         Plain plain;
-        if (is_plain(aggregate, &plain) && plain.kind == StateKind::total && exprType(plain.argument) == NUMERICOID && exprTypmod(plain.argument) < 0)
+        if (is_plain(aggregate, &plain) && plain.kind == StateKind::total && exprType(plain.argument) == NUMERICOID &&
+            exprTypmod(plain.argument) < 0)
             pseudo->unfixed_scale = true;
         for (i = 0; i < list_length(a.fields); i++)
             if (equal(list_nth(a.fields, i), node)) return pseudo_column(pseudo, node, 'f', i);
         a.fields = lappend(a.fields, node);
-        a.block->finals.push_back(psprintf("(%s)::%s", final_text(a, aggregate, pseudo->name), format_type_be_qualified(aggregate->aggtype)));
+        a.block->finals.push_back(
+            psprintf("(%s)::%s", final_text(a, aggregate, pseudo->name), format_type_be_qualified(aggregate->aggtype)));
         return pseudo_column(pseudo, node, 'f', list_length(a.fields) - 1);
     }
     if (IsA(node, Var)) {
@@ -574,7 +660,8 @@ bool add_ungrouped(Node *node, Analysis *a) {
         int column = -1;
         for (int i = 0; column < 0 && i < list_length(a->core->targetList); i++)
             if (equal(a->block->column(i)->expr, node)) column = i;
-        if (column < 0) column = append_column(*a, reinterpret_cast<Expr *>(node), psprintf("_%s", expression_name(*a, node)));
+        if (column < 0)
+            column = append_column(*a, reinterpret_cast<Expr *>(node), psprintf("_%s", expression_name(*a, node)));
         add_key(*a, column);
         return false;
     }
@@ -606,11 +693,13 @@ void compile_groups(Analysis &a) {
     block->row_count = need_count(a, nullptr, "_count");
     a.core->hasAggs = true;
     // A state found late may be a column that was first taken for an output.
-    auto late = std::remove_if(block->outputs.begin(), block->outputs.end(), [&](const Output &o) { return is_state_column(block, o.column); });
+    auto late = std::remove_if(block->outputs.begin(), block->outputs.end(),
+                               [&](const Output &o) { return is_state_column(block, o.column); });
     block->outputs.erase(late, block->outputs.end());
 }
 
-// ------------------------------------------------------------------------------------------------------------------- rows
+// -------------------------------------------------------------------------------------------------------------------
+// rows
 
 // The columns of a table's primary key; empty where it has none that holds at every moment.
 pg::vector<AttrNumber> primary_key(Oid table) {
@@ -643,7 +732,9 @@ void compile_rows(Analysis &a) {
             for (int i = 0; column < 0 && i < list_length(a.core->targetList); i++)
                 if (equal(block->column(i)->expr, var)) column = i;
             if (column < 0)
-                column = append_column(a, reinterpret_cast<Expr *>(var), psprintf("_%s_%s", entry->eref->aliasname, get_attname(entry->relid, attribute, false)));
+                column = append_column(
+                    a, reinterpret_cast<Expr *>(var),
+                    psprintf("_%s_%s", entry->eref->aliasname, get_attname(entry->relid, attribute, false)));
             Source &source = block->sources[block->occurrence_source[occurrence - 1]];
             auto at = std::lower_bound(source.used.begin(), source.used.end(), attribute);
             if (at == source.used.end() || *at != attribute) source.used.insert(at, attribute);
@@ -657,8 +748,10 @@ Block *compile(Analysis &a) {
     build_core(a);
     Node *expressions = reinterpret_cast<Node *>(list_concat_copy(a.core->targetList, a.conditions));
     a.block->settings_dependent = check_functions(expressions, a.place);
-    if (a.core->hasAggs || a.core->groupClause != NIL) compile_groups(a);
-    else compile_rows(a);
+    if (a.core->hasAggs || a.core->groupClause != NIL)
+        compile_groups(a);
+    else
+        compile_rows(a);
     if (list_length(a.core->targetList) > MaxHeapAttributeNumber / 2) refuse(a, "it needs too many columns", -1);
     if (strchr(deparse(a.core), '\1') != nullptr) refuse(a, "it contains the control character U+0001", -1, nullptr);
     return a.block;
@@ -683,8 +776,10 @@ Block *compile_definition(Oid projection, Oid definition, int user_columns, bool
     MemoryContext before = MemoryContextSwitchTo(memory);
     Relation view = relation_open(definition, AccessShareLock);
     Query *query = static_cast<Query *>(copyObjectImpl(get_view_query(view)));
-    for (TargetEntry *entry : pg::each<TargetEntry>(query->targetList)) // a renamed column of a view is renamed there only
-        if (!entry->resjunk) entry->resname = pstrdup(NameStr(TupleDescAttr(RelationGetDescr(view), entry->resno - 1)->attname));
+    for (TargetEntry *entry :
+         pg::each<TargetEntry>(query->targetList)) // a renamed column of a view is renamed there only
+        if (!entry->resjunk)
+            entry->resname = pstrdup(NameStr(TupleDescAttr(RelationGetDescr(view), entry->resno - 1)->attname));
     relation_close(view, AccessShareLock);
 
     Block *block = new_block(memory);

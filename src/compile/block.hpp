@@ -23,7 +23,7 @@ struct Key {
     Oid collation;
     int16 length; // of the type, as pg_type has it
     bool by_value;
-    Oid equality; // operator
+    Oid equality;                          // operator
     mutable FmgrInfo equal, compare, hash; // its function, and the support functions of btree and hash
 };
 
@@ -44,7 +44,8 @@ struct State {
     mutable FmgrInfo compare; // extremum: btree support function
 };
 
-// Text with places to fill in: \1 kind index \2, where kind is f (final value of an aggregate), k (key) or s (new state).
+// Text with places to fill in: \1 kind index \2, where kind is f (final value of an aggregate), k (key) or s (new
+// state).
 using Template = const char *;
 
 // A column computed from keys and aggregates.
@@ -85,8 +86,8 @@ struct Block {
     TargetEntry *column(int i) const { return static_cast<TargetEntry *>(list_nth(core->targetList, i)); }
 };
 
-// Compiles a user's query. Appends to core's target list the columns that maintenance needs. Raises PJ002 where the query
-// is not of the algebraic class; `text` is the user's, for error places.
+// Compiles a user's query. Appends to core's target list the columns that maintenance needs. Raises PJ002 where the
+// query is not of the algebraic class; `text` is the user's, for error places.
 Block *compile_query(Query *query, const char *text);
 
 // Compiles the stored definition (a hidden view, which yields every column of the table) of a projection.

@@ -1,8 +1,8 @@
 // Which functions a definition may call.
 //
-// Immutable ones, and stable built-ins that depend on nothing but their arguments and the settings that are pinned. A stable
-// built-in that looks at the clock, the session, the catalog or other tables would change its result without any source row
-// changing, and the projection could not follow.
+// Immutable ones, and stable built-ins that depend on nothing but their arguments and the settings that are pinned. A
+// stable built-in that looks at the clock, the session, the catalog or other tables would change its result without any
+// source row changing, and the projection could not follow.
 #include "compile/refuse.hpp"
 
 namespace compile {
@@ -15,14 +15,35 @@ struct Check {
 };
 
 bool reads_more_than_settings(const char *name, int arguments) {
-    static constexpr std::string_view exact[] = {
-        "now",          "transaction_timestamp", "statement_timestamp", "timenow",       "current_setting", "current_user",
-        "session_user", "current_schema",        "current_schemas",     "current_database", "current_query", "version",
-        "getpgusername", "set_config",           "obj_description",     "col_description", "shobj_description", "row_security_active",
-        "currval",      "lastval",               "format_type",         "cursor_to_xml",  "cursor_to_xmlschema", "loread"};
-    static constexpr std::string_view prefixes[] = {"pg_",      "has_",       "inet_client", "inet_server", "txid_", "to_reg",
-                                                    "reg",      "lo_",        "query_to_xml", "table_to_xml", "schema_to_xml",
-                                                    "database_to_xml", "ts_stat", "satisfies_hash", "binary_upgrade"};
+    static constexpr std::string_view exact[] = {"now",
+                                                 "transaction_timestamp",
+                                                 "statement_timestamp",
+                                                 "timenow",
+                                                 "current_setting",
+                                                 "current_user",
+                                                 "session_user",
+                                                 "current_schema",
+                                                 "current_schemas",
+                                                 "current_database",
+                                                 "current_query",
+                                                 "version",
+                                                 "getpgusername",
+                                                 "set_config",
+                                                 "obj_description",
+                                                 "col_description",
+                                                 "shobj_description",
+                                                 "row_security_active",
+                                                 "currval",
+                                                 "lastval",
+                                                 "format_type",
+                                                 "cursor_to_xml",
+                                                 "cursor_to_xmlschema",
+                                                 "loread"};
+    static constexpr std::string_view prefixes[] = {
+        "pg_",          "has_",           "inet_client",   "inet_server",
+        "txid_",        "to_reg",         "reg",           "lo_",
+        "query_to_xml", "table_to_xml",   "schema_to_xml", "database_to_xml",
+        "ts_stat",      "satisfies_hash", "binary_upgrade"};
     std::string_view function(name);
     if (function == "age" && arguments == 1) return true; // against current_date
     for (std::string_view each : exact)
@@ -37,7 +58,8 @@ bool check_function(Oid function, void *context) {
     char volatility = func_volatile(function);
     if (volatility == PROVOLATILE_IMMUTABLE) {
         // The body of a user's function finds what it calls by search_path.
-        check->settings_dependent |= function >= FirstNormalObjectId && get_func_namespace(function) != get_namespace_oid("projections", true);
+        check->settings_dependent |=
+            function >= FirstNormalObjectId && get_func_namespace(function) != get_namespace_oid("projections", true);
         return false;
     }
 
@@ -46,11 +68,13 @@ bool check_function(Oid function, void *context) {
         check->place->refuse(psprintf("function %s is volatile", name), check->location,
                              "Compute the value when the source row is written, in a column of the source.");
     if (function >= FirstNormalObjectId)
-        check->place->refuse(psprintf("function %s is STABLE, so its result may change without a source row changing", name),
-                             check->location, "Declare the function IMMUTABLE if its result depends on its arguments only.");
+        check->place->refuse(
+            psprintf("function %s is STABLE, so its result may change without a source row changing", name),
+            check->location, "Declare the function IMMUTABLE if its result depends on its arguments only.");
     if (reads_more_than_settings(name, get_func_nargs(function)))
-        check->place->refuse(psprintf("the result of %s changes without a source row changing", name), check->location,
-                             "Leave it out of the definition and apply it when reading, in a view over the projection.");
+        check->place->refuse(
+            psprintf("the result of %s changes without a source row changing", name), check->location,
+            "Leave it out of the definition and apply it when reading, in a view over the projection.");
     check->settings_dependent = true;
     return false;
 }
@@ -59,7 +83,11 @@ bool check_function(Oid function, void *context) {
 void check_clock_literal(const Const *constant, const Check &check) {
     if (constant->constisnull || constant->location < 0 || check.place->text == nullptr) return;
     switch (constant->consttype) {
-    case DATEOID: case TIMESTAMPOID: case TIMESTAMPTZOID: case TIMEOID: case TIMETZOID: break;
+    case DATEOID:
+    case TIMESTAMPOID:
+    case TIMESTAMPTZOID:
+    case TIMEOID:
+    case TIMETZOID: break;
     default: return;
     }
     // The location is the literal's, or for DATE 'today' the type name's.
@@ -70,7 +98,8 @@ void check_clock_literal(const Const *constant, const Check &check) {
     char *word = str_tolower(literal + 1, end - literal - 1, C_COLLATION_OID);
     for (const char *clock : {"now", "today", "tomorrow", "yesterday"})
         if (strstr(word, clock) != nullptr)
-            check.place->refuse(psprintf("'%s' means the moment at which the query is analyzed", clock), constant->location,
+            check.place->refuse(psprintf("'%s' means the moment at which the query is analyzed", clock),
+                                constant->location,
                                 "Write the date itself, or apply the condition in a view over the projection.");
 }
 
@@ -80,9 +109,10 @@ bool walk(Node *node, Check *check) {
     if (location >= 0) check->location = location;
 
     if (IsA(node, SQLValueFunction))
-        check->place->refuse("the clock and the session's user change without a source row changing",
-                             reinterpret_cast<SQLValueFunction *>(node)->location,
-                             "Leave it out of the definition and apply it when reading, in a view over the projection.");
+        check->place->refuse(
+            "the clock and the session's user change without a source row changing",
+            reinterpret_cast<SQLValueFunction *>(node)->location,
+            "Leave it out of the definition and apply it when reading, in a view over the projection.");
     if (IsA(node, NextValueExpr)) check->place->refuse("it draws from a sequence", location, nullptr);
     if (IsA(node, CurrentOfExpr)) check->place->refuse("it names a cursor", location, nullptr);
     if (IsA(node, Const)) check_clock_literal(reinterpret_cast<Const *>(node), *check);
@@ -98,10 +128,14 @@ namespace {
 // The end of a quoted string, identifier or comment that begins at `at`; `at` itself where none does.
 const char *skip_quoted(const char *at) {
     const char *end = nullptr;
-    if (*at == '\'' || *at == '"') end = strchr(at + 1, *at);
-    else if (at[0] == '-' && at[1] == '-') end = strchr(at, '\n');
-    else if (at[0] == '/' && at[1] == '*' && (end = strstr(at + 2, "*/")) != nullptr) end++;
-    else return at;
+    if (*at == '\'' || *at == '"')
+        end = strchr(at + 1, *at);
+    else if (at[0] == '-' && at[1] == '-')
+        end = strchr(at, '\n');
+    else if (at[0] == '/' && at[1] == '*' && (end = strstr(at + 2, "*/")) != nullptr)
+        end++;
+    else
+        return at;
     return end ? end + 1 : at + strlen(at);
 }
 

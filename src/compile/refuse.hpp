@@ -18,22 +18,21 @@ struct Place {
         return psprintf("%s%s", pnstrdup(begin, length), begin[length] ? "…" : "");
     }
 
-    // Where one of `words` (lower case, separated by spaces) first stands in the query outside quotes and comments; -1 if nowhere.
+    // Where one of `words` (lower case, separated by spaces) first stands in the query outside quotes and comments; -1
+    // if nowhere.
     int of(const char *words) const;
 
     [[noreturn]] void refuse(const char *reason, int location, const char *hint) const {
         const char *piece = at(location);
         ereport(ERROR, (errcode(pg::error::unsupported_query), errmsg("this query cannot be a projection: %s", reason),
-                        piece ? errdetail("At character %d: %s",
-                                          pg_mbstrlen_with_len(text, location) + 1, piece)
-                              : 0,
+                        piece ? errdetail("At character %d: %s", pg_mbstrlen_with_len(text, location) + 1, piece) : 0,
                         hint ? errhint("%s", hint) : 0));
         pg_unreachable();
     }
 };
 
-// Refuses functions whose result depends on anything but their arguments and pinned settings. Returns whether any depends
-// on a setting.
+// Refuses functions whose result depends on anything but their arguments and pinned settings. Returns whether any
+// depends on a setting.
 bool check_functions(Node *node, const Place &place);
 
 } // namespace compile

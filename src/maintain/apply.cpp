@@ -1,13 +1,13 @@
 // Apply.
 //
-// Groups are visited in key order, each by its own UPDATE, INSERT or DELETE: every writer locks group rows in the same order,
-// so transactions that flush at commit only never deadlock on them, and a row that a user's CHECK constraint sees is a row
-// that the table will hold (a single INSERT … ON CONFLICT would show it a bare delta). Sums commute: the row lock is all that
-// two writers of a group need.
+// Groups are visited in key order, each by its own UPDATE, INSERT or DELETE: every writer locks group rows in the same
+// order, so transactions that flush at commit only never deadlock on them, and a row that a user's CHECK constraint
+// sees is a row that the table will hold (a single INSERT … ON CONFLICT would show it a bare delta). Sums commute: the
+// row lock is all that two writers of a group need.
 //
-// A group that lost rows may have to be recomputed (its extremum left). Its row is locked first and the source is read under
-// a snapshot taken after that: writers that applied before have committed and are seen, those that come later wait for the
-// row and add to what is written here (test/isolation/specs/extremum.spec).
+// A group that lost rows may have to be recomputed (its extremum left). Its row is locked first and the source is read
+// under a snapshot taken after that: writers that applied before have committed and are seen, those that come later
+// wait for the row and add to what is written here (test/isolation/specs/extremum.spec).
 #include "maintain/apply.hpp"
 
 #include "maintain/apply_values.hpp"
@@ -28,7 +28,8 @@ Datum total_delta(const State &state, const Cell &cell) {
     if (state.argument_type == NUMERICOID) return NumericGetDatum(cell.sum.value());
     if (state.type == NUMERICOID) return NumericGetDatum(capture::numeric_from(cell.whole));
     if (cell.whole < PG_INT64_MIN || cell.whole > PG_INT64_MAX)
-        ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE), errmsg("%s out of range", format_type_be(state.type))));
+        ereport(ERROR,
+                (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE), errmsg("%s out of range", format_type_be(state.type))));
     return Int64GetDatum(static_cast<int64>(cell.whole));
 }
 
@@ -46,14 +47,18 @@ struct Parameters {
 };
 
 int64 execute(catalog::Projection &projection, Statement statement, Parameters &parameters) {
-    int code = SPI_execute_plan(plan(projection, statement, parameters.mask), parameters.values.data(), parameters.nulls.data(), false, 0);
+    int code = SPI_execute_plan(plan(projection, statement, parameters.mask), parameters.values.data(),
+                                parameters.nulls.data(), false, 0);
     if (code < 0) elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(code));
     return static_cast<int64>(SPI_processed);
 }
 
 [[noreturn]] void fail_stale(const catalog::Projection &projection, const char *detail) {
-    ereport(ERROR, (errcode(pg::error::projection_stale), errmsg("projection %s differs from its definition", projection.name()), errdetail("%s", detail),
-                    errhint("Recompute the affected keys with projections.refresh_rows(), or drop and create the projection.")));
+    ereport(
+        ERROR,
+        (errcode(pg::error::projection_stale), errmsg("projection %s differs from its definition", projection.name()),
+         errdetail("%s", detail),
+         errhint("Recompute the affected keys with projections.refresh_rows(), or drop and create the projection.")));
     pg_unreachable();
 }
 
@@ -76,7 +81,9 @@ Parameters delta_parameters(Taken &taken, const Group &group) {
     return parameters;
 }
 
-int compare(const State &state, Datum a, Datum b) { return DatumGetInt32(FunctionCall2Coll(&state.compare, state.collation, a, b)); }
+int compare(const State &state, Datum a, Datum b) {
+    return DatumGetInt32(FunctionCall2Coll(&state.compare, state.collation, a, b));
+}
 
 enum class Row {
     tells,  // the group's new row follows from its old one and the delta
@@ -94,7 +101,9 @@ Row judge_row(Taken &taken, const Group &group, Parameters &parameters) {
         const Cell &cell = group.cells[i];
         if (state.kind != StateKind::extremum || !cell.has_removed) continue;
         // The extremum is known if a value beyond all that went stays: the old one, or one that came.
-        auto beyond = [&](Datum value) { return state.is_max ? compare(state, value, cell.removed) > 0 : compare(state, value, cell.removed) < 0; };
+        auto beyond = [&](Datum value) {
+            return state.is_max ? compare(state, value, cell.removed) > 0 : compare(state, value, cell.removed) < 0;
+        };
         bool null;
         Datum old = SPI_getbinval(row, SPI_tuptable->tupdesc, static_cast<int>(i + 1), &null);
         if (!(!null && beyond(old)) && !(cell.has_added && beyond(cell.added))) return Row::locked;
@@ -105,7 +114,8 @@ Row judge_row(Taken &taken, const Group &group, Parameters &parameters) {
 // Rows came on balance, or stayed as many: the row is there, or is to be made.
 void add_to_group(Taken &taken, int64 count, Parameters &parameters) {
     if (execute(taken.projection, Statement::add, parameters) > 0) return;
-    if (count <= 0 || taken.block.shape == Shape::total) fail_stale(taken.projection, "A row that maintenance has to change is not there.");
+    if (count <= 0 || taken.block.shape == Shape::total)
+        fail_stale(taken.projection, "A row that maintenance has to change is not there.");
     execute(taken.projection, Statement::insert, parameters);
 }
 
@@ -130,7 +140,8 @@ TupleDesc affected_desc(const Block &block) {
     return desc;
 }
 
-// ---------------------------------------------------------------------------------------------------------------- recompute
+// ----------------------------------------------------------------------------------------------------------------
+// recompute
 
 struct Recomputed {
     Tuplestorestate *rows;
@@ -142,8 +153,10 @@ void receive_recomputed(TupleTableSlot *row, void *context) {
     tuplestore_puttupleslot(to.rows, row);
     slot_getallattrs(row);
     MinimalTuple tuple = heap_form_minimal_tuple(row->tts_tupleDescriptor, row->tts_values, row->tts_isnull);
-    to.low += DatumGetUInt64(hash_any_extended(reinterpret_cast<unsigned char *>(tuple), static_cast<int>(tuple->t_len), 1));
-    to.high += DatumGetUInt64(hash_any_extended(reinterpret_cast<unsigned char *>(tuple), static_cast<int>(tuple->t_len), 2));
+    to.low +=
+        DatumGetUInt64(hash_any_extended(reinterpret_cast<unsigned char *>(tuple), static_cast<int>(tuple->t_len), 1));
+    to.high +=
+        DatumGetUInt64(hash_any_extended(reinterpret_cast<unsigned char *>(tuple), static_cast<int>(tuple->t_len), 2));
     heap_free_minimal_tuple(tuple);
 }
 
@@ -154,7 +167,8 @@ Recomputed read_definition(catalog::Projection &projection, NullMask mask, int64
         Recomputed result{tuplestore_begin_heap(true, false, work_mem)};
         Snapshot registered = RegisterSnapshot(snapshot);
         if (keys <= many_keys) {
-            read_rows(cached_query(projection, -2, mask, [&] { return recompute_text(projection, mask); }), registered, receive_recomputed, &result);
+            read_rows(cached_query(projection, -2, mask, [&] { return recompute_text(projection, mask); }), registered,
+                      receive_recomputed, &result);
         } else {
             SPIPlanPtr once = SPI_prepare(recompute_text(projection, mask), 0, nullptr);
             if (once == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
@@ -210,7 +224,8 @@ Written write_row(catalog::Projection &projection, TupleTableSlot *row, NullMask
 }
 
 // Recomputes keys of one null pattern; those that another writer was making are left in `again`.
-int64 recompute_pattern(catalog::Projection &projection, Tuplestorestate *keys, TupleDesc desc, NullMask mask, Tuplestorestate *again) {
+int64 recompute_pattern(catalog::Projection &projection, Tuplestorestate *keys, TupleDesc desc, NullMask mask,
+                        Tuplestorestate *again) {
     const Block &block = projection.block();
     int64 count = tuplestore_tuple_count(keys);
     if (!block.keys.empty()) name_relation("affected", desc, keys);
@@ -221,7 +236,8 @@ int64 recompute_pattern(catalog::Projection &projection, Tuplestorestate *keys, 
     TupleDesc row_desc = CreateTemplateTupleDesc(block.columns() + 1);
     for (int i = 0; i < block.columns(); i++) {
         Node *expression = reinterpret_cast<Node *>(block.column(i)->expr);
-        TupleDescInitEntry(row_desc, static_cast<AttrNumber>(i + 1), nullptr, exprType(expression), exprTypmod(expression), 0);
+        TupleDescInitEntry(row_desc, static_cast<AttrNumber>(i + 1), nullptr, exprType(expression),
+                           exprTypmod(expression), 0);
     }
     TupleDescInitEntry(row_desc, static_cast<AttrNumber>(block.columns() + 1), "ordinal", INT8OID, -1, 0);
     TupleTableSlot *row = MakeSingleTupleTableSlot(row_desc, &TTSOpsMinimalTuple);
@@ -283,7 +299,8 @@ void lock_rows(catalog::Projection &projection, Tuplestorestate *keys, TupleDesc
     ExecDropSingleTupleTableSlot(key);
 }
 
-int64 apply_recomputed(catalog::Projection &projection, MemoryContext memory, Tuplestorestate *keys, TupleDesc key_desc) {
+int64 apply_recomputed(catalog::Projection &projection, MemoryContext memory, Tuplestorestate *keys,
+                       TupleDesc key_desc) {
     const Block &block = projection.block();
     TupleDesc desc = pg::within(memory, [&] { return affected_desc(block); });
     int64 written = 0;
@@ -327,7 +344,8 @@ static void put_key(Tuplestorestate *keys, TupleDesc desc, const Block &block, c
     tuplestore_putvalues(keys, desc, values, nulls);
 }
 
-// Applies one group's delta by statements. Returns false where the group has to be recomputed and its row is locked for that.
+// Applies one group's delta by statements. Returns false where the group has to be recomputed and its row is locked for
+// that.
 static bool apply_group(Taken &taken, const Group &group, TupleDesc desc) {
     const Block &block = taken.block;
     Parameters parameters = delta_parameters(taken, group);
@@ -344,8 +362,10 @@ static bool apply_group(Taken &taken, const Group &group, TupleDesc desc) {
         }
     }
     int64 count = group.cells[block.row_count].count;
-    if (count < 0 && block.shape == Shape::groups) remove_from_group(taken, parameters);
-    else add_to_group(taken, block.shape == Shape::total ? 1 : count, parameters);
+    if (count < 0 && block.shape == Shape::groups)
+        remove_from_group(taken, parameters);
+    else
+        add_to_group(taken, block.shape == Shape::total ? 1 : count, parameters);
     return true;
 }
 
@@ -380,10 +400,14 @@ void apply_fold(Taken &taken) {
     pg::with_snapshot(GetTransactionSnapshot(), [&] {
         DirectWriter *direct = open_direct(taken.projection, taken.memory);
         std::size_t done = 0;
-        while (direct && done < groups.size() && !fragile(taken.block, *groups[done]) && add_direct(*direct, *groups[done]) == Added::yes) done++;
+        while (direct && done < groups.size() && !fragile(taken.block, *groups[done]) &&
+               add_direct(*direct, *groups[done]) == Added::yes)
+            done++;
         // The order of keys is kept: what follows the first group that needs a statement follows it here too.
         if (done < groups.size())
-            with_statements(taken.projection, [&] { apply_groups(taken, {groups.data() + done, groups.size() - done}, direct); });
+            with_statements(taken.projection, [&] {
+                apply_groups(taken, {groups.data() + done, groups.size() - done}, direct);
+            });
         if (direct) close_direct(direct);
     });
 }
@@ -395,11 +419,14 @@ static void hash_key(const Block &block, TupleTableSlot *row, uint64 *hash) {
         Datum value = row->tts_values[key.column];
         const void *bytes = key.by_value ? static_cast<const void *>(&value) : DatumGetPointer(value);
         auto size = static_cast<int>(key.by_value ? sizeof value : datumGetSize(value, false, key.length));
-        for (int i = 0; i < 2; i++) hash[i] = hash_combine64(hash[i], DatumGetUInt64(hash_any_extended(static_cast<const unsigned char *>(bytes), size, i + 1)));
+        for (int i = 0; i < 2; i++)
+            hash[i] = hash_combine64(
+                hash[i], DatumGetUInt64(hash_any_extended(static_cast<const unsigned char *>(bytes), size, i + 1)));
     }
 }
 
-// The keys of images that came. Equal keys of unequal bytes are taken for different ones, which costs a deletion before the insertion.
+// The keys of images that came. Equal keys of unequal bytes are taken for different ones, which costs a deletion before
+// the insertion.
 static HTAB *keys_that_came(const Block &block, const Images &images, TupleTableSlot *slot) {
     HASHCTL control{};
     control.keysize = control.entrysize = 2 * sizeof(uint64);
@@ -446,7 +473,8 @@ void apply_images(Taken &taken) {
     HTAB *kept = block.shape == Shape::rows ? keys_that_came(block, images, slot) : nullptr;
     for (const Images::Image &image : images.list) {
         if (image.net == 0) continue;
-        if (kept && (image.net > 1 || image.net < -1)) elog(ERROR, "a row of projection %s changed by " INT64_FORMAT, taken.projection.name(), image.net);
+        if (kept && (image.net > 1 || image.net < -1))
+            elog(ERROR, "a row of projection %s changed by " INT64_FORMAT, taken.projection.name(), image.net);
         ExecStoreMinimalTuple(image.row, slot, false);
         if (image.net > 0) {
             for (int64 i = 0; i < image.net; i++) tuplestore_puttupleslot(came, slot);
@@ -463,7 +491,8 @@ void apply_images(Taken &taken) {
     // Names as the statements know the columns: the table's.
     TupleDesc desc = CreateTupleDescCopy(images.desc);
     for (int i = 0; i < desc->natts; i++)
-        namestrcpy(&TupleDescAttr(desc, i)->attname, get_attname(taken.projection.relation, static_cast<AttrNumber>(i + 1), false));
+        namestrcpy(&TupleDescAttr(desc, i)->attname,
+                   get_attname(taken.projection.relation, static_cast<AttrNumber>(i + 1), false));
     int64 gone_rows = tuplestore_tuple_count(gone), came_rows = tuplestore_tuple_count(came);
     if (gone_rows > 0) {
         name_relation("gone", desc, gone);
@@ -482,8 +511,10 @@ void refill(Taken &taken) {
     const char *table = table_name(projection);
     StringInfoData columns;
     initStringInfo(&columns);
-    for (int i = 0; i < taken.block.columns(); i++) appendStringInfo(&columns, "%s%s", i ? ", " : "", column_name(projection, i));
-    const char *definition = quote_qualified_identifier(get_namespace_name(get_rel_namespace(taken.block.definition)), get_rel_name(taken.block.definition));
+    for (int i = 0; i < taken.block.columns(); i++)
+        appendStringInfo(&columns, "%s%s", i ? ", " : "", column_name(projection, i));
+    const char *definition = quote_qualified_identifier(get_namespace_name(get_rel_namespace(taken.block.definition)),
+                                                        get_rel_name(taken.block.definition));
 
     pg::spi_execute(psprintf("DELETE FROM ONLY %s", table));
     if (IsolationUsesXactSnapshot()) {
@@ -495,7 +526,8 @@ void refill(Taken &taken) {
         if (SPI_processed > 0) fail_serialization();
     }
     // The truncated source is locked against everybody else; other sources are read as of now.
-    SPIPlanPtr fill = SPI_prepare(psprintf("INSERT INTO %s (%s) SELECT * FROM %s", table, columns.data, definition), 0, nullptr);
+    SPIPlanPtr fill =
+        SPI_prepare(psprintf("INSERT INTO %s (%s) SELECT * FROM %s", table, columns.data, definition), 0, nullptr);
     if (fill == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
     CommandCounterIncrement();
     int code = SPI_execute_snapshot(fill, nullptr, nullptr, GetLatestSnapshot(), InvalidSnapshot, false, true, 0);

@@ -33,7 +33,8 @@ struct Fingerprint {
         high += static_cast<uint64>(weight) * row_hash(row, 2);
     }
     static uint64 row_hash(MinimalTuple row, uint64 seed) {
-        return DatumGetUInt64(hash_any_extended(reinterpret_cast<unsigned char *>(row), static_cast<int>(row->t_len), seed));
+        return DatumGetUInt64(
+            hash_any_extended(reinterpret_cast<unsigned char *>(row), static_cast<int>(row->t_len), seed));
     }
     bool operator==(const Fingerprint &other) const = default;
 };
@@ -73,14 +74,17 @@ void receive_change(TupleTableSlot *row, void *context) {
     int64 weight = 1;
     for (int i = sink.columns; i < row->tts_tupleDescriptor->natts; i++) weight *= DatumGetInt64(row->tts_values[i]);
     if (weight == 0) return;
-    if (sink.keep && sink.taken->fold && !sink.taken->images) sink.taken->fold->add(row->tts_values, row->tts_isnull, weight);
+    if (sink.keep && sink.taken->fold && !sink.taken->images)
+        sink.taken->fold->add(row->tts_values, row->tts_isnull, weight);
     if (!sink.fingerprinted && !(sink.keep && sink.taken->images)) return;
 
     // Toasted values are fetched: two images of one value must be the same bytes.
     Datum values[MaxTupleAttributeNumber];
     for (int i = 0; i < sink.columns; i++) {
         Form_pg_attribute attribute = TupleDescAttr(sink.desc, i);
-        values[i] = attribute->attlen == -1 && !row->tts_isnull[i] ? PointerGetDatum(PG_DETOAST_DATUM_PACKED(row->tts_values[i])) : row->tts_values[i];
+        values[i] = attribute->attlen == -1 && !row->tts_isnull[i]
+                        ? PointerGetDatum(PG_DETOAST_DATUM_PACKED(row->tts_values[i]))
+                        : row->tts_values[i];
     }
     MinimalTuple tuple = heap_form_minimal_tuple(sink.desc, values, row->tts_isnull);
     if (sink.fingerprinted) sink.fingerprint.add(tuple, weight);
@@ -114,7 +118,8 @@ void run_terms(Taken &taken, Snapshot snapshot, Sink &sink) {
         for (int i = 1; i < occurrence; i++) earlier |= changed & (UINT32_C(1) << taken.block.occurrence_source[i - 1]);
         if (most <= large_delta) {
             uint64 variant = static_cast<uint64>(occurrence) << 32 | earlier;
-            SPIPlanPtr plan = cached_query(taken.projection, -1, variant, [&] { return term_text(taken.projection, occurrence, changed); });
+            SPIPlanPtr plan = cached_query(taken.projection, -1, variant,
+                                           [&] { return term_text(taken.projection, occurrence, changed); });
             read_rows(plan, snapshot, receive_change, &sink);
         } else {
             const char *text = term_text(taken.projection, occurrence, changed);
@@ -129,9 +134,10 @@ void run_terms(Taken &taken, Snapshot snapshot, Sink &sink) {
 } // namespace
 
 void fail_serialization() {
-    ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE), errmsg("could not serialize access due to concurrent update"),
-                    errdetail("A concurrent transaction changed rows that this projection joins with the rows changed here."),
-                    errhint("Retry the transaction.")));
+    ereport(ERROR,
+            (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE), errmsg("could not serialize access due to concurrent update"),
+             errdetail("A concurrent transaction changed rows that this projection joins with the rows changed here."),
+             errhint("Retry the transaction.")));
     pg_unreachable();
 }
 
@@ -179,22 +185,26 @@ Images *make_images(TupleDesc desc, MemoryContext parent) {
     });
 }
 
-// A log's columns under the names that their source's columns have now: one may have been renamed since the first change.
+// A log's columns under the names that their source's columns have now: one may have been renamed since the first
+// change.
 static TupleDesc named_as_today(TupleDesc logged, const compile::Source &source) {
     TupleDesc desc = CreateTupleDescCopy(logged);
-    for (std::size_t i = 0; i < source.used.size(); i++) namestrcpy(&TupleDescAttr(desc, i)->attname, get_attname(source.relation, source.used[i], false));
+    for (std::size_t i = 0; i < source.used.size(); i++)
+        namestrcpy(&TupleDescAttr(desc, i)->attname, get_attname(source.relation, source.used[i], false));
     return desc;
 }
 
 void compute_changes(Taken &taken) {
     const Block &block = taken.block;
     for (std::size_t i = 0; i < taken.rows.size(); i++)
-        if (taken.rows[i]) name_relation(psprintf("delta_%zu", i), named_as_today(taken.descs[i], block.sources[i]), taken.rows[i]);
+        if (taken.rows[i])
+            name_relation(psprintf("delta_%zu", i), named_as_today(taken.descs[i], block.sources[i]), taken.rows[i]);
     if (block.grouped()) taken.fold = pg::make<capture::Fold>(taken.memory, block, taken.memory);
     TupleDesc desc = feed_desc(block);
-    // Where several sources changed, rows of old states come with their opposites. A fold that tells what came from what went
-    // must see neither: else each inserted row looks like a removed extremum, and its group is recomputed.
-    bool netted = block.grouped() && (block.has_extremum || block.recompute_on_removal) && changed_occurrences(taken) > 1;
+    // Where several sources changed, rows of old states come with their opposites. A fold that tells what came from
+    // what went must see neither: else each inserted row looks like a removed extremum, and its group is recomputed.
+    bool netted =
+        block.grouped() && (block.has_extremum || block.recompute_on_removal) && changed_occurrences(taken) > 1;
     if (!block.grouped() || netted) taken.images = make_images(desc, taken.memory);
 
     Sink sink{&taken, desc->natts, true, IsolationUsesXactSnapshot() && block.joins(), {}, desc};

@@ -22,15 +22,16 @@ struct Taken {
     const compile::Block &block;
     MemoryContext memory;
     bool cleared = false;
-    capture::Fold *fold = nullptr;    // folds(), and grouped joins once they are computed
-    Images *images = nullptr;         // rows and bags, once computed
+    capture::Fold *fold = nullptr;           // folds(), and grouped joins once they are computed
+    Images *images = nullptr;                // rows and bags, once computed
     pg::vector<Tuplestorestate *> rows = {}; // per source; null where it did not change
     pg::vector<int64> row_counts = {};
     pg::vector<TupleDesc> descs = {};
 };
 
-// Computes fold or images from the logged rows, under a snapshot that sees all that the locks order before us. In REPEATABLE
-// READ and SERIALIZABLE the transaction's own snapshot must give the same, or the error is a serialization failure.
+// Computes fold or images from the logged rows, under a snapshot that sees all that the locks order before us. In
+// REPEATABLE READ and SERIALIZABLE the transaction's own snapshot must give the same, or the error is a serialization
+// failure.
 void compute_changes(Taken &taken);
 
 Images *make_images(TupleDesc desc, MemoryContext parent);

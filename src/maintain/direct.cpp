@@ -1,12 +1,14 @@
 // Direct writes.
 //
-// Most flushes add to a few groups that exist. Running an UPDATE for each costs several times what the change itself costs:
-// a plan's nodes and expressions are set up and torn down at every commit. Here they are set up once a session: the row is
-// found in the unique index, its states are added up, its outputs evaluated, and the table access method updates it.
+// Most flushes add to a few groups that exist. Running an UPDATE for each costs several times what the change itself
+// costs: a plan's nodes and expressions are set up and torn down at every commit. Here they are set up once a session:
+// the row is found in the unique index, its states are added up, its outputs evaluated, and the table access method
+// updates it.
 //
-// The look-up uses an MVCC snapshot. When the version found has been updated meanwhile, the access method follows the row to
-// its latest version, as the executor does (a key never changes in place, so that version has the same key), and the delta is
-// added to that one. Whatever is not this simple case is left to the statements: a row not found, a group that empties.
+// The look-up uses an MVCC snapshot. When the version found has been updated meanwhile, the access method follows the
+// row to its latest version, as the executor does (a key never changes in place, so that version has the same key), and
+// the delta is added to that one. Whatever is not this simple case is left to the statements: a row not found, a group
+// that empties.
 #include "maintain/direct.hpp"
 
 #include "maintain/apply_values.hpp"
@@ -49,11 +51,15 @@ namespace {
 
 bool plain_table(Relation table) {
     TriggerDesc *triggers = table->trigdesc;
-    if (triggers && (triggers->trig_update_after_row || triggers->trig_update_before_statement || triggers->trig_update_after_statement)) return false;
+    if (triggers && (triggers->trig_update_after_row || triggers->trig_update_before_statement ||
+                     triggers->trig_update_after_statement))
+        return false;
     if (triggers && triggers->trig_update_before_row)
         for (int i = 0; i < triggers->numtriggers; i++) {
             const Trigger &trigger = triggers->triggers[i];
-            if (TRIGGER_FOR_BEFORE(trigger.tgtype) && TRIGGER_FOR_ROW(trigger.tgtype) && TRIGGER_FOR_UPDATE(trigger.tgtype) && strcmp(trigger.tgname, "projections_guard") != 0) return false;
+            if (TRIGGER_FOR_BEFORE(trigger.tgtype) && TRIGGER_FOR_ROW(trigger.tgtype) &&
+                TRIGGER_FOR_UPDATE(trigger.tgtype) && strcmp(trigger.tgname, "projections_guard") != 0)
+                return false;
         }
     TupleConstr *constraints = RelationGetDescr(table)->constr;
     return constraints == nullptr || (constraints->num_check == 0 && !constraints->has_generated_stored);
@@ -65,18 +71,22 @@ bool find_index(Relation table, const Block &block, DirectPlan &plan) {
     foreach (cell, RelationGetIndexList(table)) {
         Relation index = index_open(lfirst_oid(cell), AccessShareLock);
         Form_pg_index form = index->rd_index;
-        bool fits = form->indisunique && form->indisvalid && form->indimmediate && form->indnullsnotdistinct && form->indnkeyatts == static_cast<int>(block.keys.size()) &&
+        bool fits = form->indisunique && form->indisvalid && form->indimmediate && form->indnullsnotdistinct &&
+                    form->indnkeyatts == static_cast<int>(block.keys.size()) &&
                     RelationGetIndexPredicate(index) == NIL && RelationGetIndexExpressions(index) == NIL;
         plan.index_keys.clear();
         plan.scan_keys.clear();
         for (int i = 0; fits && i < form->indnkeyatts; i++) {
             int key = 0;
-            while (key < static_cast<int>(block.keys.size()) && block.keys[key].column + 1 != form->indkey.values[i]) key++;
+            while (key < static_cast<int>(block.keys.size()) && block.keys[key].column + 1 != form->indkey.values[i])
+                key++;
             fits = key < static_cast<int>(block.keys.size()) && index->rd_indcollation[i] == block.keys[key].collation;
             if (!fits) break;
-            Oid equal = get_opfamily_member(index->rd_opfamily[i], index->rd_opcintype[i], index->rd_opcintype[i], BTEqualStrategyNumber);
+            Oid equal = get_opfamily_member(index->rd_opfamily[i], index->rd_opcintype[i], index->rd_opcintype[i],
+                                            BTEqualStrategyNumber);
             ScanKeyData scan_key;
-            ScanKeyEntryInitialize(&scan_key, 0, static_cast<AttrNumber>(i + 1), BTEqualStrategyNumber, InvalidOid, index->rd_indcollation[i], get_opcode(equal), 0);
+            ScanKeyEntryInitialize(&scan_key, 0, static_cast<AttrNumber>(i + 1), BTEqualStrategyNumber, InvalidOid,
+                                   index->rd_indcollation[i], get_opcode(equal), 0);
             plan.index_keys.push_back(key);
             plan.scan_keys.push_back(scan_key);
         }
@@ -100,7 +110,8 @@ void compile_outputs(Projection &projection, DirectPlan &plan) {
     for (TargetEntry *entry : pg::each<TargetEntry>(query->targetList)) {
         // Columns of the table have its types already; a cast here would only restate them.
         Expr *expression = expression_planner(entry->expr);
-        if (exprType(reinterpret_cast<Node *>(expression)) != get_atttype(projection.relation, static_cast<AttrNumber>(projection.block().outputs[i].column + 1)))
+        if (exprType(reinterpret_cast<Node *>(expression)) !=
+            get_atttype(projection.relation, static_cast<AttrNumber>(projection.block().outputs[i].column + 1)))
             elog(ERROR, "output %d of projection %s has an unexpected type", i, projection.name());
         plan.outputs.push_back(ExecInitExpr(expression, nullptr));
         i++;
@@ -113,11 +124,16 @@ DirectPlan *make_plan(Projection &projection, Relation table) {
     MemoryContext before = MemoryContextSwitchTo(memory);
     DirectPlan *plan = pg::make<DirectPlan>(memory);
     plan->memory = memory;
-    if (block.shape == compile::Shape::groups && !block.settings_dependent && plain_table(table) && find_index(table, block, *plan)) {
+    if (block.shape == compile::Shape::groups && !block.settings_dependent && plain_table(table) &&
+        find_index(table, block, *plan)) {
         pg::with_setting("search_path", "pg_catalog", [&] { compile_outputs(projection, *plan); });
         for (const State &state : block.states) {
             FmgrInfo adder{};
-            if (state.kind == StateKind::total) fmgr_info_cxt(state.type == NUMERICOID ? F_NUMERIC_ADD : state.type == CASHOID ? F_CASH_PL : F_INT8PL, &adder, memory);
+            if (state.kind == StateKind::total)
+                fmgr_info_cxt(state.type == NUMERICOID ? F_NUMERIC_ADD
+                              : state.type == CASHOID  ? F_CASH_PL
+                                                       : F_INT8PL,
+                              &adder, memory);
             plan->adders.push_back(adder);
         }
     }
@@ -155,7 +171,9 @@ bool change_row(DirectWriter &writer, const capture::Group &group) {
         Datum &value = changed->tts_values[state.column];
         bool &null = changed->tts_isnull[state.column];
         switch (state.kind) {
-        case StateKind::count: value = Int64GetDatum(DatumGetInt64(found->tts_values[state.column]) + cell.count); break;
+        case StateKind::count:
+            value = Int64GetDatum(DatumGetInt64(found->tts_values[state.column]) + cell.count);
+            break;
         case StateKind::total: {
             // A total without values is NULL; its count is a state of the same row.
             const State &count = block.states[state.validity];
@@ -183,7 +201,8 @@ bool change_row(DirectWriter &writer, const capture::Group &group) {
     writer.plan.context->ecxt_scantuple = changed;
     for (std::size_t i = 0; i < block.outputs.size(); i++) {
         int column = block.outputs[i].column;
-        changed->tts_values[column] = ExecEvalExpr(writer.plan.outputs[i], writer.plan.context, &changed->tts_isnull[column]);
+        changed->tts_values[column] =
+            ExecEvalExpr(writer.plan.outputs[i], writer.plan.context, &changed->tts_isnull[column]);
     }
     return true;
 }
@@ -199,7 +218,8 @@ void need_target(DirectWriter &writer) {
 }
 
 [[noreturn]] void fail_concurrent() {
-    ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE), errmsg("could not serialize access due to concurrent update")));
+    ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+                    errmsg("could not serialize access due to concurrent update")));
     pg_unreachable();
 }
 
@@ -207,8 +227,9 @@ void need_target(DirectWriter &writer) {
 bool follow_row(DirectWriter &writer, ItemPointer tid) {
     TM_FailureData failure;
     ItemPointerData at = *tid;
-    TM_Result result = table_tuple_lock(writer.table, &at, writer.snapshot, writer.found, GetCurrentCommandId(true), LockTupleNoKeyExclusive, LockWaitBlock,
-                                        TUPLE_LOCK_FLAG_FIND_LAST_VERSION, &failure);
+    TM_Result result =
+        table_tuple_lock(writer.table, &at, writer.snapshot, writer.found, GetCurrentCommandId(true),
+                         LockTupleNoKeyExclusive, LockWaitBlock, TUPLE_LOCK_FLAG_FIND_LAST_VERSION, &failure);
     if (result == TM_Ok) return true;
     if (result == TM_Deleted) return false;
     elog(ERROR, "unexpected result of table_tuple_lock: %d", result);
@@ -232,7 +253,8 @@ DirectWriter *open_direct(Projection &projection, MemoryContext memory) {
         IndexScanDesc scan = pg::begin_index_scan(table, index, snapshot, static_cast<int>(plan.scan_keys.size()));
         TupleTableSlot *found = table_slot_create(table, nullptr);
         TupleTableSlot *changed = MakeSingleTupleTableSlot(RelationGetDescr(table), &TTSOpsVirtual);
-        return new (palloc(sizeof(DirectWriter))) DirectWriter{projection, block, plan, table, index, scan, memory, nullptr, nullptr, found, changed, snapshot};
+        return new (palloc(sizeof(DirectWriter))) DirectWriter{projection, block,   plan,    table, index,   scan,
+                                                               memory,     nullptr, nullptr, found, changed, snapshot};
     });
 }
 
@@ -265,7 +287,8 @@ Added add_direct(DirectWriter &writer, const capture::Group &group) {
         pg::IndexesToUpdate indexes{};
         TM_FailureData failure;
         LockTupleMode mode;
-        TM_Result result = table_tuple_update(writer.table, &tid, writer.changed, GetCurrentCommandId(true), writer.snapshot, InvalidSnapshot, true, &failure, &mode, &indexes);
+        TM_Result result = table_tuple_update(writer.table, &tid, writer.changed, GetCurrentCommandId(true),
+                                              writer.snapshot, InvalidSnapshot, true, &failure, &mode, &indexes);
         switch (result) {
         case TM_Ok:
             if (pg::any_index(indexes)) {

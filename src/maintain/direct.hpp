@@ -7,8 +7,8 @@ namespace maintain {
 // Open for the apply of one fold; null where the table needs what only the executor does for it.
 struct DirectWriter;
 
-// Needs an active snapshot, and to run as the owner. Returns null where the projection has triggers on UPDATE besides the
-// guard, CHECK constraints, generated columns, or no plain unique index on its key.
+// Needs an active snapshot, and to run as the owner. Returns null where the projection has triggers on UPDATE besides
+// the guard, CHECK constraints, generated columns, or no plain unique index on its key.
 DirectWriter *open_direct(catalog::Projection &projection, MemoryContext memory);
 void close_direct(DirectWriter *writer);
 

@@ -1,12 +1,13 @@
 // Flush.
 //
-// Every flush takes what is pending for one projection at a time, upstream first: applying it fires the capture triggers of
-// the projections below, whose turn comes later. The transaction's positions move before anything is applied, so a trigger of
-// a user on a projection that changes a source adds to what is pending and is reached in a later round.
+// Every flush takes what is pending for one projection at a time, upstream first: applying it fires the capture
+// triggers of the projections below, whose turn comes later. The transaction's positions move before anything is
+// applied, so a trigger of a user on a projection that changes a source adds to what is pending and is reached in a
+// later round.
 //
-// A block that joins (or has to read its source again) must not be flushed while a statement that writes one of its sources
-// is unfinished: AFTER ROW triggers run when all rows of the statement are visible, so a join with the sources' tables would
-// count rows that are captured only later (test: sql/flush).
+// A block that joins (or has to read its source again) must not be flushed while a statement that writes one of its
+// sources is unfinished: AFTER ROW triggers run when all rows of the statement are visible, so a join with the sources'
+// tables would count rows that are captured only later (test: sql/flush).
 #include "maintain/flush.hpp"
 
 #include "capture/trigger.hpp"
@@ -40,7 +41,8 @@ void name_projection(void *argument) {
     auto *named = static_cast<Statements *>(argument);
     if (geterrcode() == ERRCODE_PROGRAM_LIMIT_EXCEEDED) {
         errcode(pg::error::key_too_wide);
-        errhint("The key of the projection is (%s). Group by something shorter, such as md5() of the wide column.", named->key);
+        errhint("The key of the projection is (%s). Group by something shorter, such as md5() of the wide column.",
+                named->key);
     }
     errcontext("maintenance of projection %s", named->name);
 }
@@ -54,13 +56,9 @@ void maintaining(Projection &projection, Body &&body) {
     Writing *outer = innermost;
     innermost = &writing;
     PG_TRY();
-    {
-        pg::as_owner(projection.owner(), body);
-    }
+    { pg::as_owner(projection.owner(), body); }
     PG_FINALLY();
-    {
-        innermost = outer;
-    }
+    { innermost = outer; }
     PG_END_TRY();
     error_context_stack = context.previous;
 }
@@ -83,10 +81,12 @@ void take(Pending &pending, Taken &taken) {
         if (!taken.cleared) {
             // The only fold is used as it is; several are merged into a new one, for a rollback may need them again.
             std::size_t count = pending.folds.size() - pending.flushed_folds;
-            if (count == 1) taken.fold = pending.folds.back();
+            if (count == 1)
+                taken.fold = pending.folds.back();
             else {
                 taken.fold = pg::make<capture::Fold>(taken.memory, *pending.block, taken.memory);
-                for (std::size_t i = pending.flushed_folds; i < pending.folds.size(); i++) taken.fold->merge(*pending.folds[i]);
+                for (std::size_t i = pending.flushed_folds; i < pending.folds.size(); i++)
+                    taken.fold->merge(*pending.folds[i]);
             }
         }
         pending.flushed_folds = pending.folds.size();
@@ -120,8 +120,8 @@ void flush_one(Pending &pending, bool at_commit) {
         int changed = 0, source = 0;
         for (std::size_t i = 0; i < taken.rows.size(); i++)
             if (taken.rows[i]) changed++, source = static_cast<int>(i);
-        // Taking the weak mode first and the strong one later deadlocks with whoever does the same: a transaction that may
-        // still change another source takes the strong one at once.
+        // Taking the weak mode first and the strong one later deadlocks with whoever does the same: a transaction that
+        // may still change another source takes the strong one at once.
         bool self_join = block.sources.size() < block.occurrence_source.size();
         lock_sources(block, source, taken.cleared || changed != 1 || self_join || !at_commit);
     }
@@ -138,8 +138,10 @@ void flush_one(Pending &pending, bool at_commit) {
                 return;
             }
             compute_changes(taken);
-            if (taken.fold) apply_fold(taken);
-            else apply_images(taken);
+            if (taken.fold)
+                apply_fold(taken);
+            else
+                apply_images(taken);
         });
     });
     for (std::size_t i = 0; i < taken.rows.size(); i++)
@@ -149,11 +151,15 @@ void flush_one(Pending &pending, bool at_commit) {
     MemoryContextDelete(memory);
 }
 
-// Flushes what `wanted(projection)` and is not half-written, upstream first, until nothing is left. Returns whether it did anything.
+// Flushes what `wanted(projection)` and is not half-written, upstream first, until nothing is left. Returns whether it
+// did anything.
 template <class Wanted>
 bool flush(bool at_commit, Wanted &&wanted) {
     pg::vector<Projection *> roots;
-    auto ready = [&](Pending *pending) { return !pending->flushing && !pending->empty() && wanted(pending->projection) && (at_commit || !must_wait(*pending)); };
+    auto ready = [&](Pending *pending) {
+        return !pending->flushing && !pending->empty() && wanted(pending->projection) &&
+               (at_commit || !must_wait(*pending));
+    };
     for (Pending *pending : capture::all_pending())
         if (ready(pending)) roots.push_back(pending->projection);
     if (roots.empty()) return false;
@@ -165,12 +171,15 @@ bool flush(bool at_commit, Wanted &&wanted) {
         Pending *next = nullptr;
         for (Pending *pending : capture::all_pending())
             if (ready(pending) && (next == nullptr || pending->projection->depth < next->projection->depth ||
-                                   (pending->projection->depth == next->projection->depth && pending->projection->relation < next->projection->relation)))
+                                   (pending->projection->depth == next->projection->depth &&
+                                    pending->projection->relation < next->projection->relation)))
                 next = pending;
         if (next == nullptr) break;
         if (round == max_rounds)
-            ereport(ERROR, (errcode(ERRCODE_STATEMENT_TOO_COMPLEX), errmsg("maintenance of projections did not come to an end after %d rounds", max_rounds),
-                            errdetail("A trigger on projection %s, or on one below it, keeps changing a source.", next->projection->name()),
+            ereport(ERROR, (errcode(ERRCODE_STATEMENT_TOO_COMPLEX),
+                            errmsg("maintenance of projections did not come to an end after %d rounds", max_rounds),
+                            errdetail("A trigger on projection %s, or on one below it, keeps changing a source.",
+                                      next->projection->name()),
                             errhint("Make the trigger change nothing when there is nothing to do.")));
         flush_one(*next, at_commit);
         CommandCounterIncrement();
@@ -190,14 +199,15 @@ bool is_or_feeds(Projection *projection, Oid relation) {
 
 void flush_at_commit() {
     if (!capture::anything_pending()) return;
-    // Events that are deferred from here on would be dropped without a word, a violated constraint's among them: what a user's
-    // trigger on a projection writes is checked at once.
+    // Events that are deferred from here on would be dropped without a word, a violated constraint's among them: what a
+    // user's trigger on a projection writes is checked at once.
     ConstraintsSetStmt *immediate = makeNode(ConstraintsSetStmt);
     AfterTriggerSetState(immediate);
     // The statement's timeout ended with the statement.
     bool timed = StatementTimeout > 0 && !get_timeout_active(STATEMENT_TIMEOUT);
     if (timed) enable_timeout_after(STATEMENT_TIMEOUT, StatementTimeout);
-    // At commit no snapshot is left active, without which functions may not run SQL. Statements take their own, newer ones.
+    // At commit no snapshot is left active, without which functions may not run SQL. Statements take their own, newer
+    // ones.
     pg::with_snapshot(GetTransactionSnapshot(), [] { flush(true, [](Projection *) { return true; }); });
     if (timed) disable_timeout(STATEMENT_TIMEOUT, false);
 }

@@ -34,7 +34,10 @@ void lock_sources(const compile::Block &block, int source, bool exclusive) {
     while ((std::size_t{1} << tags) < block.sources.size()) tags++;
     if (block.joins() && tags == 0) tags = 1; // one table joined with itself
     for (uint32 tag = 0; tag < tags; tag++)
-        lock(block.projection, tag, exclusive ? ShareRowExclusiveLock : (source >> tag) & 1 ? ShareLock : RowExclusiveLock);
+        lock(block.projection, tag,
+             exclusive             ? ShareRowExclusiveLock
+             : (source >> tag) & 1 ? ShareLock
+                                   : RowExclusiveLock);
 }
 
 void lock_block(const compile::Block &block) { lock(block.projection, block_tag, ShareRowExclusiveLock); }

@@ -13,10 +13,11 @@ void lock_relations(std::span<catalog::Projection *const> roots);
 
 // Keeps writers of different sources of one block apart, and lets writers of one source run side by side.
 //
-// Each row of a join is owed to one row of each source. Two transactions that each add one of them see neither the other's,
-// so neither would add the joined row: test/isolation/specs/join_two_sides.spec. The n sources share ⌈log2 n⌉ tags; on each,
-// a source takes one of two modes that conflict with each other and not with themselves, by the bits of its number: any two
-// sources differ in a bit. `exclusive` is for a transaction that changed several sources, or that may go on to do so.
+// Each row of a join is owed to one row of each source. Two transactions that each add one of them see neither the
+// other's, so neither would add the joined row: test/isolation/specs/join_two_sides.spec. The n sources share ⌈log2 n⌉
+// tags; on each, a source takes one of two modes that conflict with each other and not with themselves, by the bits of
+// its number: any two sources differ in a bit. `exclusive` is for a transaction that changed several sources, or that
+// may go on to do so.
 void lock_sources(const compile::Block &block, int source, bool exclusive);
 
 // Removals from a bag choose physical rows, which two transactions must not both choose.

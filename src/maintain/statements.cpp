@@ -15,7 +15,8 @@ using compile::StateKind;
 namespace {
 
 const char *operator_text(Oid op) {
-    return psprintf("OPERATOR(%s.%s)", quote_identifier(get_namespace_name(get_func_namespace(get_opcode(op)))), get_opname(op));
+    return psprintf("OPERATOR(%s.%s)", quote_identifier(get_namespace_name(get_func_namespace(get_opcode(op)))),
+                    get_opname(op));
 }
 
 template <class Item>
@@ -27,7 +28,9 @@ const char *joined(int count, const char *separator, Item &&item) {
 }
 
 // Parameters of add, remove and insert: the keys, then each state's delta.
-const char *delta_parameter(const Block &block, std::size_t state) { return psprintf("$%zu", block.keys.size() + state + 1); }
+const char *delta_parameter(const Block &block, std::size_t state) {
+    return psprintf("$%zu", block.keys.size() + state + 1);
+}
 
 // Where a text finds a state's new value.
 enum class In {
@@ -75,8 +78,12 @@ const char *output_text(Projection &projection, compile::Template text, In in) {
         while (*++at != '\2') index = index * 10 + (*at - '0');
         if (at[1] == '"') ++at;
         appendStringInfoChar(&out, '(');
-        if (kind == 'k') appendStringInfoString(&out, in == In::insert ? psprintf("$%d", index + 1) : psprintf("t.%s", column_name(projection, block.keys[index].column)));
-        else if (kind == 'f') compile::expand(&out, block.finals[index], state);
+        if (kind == 'k')
+            appendStringInfoString(&out, in == In::insert
+                                             ? psprintf("$%d", index + 1)
+                                             : psprintf("t.%s", column_name(projection, block.keys[index].column)));
+        else if (kind == 'f')
+            compile::expand(&out, block.finals[index], state);
         appendStringInfoChar(&out, ')');
     }
     return out.data;
@@ -86,8 +93,10 @@ const char *assignments(Projection &projection) {
     const Block &block = projection.block();
     int states = static_cast<int>(block.states.size());
     return joined(states + static_cast<int>(block.outputs.size()), ", ", [&](int i) {
-        return i < states ? psprintf("%s = %s", column_name(projection, block.states[i].column), new_state(projection, i, In::update))
-                          : psprintf("%s = %s", column_name(projection, block.outputs[i - states].column), output_text(projection, block.outputs[i - states].text, In::update));
+        return i < states ? psprintf("%s = %s", column_name(projection, block.states[i].column),
+                                     new_state(projection, i, In::update))
+                          : psprintf("%s = %s", column_name(projection, block.outputs[i - states].column),
+                                     output_text(projection, block.outputs[i - states].text, In::update));
     });
 }
 
@@ -108,7 +117,8 @@ const char *non_key_assignments(Projection &projection, From &&from) {
     StringInfoData text;
     initStringInfo(&text);
     for (int i = 0; i < block.columns(); i++)
-        if (!is_key(block, i)) appendStringInfo(&text, "%s%s = %s", text.len ? ", " : "", column_name(projection, i), from(i));
+        if (!is_key(block, i))
+            appendStringInfo(&text, "%s%s = %s", text.len ? ", " : "", column_name(projection, i), from(i));
     return text.len ? text.data : nullptr;
 }
 
@@ -133,13 +143,17 @@ const char *insert_text(Projection &projection) {
     int keys = static_cast<int>(block.keys.size()), states = static_cast<int>(block.states.size());
     int outputs = static_cast<int>(block.outputs.size());
     const char *columns = joined(keys + states + outputs, ", ", [&](int i) {
-        return column_name(projection, i < keys ? block.keys[i].column : i < keys + states ? block.states[i - keys].column : block.outputs[i - keys - states].column);
+        return column_name(projection, i < keys            ? block.keys[i].column
+                                       : i < keys + states ? block.states[i - keys].column
+                                                           : block.outputs[i - keys - states].column);
     });
     const char *values = joined(keys + states + outputs, ", ", [&](int i) {
-        return i < keys ? parameter(i) : i < keys + states ? new_state(projection, i - keys, In::insert) : output_text(projection, block.outputs[i - keys - states].text, In::insert);
+        return i < keys            ? parameter(i)
+               : i < keys + states ? new_state(projection, i - keys, In::insert)
+                                   : output_text(projection, block.outputs[i - keys - states].text, In::insert);
     });
-    return psprintf("INSERT INTO %s AS t (%s) VALUES (%s) ON CONFLICT (%s) DO UPDATE SET %s", table_name(projection), columns, values,
-                    key_columns(projection), assignments(projection));
+    return psprintf("INSERT INTO %s AS t (%s) VALUES (%s) ON CONFLICT (%s) DO UPDATE SET %s", table_name(projection),
+                    columns, values, key_columns(projection), assignments(projection));
 }
 
 const char *key_join(Projection &projection, const char *left, const char *right) {
@@ -154,8 +168,11 @@ const char *drop_equal_text(Projection &projection) {
     int columns = projection.block().columns();
     const char *mine = joined(columns, ", ", [&](int i) { return psprintf("t.%s", column_name(projection, i)); });
     const char *given = joined(columns, ", ", parameter);
-    const char *equal = joined(columns, " AND ", [&](int i) { return psprintf("t.%s IS NOT DISTINCT FROM $%d", column_name(projection, i), i + 1); });
-    return psprintf("DELETE FROM ONLY %s WHERE ctid = ANY (ARRAY(SELECT t.ctid FROM ONLY %s AS t WHERE hash_record_extended(ROW(%s), 0) = "
+    const char *equal = joined(columns, " AND ", [&](int i) {
+        return psprintf("t.%s IS NOT DISTINCT FROM $%d", column_name(projection, i), i + 1);
+    });
+    return psprintf("DELETE FROM ONLY %s WHERE ctid = ANY (ARRAY(SELECT t.ctid FROM ONLY %s AS t WHERE "
+                    "hash_record_extended(ROW(%s), 0) = "
                     "hash_record_extended(ROW(%s), 0) AND %s LIMIT $%d))",
                     table_name(projection), table_name(projection), mine, given, equal, columns + 1);
 }
@@ -169,28 +186,39 @@ const char *statement_text(Projection &projection, Statement statement, NullMask
     case Statement::add:
         return psprintf("UPDATE ONLY %s AS t SET %s WHERE %s%s", table, assignments(projection), by_parameter(),
                         block.shape == Shape::groups ? psprintf(" AND %s > 0", count) : "");
-    case Statement::remove: return psprintf("DELETE FROM ONLY %s AS t WHERE %s AND %s = 0", table, by_parameter(), count);
+    case Statement::remove:
+        return psprintf("DELETE FROM ONLY %s AS t WHERE %s AND %s = 0", table, by_parameter(), count);
     case Statement::insert: return insert_text(projection);
     case Statement::lock: {
-        const char *states = joined(static_cast<int>(block.states.size()), ", ", [&](int i) { return psprintf("t.%s", column_name(projection, block.states[i].column)); });
-        return psprintf("SELECT %s FROM ONLY %s AS t WHERE %s FOR UPDATE", *states ? states : "1", table, by_parameter());
+        const char *states = joined(static_cast<int>(block.states.size()), ", ", [&](int i) {
+            return psprintf("t.%s", column_name(projection, block.states[i].column));
+        });
+        return psprintf("SELECT %s FROM ONLY %s AS t WHERE %s FOR UPDATE", *states ? states : "1", table,
+                        by_parameter());
     }
     case Statement::replace: {
         const char *assigned = non_key_assignments(projection, parameter);
-        if (assigned == nullptr) assigned = psprintf("%s = t.%s", column_name(projection, 0), column_name(projection, 0));
-        return psprintf("UPDATE ONLY %s AS t SET %s WHERE %s AND (%s)", table, assigned, parameter_key_condition(projection, nulls), differs(projection));
+        if (assigned == nullptr)
+            assigned = psprintf("%s = t.%s", column_name(projection, 0), column_name(projection, 0));
+        return psprintf("UPDATE ONLY %s AS t SET %s WHERE %s AND (%s)", table, assigned,
+                        parameter_key_condition(projection, nulls), differs(projection));
     }
     case Statement::place:
-        return psprintf("INSERT INTO %s (%s) VALUES (%s) ON CONFLICT DO NOTHING", table, all_columns(projection), joined(block.columns(), ", ", parameter));
+        return psprintf("INSERT INTO %s (%s) VALUES (%s) ON CONFLICT DO NOTHING", table, all_columns(projection),
+                        joined(block.columns(), ", ", parameter));
     case Statement::discard: return psprintf("DELETE FROM ONLY %s AS t WHERE %s", table, by_parameter());
     case Statement::upsert: {
-        const char *assigned = non_key_assignments(projection, [&](int i) { return psprintf("excluded.%s", column_name(projection, i)); });
-        return psprintf("INSERT INTO %s (%s) SELECT %s FROM came ON CONFLICT (%s) DO %s%s", table, all_columns(projection), all_columns(projection),
-                        key_columns(projection), assigned ? "UPDATE SET " : "NOTHING", assigned ? assigned : "");
+        const char *assigned =
+            non_key_assignments(projection, [&](int i) { return psprintf("excluded.%s", column_name(projection, i)); });
+        return psprintf("INSERT INTO %s (%s) SELECT %s FROM came ON CONFLICT (%s) DO %s%s", table,
+                        all_columns(projection), all_columns(projection), key_columns(projection),
+                        assigned ? "UPDATE SET " : "NOTHING", assigned ? assigned : "");
     }
     case Statement::withdraw:
         return psprintf("DELETE FROM ONLY %s AS t USING gone WHERE %s", table, key_join(projection, "t", "gone"));
-    case Statement::copy: return psprintf("INSERT INTO %s (%s) SELECT %s FROM came", table, all_columns(projection), all_columns(projection));
+    case Statement::copy:
+        return psprintf("INSERT INTO %s (%s) SELECT %s FROM came", table, all_columns(projection),
+                        all_columns(projection));
     case Statement::drop_equal: return drop_equal_text(projection);
     }
     pg_unreachable();
@@ -199,12 +227,19 @@ const char *statement_text(Projection &projection, Statement statement, NullMask
 pg::vector<Oid> parameter_types(const Block &block, Statement statement) {
     pg::vector<Oid> types;
     switch (statement) {
-    case Statement::add: case Statement::remove: case Statement::insert: case Statement::lock: case Statement::discard:
+    case Statement::add:
+    case Statement::remove:
+    case Statement::insert:
+    case Statement::lock:
+    case Statement::discard:
         for (const Key &key : block.keys) types.push_back(key.type);
         for (const State &state : block.states) types.push_back(state.type);
         break;
-    case Statement::replace: case Statement::place: case Statement::drop_equal:
-        for (int i = 0; i < block.columns(); i++) types.push_back(exprType(reinterpret_cast<Node *>(block.column(i)->expr)));
+    case Statement::replace:
+    case Statement::place:
+    case Statement::drop_equal:
+        for (int i = 0; i < block.columns(); i++)
+            types.push_back(exprType(reinterpret_cast<Node *>(block.column(i)->expr)));
         if (statement == Statement::drop_equal) types.push_back(INT8OID);
         break;
     default: break;
@@ -212,14 +247,16 @@ pg::vector<Oid> parameter_types(const Block &block, Statement statement) {
     return types;
 }
 
-// -------------------------------------------------------------------------------------------------- queries over the sources
+// -------------------------------------------------------------------------------------------------- queries over the
+// sources
 
 List *source_columns(Oid relation, const char *extra) {
     List *names = NIL;
     Relation table = relation_open(relation, AccessShareLock);
     for (int i = 0; i < RelationGetNumberOfAttributes(table); i++) {
         Form_pg_attribute attribute = TupleDescAttr(RelationGetDescr(table), i);
-        names = lappend(names, makeString(attribute->attisdropped ? pstrdup("") : pstrdup(NameStr(attribute->attname))));
+        names =
+            lappend(names, makeString(attribute->attisdropped ? pstrdup("") : pstrdup(NameStr(attribute->attname))));
     }
     relation_close(table, AccessShareLock);
     return lappend(names, makeString(pstrdup(extra)));
@@ -238,23 +275,32 @@ void replace_entry(Query *query, int occurrence, const char *name) {
 }
 
 void add_target(Query *query, Node *expression, const char *name) {
-    query->targetList = lappend(query->targetList, makeTargetEntry(reinterpret_cast<Expr *>(expression), static_cast<AttrNumber>(list_length(query->targetList) + 1), pstrdup(name), false));
+    query->targetList =
+        lappend(query->targetList,
+                makeTargetEntry(reinterpret_cast<Expr *>(expression),
+                                static_cast<AttrNumber>(list_length(query->targetList) + 1), pstrdup(name), false));
 }
 
 void add_weight(Query *query, int occurrence, Oid relation) {
     Relation table = relation_open(relation, AccessShareLock);
     auto number = static_cast<AttrNumber>(RelationGetNumberOfAttributes(table) + 1);
     relation_close(table, AccessShareLock);
-    add_target(query, reinterpret_cast<Node *>(makeVar(occurrence, number, INT8OID, -1, InvalidOid, 0)), psprintf("weight_%d", occurrence));
+    add_target(query, reinterpret_cast<Node *>(makeVar(occurrence, number, INT8OID, -1, InvalidOid, 0)),
+               psprintf("weight_%d", occurrence));
 }
 
 const char *old_state_text(const compile::Source &source, int index) {
-    const char *columns = joined(static_cast<int>(source.used.size()), ", ", [&](int i) { return quote_identifier(get_attname(source.relation, source.used[i], false)); });
-    const char *table = quote_qualified_identifier(get_namespace_name(get_rel_namespace(source.relation)), get_rel_name(source.relation));
-    // OFFSET 0: the planner cannot make a bare tuplestore scan depend on a join's other side, and without that it gives up the
-    // index on the table beside it, too, and reads the whole table for every delta.
-    return psprintf("old_%d AS NOT MATERIALIZED (SELECT %s%s1::bigint AS %s FROM ONLY %s UNION ALL (SELECT %s%s- %s FROM delta_%d OFFSET 0))", index, columns,
-                    *columns ? ", " : "", capture::weight_column, table, columns, *columns ? ", " : "", capture::weight_column, index);
+    const char *columns = joined(static_cast<int>(source.used.size()), ", ", [&](int i) {
+        return quote_identifier(get_attname(source.relation, source.used[i], false));
+    });
+    const char *table = quote_qualified_identifier(get_namespace_name(get_rel_namespace(source.relation)),
+                                                   get_rel_name(source.relation));
+    // OFFSET 0: the planner cannot make a bare tuplestore scan depend on a join's other side, and without that it gives
+    // up the index on the table beside it, too, and reads the whole table for every delta.
+    return psprintf("old_%d AS NOT MATERIALIZED (SELECT %s%s1::bigint AS %s FROM ONLY %s UNION ALL (SELECT %s%s- %s "
+                    "FROM delta_%d OFFSET 0))",
+                    index, columns, *columns ? ", " : "", capture::weight_column, table, columns, *columns ? ", " : "",
+                    capture::weight_column, index);
 }
 
 } // namespace
@@ -267,7 +313,8 @@ const char *column_name(const Projection &projection, int column) {
 
 const char *key_columns(const Projection &projection) {
     const Block &block = *projection.compiled;
-    return joined(static_cast<int>(block.keys.size()), ", ", [&](int i) { return column_name(projection, block.keys[i].column); });
+    return joined(static_cast<int>(block.keys.size()), ", ",
+                  [&](int i) { return column_name(projection, block.keys[i].column); });
 }
 
 template <class Value>
@@ -276,8 +323,9 @@ const char *key_condition(Projection &projection, NullMask nulls, Value &&value)
     if (block.keys.empty()) return "true";
     return joined(static_cast<int>(block.keys.size()), " AND ", [&](int i) {
         const char *column = column_name(projection, block.keys[i].column);
-        return nulls & (UINT64CONST(1) << i) ? psprintf("t.%s IS NULL", column)
-                                             : psprintf("t.%s %s %s", column, operator_text(block.keys[i].equality), value(i));
+        return nulls & (UINT64CONST(1) << i)
+                   ? psprintf("t.%s IS NULL", column)
+                   : psprintf("t.%s %s %s", column, operator_text(block.keys[i].equality), value(i));
     });
 }
 
@@ -302,7 +350,8 @@ SPIPlanPtr find_plan(Projection &projection, int kind, uint64 variant) {
 
 SPIPlanPtr keep_plan(Projection &projection, int kind, uint64 variant, const char *text, int parameters, Oid *types) {
     ereport(DEBUG1, (errmsg_internal("%s", text), errhidestmt(true)));
-    // A custom plan for each execution would plan at each commit; the statements find rows by key, whatever the values are.
+    // A custom plan for each execution would plan at each commit; the statements find rows by key, whatever the values
+    // are.
     SPIPlanPtr plan = SPI_prepare_cursor(text, parameters, types, CURSOR_OPT_GENERIC_PLAN);
     if (plan == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
     if (SPI_keepplan(plan) != 0) elog(ERROR, "SPI_keepplan failed");
@@ -321,7 +370,8 @@ SPIPlanPtr plan(Projection &projection, Statement statement, NullMask nulls) {
     int kind = static_cast<int>(statement);
     if (SPIPlanPtr known = find_plan(projection, kind, nulls)) return known;
     pg::vector<Oid> types = parameter_types(projection.block(), statement);
-    return keep_plan(projection, kind, nulls, statement_text(projection, statement, nulls), static_cast<int>(types.size()), types.data());
+    return keep_plan(projection, kind, nulls, statement_text(projection, statement, nulls),
+                     static_cast<int>(types.size()), types.data());
 }
 
 void renew_statements(Projection &projection) {
@@ -336,7 +386,8 @@ void renew_statements(Projection &projection) {
 
 const char *outputs_text(Projection &projection) {
     const Block &block = projection.block();
-    const char *outputs = joined(static_cast<int>(block.outputs.size()), ", ", [&](int i) { return output_text(projection, block.outputs[i].text, In::row); });
+    const char *outputs = joined(static_cast<int>(block.outputs.size()), ", ",
+                                 [&](int i) { return output_text(projection, block.outputs[i].text, In::row); });
     return psprintf("SELECT %s FROM ONLY %s AS t", outputs, table_name(projection));
 }
 
@@ -399,7 +450,9 @@ const char *recompute_text(Projection &projection, NullMask nulls) {
             conditions = lappend(conditions, test);
         } else {
             Var *value = makeVar(index, static_cast<AttrNumber>(i + 1), type.type, -1, type.collation, 0);
-            conditions = lappend(conditions, make_opclause(type.equality, BOOLOID, false, left, reinterpret_cast<Expr *>(value), InvalidOid, type.collation));
+            conditions =
+                lappend(conditions, make_opclause(type.equality, BOOLOID, false, left, reinterpret_cast<Expr *>(value),
+                                                  InvalidOid, type.collation));
         }
         i++;
     }
@@ -411,7 +464,8 @@ const char *recompute_text(Projection &projection, NullMask nulls) {
     if (query->groupClause != NIL) {
         TargetEntry *target = static_cast<TargetEntry *>(llast(query->targetList));
         Index reference_number = 1;
-        for (TargetEntry *each : pg::each<TargetEntry>(query->targetList)) reference_number = std::max(reference_number, each->ressortgroupref + 1);
+        for (TargetEntry *each : pg::each<TargetEntry>(query->targetList))
+            reference_number = std::max(reference_number, each->ressortgroupref + 1);
         target->ressortgroupref = reference_number;
         SortGroupClause *clause = makeNode(SortGroupClause);
         clause->tleSortGroupRef = reference_number;

@@ -1,4 +1,5 @@
-// The SQL that maintenance runs for one projection: texts from the block and today's names, plans cached for the session.
+// The SQL that maintenance runs for one projection: texts from the block and today's names, plans cached for the
+// session.
 #pragma once
 #include "capture/pending.hpp"
 #include "catalog/settings.hpp"
@@ -6,7 +7,8 @@
 
 namespace maintain {
 
-// Which columns of a key are NULL: `=` finds no NULL and IS NOT DISTINCT FROM uses no index, so each pattern has its own text.
+// Which columns of a key are NULL: `=` finds no NULL and IS NOT DISTINCT FROM uses no index, so each pattern has its
+// own text.
 using NullMask = uint64;
 
 enum class Statement {
@@ -58,8 +60,8 @@ SPIPlanPtr plan_once(catalog::Projection &projection, Statement statement);
 const char *outputs_text(catalog::Projection &projection);
 
 // Term `occurrence` of the delta: its source's changed rows joined with the others; sources of earlier occurrences that
-// changed too (`changed` has their source's bit) appear in their old state. Yields keys and arguments, or all columns, and
-// then weights, whose product counts.
+// changed too (`changed` has their source's bit) appear in their old state. Yields keys and arguments, or all columns,
+// and then weights, whose product counts.
 const char *term_text(catalog::Projection &projection, int occurrence, uint32 changed);
 
 // The definition for the keys in the relation `affected` (columns k0…, ordinal): all columns, then the ordinal.
@@ -73,7 +75,8 @@ SPIPlanPtr cached_query(catalog::Projection &projection, int kind, uint64 varian
 inline constexpr int64 large_delta = 1000;
 
 SPIPlanPtr find_plan(catalog::Projection &projection, int kind, uint64 variant);
-SPIPlanPtr keep_plan(catalog::Projection &projection, int kind, uint64 variant, const char *text, int parameters, Oid *types);
+SPIPlanPtr keep_plan(catalog::Projection &projection, int kind, uint64 variant, const char *text, int parameters,
+                     Oid *types);
 
 template <class Text>
 SPIPlanPtr cached_query(catalog::Projection &projection, int kind, uint64 variant, Text &&text) {

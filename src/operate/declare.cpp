@@ -1,8 +1,9 @@
 // Declare: create, drop and the DDL that touches projections.
 //
-// create makes, in this order and in one transaction: the hidden view, the table, its unique index, the rows, the triggers,
-// the catalog row. Writers of the sources are held off from the beginning by SHARE ROW EXCLUSIVE locks (taken in OID order, as
-// everywhere), so that no change falls between the rows that the fill reads and those that the triggers see.
+// create makes, in this order and in one transaction: the hidden view, the table, its unique index, the rows, the
+// triggers, the catalog row. Writers of the sources are held off from the beginning by SHARE ROW EXCLUSIVE locks (taken
+// in OID order, as everywhere), so that no change falls between the rows that the fill reads and those that the
+// triggers see.
 #include "capture/trigger.hpp"
 #include "catalog/settings.hpp"
 #include "compile/deparse.hpp"
@@ -17,9 +18,9 @@ namespace {
 using compile::Block;
 using compile::Shape;
 
-// Groups are updated again and again: room on the page keeps updates HOT. Only the first rows are spread so: with a lasting
-// fillfactor every update would find its page filled beyond it and prune it, for one dead row at a time, which measured as
-// half the cost of an update.
+// Groups are updated again and again: room on the page keeps updates HOT. Only the first rows are spread so: with a
+// lasting fillfactor every update would find its page filled beyond it and prune it, for one dead row at a time, which
+// measured as half the cost of an update.
 constexpr int first_fillfactor = 50;
 
 struct Request {
@@ -31,37 +32,52 @@ struct Request {
     bool if_not_exists;
 };
 
-const char *qualified(Oid relation) { return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), get_rel_name(relation)); }
+const char *qualified(Oid relation) {
+    return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), get_rel_name(relation));
+}
 
 const char *text_argument(FunctionCallInfo fcinfo, int number, const char *name) {
     if (PG_ARGISNULL(number))
-        ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"%s\" must not be null", name), errhint("Give a value for it.")));
+        ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"%s\" must not be null", name),
+                        errhint("Give a value for it.")));
     return text_to_cstring(PG_GETARG_TEXT_PP(number));
 }
 
 void check_mode(const char *mode) {
     if (strcmp(mode, "inline") == 0) return;
     if (strcmp(mode, "async") == 0)
-        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("mode \"async\" is not supported by this version"), errdetail("Only inline projections are maintained so far."),
-                        errhint("Use mode 'inline'.")));
-    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown mode \"%s\"", mode), errdetail("A mode is \"inline\" or \"async\"."), errhint("Use mode 'inline'.")));
+        ereport(ERROR,
+                (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("mode \"async\" is not supported by this version"),
+                 errdetail("Only inline projections are maintained so far."), errhint("Use mode 'inline'.")));
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown mode \"%s\"", mode),
+                    errdetail("A mode is \"inline\" or \"async\"."), errhint("Use mode 'inline'.")));
 }
 
 // Options by name; none has an effect on an algebraic inline projection that is filled at once, other than its default.
 void check_options(Datum options) {
-    static constexpr const char *known[] = {"fallback", "fill", "finish", "slots", "batch_size", "on_failure", "max_retries", "event_timeout", "on_dead_letter", "max_rate"};
+    static constexpr const char *known[] = {"fallback",       "fill",       "finish",      "slots",
+                                            "batch_size",     "on_failure", "max_retries", "event_timeout",
+                                            "on_dead_letter", "max_rate"};
     if (!JB_ROOT_IS_OBJECT(DatumGetJsonbP(options)))
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("options must be a JSON object"), errdetail("Options are the keys of a JSON object."), errhint("Pass '{}' for none.")));
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("options must be a JSON object"),
+                        errdetail("Options are the keys of a JSON object."), errhint("Pass '{}' for none.")));
     pg::with_spi([&] {
         Oid type = JSONBOID;
-        if (SPI_execute_with_args("SELECT key FROM pg_catalog.jsonb_each($1) ORDER BY 1", 1, &type, &options, nullptr, true, 0) != SPI_OK_SELECT) elog(ERROR, "reading options failed");
+        if (SPI_execute_with_args("SELECT key FROM pg_catalog.jsonb_each($1) ORDER BY 1", 1, &type, &options, nullptr,
+                                  true, 0) != SPI_OK_SELECT)
+            elog(ERROR, "reading options failed");
         for (uint64 i = 0; i < SPI_processed; i++) {
             const char *option = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
-            bool exists = std::any_of(std::begin(known), std::end(known), [&](const char *each) { return strcmp(each, option) == 0; });
+            bool exists = std::any_of(std::begin(known), std::end(known),
+                                      [&](const char *each) { return strcmp(each, option) == 0; });
             if (!exists)
-                ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown option \"%s\"", option), errdetail("Options are the keys of a JSON object."), errhint("No option is supported by this version: leave it out.")));
-            ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("option \"%s\" is not supported by this version", option),
-                            errdetail("Inline projections of the algebraic class need no option."), errhint("Leave it out.")));
+                ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown option \"%s\"", option),
+                                errdetail("Options are the keys of a JSON object."),
+                                errhint("No option is supported by this version: leave it out.")));
+            ereport(ERROR,
+                    (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                     errmsg("option \"%s\" is not supported by this version", option),
+                     errdetail("Inline projections of the algebraic class need no option."), errhint("Leave it out.")));
         }
     });
 }
@@ -77,9 +93,14 @@ Request read_request(FunctionCallInfo fcinfo) {
     request.namespace_oid = RangeVarGetCreationNamespace(name);
     request.schema = get_namespace_name(request.namespace_oid);
     request.relation = name->relname;
-    if (strcmp(request.schema, "projections") == 0 || isAnyTempNamespace(request.namespace_oid) || IsCatalogNamespace(request.namespace_oid))
-        ereport(ERROR, (errcode(ERRCODE_INVALID_SCHEMA_NAME), errmsg("a projection cannot be made in %s", isAnyTempNamespace(request.namespace_oid) ? "a temporary schema" : psprintf("schema \"%s\"", request.schema)),
-                        errdetail("It belongs to the extension, the session or the system."), errhint("Qualify the name with a schema of yours.")));
+    if (strcmp(request.schema, "projections") == 0 || isAnyTempNamespace(request.namespace_oid) ||
+        IsCatalogNamespace(request.namespace_oid))
+        ereport(ERROR, (errcode(ERRCODE_INVALID_SCHEMA_NAME),
+                        errmsg("a projection cannot be made in %s", isAnyTempNamespace(request.namespace_oid)
+                                                                        ? "a temporary schema"
+                                                                        : psprintf("schema \"%s\"", request.schema)),
+                        errdetail("It belongs to the extension, the session or the system."),
+                        errhint("Qualify the name with a schema of yours.")));
     return request;
 }
 
@@ -90,12 +111,17 @@ Oid existing(const Request &request, const Block &block) {
     catalog::Projection *projection = catalog::projection(relation);
     bool same = projection && strcmp(compile::deparse(block.core), compile::deparse(projection->block().core)) == 0;
     if (request.if_not_exists && same) {
-        ereport(NOTICE, (errcode(ERRCODE_DUPLICATE_TABLE), errmsg("projection %s already exists, skipping", projection->name())));
+        ereport(NOTICE, (errcode(ERRCODE_DUPLICATE_TABLE),
+                         errmsg("projection %s already exists, skipping", projection->name())));
         return relation;
     }
     ereport(ERROR, (errcode(ERRCODE_DUPLICATE_TABLE), errmsg("relation %s already exists", qualified(relation)),
-                    errdetail("%s", !projection ? "It is not a projection." : same ? "It is a projection with the same definition." : "It is a projection with another definition."),
-                    errhint("%s", !projection ? "Choose another name." : same ? "Pass if_not_exists => true to accept it." : "Drop it first with projections.drop().")));
+                    errdetail("%s", !projection ? "It is not a projection."
+                                    : same      ? "It is a projection with the same definition."
+                                                : "It is a projection with another definition."),
+                    errhint("%s", !projection ? "Choose another name."
+                                  : same      ? "Pass if_not_exists => true to accept it."
+                                              : "Drop it first with projections.drop().")));
     pg_unreachable();
 }
 
@@ -107,12 +133,15 @@ void check_key(Datum key, const Block &block) {
     bool same = count == static_cast<int>(block.keys.size());
     for (int i = 0; same && i < count; i++) {
         bool found = false;
-        for (const compile::Key &each : block.keys) found |= !nulls[i] && strcmp(block.column(each.column)->resname, TextDatumGetCString(elements[i])) == 0;
+        for (const compile::Key &each : block.keys)
+            found |= !nulls[i] && strcmp(block.column(each.column)->resname, TextDatumGetCString(elements[i])) == 0;
         same = found;
     }
     if (!same)
-        ereport(ERROR, (errcode(pg::error::unsupported_query), errmsg("these columns are not the key of the query"), errdetail("Its key is (%s).", key_text(block) ? key_text(block) : ""),
-                        errhint("Leave out the key: it follows from GROUP BY or from the primary keys of the sources.")));
+        ereport(ERROR,
+                (errcode(pg::error::unsupported_query), errmsg("these columns are not the key of the query"),
+                 errdetail("Its key is (%s).", key_text(block) ? key_text(block) : ""),
+                 errhint("Leave out the key: it follows from GROUP BY or from the primary keys of the sources.")));
 }
 
 pg::vector<Oid> sorted_sources(const Block &block) {
@@ -125,12 +154,18 @@ pg::vector<Oid> sorted_sources(const Block &block) {
 void lock_sources(const pg::vector<Oid> &sources) {
     for (Oid source : sources) {
         if (pg_class_aclcheck(source, GetUserId(), ACL_TRIGGER) != ACLCHECK_OK)
-            ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied for table %s", get_rel_name(source)),
-                            errdetail("A projection puts a trigger on each of its sources."), errhint("GRANT SELECT, TRIGGER ON %s TO %s;", qualified(source), quote_identifier(GetUserNameFromId(GetUserId(), false)))));
+            ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+                            errmsg("permission denied for table %s", get_rel_name(source)),
+                            errdetail("A projection puts a trigger on each of its sources."),
+                            errhint("GRANT SELECT, TRIGGER ON %s TO %s;", qualified(source),
+                                    quote_identifier(GetUserNameFromId(GetUserId(), false)))));
         LockRelationOid(source, ShareRowExclusiveLock);
         if (capture::half_written(source))
-            ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE), errmsg("cannot create a projection over \"%s\" while a statement is writing it", get_rel_name(source)),
-                            errdetail("Rows of the unfinished statement would be missed or counted twice."), errhint("Create it in a statement of its own.")));
+            ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
+                            errmsg("cannot create a projection over \"%s\" while a statement is writing it",
+                                   get_rel_name(source)),
+                            errdetail("Rows of the unfinished statement would be missed or counted twice."),
+                            errhint("Create it in a statement of its own.")));
     }
 }
 
@@ -143,17 +178,22 @@ const char *column_list(const Block &block, bool with_types) {
         appendStringInfo(&text, "%s%s", i ? ", " : "", quote_identifier(entry->resname));
         if (!with_types) continue;
         Oid type = exprType(expression), collation = exprCollation(expression);
-        appendStringInfo(&text, " %s", format_type_extended(type, exprTypmod(expression), FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+        appendStringInfo(
+            &text, " %s",
+            format_type_extended(type, exprTypmod(expression), FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
         if (OidIsValid(collation) && collation != get_typcollation(type))
-            appendStringInfo(&text, " COLLATE %s", DatumGetCString(DirectFunctionCall1(regcollationout, ObjectIdGetDatum(collation))));
+            appendStringInfo(&text, " COLLATE %s",
+                             DatumGetCString(DirectFunctionCall1(regcollationout, ObjectIdGetDatum(collation))));
     }
     return text.data;
 }
 
-// The hidden view, in the extension's schema: its maker may not create there himself, so a superuser does and hands it over.
+// The hidden view, in the extension's schema: its maker may not create there himself, so a superuser does and hands it
+// over.
 Oid make_definition(const Request &request, const Block &block) {
     Oid schema = get_namespace_oid("projections", false);
-    const char *base = pnstrdup(request.relation, pg_mbcliplen(request.relation, static_cast<int>(strlen(request.relation)), NAMEDATALEN - 20));
+    const char *base = pnstrdup(
+        request.relation, pg_mbcliplen(request.relation, static_cast<int>(strlen(request.relation)), NAMEDATALEN - 20));
     const char *name = psprintf("%s_definition", base);
     for (int i = 2; OidIsValid(get_relname_relid(name, schema)); i++) name = psprintf("%s_definition_%d", base, i);
     const char *view = quote_qualified_identifier("projections", name);
@@ -162,7 +202,8 @@ Oid make_definition(const Request &request, const Block &block) {
     pg::as_superuser([&] {
         pg::with_setting("search_path", "pg_catalog", [&] {
             pg::spi_execute(psprintf("CREATE VIEW %s (%s) AS %s", view, column_list(block, false), text));
-            pg::spi_execute(psprintf("ALTER VIEW %s OWNER TO %s", view, quote_identifier(GetUserNameFromId(user, false))));
+            pg::spi_execute(
+                psprintf("ALTER VIEW %s OWNER TO %s", view, quote_identifier(GetUserNameFromId(user, false))));
         });
     });
     CommandCounterIncrement();
@@ -173,14 +214,19 @@ Oid make_table(const Request &request, const Block &block) {
     const char *table = quote_qualified_identifier(request.schema, request.relation);
     const char *spread = block.grouped() ? psprintf(" WITH (fillfactor = %d)", first_fillfactor) : "";
     pg::spi_execute(psprintf("CREATE TABLE %s (%s)%s", table, column_list(block, true), spread));
-    if (const char *key = key_text(block)) pg::spi_execute(psprintf("CREATE UNIQUE INDEX ON %s (%s) NULLS NOT DISTINCT", table, key));
-    if (block.shape == Shape::bag) pg::spi_execute(psprintf("CREATE INDEX ON %s (hash_record_extended(ROW(%s), 0))", table, column_list(block, false)));
+    if (const char *key = key_text(block))
+        pg::spi_execute(psprintf("CREATE UNIQUE INDEX ON %s (%s) NULLS NOT DISTINCT", table, key));
+    if (block.shape == Shape::bag)
+        pg::spi_execute(
+            psprintf("CREATE INDEX ON %s (hash_record_extended(ROW(%s), 0))", table, column_list(block, false)));
     CommandCounterIncrement();
     return get_relname_relid(request.relation, request.namespace_oid);
 }
 
 uint64 fill(Oid table, Oid definition, const Block &block) {
-    SPIPlanPtr plan = SPI_prepare(psprintf("INSERT INTO %s (%s) SELECT * FROM %s", qualified(table), column_list(block, false), qualified(definition)), 0, nullptr);
+    SPIPlanPtr plan = SPI_prepare(psprintf("INSERT INTO %s (%s) SELECT * FROM %s", qualified(table),
+                                           column_list(block, false), qualified(definition)),
+                                  0, nullptr);
     if (plan == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
     CommandCounterIncrement();
     // Writers whose end the locks waited for have committed after a REPEATABLE READ transaction's snapshot was taken.
@@ -189,19 +235,30 @@ uint64 fill(Oid table, Oid definition, const Block &block) {
     return SPI_processed;
 }
 
-
 void make_triggers(Oid table, const pg::vector<Oid> &sources) {
     pg::as_superuser([&] {
         const char *name = qualified(table);
-        pg::spi_execute(psprintf("CREATE TRIGGER projections_guard BEFORE INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION projections.guard()", name));
-        pg::spi_execute(psprintf("CREATE TRIGGER projections_guard_truncate BEFORE TRUNCATE ON %s EXECUTE FUNCTION projections.guard()", name));
-        pg::spi_execute(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER projections_guard, ENABLE ALWAYS TRIGGER projections_guard_truncate", name));
+        pg::spi_execute(psprintf("CREATE TRIGGER projections_guard BEFORE INSERT OR UPDATE OR DELETE ON %s FOR EACH "
+                                 "ROW EXECUTE FUNCTION projections.guard()",
+                                 name));
+        pg::spi_execute(psprintf(
+            "CREATE TRIGGER projections_guard_truncate BEFORE TRUNCATE ON %s EXECUTE FUNCTION projections.guard()",
+            name));
+        pg::spi_execute(psprintf(
+            "ALTER TABLE %s ENABLE ALWAYS TRIGGER projections_guard, ENABLE ALWAYS TRIGGER projections_guard_truncate",
+            name));
         for (Oid source : sources) {
             if (OidIsValid(get_trigger_oid(source, "projections_capture", true))) continue;
             name = qualified(source);
-            pg::spi_execute(psprintf("CREATE TRIGGER projections_capture AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION projections.capture()", name));
-            pg::spi_execute(psprintf("CREATE TRIGGER projections_capture_truncate AFTER TRUNCATE ON %s EXECUTE FUNCTION projections.capture()", name));
-            pg::spi_execute(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER projections_capture, ENABLE ALWAYS TRIGGER projections_capture_truncate", name));
+            pg::spi_execute(psprintf("CREATE TRIGGER projections_capture AFTER INSERT OR UPDATE OR DELETE ON %s FOR "
+                                     "EACH ROW EXECUTE FUNCTION projections.capture()",
+                                     name));
+            pg::spi_execute(psprintf("CREATE TRIGGER projections_capture_truncate AFTER TRUNCATE ON %s EXECUTE "
+                                     "FUNCTION projections.capture()",
+                                     name));
+            pg::spi_execute(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER projections_capture, ENABLE ALWAYS TRIGGER "
+                                     "projections_capture_truncate",
+                                     name));
         }
     });
 }
@@ -219,11 +276,14 @@ const char *shape_name(Shape shape) {
 void record(Oid table, Oid definition, const Block &block, const pg::vector<Oid> &sources, const char **settings) {
     StringInfoData text;
     initStringInfo(&text);
-    appendStringInfo(&text, "INSERT INTO projections.projection (relation, definition, mode, user_columns, shape, sources, settings) VALUES (%u, %u, 'inline', %d, '%s', ARRAY[", table, definition,
-                     block.user_columns, shape_name(block.shape));
+    appendStringInfo(&text,
+                     "INSERT INTO projections.projection (relation, definition, mode, user_columns, shape, sources, "
+                     "settings) VALUES (%u, %u, 'inline', %d, '%s', ARRAY[",
+                     table, definition, block.user_columns, shape_name(block.shape));
     for (std::size_t i = 0; i < sources.size(); i++) appendStringInfo(&text, "%s%u", i ? ", " : "", sources[i]);
     appendStringInfoString(&text, "]::pg_catalog.oid[]::pg_catalog.regclass[], ARRAY[");
-    for (int i = 0; i < catalog::pinned_setting_count; i++) appendStringInfo(&text, "%s%s", i ? ", " : "", quote_literal_cstr(settings[i]));
+    for (int i = 0; i < catalog::pinned_setting_count; i++)
+        appendStringInfo(&text, "%s%s", i ? ", " : "", quote_literal_cstr(settings[i]));
     appendStringInfoString(&text, "])");
     pg::as_superuser([&] { pg::spi_execute(text.data); });
     CommandCounterIncrement();
@@ -234,8 +294,10 @@ void report(Oid table, const Block &block, uint64 rows, TimestampTz began) {
     initStringInfo(&advice);
     for (int i = 1; i <= static_cast<int>(block.occurrence_source.size()); i++)
         if (const char *statement = index_advice(block, i))
-            if (strstr(advice.data, statement) == nullptr) appendStringInfo(&advice, "%s%s", advice.len ? " " : "", statement);
-    ereport(NOTICE, (errmsg("projection %s: algebraic, inline, key (%s), " UINT64_FORMAT " rows in %ld ms", qualified(table), key_text(block) ? key_text(block) : "", rows,
+            if (strstr(advice.data, statement) == nullptr)
+                appendStringInfo(&advice, "%s%s", advice.len ? " " : "", statement);
+    ereport(NOTICE, (errmsg("projection %s: algebraic, inline, key (%s), " UINT64_FORMAT " rows in %ld ms",
+                            qualified(table), key_text(block) ? key_text(block) : "", rows,
                             TimestampDifferenceMilliseconds(began, GetCurrentTimestamp())),
                      advice.len ? errhint("Maintenance would be faster with: %s", advice.data) : 0));
 }
@@ -243,11 +305,18 @@ void report(Oid table, const Block &block, uint64 rows, TimestampTz began) {
 void check_bag(const Block &block) {
     if (block.shape != Shape::bag) return;
     for (TargetEntry *entry : pg::each<TargetEntry>(block.core->targetList)) {
-        TypeCacheEntry *type = lookup_type_cache(exprType(reinterpret_cast<Node *>(entry->expr)), TYPECACHE_EQ_OPR | TYPECACHE_HASH_EXTENDED_PROC);
+        TypeCacheEntry *type = lookup_type_cache(exprType(reinterpret_cast<Node *>(entry->expr)),
+                                                 TYPECACHE_EQ_OPR | TYPECACHE_HASH_EXTENDED_PROC);
         if (OidIsValid(type->eq_opr) && OidIsValid(type->hash_extended_proc)) continue;
-        ereport(ERROR, (errcode(pg::error::unsupported_query), errmsg("this query cannot be a projection: rows without a primary key cannot be told apart by column \"%s\"", entry->resname),
-                        errdetail("Its type %s has no equality that could be hashed.", format_type_be(exprType(reinterpret_cast<Node *>(entry->expr)))),
-                        errhint("Give every source a primary key, or cast the column.")));
+        ereport(
+            ERROR,
+            (errcode(pg::error::unsupported_query),
+             errmsg(
+                 "this query cannot be a projection: rows without a primary key cannot be told apart by column \"%s\"",
+                 entry->resname),
+             errdetail("Its type %s has no equality that could be hashed.",
+                       format_type_be(exprType(reinterpret_cast<Node *>(entry->expr)))),
+             errhint("Give every source a primary key, or cast the column.")));
     }
 }
 
@@ -279,7 +348,8 @@ Oid create(FunctionCallInfo fcinfo) {
     return table;
 }
 
-// ------------------------------------------------------------------------------------------------------------------- drop
+// -------------------------------------------------------------------------------------------------------------------
+// drop
 
 catalog::Projection *resolve(text *name, bool missing_ok) {
     RangeVar *range = makeRangeVarFromNameList(textToQualifiedNameList(name));
@@ -287,9 +357,11 @@ catalog::Projection *resolve(text *name, bool missing_ok) {
     if (!OidIsValid(relation)) return nullptr;
     catalog::Projection *projection = catalog::projection(relation);
     if (projection == nullptr)
-        ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("\"%s\" is not a projection", text_to_cstring(name)), errdetail("It is a relation that nothing maintains."),
+        ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("\"%s\" is not a projection", text_to_cstring(name)),
+                        errdetail("It is a relation that nothing maintains."),
                         errhint("projections.definitions lists the projections.")));
-    if (!pg::owns_relation(relation, GetUserId())) aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, get_rel_name(relation));
+    if (!pg::owns_relation(relation, GetUserId()))
+        aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, get_rel_name(relation));
     return projection;
 }
 
@@ -311,17 +383,18 @@ void drop(catalog::Projection &projection, bool keep_table) {
         }
         if (!catalog::over(projection.relation).empty()) {
             catalog::Projection *below = catalog::over(projection.relation).front();
-            ereport(ERROR, (errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST), errmsg("cannot release %s: projection %s reads it", table, below->name()),
-                            errdetail("As an ordinary table it would have other guards."), errhint("Drop %s first.", below->name())));
+            ereport(ERROR, (errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+                            errmsg("cannot release %s: projection %s reads it", table, below->name()),
+                            errdetail("As an ordinary table it would have other guards."),
+                            errhint("Drop %s first.", below->name())));
         }
-        pg::as_superuser([&] {
-            pg::spi_execute(psprintf("SELECT projections._release(%u)", projection.relation));
-        });
+        pg::as_superuser([&] { pg::spi_execute(psprintf("SELECT projections._release(%u)", projection.relation)); });
     });
     capture::forget(projection.relation);
 }
 
-// ---------------------------------------------------------------------------------------------------------- event triggers
+// ---------------------------------------------------------------------------------------------------------- event
+// triggers
 
 void before_drop_extension(const DropStmt *statement) {
     bool ours = false;
@@ -329,9 +402,13 @@ void before_drop_extension(const DropStmt *statement) {
     if (!ours || statement->behavior == DROP_CASCADE || catalog::all().empty()) return;
     StringInfoData names;
     initStringInfo(&names);
-    for (catalog::Projection *projection : catalog::all()) appendStringInfo(&names, "%s%s", names.len ? ", " : "", projection->name());
-    ereport(ERROR, (errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST), errmsg("cannot drop extension pg_projections because projections exist"), errdetail("They are %s.", names.data),
-                    errhint("Drop them with projections.drop(), or use DROP EXTENSION … CASCADE, which leaves them as plain tables that nothing maintains.")));
+    for (catalog::Projection *projection : catalog::all())
+        appendStringInfo(&names, "%s%s", names.len ? ", " : "", projection->name());
+    ereport(ERROR, (errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+                    errmsg("cannot drop extension pg_projections because projections exist"),
+                    errdetail("They are %s.", names.data),
+                    errhint("Drop them with projections.drop(), or use DROP EXTENSION … CASCADE, which leaves them as "
+                            "plain tables that nothing maintains.")));
 }
 
 void before_drop_table(const DropStmt *statement) {
@@ -367,11 +444,14 @@ PG_FUNCTION_INFO_V1(projections_refresh_rows);
 // Recomputes the rows of the given keys; returns how many it wrote.
 Datum projections_refresh_rows(PG_FUNCTION_ARGS) {
     operate::text_argument(fcinfo, 0, "name");
-    if (PG_ARGISNULL(1)) ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"keys\" must not be null"), errhint("Pass an array of {column: value} objects.")));
+    if (PG_ARGISNULL(1))
+        ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"keys\" must not be null"),
+                        errhint("Pass an array of {column: value} objects.")));
     catalog::Projection *projection = operate::resolve(PG_GETARG_TEXT_PP(0), false);
     const compile::Block &block = projection->block();
     if (block.shape == compile::Shape::bag)
-        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("projection %s has no key", projection->name()), errdetail("A source has no primary key, so its rows cannot be addressed."),
+        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("projection %s has no key", projection->name()),
+                        errdetail("A source has no primary key, so its rows cannot be addressed."),
                         errhint("Drop and create it to recompute all of it.")));
     Oid relations[] = {projection->relation};
     maintain::flush_for_read(relations);
@@ -385,11 +465,14 @@ Datum projections_refresh_rows(PG_FUNCTION_ARGS) {
     for (std::size_t i = 0; i < block.keys.size(); i++) {
         const char *column = maintain::column_name(*projection, block.keys[i].column);
         appendStringInfo(&select, "%sr.%s", i ? ", " : "", column);
-        appendStringInfo(&names, "%s%s", i ? ", " : "", quote_literal_cstr(get_attname(projection->relation, static_cast<AttrNumber>(block.keys[i].column + 1), false)));
+        appendStringInfo(&names, "%s%s", i ? ", " : "",
+                         quote_literal_cstr(get_attname(projection->relation,
+                                                        static_cast<AttrNumber>(block.keys[i].column + 1), false)));
     }
-    const char *elements = "pg_catalog.jsonb_array_elements(CASE pg_catalog.jsonb_typeof($1) WHEN 'array' THEN $1 ELSE pg_catalog.jsonb_build_array($1) END) AS e(key)";
-    appendStringInfo(&select, " FROM %s, LATERAL pg_catalog.jsonb_populate_record(NULL::%s, e.key) AS r%s", elements, projection->name(),
-                     block.keys.empty() ? "" : " ORDER BY ");
+    const char *elements = "pg_catalog.jsonb_array_elements(CASE pg_catalog.jsonb_typeof($1) WHEN 'array' THEN $1 ELSE "
+                           "pg_catalog.jsonb_build_array($1) END) AS e(key)";
+    appendStringInfo(&select, " FROM %s, LATERAL pg_catalog.jsonb_populate_record(NULL::%s, e.key) AS r%s", elements,
+                     projection->name(), block.keys.empty() ? "" : " ORDER BY ");
     for (std::size_t i = 0; i < block.keys.size(); i++) appendStringInfo(&select, "%s%zu", i ? ", " : "", i + 1);
 
     Tuplestorestate *keys = tuplestore_begin_heap(true, false, work_mem);
@@ -398,14 +481,23 @@ Datum projections_refresh_rows(PG_FUNCTION_ARGS) {
     pg::with_spi([&] {
         Oid type = JSONBOID;
         Datum argument = PG_GETARG_DATUM(1);
-        const char *check = psprintf("SELECT e.key FROM %s WHERE pg_catalog.jsonb_typeof(e.key) <> 'object' OR "
-                                     "ARRAY(SELECT k COLLATE \"C\" FROM pg_catalog.jsonb_object_keys(e.key) AS k ORDER BY 1) <> ARRAY(SELECT k COLLATE \"C\" FROM pg_catalog.unnest(ARRAY[%s]::text[]) AS k ORDER BY 1)", elements, names.data);
-        if (SPI_execute_with_args(check, 1, &type, &argument, nullptr, true, 1) != SPI_OK_SELECT) elog(ERROR, "reading keys failed");
+        const char *check =
+            psprintf("SELECT e.key FROM %s WHERE pg_catalog.jsonb_typeof(e.key) <> 'object' OR "
+                     "ARRAY(SELECT k COLLATE \"C\" FROM pg_catalog.jsonb_object_keys(e.key) AS k ORDER BY 1) <> "
+                     "ARRAY(SELECT k COLLATE \"C\" FROM pg_catalog.unnest(ARRAY[%s]::text[]) AS k ORDER BY 1)",
+                     elements, names.data);
+        if (SPI_execute_with_args(check, 1, &type, &argument, nullptr, true, 1) != SPI_OK_SELECT)
+            elog(ERROR, "reading keys failed");
         if (SPI_processed > 0)
-            ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s is not a key of projection %s", SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1), projection->name()),
-                            errdetail("Its key columns are (%s).", operate::key_text(block) ? operate::key_text(block) : ""), errhint("Give each key as an object with exactly these columns.")));
+            ereport(ERROR,
+                    (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                     errmsg("%s is not a key of projection %s",
+                            SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1), projection->name()),
+                     errdetail("Its key columns are (%s).", operate::key_text(block) ? operate::key_text(block) : ""),
+                     errhint("Give each key as an object with exactly these columns.")));
         if (block.keys.empty()) return;
-        if (SPI_execute_with_args(select.data, 1, &type, &argument, nullptr, true, 0) != SPI_OK_SELECT) elog(ERROR, "reading keys failed");
+        if (SPI_execute_with_args(select.data, 1, &type, &argument, nullptr, true, 0) != SPI_OK_SELECT)
+            elog(ERROR, "reading keys failed");
         pg::within(outside, [&] {
             desc = CreateTupleDescCopy(SPI_tuptable->tupdesc);
             for (uint64 i = 0; i < SPI_processed; i++) tuplestore_puttuple(keys, SPI_tuptable->vals[i]);
@@ -424,7 +516,9 @@ Datum projections_refresh_rows(PG_FUNCTION_ARGS) {
 PG_FUNCTION_INFO_V1(projections_before_ddl);
 // Event trigger, ddl_command_start.
 Datum projections_before_ddl(PG_FUNCTION_ARGS) {
-    if (!CALLED_AS_EVENT_TRIGGER(fcinfo)) ereport(ERROR, (errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED), errmsg("projections._before_ddl() is an event trigger function")));
+    if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+        ereport(ERROR, (errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
+                        errmsg("projections._before_ddl() is an event trigger function")));
     Node *command = reinterpret_cast<EventTriggerData *>(fcinfo->context)->parsetree;
     if (!IsA(command, DropStmt)) PG_RETURN_NULL();
     auto *drop = reinterpret_cast<DropStmt *>(command);

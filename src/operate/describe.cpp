@@ -51,9 +51,14 @@ bool leads_an_index(Oid table, List *columns, bool all) {
     foreach (cell, RelationGetIndexList(relation)) {
         Relation index = index_open(lfirst_oid(cell), AccessShareLock);
         int leading = 0;
-        while (leading < index->rd_index->indnkeyatts && list_member_int(columns, index->rd_index->indkey.values[leading])) leading++;
+        while (leading < index->rd_index->indnkeyatts &&
+               list_member_int(columns, index->rd_index->indkey.values[leading]))
+            leading++;
         bool usable = index->rd_index->indisvalid && RelationGetIndexPredicate(index) == NIL;
-        found |= usable && leading >= (all ? std::min(list_length(columns), static_cast<int>(index->rd_index->indnkeyatts)) : 1) && leading > 0;
+        found |=
+            usable &&
+            leading >= (all ? std::min(list_length(columns), static_cast<int>(index->rd_index->indnkeyatts)) : 1) &&
+            leading > 0;
         index_close(index, AccessShareLock);
     }
     table_close(relation, AccessShareLock);
@@ -65,8 +70,11 @@ const char *create_index(Oid table, List *columns) {
     initStringInfo(&text);
     ListCell *cell;
     foreach (cell, columns)
-        appendStringInfo(&text, "%s%s", text.len ? ", " : "", quote_identifier(get_attname(table, static_cast<AttrNumber>(lfirst_int(cell)), false)));
-    return psprintf("CREATE INDEX ON %s (%s);", quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)), get_rel_name(table)), text.data);
+        appendStringInfo(&text, "%s%s", text.len ? ", " : "",
+                         quote_identifier(get_attname(table, static_cast<AttrNumber>(lfirst_int(cell)), false)));
+    return psprintf("CREATE INDEX ON %s (%s);",
+                    quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)), get_rel_name(table)),
+                    text.data);
 }
 
 } // namespace
@@ -90,7 +98,8 @@ const char *user_query(const Block &block) {
 const char *key_text(const Block &block) {
     StringInfoData text;
     initStringInfo(&text);
-    for (char *name : pg::each<char>(key_names(block))) appendStringInfo(&text, "%s%s", text.len ? ", " : "", quote_identifier(name));
+    for (char *name : pg::each<char>(key_names(block)))
+        appendStringInfo(&text, "%s%s", text.len ? ", " : "", quote_identifier(name));
     return text.len ? text.data : nullptr;
 }
 
@@ -103,7 +112,8 @@ const char *index_advice(const Block &block, int occurrence) {
     if (!block.has_extremum && !block.recompute_on_removal) return nullptr;
     List *keys = NIL;
     for (Node *key : pg::each<Node>(block.key_expressions))
-        if (IsA(key, Var) && static_cast<int>(reinterpret_cast<Var *>(key)->varno) == occurrence) keys = list_append_unique_int(keys, reinterpret_cast<Var *>(key)->varattno);
+        if (IsA(key, Var) && static_cast<int>(reinterpret_cast<Var *>(key)->varno) == occurrence)
+            keys = list_append_unique_int(keys, reinterpret_cast<Var *>(key)->varattno);
     if (keys != NIL && !leads_an_index(entry->relid, keys, false)) return create_index(entry->relid, keys);
     return nullptr;
 }
@@ -111,14 +121,20 @@ const char *index_advice(const Block &block, int occurrence) {
 Block *compile_text(const char *text) {
     List *statements = pg_parse_query(text);
     if (list_length(statements) != 1)
-        ereport(ERROR, (errcode(pg::error::unsupported_query), errmsg("this query cannot be a projection: it is not one statement"), errdetail("The text holds %d.", list_length(statements)),
-                        errhint("A definition is one SELECT.")));
+        ereport(ERROR,
+                (errcode(pg::error::unsupported_query),
+                 errmsg("this query cannot be a projection: it is not one statement"),
+                 errdetail("The text holds %d.", list_length(statements)), errhint("A definition is one SELECT.")));
     if (!IsA(static_cast<RawStmt *>(linitial(statements))->stmt, SelectStmt))
-        ereport(ERROR, (errcode(pg::error::unsupported_query), errmsg("this query cannot be a projection: it is not a SELECT"),
-                        errdetail("It is %s.", GetCommandTagName(CreateCommandTag(static_cast<RawStmt *>(linitial(statements))->stmt))), errhint("A definition is one SELECT.")));
+        ereport(ERROR,
+                (errcode(pg::error::unsupported_query), errmsg("this query cannot be a projection: it is not a SELECT"),
+                 errdetail("It is %s.",
+                           GetCommandTagName(CreateCommandTag(static_cast<RawStmt *>(linitial(statements))->stmt))),
+                 errhint("A definition is one SELECT.")));
     auto *raw = static_cast<RawStmt *>(linitial(statements));
     if (reinterpret_cast<SelectStmt *>(raw->stmt)->intoClause)
-        ereport(ERROR, (errcode(pg::error::unsupported_query), errmsg("this query cannot be a projection: SELECT INTO makes a table of its own"),
+        ereport(ERROR, (errcode(pg::error::unsupported_query),
+                        errmsg("this query cannot be a projection: SELECT INTO makes a table of its own"),
                         errdetail("projections.create() makes the table."), errhint("Leave out INTO.")));
     return compile::compile_query(parse_analyze_fixedparams(raw, text, nullptr, 0, nullptr), text);
 }
@@ -147,35 +163,52 @@ PG_FUNCTION_INFO_V1(projections_explain);
 Datum projections_explain(PG_FUNCTION_ARGS) {
     const char *argument = text_to_cstring(PG_GETARG_TEXT_PP(0));
     const char *start = argument + strspn(argument, " \t\r\n(");
-    bool is_query = pg_strncasecmp(start, "select", 6) == 0 || pg_strncasecmp(start, "with", 4) == 0 || start[0] == '-' || start[0] == '/';
+    bool is_query = pg_strncasecmp(start, "select", 6) == 0 || pg_strncasecmp(start, "with", 4) == 0 ||
+                    start[0] == '-' || start[0] == '/';
     const compile::Block *block;
     if (is_query) {
         block = operate::compile_text(argument);
     } else {
-        Oid relation = RangeVarGetRelid(makeRangeVarFromNameList(textToQualifiedNameList(PG_GETARG_TEXT_PP(0))), AccessShareLock, false);
+        Oid relation = RangeVarGetRelid(makeRangeVarFromNameList(textToQualifiedNameList(PG_GETARG_TEXT_PP(0))),
+                                        AccessShareLock, false);
         catalog::Projection *projection = catalog::projection(relation);
         if (projection == nullptr)
-            ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("\"%s\" is not a projection", argument), errdetail("It is a relation that nothing maintains."),
-                            errhint("projections.definitions lists the projections; a query to be explained begins with SELECT.")));
+            ereport(
+                ERROR,
+                (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("\"%s\" is not a projection", argument),
+                 errdetail("It is a relation that nothing maintains."),
+                 errhint(
+                     "projections.definitions lists the projections; a query to be explained begins with SELECT.")));
         block = &projection->block();
     }
     InitMaterializedSRF(fcinfo, 0);
     auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
-    const char *kind = block->shape == compile::Shape::rows ? "rows" : block->shape == compile::Shape::bag ? "bag" : block->shape == compile::Shape::total ? "total" : "groups";
-    const char *reason = block->shape == compile::Shape::bag ? "a source has no primary key: equal rows are counted"
-                         : block->has_extremum               ? "sums are added; min and max are recomputed for a group whose extremum leaves"
-                         : block->recompute_on_removal       ? "sums are added; a group is recomputed on removal, as its digits depend on all its values"
-                         : block->grouped()                  ? "sums and counts are added"
-                                                             : "joined rows are identified by the sources' primary keys";
+    const char *kind = block->shape == compile::Shape::rows    ? "rows"
+                       : block->shape == compile::Shape::bag   ? "bag"
+                       : block->shape == compile::Shape::total ? "total"
+                                                               : "groups";
+    const char *reason =
+        block->shape == compile::Shape::bag ? "a source has no primary key: equal rows are counted"
+        : block->has_extremum ? "sums are added; min and max are recomputed for a group whose extremum leaves"
+        : block->recompute_on_removal
+            ? "sums are added; a group is recomputed on removal, as its digits depend on all its values"
+        : block->grouped() ? "sums and counts are added"
+                           : "joined rows are identified by the sources' primary keys";
     for (int i = 1; i <= static_cast<int>(block->occurrence_source.size()); i++) {
         const compile::Source &source = block->sources[block->occurrence_source[i - 1]];
         List *used = NIL;
         for (AttrNumber column : source.used) used = lappend(used, get_attname(source.relation, column, false));
         const char *advice = operate::index_advice(*block, i);
-        Datum values[] = {Int32GetDatum(1), CStringGetTextDatum(kind),
-                          CStringGetTextDatum(quote_qualified_identifier(get_namespace_name(get_rel_namespace(source.relation)), get_rel_name(source.relation))),
-                          CStringGetTextDatum("trigger"), CStringGetTextDatum("algebraic"), PointerGetDatum(operate::key_array(*block)),
-                          PointerGetDatum(operate::text_array(used)), advice ? CStringGetTextDatum(advice) : 0, CStringGetTextDatum(reason)};
+        Datum values[] = {Int32GetDatum(1),
+                          CStringGetTextDatum(kind),
+                          CStringGetTextDatum(quote_qualified_identifier(
+                              get_namespace_name(get_rel_namespace(source.relation)), get_rel_name(source.relation))),
+                          CStringGetTextDatum("trigger"),
+                          CStringGetTextDatum("algebraic"),
+                          PointerGetDatum(operate::key_array(*block)),
+                          PointerGetDatum(operate::text_array(used)),
+                          advice ? CStringGetTextDatum(advice) : 0,
+                          CStringGetTextDatum(reason)};
         bool nulls[] = {false, false, false, false, false, false, false, advice == nullptr, false};
         tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
     }

@@ -11,8 +11,8 @@ const char *user_query(const compile::Block &block);
 const char *key_text(const compile::Block &block);
 ArrayType *key_array(const compile::Block &block);
 
-// CREATE INDEX statements that maintenance of the block would be faster with, for one of its range table entries; null if
-// none. A join looks rows up by the columns it equates; a group that lost its extremum is read by its key.
+// CREATE INDEX statements that maintenance of the block would be faster with, for one of its range table entries; null
+// if none. A join looks rows up by the columns it equates; a group that lost its extremum is read by its key.
 const char *index_advice(const compile::Block &block, int occurrence);
 
 // Analyzes a user's query text (one SELECT) and compiles it.

@@ -17,8 +17,10 @@ void mark_stale(Oid projection) {
     pg::within(TopTransactionContext, [&] { marked_stale = lappend_oid(marked_stale, projection); });
     pg::as_superuser([&] {
         pg::with_spi([&] {
-            pg::spi_execute(psprintf("UPDATE projections.projection SET stale_since = pg_catalog.now(), stale_reason = 'written directly' "
-                                     "WHERE relation = %u::pg_catalog.regclass AND stale_since IS NULL", projection));
+            pg::spi_execute(psprintf(
+                "UPDATE projections.projection SET stale_since = pg_catalog.now(), stale_reason = 'written directly' "
+                "WHERE relation = %u::pg_catalog.regclass AND stale_since IS NULL",
+                projection));
         });
     });
 }
@@ -36,7 +38,8 @@ PG_FUNCTION_INFO_V1(projections_guard);
 // BEFORE ROW and BEFORE TRUNCATE on a projection: only maintenance writes it.
 Datum projections_guard(PG_FUNCTION_ARGS) {
     if (!CALLED_AS_TRIGGER(fcinfo))
-        ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED), errmsg("projections.guard() is a trigger function")));
+        ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+                        errmsg("projections.guard() is a trigger function")));
     auto *event = reinterpret_cast<TriggerData *>(fcinfo->context);
     HeapTuple result = TRIGGER_FIRED_BY_UPDATE(event->tg_event) ? event->tg_newtuple : event->tg_trigtuple;
     Oid relation = RelationGetRelid(event->tg_relation);
@@ -50,7 +53,8 @@ Datum projections_guard(PG_FUNCTION_ARGS) {
     }
     ereport(ERROR, (errcode(pg::error::direct_write), errmsg("cannot write projection %s directly", projection->name()),
                     errdetail("It is kept equal to its definition; only its maintenance writes it."),
-                    errhint("Write its sources. A superuser may set pg_projections.allow_direct_writes, which marks the projection stale.")));
+                    errhint("Write its sources. A superuser may set pg_projections.allow_direct_writes, which marks "
+                            "the projection stale.")));
     pg_unreachable();
 }
 

@@ -1,7 +1,7 @@
 // Containers whose memory belongs to a MemoryContext.
 //
-// An ereport(ERROR) leaves by longjmp and runs no destructor. A container is therefore always placed in, and allocates from,
-// a MemoryContext whose reset frees it: what a skipped destructor would have freed is freed with the context.
+// An ereport(ERROR) leaves by longjmp and runs no destructor. A container is therefore always placed in, and allocates
+// from, a MemoryContext whose reset frees it: what a skipped destructor would have freed is freed with the context.
 #pragma once
 
 namespace pg {

@@ -22,7 +22,8 @@ inline Node *flatten_joins(Query *query, Node *node) {
 template <class Context>
 bool walk_children(Node *node, bool (*callback)(Node *, Context *), Context *context) {
 #if PG_VERSION_NUM >= 160000
-    return expression_tree_walker_impl(node, reinterpret_cast<tree_walker_callback>(reinterpret_cast<void (*)()>(callback)), context);
+    return expression_tree_walker_impl(
+        node, reinterpret_cast<tree_walker_callback>(reinterpret_cast<void (*)()>(callback)), context);
 #else
     return expression_tree_walker(node, reinterpret_cast<bool (*)()>(reinterpret_cast<void (*)()>(callback)), context);
 #endif
@@ -31,9 +32,11 @@ bool walk_children(Node *node, bool (*callback)(Node *, Context *), Context *con
 template <class Context>
 Node *mutate_children(Node *node, Node *(*callback)(Node *, Context *), Context *context) {
 #if PG_VERSION_NUM >= 160000
-    return expression_tree_mutator_impl(node, reinterpret_cast<tree_mutator_callback>(reinterpret_cast<void (*)()>(callback)), context);
+    return expression_tree_mutator_impl(
+        node, reinterpret_cast<tree_mutator_callback>(reinterpret_cast<void (*)()>(callback)), context);
 #else
-    return expression_tree_mutator(node, reinterpret_cast<Node *(*)()>(reinterpret_cast<void (*)()>(callback)), context);
+    return expression_tree_mutator(node, reinterpret_cast<Node *(*)()>(reinterpret_cast<void (*)()>(callback)),
+                                   context);
 #endif
 }
 

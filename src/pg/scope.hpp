@@ -35,7 +35,9 @@ void with_spi(Body &&body) {
     SPI_finish();
 }
 
-inline void set_locally(const char *name, const char *value) { set_config_option(name, value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false); }
+inline void set_locally(const char *name, const char *value) {
+    set_config_option(name, value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
 
 // Runs `body` with one setting changed; an ERROR inside is undone by the (sub)transaction's abort.
 template <class Body>
