@@ -24,8 +24,6 @@ struct Statement {
 
 constinit List *statements = NIL; // of Statement, in TopMemoryContext
 
-int trigger_depth() { return DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, 0)); }
-
 void push(Statement statement) {
     pg::within(TopMemoryContext, [&] {
         auto *copy = static_cast<Statement *>(palloc(sizeof(Statement)));
@@ -49,7 +47,7 @@ void remove_if(Matches &&matches) {
 void note_unknown_statement(Oid relation) {
     for (Statement *statement : pg::each<Statement>(statements))
         if (statement->relation == relation) return;
-    push(Statement{nullptr, relation, GetCurrentTransactionNestLevel(), trigger_depth(), true});
+    push(Statement{nullptr, relation, GetCurrentTransactionNestLevel(), pg::trigger_depth(), true});
 }
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -175,7 +173,7 @@ void statement_begins(QueryDesc *query, bool triggers_later) {
     int depth = -1;
     remove_if([&](const Statement &statement) {
         if (!statement.unknown) return false;
-        if (depth < 0) depth = trigger_depth();
+        if (depth < 0) depth = pg::trigger_depth();
         return depth < statement.trigger_depth;
     });
     for (int i = 0; i < list_length(query->plannedstmt->resultRelations); i++) {
@@ -197,7 +195,7 @@ void statement_ends(QueryDesc *query) {
         for (int i = 0; i < list_length(query->plannedstmt->resultRelations); i++)
             if (rt_fetch(list_nth_int(query->plannedstmt->resultRelations, i), query->plannedstmt->rtable)->relid ==
                     statement.relation &&
-                trigger_depth() < statement.trigger_depth)
+                pg::trigger_depth() < statement.trigger_depth)
                 return true;
         return false;
     });
@@ -214,7 +212,7 @@ void copy_ends(Oid relation) {
 
 bool half_written(Oid relation) {
     for (Statement *statement : pg::each<Statement>(statements))
-        if (statement->relation == relation && !(statement->unknown && trigger_depth() < statement->trigger_depth))
+        if (statement->relation == relation && !(statement->unknown && pg::trigger_depth() < statement->trigger_depth))
             return true;
     return false;
 }

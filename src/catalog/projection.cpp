@@ -1,6 +1,7 @@
 #include "catalog/projection.hpp"
 
 #include "catalog/settings.hpp"
+#include "pg/scope.hpp"
 
 namespace catalog {
 namespace {
@@ -175,9 +176,7 @@ Oid Projection::owner() {
     return known_owner;
 }
 
-const char *Projection::name() const {
-    return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), get_rel_name(relation));
-}
+const char *Projection::name() const { return pg::qualified_name(relation); }
 
 Projection *projection(Oid relation) {
     Cache &c = current();

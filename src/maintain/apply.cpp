@@ -170,8 +170,7 @@ Recomputed read_definition(catalog::Projection &projection, NullMask mask, int64
             read_rows(cached_query(projection, -2, mask, [&] { return recompute_text(projection, mask); }), registered,
                       receive_recomputed, &result);
         } else {
-            SPIPlanPtr once = SPI_prepare(recompute_text(projection, mask), 0, nullptr);
-            if (once == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+            SPIPlanPtr once = pg::spi_prepare(recompute_text(projection, mask));
             read_rows(once, registered, receive_recomputed, &result);
             SPI_freeplan(once);
         }
@@ -513,13 +512,12 @@ void refill(Taken &taken) {
     initStringInfo(&columns);
     for (int i = 0; i < taken.block.columns(); i++)
         appendStringInfo(&columns, "%s%s", i ? ", " : "", column_name(projection, i));
-    const char *definition = quote_qualified_identifier(get_namespace_name(get_rel_namespace(taken.block.definition)),
-                                                        get_rel_name(taken.block.definition));
+    const char *definition = pg::qualified_name(taken.block.definition);
 
     pg::spi_execute(psprintf("DELETE FROM ONLY %s", table));
     if (IsolationUsesXactSnapshot()) {
         // Rows that the transaction's snapshot does not see are still there.
-        SPIPlanPtr rest = SPI_prepare(psprintf("SELECT 1 FROM ONLY %s LIMIT 1", table), 0, nullptr);
+        SPIPlanPtr rest = pg::spi_prepare(psprintf("SELECT 1 FROM ONLY %s LIMIT 1", table));
         CommandCounterIncrement();
         int code = SPI_execute_snapshot(rest, nullptr, nullptr, GetLatestSnapshot(), InvalidSnapshot, true, false, 1);
         if (code < 0) elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(code));
@@ -527,8 +525,7 @@ void refill(Taken &taken) {
     }
     // The truncated source is locked against everybody else; other sources are read as of now.
     SPIPlanPtr fill =
-        SPI_prepare(psprintf("INSERT INTO %s (%s) SELECT * FROM %s", table, columns.data, definition), 0, nullptr);
-    if (fill == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+        pg::spi_prepare(psprintf("INSERT INTO %s (%s) SELECT * FROM %s", table, columns.data, definition));
     CommandCounterIncrement();
     int code = SPI_execute_snapshot(fill, nullptr, nullptr, GetLatestSnapshot(), InvalidSnapshot, false, true, 0);
     if (code < 0) elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(code));

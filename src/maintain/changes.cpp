@@ -123,8 +123,7 @@ void run_terms(Taken &taken, Snapshot snapshot, Sink &sink) {
             read_rows(plan, snapshot, receive_change, &sink);
         } else {
             const char *text = term_text(taken.projection, occurrence, changed);
-            SPIPlanPtr plan = SPI_prepare(text, 0, nullptr);
-            if (plan == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+            SPIPlanPtr plan = pg::spi_prepare(text);
             read_rows(plan, snapshot, receive_change, &sink);
             SPI_freeplan(plan);
         }

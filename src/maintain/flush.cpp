@@ -34,8 +34,6 @@ struct Writing {
 };
 constinit Writing *innermost = nullptr;
 
-int trigger_depth() { return DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, 0)); }
-
 // Every error of maintenance names the projection. Of the server's limits, an index row's is the one that data can hit.
 void name_projection(void *argument) {
     auto *named = static_cast<Statements *>(argument);
@@ -52,7 +50,7 @@ template <class Body>
 void maintaining(Projection &projection, Body &&body) {
     ErrorContextCallback context{error_context_stack, name_projection, &statements(projection)};
     error_context_stack = &context;
-    Writing writing{projection.relation, trigger_depth(), innermost};
+    Writing writing{projection.relation, pg::trigger_depth(), innermost};
     Writing *outer = innermost;
     innermost = &writing;
     PG_TRY();

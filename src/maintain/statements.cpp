@@ -293,8 +293,7 @@ const char *old_state_text(const compile::Source &source, int index) {
     const char *columns = joined(static_cast<int>(source.used.size()), ", ", [&](int i) {
         return quote_identifier(get_attname(source.relation, source.used[i], false));
     });
-    const char *table = quote_qualified_identifier(get_namespace_name(get_rel_namespace(source.relation)),
-                                                   get_rel_name(source.relation));
+    const char *table = pg::qualified_name(source.relation);
     // OFFSET 0: the planner cannot make a bare tuplestore scan depend on a join's other side, and without that it gives
     // up the index on the table beside it, too, and reads the whole table for every delta.
     return psprintf("old_%d AS NOT MATERIALIZED (SELECT %s%s1::bigint AS %s FROM ONLY %s UNION ALL (SELECT %s%s- %s "
@@ -361,9 +360,7 @@ SPIPlanPtr keep_plan(Projection &projection, int kind, uint64 variant, const cha
 }
 
 SPIPlanPtr plan_once(Projection &projection, Statement statement) {
-    SPIPlanPtr plan = SPI_prepare(statement_text(projection, statement, 0), 0, nullptr);
-    if (plan == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-    return plan;
+    return pg::spi_prepare(statement_text(projection, statement, 0));
 }
 
 SPIPlanPtr plan(Projection &projection, Statement statement, NullMask nulls) {

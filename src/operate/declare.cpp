@@ -32,10 +32,6 @@ struct Request {
     bool if_not_exists;
 };
 
-const char *qualified(Oid relation) {
-    return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), get_rel_name(relation));
-}
-
 const char *text_argument(FunctionCallInfo fcinfo, int number, const char *name) {
     if (PG_ARGISNULL(number))
         ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"%s\" must not be null", name),
@@ -115,13 +111,14 @@ Oid existing(const Request &request, const Block &block) {
                          errmsg("projection %s already exists, skipping", projection->name())));
         return relation;
     }
-    ereport(ERROR, (errcode(ERRCODE_DUPLICATE_TABLE), errmsg("relation %s already exists", qualified(relation)),
-                    errdetail("%s", !projection ? "It is not a projection."
-                                    : same      ? "It is a projection with the same definition."
-                                                : "It is a projection with another definition."),
-                    errhint("%s", !projection ? "Choose another name."
-                                  : same      ? "Pass if_not_exists => true to accept it."
-                                              : "Drop it first with projections.drop().")));
+    ereport(ERROR,
+            (errcode(ERRCODE_DUPLICATE_TABLE), errmsg("relation %s already exists", pg::qualified_name(relation)),
+             errdetail("%s", !projection ? "It is not a projection."
+                             : same      ? "It is a projection with the same definition."
+                                         : "It is a projection with another definition."),
+             errhint("%s", !projection ? "Choose another name."
+                           : same      ? "Pass if_not_exists => true to accept it."
+                                       : "Drop it first with projections.drop().")));
     pg_unreachable();
 }
 
@@ -157,7 +154,7 @@ void lock_sources(const pg::vector<Oid> &sources) {
             ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
                             errmsg("permission denied for table %s", get_rel_name(source)),
                             errdetail("A projection puts a trigger on each of its sources."),
-                            errhint("GRANT SELECT, TRIGGER ON %s TO %s;", qualified(source),
+                            errhint("GRANT SELECT, TRIGGER ON %s TO %s;", pg::qualified_name(source),
                                     quote_identifier(GetUserNameFromId(GetUserId(), false)))));
         LockRelationOid(source, ShareRowExclusiveLock);
         if (capture::half_written(source))
@@ -224,10 +221,8 @@ Oid make_table(const Request &request, const Block &block) {
 }
 
 uint64 fill(Oid table, Oid definition, const Block &block) {
-    SPIPlanPtr plan = SPI_prepare(psprintf("INSERT INTO %s (%s) SELECT * FROM %s", qualified(table),
-                                           column_list(block, false), qualified(definition)),
-                                  0, nullptr);
-    if (plan == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+    SPIPlanPtr plan = pg::spi_prepare(psprintf("INSERT INTO %s (%s) SELECT * FROM %s", pg::qualified_name(table),
+                                               column_list(block, false), pg::qualified_name(definition)));
     CommandCounterIncrement();
     // Writers whose end the locks waited for have committed after a REPEATABLE READ transaction's snapshot was taken.
     int code = SPI_execute_snapshot(plan, nullptr, nullptr, GetLatestSnapshot(), InvalidSnapshot, false, true, 0);
@@ -237,7 +232,7 @@ uint64 fill(Oid table, Oid definition, const Block &block) {
 
 void make_triggers(Oid table, const pg::vector<Oid> &sources) {
     pg::as_superuser([&] {
-        const char *name = qualified(table);
+        const char *name = pg::qualified_name(table);
         pg::spi_execute(psprintf("CREATE TRIGGER projections_guard BEFORE INSERT OR UPDATE OR DELETE ON %s FOR EACH "
                                  "ROW EXECUTE FUNCTION projections.guard()",
                                  name));
@@ -249,7 +244,7 @@ void make_triggers(Oid table, const pg::vector<Oid> &sources) {
             name));
         for (Oid source : sources) {
             if (OidIsValid(get_trigger_oid(source, "projections_capture", true))) continue;
-            name = qualified(source);
+            name = pg::qualified_name(source);
             pg::spi_execute(psprintf("CREATE TRIGGER projections_capture AFTER INSERT OR UPDATE OR DELETE ON %s FOR "
                                      "EACH ROW EXECUTE FUNCTION projections.capture()",
                                      name));
@@ -297,7 +292,7 @@ void report(Oid table, const Block &block, uint64 rows, TimestampTz began) {
             if (strstr(advice.data, statement) == nullptr)
                 appendStringInfo(&advice, "%s%s", advice.len ? " " : "", statement);
     ereport(NOTICE, (errmsg("projection %s: algebraic, inline, key (%s), " UINT64_FORMAT " rows in %ld ms",
-                            qualified(table), key_text(block) ? key_text(block) : "", rows,
+                            pg::qualified_name(table), key_text(block) ? key_text(block) : "", rows,
                             TimestampDifferenceMilliseconds(began, GetCurrentTimestamp())),
                      advice.len ? errhint("Maintenance would be faster with: %s", advice.data) : 0));
 }
@@ -340,7 +335,7 @@ Oid create(FunctionCallInfo fcinfo) {
         Oid definition = make_definition(request, *block);
         table = make_table(request, *block);
         catalog::with_pinned(settings, [&] { rows = fill(table, definition, *block); });
-        if (block->grouped()) pg::spi_execute(psprintf("ALTER TABLE %s RESET (fillfactor)", qualified(table)));
+        if (block->grouped()) pg::spi_execute(psprintf("ALTER TABLE %s RESET (fillfactor)", pg::qualified_name(table)));
         make_triggers(table, sources);
         record(table, definition, *block, sources, settings);
     });

@@ -1,6 +1,7 @@
 #include "operate/describe.hpp"
 
 #include "compile/deparse.hpp"
+#include "pg/scope.hpp"
 
 namespace operate {
 
@@ -72,9 +73,7 @@ const char *create_index(Oid table, List *columns) {
     foreach (cell, columns)
         appendStringInfo(&text, "%s%s", text.len ? ", " : "",
                          quote_identifier(get_attname(table, static_cast<AttrNumber>(lfirst_int(cell)), false)));
-    return psprintf("CREATE INDEX ON %s (%s);",
-                    quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)), get_rel_name(table)),
-                    text.data);
+    return psprintf("CREATE INDEX ON %s (%s);", pg::qualified_name(table), text.data);
 }
 
 } // namespace
@@ -201,8 +200,7 @@ Datum projections_explain(PG_FUNCTION_ARGS) {
         const char *advice = operate::index_advice(*block, i);
         Datum values[] = {Int32GetDatum(1),
                           CStringGetTextDatum(kind),
-                          CStringGetTextDatum(quote_qualified_identifier(
-                              get_namespace_name(get_rel_namespace(source.relation)), get_rel_name(source.relation))),
+                          CStringGetTextDatum(pg::qualified_name(source.relation)),
                           CStringGetTextDatum("trigger"),
                           CStringGetTextDatum("algebraic"),
                           PointerGetDatum(operate::key_array(*block)),

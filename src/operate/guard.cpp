@@ -43,7 +43,7 @@ Datum projections_guard(PG_FUNCTION_ARGS) {
     auto *event = reinterpret_cast<TriggerData *>(fcinfo->context);
     HeapTuple result = TRIGGER_FIRED_BY_UPDATE(event->tg_event) ? event->tg_newtuple : event->tg_trigtuple;
     Oid relation = RelationGetRelid(event->tg_relation);
-    int depth = DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, 0));
+    int depth = pg::trigger_depth();
     if (maintain::writing(relation, depth)) return PointerGetDatum(result);
     catalog::Projection *projection = catalog::projection(relation);
     if (projection == nullptr) return PointerGetDatum(result); // being restored, or no longer ours

@@ -56,6 +56,21 @@ void with_snapshot(Snapshot snapshot, Body &&body) {
     PopActiveSnapshot();
 }
 
+// Prepares a text in the current SPI connection; raises unless SPI reports success.
+inline SPIPlanPtr spi_prepare(const char *sql) {
+    SPIPlanPtr plan = SPI_prepare(sql, 0, nullptr);
+    if (plan == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+    return plan;
+}
+
+// How many triggers deep the session is.
+inline int trigger_depth() { return DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, 0)); }
+
+// A relation's name, schema-qualified and quoted where needed, in the current memory context.
+inline const char *qualified_name(Oid relation) {
+    return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), get_rel_name(relation));
+}
+
 // Executes one command text in the current SPI connection; raises unless SPI reports success.
 inline void spi_execute(const char *sql) {
     ereport(DEBUG1, (errmsg_internal("%s", sql), errhidestmt(true)));
