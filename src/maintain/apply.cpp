@@ -273,15 +273,14 @@ NullMask mask_of(TupleTableSlot *key, std::size_t keys) {
     return mask;
 }
 
-void put_key(Tuplestorestate *store, TupleDesc desc, TupleTableSlot *key, std::size_t keys, int64 ordinal) {
+void put_key(Tuplestorestate *store, TupleDesc desc, const Datum *keys, const bool *key_nulls, int64 ordinal) {
+    std::size_t count = desc->natts - 1;
     Datum values[MaxHeapAttributeNumber];
-    bool nulls[MaxHeapAttributeNumber] = {};
-    for (std::size_t i = 0; i < keys; i++) {
-        values[i] = key->tts_values[i];
-        nulls[i] = key->tts_isnull[i];
-    }
-    values[keys] = Int64GetDatum(ordinal);
-    nulls[keys] = false;
+    bool nulls[MaxHeapAttributeNumber];
+    memcpy(values, keys, sizeof(Datum) * count);
+    memcpy(nulls, key_nulls, sizeof(bool) * count);
+    values[count] = Int64GetDatum(ordinal);
+    nulls[count] = false;
     tuplestore_putvalues(store, desc, values, nulls);
 }
 
@@ -313,7 +312,7 @@ int64 apply_recomputed(catalog::Projection &projection, MemoryContext memory, Tu
         while (tuplestore_gettupleslot(keys, true, false, key)) {
             Tuplestorestate *&store = patterns[mask_of(key, block.keys.size())];
             if (store == nullptr) store = tuplestore_begin_heap(true, false, work_mem);
-            put_key(store, desc, key, block.keys.size(), tuplestore_tuple_count(store));
+            put_key(store, desc, key->tts_values, key->tts_isnull, tuplestore_tuple_count(store));
         }
         ExecDropSingleTupleTableSlot(key);
         Tuplestorestate *again = tuplestore_begin_heap(true, false, work_mem);
@@ -333,16 +332,6 @@ static bool fragile(const Block &block, const Group &group) {
     return group.special || (group.removed && (block.has_extremum || block.recompute_on_removal));
 }
 
-static void put_key(Tuplestorestate *keys, TupleDesc desc, const Block &block, const Group &group) {
-    Datum values[MaxHeapAttributeNumber];
-    bool nulls[MaxHeapAttributeNumber];
-    memcpy(values, group.key, sizeof(Datum) * block.keys.size());
-    memcpy(nulls, group.key_nulls, sizeof(bool) * block.keys.size());
-    values[block.keys.size()] = Int64GetDatum(0);
-    nulls[block.keys.size()] = false;
-    tuplestore_putvalues(keys, desc, values, nulls);
-}
-
 // Applies one group's delta by statements. Returns false where the group has to be recomputed and its row is locked for
 // that.
 static bool apply_group(Taken &taken, const Group &group, TupleDesc desc) {
@@ -354,7 +343,7 @@ static bool apply_group(Taken &taken, const Group &group, TupleDesc desc) {
         if (row == Row::absent) {
             // Its row is made here, in its place in the order of keys: put off, it would be waited for out of order.
             Tuplestorestate *key = tuplestore_begin_heap(true, false, work_mem);
-            put_key(key, desc, block, group);
+            put_key(key, desc, group.key, group.key_nulls, 0);
             apply_recomputed(taken.projection, CurrentMemoryContext, key, desc);
             tuplestore_end(key);
             return true;
@@ -385,7 +374,7 @@ static void apply_groups(Taken &taken, std::span<Group *const> groups, DirectWri
         MemoryContextReset(row_memory);
         if (applied) continue;
         if (recompute == nullptr) recompute = tuplestore_begin_heap(true, false, work_mem);
-        put_key(recompute, desc, block, group);
+        put_key(recompute, desc, group.key, group.key_nulls, 0);
     }
     if (recompute == nullptr) return;
     apply_recomputed(taken.projection, taken.memory, recompute, desc);
