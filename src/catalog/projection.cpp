@@ -7,7 +7,18 @@ namespace catalog {
 namespace {
 
 // Columns of projections.projection.
-enum Column { relation = 1, definition, mode, user_columns, shape, sources, settings };
+enum Column {
+    relation = 1,
+    definition,
+    kind,
+    mode,
+    user_columns,
+    shape,
+    sources,
+    changes,
+    settings,
+    paused_at = 16
+};
 
 struct Cache {
     MemoryContext memory;
@@ -56,6 +67,25 @@ const char **strings(Datum array, int expected) {
     return result;
 }
 
+Kind kind_of(const char *name) {
+    if (strcmp(name, "handler") == 0) return Kind::handler;
+    if (strcmp(name, "reducer") == 0) return Kind::reducer;
+    if (strcmp(name, "state_machine") == 0) return Kind::state_machine;
+    return Kind::query;
+}
+
+// What may change in the life of a projection.
+void read_state(Projection &projection, HeapTuple tuple, TupleDesc desc) {
+    bool null;
+    auto value = [&](Column column) { return heap_getattr(tuple, column, desc, &null); };
+    projection.async = strcmp(TextDatumGetCString(value(Column::mode)), "async") == 0;
+    Datum changes = value(Column::changes);
+    projection.changes = pg::within(projection.memory, [&] { return oids(changes); });
+    value(Column::paused_at);
+    projection.paused = !null;
+    projection.flow = !projection.changes.empty() ? Flow::log : projection.async ? Flow::events : Flow::inline_;
+}
+
 Projection *read(HeapTuple tuple, TupleDesc desc) {
     bool null;
     auto value = [&](Column column) { return heap_getattr(tuple, column, desc, &null); };
@@ -66,9 +96,12 @@ Projection *read(HeapTuple tuple, TupleDesc desc) {
     projection->relation = DatumGetObjectId(value(Column::relation));
     projection->definition = DatumGetObjectId(value(Column::definition));
     projection->user_columns = DatumGetInt32(value(Column::user_columns));
-    projection->bag = strcmp(TextDatumGetCString(value(Column::shape)), "bag") == 0;
+    projection->kind = kind_of(TextDatumGetCString(value(Column::kind)));
+    Datum shape = value(Column::shape);
+    projection->bag = !null && strcmp(TextDatumGetCString(shape), "bag") == 0;
     projection->sources = oids(value(Column::sources));
     projection->settings = strings(value(Column::settings), pinned_setting_count);
+    read_state(*projection, tuple, desc);
     MemoryContextSwitchTo(before);
     return projection;
 }
@@ -103,6 +136,7 @@ Cache *load() {
                 MemoryContextDelete(found->memory);
                 found = known->second;
                 found->depth = 0;
+                read_state(*found, tuple, RelationGetDescr(table));
             }
             fresh->by_relation.emplace(found->relation, found);
         }
@@ -118,6 +152,7 @@ Cache *load() {
     });
     for (Projection *projection : fresh->ordered)
         for (Oid source : projection->sources) {
+            if (projection->flow == Flow::events) continue;
             auto &list = fresh->by_source[source];
             if (list == nullptr) list = pg::make<pg::vector<Projection *>>(memory);
             list->push_back(projection);

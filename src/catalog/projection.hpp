@@ -12,12 +12,26 @@ struct Evaluator;
 
 namespace catalog {
 
+enum class Kind { query, handler, reducer, state_machine };
+
+// How changes of the sources reach the projection.
+enum class Flow {
+    inline_, // triggers on the sources; applied in the writer's transaction
+    log,     // triggers on the sources; appended to change logs, which a worker consumes, or the end of a pause
+    events   // no triggers: a worker reads an event source
+};
+
 struct Projection {
     MemoryContext memory;
     Oid relation;
-    Oid definition;
+    Oid definition; // of a query: the hidden view of all columns; else the feed
+    Kind kind;
+    Flow flow;
+    bool async; // as declared; a paused inline projection flows through a log
+    bool paused;
     int user_columns;
     bool bag;
+    pg::vector<Oid> changes; // change logs, one for each source, where flow is log
     const char **settings; // as pinned at create, in the order of pinned_settings
     pg::vector<Oid> sources;
     int depth = 0; // 1 + the greatest depth of a source that is a projection

@@ -1,0 +1,52 @@
+// Failures: events that could not be applied, their retries, and the events parked behind them.
+#pragma once
+#include "async/slot.hpp"
+#include "pg/scope.hpp"
+
+namespace async {
+
+struct FailedEvent {
+    int64 position;
+    const char *id, *type; // may be null
+    TimestampTz time;      // 0: none
+    pg::vector<const char *> keys;
+};
+
+// Runs `body` in a subtransaction. Returns null, or the error, after the subtransaction is rolled back. What says nothing
+// about the event is raised again: serialization failures, deadlocks, lock timeouts (40001, 40P01, 55P03), cancellation
+// by a user, shutdown. The error is allocated in the memory context that is current at the call.
+template <class Body>
+ErrorData *attempt(Body &&body);
+
+// Records the failure or, where it is open already, the repeated one: counts it, and says when the next retry is due.
+void record_failure(const Slot &slot, const FailedEvent &event, const ErrorData *error);
+
+bool must_rethrow(const ErrorData *error);
+
+template <class Body>
+ErrorData *attempt(Body &&body) {
+    MemoryContext memory = CurrentMemoryContext;
+    ResourceOwner owner = CurrentResourceOwner;
+    ErrorData *error = nullptr;
+    BeginInternalSubTransaction(nullptr);
+    MemoryContextSwitchTo(memory);
+    PG_TRY();
+    {
+        body();
+        ReleaseCurrentSubTransaction();
+    }
+    PG_CATCH();
+    {
+        MemoryContextSwitchTo(memory);
+        error = CopyErrorData();
+        FlushErrorState();
+        RollbackAndReleaseCurrentSubTransaction();
+    }
+    PG_END_TRY();
+    MemoryContextSwitchTo(memory);
+    CurrentResourceOwner = owner;
+    if (error && must_rethrow(error)) ReThrowError(error);
+    return error;
+}
+
+} // namespace async

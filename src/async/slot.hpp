@@ -1,0 +1,44 @@
+// Slots: the checkpoints of async projections, and what moves them.
+#pragma once
+#include "catalog/projection.hpp"
+
+namespace async {
+
+// A slot's row, locked by this transaction.
+struct Slot {
+    catalog::Projection &projection;
+    int number;
+    int count;      // of the projection's slots
+    int64 position; // of the last event applied
+};
+
+struct Limits {
+    int64 events;     // at most so many, and of a large backlog about so many
+    int milliseconds; // stop soon after
+};
+
+// What one batch did.
+struct Progress {
+    bool busy = false; // another process holds the slot
+    bool more = false; // there is more to do at once
+    int64 events = 0;  // applied, parked or failed
+    int64 position = 0;
+    TimestampTz event_time = 0; // of the last event; 0 where the source has no time
+};
+
+// Applies the next batch of a slot in the current transaction, under the slot's row lock: retries that are due, then
+// events that are decided, then the checkpoint. `wait`: for the lock, and briefly for undecided events. Errors of single
+// events are recorded; what is raised (serialization failures, deadlocks, lock timeouts, cancellation, a broken
+// definition) is to be tried again, and leaves nothing behind.
+Progress advance(catalog::Projection &projection, int slot, Limits limits, bool wait);
+
+struct Work {
+    Oid projection;
+    int slot;
+};
+
+// The slots with something to do, the longest unserved first. *again: milliseconds after which undecided events, or a
+// retry, should be looked at; -1 for none. In a transaction, which it leaves without a snapshot.
+pg::vector<Work> find_work(long *again);
+
+} // namespace async
