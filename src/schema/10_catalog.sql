@@ -178,11 +178,20 @@ CREATE TABLE projections.conflict (
 );
 COMMENT ON TABLE projections.conflict IS 'Appends that expected another version; read projections.conflicts instead.';
 
-SELECT pg_catalog.pg_extension_config_dump('projections.' || t, '')
-FROM pg_catalog.unnest(ARRAY['projection', 'source', 'slot', 'checkpoint_change', 'failure', 'parked_event', 'override', 'transition',
-                             'subscription', 'conflict']) AS t;
-SELECT pg_catalog.pg_extension_config_dump(pg_catalog.pg_get_serial_sequence('projections.' || t, 'id')::regclass, '')
-FROM pg_catalog.unnest(ARRAY['failure', 'override', 'transition']) AS t;
+-- A statement for each: they all change the extension's row.
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOREACH name IN ARRAY ARRAY['projection', 'source', 'slot', 'checkpoint_change', 'failure', 'parked_event', 'override', 'transition',
+                                'subscription', 'conflict'] LOOP
+        PERFORM pg_catalog.pg_extension_config_dump(('projections.' || name)::regclass, '');
+    END LOOP;
+    FOREACH name IN ARRAY ARRAY['failure', 'override', 'transition'] LOOP
+        PERFORM pg_catalog.pg_extension_config_dump(pg_catalog.pg_get_serial_sequence('projections.' || name, 'id')::regclass, '');
+    END LOOP;
+END
+$$;
 GRANT SELECT ON projections.projection, projections.source, projections.slot TO PUBLIC;
 
 CREATE FUNCTION projections._announce_change() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', 'projections_announce_change';
