@@ -70,6 +70,7 @@ BEGIN
         idle := idle || gone.sources;
     END LOOP;
     PERFORM projections._drop_idle_triggers(idle);
+    PERFORM projections._forget_dropped_sources();
 
     -- The rows of a join are told apart by their sources' primary keys.
     FOR gone IN
@@ -121,6 +122,8 @@ BEGIN
            END)
     INTO touched FROM pg_event_trigger_ddl_commands() c;
     touched := touched || ARRAY(SELECT i.inhparent FROM pg_inherits i WHERE i.inhrelid = ANY (touched));
+
+    PERFORM projections._check_altered_sources(touched);
 
     SELECT p.relation, x.what, x.why INTO problem
     FROM projections.projection p, LATERAL (
