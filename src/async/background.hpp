@@ -4,11 +4,11 @@
 
 namespace async {
 
-extern int max_workers;          // per database
-extern int max_batch;            // events
-extern int poll_interval;        // milliseconds
-extern int worker_memory;        // kilobytes; 0: no limit
-extern int history_retention;    // minutes
+extern int max_workers;       // per database
+extern int max_batch;         // events
+extern int poll_interval;     // milliseconds
+extern int worker_memory;     // kilobytes; 0: no limit
+extern int history_retention; // minutes
 
 // Defines the settings; with shared_preload_libraries, asks for shared memory and registers the launcher. In _PG_init.
 void start_background();

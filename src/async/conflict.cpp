@@ -24,6 +24,17 @@ Conflict *place() {
                             [](const Conflict &a, const Conflict &b) { return a.last < b.last; });
 }
 
+void add(const char *stream, int64 count, TimestampTz last) {
+    Conflict *conflict = find(stream);
+    if (conflict == std::end(shared->conflicts)) {
+        conflict = place();
+        *conflict = {MyDatabaseId, 0, 0, {}};
+        strlcpy(conflict->stream, stream, sizeof conflict->stream);
+    }
+    conflict->count += count;
+    conflict->last = std::max(conflict->last, last);
+}
+
 void upsert(std::span<const Conflict> conflicts) {
     Oid types[] = {TEXTOID, INT8OID, TIMESTAMPTZOID};
     pg::with_spi([&] {
@@ -50,15 +61,10 @@ void count_conflict(const char *stream, int length) {
     name[kept] = '\0';
     bool first = with_shared(LW_EXCLUSIVE, [&] {
         bool none = std::none_of(std::begin(shared->conflicts), std::end(shared->conflicts), ours);
-        Conflict *conflict = find(name);
-        if (conflict == std::end(shared->conflicts)) {
-            conflict = place();
-            *conflict = {MyDatabaseId, 0, 0, {}};
-            strlcpy(conflict->stream, name, sizeof conflict->stream);
-        }
-        conflict->count++;
-        conflict->last = GetCurrentTimestamp();
-        if (none && count_workers(MyDatabaseId) == 0) announce(MyDatabaseId, false);
+        add(name, 1, GetCurrentTimestamp());
+        for (Worker &worker : shared->all())
+            if (serves(worker, MyDatabaseId)) worker.announced = true;
+        if (count_workers(MyDatabaseId) == 0) announce(MyDatabaseId, false);
         return none;
     });
     // The worker writes all that has gathered when it comes to it.
@@ -68,6 +74,13 @@ void count_conflict(const char *stream, int length) {
 bool conflicts_counted() {
     return with_shared(LW_SHARED,
                        [] { return std::any_of(std::begin(shared->conflicts), std::end(shared->conflicts), ours); });
+}
+
+void forget_conflicts() {
+    with_shared(LW_EXCLUSIVE, [] {
+        for (Conflict &each : shared->conflicts)
+            if (ours(each)) each = {};
+    });
 }
 
 void write_conflicts() {
@@ -85,9 +98,20 @@ void write_conflicts() {
     // Side by side with another worker's, in one order: no deadlock.
     std::sort(taken, taken + count,
               [](const Conflict &a, const Conflict &b) { return strcmp(a.stream, b.stream) < 0; });
-    StartTransactionCommand();
-    upsert({taken, static_cast<size_t>(count)});
-    CommitTransactionCommand();
+    PG_TRY();
+    {
+        StartTransactionCommand();
+        pg::with_snapshot(GetTransactionSnapshot(), [&] { upsert({taken, static_cast<size_t>(count)}); });
+        CommitTransactionCommand();
+    }
+    PG_CATCH();
+    {
+        with_shared(LW_EXCLUSIVE, [&] {
+            for (int i = 0; i < count; i++) add(taken[i].stream, taken[i].count, taken[i].last);
+        });
+        PG_RE_THROW();
+    }
+    PG_END_TRY();
 }
 
 } // namespace async

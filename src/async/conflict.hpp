@@ -13,4 +13,7 @@ bool conflicts_counted();
 // Writes them to projections.conflict, in a transaction of its own. Not in a transaction.
 void write_conflicts();
 
+// The extension is not there any more.
+void forget_conflicts();
+
 } // namespace async

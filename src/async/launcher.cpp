@@ -1,10 +1,10 @@
 // The launcher: one process for the server, which starts workers and is connected to no database.
 //
-// It does not know which databases have async projections: at its start, and when a database appears, it starts a worker
-// there, which leaves again if it has nothing to serve. From then on it is told: a session that changed the catalog, a
-// worker that finds more work than it can do, and a worker that ended otherwise than by itself announce the database
-// (shared.hpp). A worker is a dynamic background worker that the postmaster never restarts; who needs it back is the
-// launcher, with a growing pause where workers end at once.
+// It does not know which databases have async projections: at its start, and when a database appears, it starts a
+// worker there, which leaves again if it has nothing to serve. From then on it is told: a session that changed the
+// catalog, a worker that finds more work than it can do, and a worker that ended otherwise than by itself announce the
+// database (shared.hpp). A worker is a dynamic background worker that the postmaster never restarts; who needs it back
+// is the launcher, with a growing pause where workers end at once.
 #include "async/background.hpp"
 #include "async/shared.hpp"
 #include "pg/scope.hpp"
@@ -144,8 +144,7 @@ int reserve(Database &database) {
         for (Worker &worker : shared->all())
             starting |= serves(worker, database.oid) && phase_of(worker) == Phase::starting;
         if (starting || running >= max_workers) {
-            // It will say so if it needs company. With no worker allowed at all, the setting may change.
-            database.wanted = max_workers == 0;
+            database.wanted = false; // who runs there will say so if it needs company
             return -1;
         }
         auto all = shared->all();
@@ -214,8 +213,7 @@ int64 start(Launcher &launcher, TimestampTz now) {
         std::rotate(launcher.databases.begin(), launcher.databases.begin() + 1, launcher.databases.end());
         return std::min(wait, retry_interval);
     }
-    if (std::exchange(launcher.exhaustion_logged, false))
-        with_shared(LW_EXCLUSIVE, [] { shared->exhausted = false; });
+    if (std::exchange(launcher.exhaustion_logged, false)) with_shared(LW_EXCLUSIVE, [] { shared->exhausted = false; });
     return wait;
 }
 
@@ -269,12 +267,22 @@ void leave(int, Datum) {
     });
 }
 
+void reload(Launcher &launcher) {
+    if (!ConfigReloadPending) return;
+    ConfigReloadPending = false;
+    int before = max_workers;
+    ProcessConfigFile(PGC_SIGHUP);
+    // Those that left for want of room will not announce themselves.
+    if (max_workers > before)
+        for (Database &each : launcher.databases) each.wanted = true;
+}
+
 [[noreturn]] void run() {
     Launcher &launcher = *pg::make<Launcher>(TopMemoryContext);
     for (;;) {
         ResetLatch(MyLatch);
         CHECK_FOR_INTERRUPTS();
-        if (std::exchange(ConfigReloadPending, false)) ProcessConfigFile(PGC_SIGHUP);
+        reload(launcher);
         TimestampTz now = GetCurrentTimestamp();
         follow_starts(launcher);
         listen(launcher, now);
@@ -296,8 +304,8 @@ void define_settings() {
                             "Workers start as there is work for them, out of max_worker_processes. 0: none.",
                             &max_workers, 4, 0, 1024, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
     DefineCustomIntVariable("pg_projections.batch_size", "Events that are applied in one transaction, at most.",
-                            "Within this, batches follow the backlog and the time that events take.", &max_batch, 100000,
-                            1, 10000000, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
+                            "Within this, batches follow the backlog and the time that events take.", &max_batch,
+                            100000, 1, 10000000, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
     DefineCustomIntVariable("pg_projections.poll_interval", "How often workers look for work without being woken.",
                             "A commit that appends events wakes a worker; events that are replicated do not.",
                             &poll_interval, 1000, 10, 3600 * 1000, PGC_SIGHUP, GUC_UNIT_MS, nullptr, nullptr, nullptr);

@@ -63,8 +63,8 @@ void wake_launcher() {
 
 void announce(Oid database, bool failed) {
     Announcement *end = shared->announcements + shared->announcement_count;
-    Announcement *known = std::find_if(shared->announcements, end,
-                                       [&](const Announcement &each) { return each.database == database; });
+    Announcement *known =
+        std::find_if(shared->announcements, end, [&](const Announcement &each) { return each.database == database; });
     if (known != end)
         known->failed &= failed;
     else if (shared->announcement_count < static_cast<int>(lengthof(shared->announcements)))

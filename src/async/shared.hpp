@@ -101,9 +101,7 @@ constexpr int stuck_after = 60 * 1000; // milliseconds of one batch
 constexpr int slow_after = 500;
 
 inline Phase phase_of(Worker &worker) { return static_cast<Phase>(pg_atomic_read_u32(&worker.phase)); }
-inline void set_phase(Worker &worker, Phase phase) {
-    pg_atomic_write_u32(&worker.phase, static_cast<uint32>(phase));
-}
+inline void set_phase(Worker &worker, Phase phase) { pg_atomic_write_u32(&worker.phase, static_cast<uint32>(phase)); }
 inline bool serves(Worker &worker, Oid database) {
     return pg_atomic_read_u32(&worker.database) == database && phase_of(worker) != Phase::free;
 }

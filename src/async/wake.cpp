@@ -2,17 +2,18 @@
 
 #include "async/background.hpp"
 #include "async/shared.hpp"
-#include "async/source.hpp"
 #include "catalog/projection.hpp"
 
 namespace async {
 namespace {
 
 constinit bool work_noted = false, catalog_changed = false, databases_changed = false, holding = false;
+constinit bool wake_due = false;
 
 // ------------------------------------------------------------------------------------------------- event sources
 
-// Whether a table that was written is an event source, or a partition of one. Forgotten with any change of those tables.
+// Whether a table that was written is an event source, a partition of one, or a change log. Forgotten with any change
+// of those tables.
 struct Written {
     Oid relation;
     bool source;
@@ -30,13 +31,20 @@ void relation_changed(Datum, Oid changed) {
         written_count = 0;
 }
 
+bool is_change_log(Oid relation) {
+    for (const catalog::Projection *each : catalog::all())
+        if (each->async && std::find(each->changes.begin(), each->changes.end(), relation) != each->changes.end())
+            return true;
+    return false;
+}
+
 bool leads_to_source(Oid relation) {
-    if (event_source(relation)) return true;
+    if (catalog::is_event_source(relation) || is_change_log(relation)) return true;
     if (!get_rel_relispartition(relation)) return false;
     bool found = false;
     List *ancestors = get_partition_ancestors(relation);
     ListCell *cell;
-    foreach (cell, ancestors) found |= event_source(lfirst_oid(cell)) != nullptr;
+    foreach (cell, ancestors) found |= catalog::is_event_source(lfirst_oid(cell));
     list_free(ancestors);
     return found;
 }
@@ -84,7 +92,8 @@ void wake_one(Oid database) {
     }
     // All are busy and will look after their batches, unless those are long.
     TimestampTz now = GetCurrentTimestamp();
-    for (Worker &worker : shared->all()) slow |= serves(worker, database) && batch_milliseconds(worker, now) > slow_after;
+    for (Worker &worker : shared->all())
+        slow |= serves(worker, database) && batch_milliseconds(worker, now) > slow_after;
     if (slow)
         with_shared(LW_EXCLUSIVE, [&] {
             if (count_workers(database) < max_workers) announce(database, false);
@@ -102,8 +111,7 @@ void announce_to_all(Oid database) {
 
 bool any_async() {
     auto all = catalog::all();
-    return std::any_of(all.begin(), all.end(),
-                       [](const catalog::Projection *each) { return each->async || each->flow == catalog::Flow::log; });
+    return std::any_of(all.begin(), all.end(), [](const catalog::Projection *each) { return each->async; });
 }
 
 // --------------------------------------------------------------------------------------------------------- holds
@@ -182,9 +190,10 @@ void relation_written(Oid relation) {
 
 void statement_wrote(const PlannedStmt *statement) {
     if (shared == nullptr || work_noted) return;
+    bool appends = statement->commandType != CMD_UPDATE && statement->commandType != CMD_DELETE;
+    if (!appends && !statement->hasModifyingCTE) return;
     ListCell *cell;
-    foreach (cell, statement->resultRelations)
-        relation_written(rt_fetch(lfirst_int(cell), statement->rtable)->relid);
+    foreach (cell, statement->resultRelations) relation_written(rt_fetch(lfirst_int(cell), statement->rtable)->relid);
 }
 
 void wake() {
@@ -216,10 +225,14 @@ void before_commit() {
     if (catalog_changed && !any_async()) catalog_changed = false;
 }
 
+void locks_released() {
+    if (std::exchange(wake_due, false)) wake_one(MyDatabaseId);
+}
+
 void transaction_ended(bool committed) {
     if (shared == nullptr) return;
     // An abort, too, decides positions that the transaction had drawn.
-    if (work_noted) wake_one(MyDatabaseId);
+    wake_due |= work_noted;
     if (catalog_changed && committed) announce_to_all(MyDatabaseId);
     if (holding || databases_changed)
         with_shared(LW_EXCLUSIVE, [&] {

@@ -22,5 +22,7 @@ void before_utility(const Node *command);
 
 void before_commit();
 void transaction_ended(bool committed);
+// While the transaction holds its lock on the sequence, the positions that it drew do not count as decided.
+void locks_released();
 
 } // namespace async

@@ -37,8 +37,14 @@ constinit MemoryContext round_memory = nullptr; // reset before each round
 constinit MemoryContext pace_memory = nullptr;
 constinit pg::flat_map<uint64, Pace> *paces = nullptr;
 constinit TimestampTz last_useful = 0;
+constinit TimestampTz look_again = 0; // after looking for work has failed
 constinit TimestampTz next_cleaning = 0;
+constinit long patience = 1;        // milliseconds
+constinit int projection_count = 0; // async ones, as of the last look
 constinit char activity[NAMEDATALEN * 4];
+
+// What may fail beside the batches of slots.
+constexpr Work looking{InvalidOid, -1}, cleaning{InvalidOid, -2}, counting{InvalidOid, -3};
 
 volatile sig_atomic_t terminated = false;
 constinit bool finished = false; // leaves because nothing is left to do here
@@ -64,7 +70,8 @@ TimestampTz record_problem(Work work, const ErrorData *error) {
     TimestampTz now = GetCurrentTimestamp();
     return with_shared(LW_EXCLUSIVE, [&] {
         auto &all = shared->problems;
-        Problem *problem = std::find_if(std::begin(all), std::end(all), [&](const Problem &each) { return is(each, work); });
+        Problem *problem =
+            std::find_if(std::begin(all), std::end(all), [&](const Problem &each) { return is(each, work); });
         if (problem == std::end(all)) {
             // An unused one has the least time.
             problem = std::min_element(std::begin(all), std::end(all),
@@ -91,6 +98,14 @@ void forget_problem(Work work) {
     });
 }
 
+bool put_off(Work work) {
+    TimestampTz now = GetCurrentTimestamp();
+    return with_shared(LW_SHARED, [&] {
+        return std::any_of(std::begin(shared->problems), std::end(shared->problems),
+                           [&](const Problem &each) { return is(each, work) && each.retry > now; });
+    });
+}
+
 // A conflict with another transaction says nothing about the projection.
 bool transient(int sqlstate) {
     return sqlstate == ERRCODE_T_R_SERIALIZATION_FAILURE || sqlstate == ERRCODE_T_R_DEADLOCK_DETECTED ||
@@ -102,12 +117,12 @@ TimestampTz after_failure(Work work, const ErrorData *error) {
     if (transient(error->sqlerrcode))
         return after(GetCurrentTimestamp(), pg_prng_uint64_range(&pg_global_prng_state, 5, 50));
     TimestampTz retry = record_problem(work, error);
-    ereport(LOG, (errcode(error->sqlerrcode),
-                  errmsg("pg_projections: %s failed: %s", activity[0] ? activity : "looking for work",
-                         error->message ? error->message : "no message"),
-                  error->detail ? errdetail_internal("%s", error->detail) : 0,
-                  error->hint ? errhint("%s", error->hint) : 0,
-                  error->context ? errcontext("%s", error->context) : 0, errhidestmt(true)));
+    ereport(LOG,
+            (errcode(error->sqlerrcode),
+             errmsg("pg_projections: %s failed: %s", activity[0] ? activity : "looking for work",
+                    error->message ? error->message : "no message"),
+             error->detail ? errdetail_internal("%s", error->detail) : 0, error->hint ? errhint("%s", error->hint) : 0,
+             error->context ? errcontext("%s", error->context) : 0, errhidestmt(true)));
     return retry;
 }
 
@@ -131,7 +146,7 @@ bool must_leave_room(Oid projection, TimestampTz now) {
 }
 
 // Takes the slot for the next batch. If not, *again is lowered to the milliseconds after which it may be possible.
-bool claim(Work work, bool alone, int64 limit, long *again) {
+bool claim(Work work, int64 limit, long *again) {
     TimestampTz now = GetCurrentTimestamp();
     auto wait_until = [&](TimestampTz time) {
         long wait = TimestampDifferenceMilliseconds(now, time) + 1;
@@ -151,7 +166,7 @@ bool claim(Work work, bool alone, int64 limit, long *again) {
                 wait_until(problem.retry);
                 return false;
             }
-        if (!alone && must_leave_room(work.projection, now)) return false;
+        if (projection_count > 1 && must_leave_room(work.projection, now)) return false;
         me->projection = work.projection;
         me->slot = work.slot;
         me->limit = limit;
@@ -212,7 +227,7 @@ void apply(Work work, Limits limits, Progress &progress) {
     StartTransactionCommand();
     if (catalog::Projection *projection = catalog::projection(work.projection)) {
         say(psprintf("applying events to %s, slot %d", projection->name(), work.slot));
-        progress = advance(*projection, work.slot, limits, false);
+        pg::with_snapshot(GetTransactionSnapshot(), [&] { progress = advance(*projection, work.slot, limits, false); });
     }
     CommitTransactionCommand();
 }
@@ -254,20 +269,18 @@ bool run_batch(Work work) {
 struct Found {
     std::span<Work> work;
     long again = -1;
-    bool any_async = false, installed = false;
+    bool installed = false;
 };
 
-bool is_async(const catalog::Projection *projection) {
-    return projection->async || projection->flow == catalog::Flow::log;
-}
+bool is_async(const catalog::Projection *projection) { return projection->async; }
 
 void look(Found &found) {
     SetCurrentStatementStartTimestamp();
     StartTransactionCommand();
     found.installed = OidIsValid(catalog::catalog_relation());
     auto all = catalog::all();
-    found.any_async = std::any_of(all.begin(), all.end(), is_async);
-    if (found.any_async) {
+    projection_count = std::count_if(all.begin(), all.end(), is_async);
+    if (projection_count > 0) {
         pg::vector<Work> work = find_work(&found.again);
         auto *kept = static_cast<Work *>(MemoryContextAlloc(round_memory, sizeof(Work) * (work.size() + 1)));
         std::copy(work.begin(), work.end(), kept);
@@ -285,7 +298,8 @@ void check_signals() {
 void limit_memory() {
     rlimit limit;
     if (getrlimit(RLIMIT_DATA, &limit) != 0) return;
-    limit.rlim_cur = worker_memory == 0 ? limit.rlim_max : std::min<rlim_t>(rlim_t{1024} * worker_memory, limit.rlim_max);
+    limit.rlim_cur =
+        worker_memory == 0 ? limit.rlim_max : std::min<rlim_t>(rlim_t{1024} * worker_memory, limit.rlim_max);
     if (setrlimit(RLIMIT_DATA, &limit) != 0)
         ereport(LOG, (errmsg("pg_projections: could not limit a worker's memory: %m")));
 }
@@ -349,7 +363,7 @@ bool idle_surplus(TimestampTz now) {
     });
 }
 
-// Leaves, unless the catalog has changed since this round looked: then the last worker would have missed it.
+// Leaves, unless something has been announced or counted since this round looked: the last worker would have missed it.
 void leave_unless_announced() {
     finished = with_shared(LW_EXCLUSIVE, [] {
         if (me->announced) return false;
@@ -367,20 +381,24 @@ void clean_history() {
         SetCurrentStatementStartTimestamp();
         StartTransactionCommand();
         say("removing old history");
-        pg::with_spi([] { pg::spi_execute("SELECT projections._remove_history()"); });
+        pg::with_snapshot(GetTransactionSnapshot(),
+                          [] { pg::with_spi([] { pg::spi_execute("SELECT projections._remove_history()"); }); });
         CommitTransactionCommand();
     });
-    if (error) after_failure({InvalidOid, -2}, error);
+    if (error) after_failure(cleaning, error);
     say("");
 }
 
 void write_counted_conflicts() {
-    if (!conflicts_counted()) return;
+    if (!conflicts_counted() || put_off(counting)) return;
     ErrorData *error = caught([] {
         say("counting conflicts");
         write_conflicts();
     });
-    if (error) after_failure({InvalidOid, -3}, error);
+    if (error)
+        after_failure(counting, error);
+    else
+        forget_problem(counting);
     say("");
 }
 
@@ -395,12 +413,15 @@ long round() {
 
     Found found;
     if (ErrorData *error = caught([&] { look(found); })) {
-        TimestampTz retry = after_failure({InvalidOid, -1}, error);
-        return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), retry) + 1;
+        look_again = after_failure(looking, error);
+        return poll_interval;
     }
-    forget_problem({InvalidOid, -1});
-    if (found.installed) write_counted_conflicts();
-    if (!found.any_async) {
+    forget_problem(looking);
+    if (found.installed)
+        write_counted_conflicts();
+    else
+        forget_conflicts();
+    if (projection_count == 0) {
         leave_unless_announced();
         return 0;
     }
@@ -410,29 +431,56 @@ long round() {
         reload();
         if (too_many()) break;
         Work work = found.work[i];
-        if (!claim(work, found.work.size() == 1, pace(work).events, &found.again)) continue;
+        if (!claim(work, pace(work).events, &found.again)) continue;
         if (anything_unclaimed(found.work.subspan(i + 1))) call_for_company();
         useful |= run_batch(work);
     }
-    if (useful) last_useful = GetCurrentTimestamp();
-    if (useful) return 0;
+    if (useful) {
+        last_useful = GetCurrentTimestamp();
+        patience = 1;
+        return 0;
+    }
     clean_history();
-    return found.again < 0 ? poll_interval : std::min<long>(found.again, poll_interval);
+    // What is undecided is asked again, ever less often while it lasts: the end of the transaction wakes us as a rule.
+    patience = found.again < 0 ? 1 : std::min<long>(patience * 2, 100);
+    return found.again < 0 ? poll_interval : std::min<long>(std::max(found.again, patience), poll_interval);
 }
 
-// Sleeps. A worker that was woken for nothing rests a little first, so that events of a slot that another worker is at
-// do not wake it one by one.
-void sleep(long milliseconds, bool for_nothing) {
-    set_phase(*me, for_nothing ? Phase::resting : Phase::idle);
-    pg_memory_barrier();
-    if (!for_nothing && pg_atomic_read_u32(&me->signalled) != 0) return;
-    long wait = for_nothing ? std::min<long>(milliseconds, rest_milliseconds) : milliseconds;
-    int events = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, wait, PG_WAIT_EXTENSION);
+// Waits for the latch. Returns whether time ran out.
+bool wait_for_latch(long milliseconds) {
+    int events = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, milliseconds, PG_WAIT_EXTENSION);
     ResetLatch(MyLatch);
-    if (for_nothing && pg_atomic_read_u32(&me->signalled) == 0 && phase_of(*me) == Phase::resting && milliseconds > wait)
-        sleep(milliseconds - wait, false);
-    else if (!for_nothing && (events & WL_TIMEOUT))
-        pgstat_report_stat(true);
+    return events & WL_TIMEOUT;
+}
+
+bool signalled() { return pg_atomic_read_u32(&me->signalled) != 0; }
+
+// What fails to find work is not to be tried at every commit.
+void sleep_off_failure() {
+    set_phase(*me, Phase::busy);
+    for (;;) {
+        check_signals();
+        reload();
+        TimestampTz now = GetCurrentTimestamp();
+        if (now >= look_again) return;
+        wait_for_latch(TimestampDifferenceMilliseconds(now, look_again) + 1);
+    }
+}
+
+// A worker that was woken for nothing, as another one is at the slot whose events woke it, is not woken for each of
+// them: it looks again in a moment. Returns the milliseconds that are left to sleep.
+long rest(long milliseconds) {
+    set_phase(*me, Phase::resting);
+    long moment = std::min<long>(milliseconds, rest_milliseconds);
+    wait_for_latch(moment);
+    return signalled() || phase_of(*me) != Phase::resting ? 0 : milliseconds - moment;
+}
+
+void sleep(long milliseconds) {
+    set_phase(*me, Phase::idle);
+    pg_memory_barrier();
+    if (signalled()) return;
+    if (wait_for_latch(milliseconds)) pgstat_report_stat(true);
 }
 
 [[noreturn]] void run() {
@@ -445,14 +493,14 @@ void sleep(long milliseconds, bool for_nothing) {
             finished = true;
             proc_exit(0);
         }
+        sleep_off_failure();
         long wait = round();
-        if (wait == 0) {
-            woken = false;
-            continue;
-        }
-        if (idle_surplus(GetCurrentTimestamp())) leave_unless_announced();
-        sleep(wait, woken);
-        woken = phase_of(*me) == Phase::woken || pg_atomic_read_u32(&me->signalled) != 0;
+        TimestampTz now = GetCurrentTimestamp();
+        if (idle_surplus(now)) leave_unless_announced();
+        bool for_nothing = woken && now - last_useful > 5000 * rest_milliseconds;
+        if (wait > 0 && for_nothing) wait = rest(wait);
+        if (wait > 0) sleep(wait);
+        woken = phase_of(*me) == Phase::woken || signalled();
     }
 }
 

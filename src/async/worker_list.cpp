@@ -52,7 +52,8 @@ Datum projections_worker_list(PG_FUNCTION_ARGS) {
     auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
     // Copied, as rows cannot be made under the lock.
     auto *copy = static_cast<Worker *>(palloc(sizeof(Worker) * shared->worker_count));
-    with_shared(LW_SHARED, [&] { memcpy(static_cast<void *>(copy), shared->workers, sizeof(Worker) * shared->worker_count); });
+    with_shared(LW_SHARED,
+                [&] { memcpy(static_cast<void *>(copy), shared->workers, sizeof(Worker) * shared->worker_count); });
     TimestampTz now = GetCurrentTimestamp();
     for (Worker &worker : std::span(copy, shared->worker_count)) {
         if (phase_of(worker) == Phase::free) continue;
