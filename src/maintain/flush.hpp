@@ -13,6 +13,9 @@ bool flush_for_read(std::span<const Oid> relations);
 // The same for every projection: where it is not known what will be read.
 bool flush_for_any_read();
 
+// Applies what can be applied and appends to change logs, so that who consumes those in this transaction finds it.
+void flush_logs();
+
 // Within a statement, when a delta grows over its memory.
 void flush_early(Oid projection);
 

@@ -415,6 +415,16 @@ const char *term_text(Projection &projection, int occurrence, uint32 changed) {
     return psprintf("%s %s", with.data, compile::deparse(query));
 }
 
+const char *additions_text(Projection &projection, const char *rows) {
+    return psprintf("WITH delta_0 AS NOT MATERIALIZED (%s)%s", rows, term_text(projection, 1, 1));
+}
+
+const char *definition_text(Projection &projection, const char *rows) {
+    Query *query = static_cast<Query *>(copyObjectImpl(projection.block().core));
+    replace_entry(query, 1, "delta_0");
+    return psprintf("WITH delta_0 AS NOT MATERIALIZED (%s) %s", rows, compile::deparse(query));
+}
+
 const char *recompute_text(Projection &projection, NullMask nulls) {
     const Block &block = projection.block();
     Query *query = static_cast<Query *>(copyObjectImpl(block.core));
