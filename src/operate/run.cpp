@@ -4,24 +4,17 @@
 // session's user, who may be a superuser inside a function that somebody else wrote. What the call does is then done by
 // the internal SQL function of the same name with a leading underscore (src/schema/44_run.sql, 46_failures.sql), as a
 // superuser; it gets what was checked, the caller's name, and the arguments. Code of users runs as its owner again.
-#include "capture/trigger.hpp"
-#include "catalog/settings.hpp"
-#include "maintain/flush.hpp"
-#include "operate/describe.hpp"
+#include "operate/run.hpp"
+
 #include "pg/scope.hpp"
 
 namespace operate {
-namespace {
 
-using catalog::Flow;
-using catalog::Kind;
 using catalog::Projection;
 
-const char *caller_name() { return GetUserNameFromId(GetUserId(), false); }
+static const char *caller_name() { return GetUserNameFromId(GetUserId(), false); }
 
-// ------------------------------------------------------------------------------------------------------------- who may
-
-Projection &resolve(FunctionCallInfo fcinfo) {
+Projection &named_projection(FunctionCallInfo fcinfo) {
     if (PG_ARGISNULL(0))
         ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"name\" must not be null"),
                         errhint("Give the name of a projection.")));
@@ -35,7 +28,7 @@ Projection &resolve(FunctionCallInfo fcinfo) {
     return *projection;
 }
 
-Projection &by_oid(Oid relation) {
+Projection &projection_of(Oid relation) {
     Projection *projection = catalog::projection(relation);
     if (projection == nullptr)
         ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("relation %u is not a projection", relation),
@@ -53,7 +46,25 @@ void require_owner(Projection &projection) {
              errhint("SET ROLE to the owner, or ask the owner to do it.")));
 }
 
-// ------------------------------------------------------------------------------------------------- the internal function
+namespace {
+
+// SQL reads the settings by name.
+struct Threshold {
+    const char *name, *description;
+    int value;
+    int unit;
+};
+constinit Threshold thresholds[] = {
+    {"pg_projections.lag_degraded", "A projection that is longer behind than this is degraded.", 10, GUC_UNIT_S},
+    {"pg_projections.lag_critical", "A projection that is longer behind than this is critical.", 60, GUC_UNIT_S},
+    {"pg_projections.lag_events_degraded", "A projection more positions behind than this is degraded.", 1000, 0},
+    {"pg_projections.lag_events_critical", "A projection more positions behind than this is critical.", 10000, 0},
+    {"pg_projections.failures_degraded", "A projection with as many failed events as this is degraded.", 1, 0},
+    {"pg_projections.failures_critical", "A projection with as many failed events as this is critical.", 10, 0},
+    {"pg_projections.failures_offline", "A projection with as many failed events as this is offline.", 50, 0},
+};
+constinit int history_retention = 30 * 24 * 60;
+constinit bool allow_regression = false;
 
 struct Argument {
     Oid type;
@@ -78,7 +89,8 @@ void run_internal(FunctionCallInfo fcinfo, Argument checked, int first, Receive 
     pg::vector<char> nulls;
     StringInfoData call;
     initStringInfo(&call);
-    appendStringInfo(&call, "SELECT * FROM projections.%s(", quote_identifier(psprintf("_%s", get_func_name(fcinfo->flinfo->fn_oid))));
+    appendStringInfo(&call, "SELECT * FROM projections.%s(",
+                     quote_identifier(psprintf("_%s", get_func_name(fcinfo->flinfo->fn_oid))));
     for (const Argument &each : arguments) {
         argument_types.push_back(each.type);
         values.push_back(each.value);
@@ -123,238 +135,42 @@ Oid projection_of_failure(int64 id) {
     return projection;
 }
 
-// ---------------------------------------------------------------------------------------------------------------- waiting
-
-// A query that is repeated under ever newer snapshots, as a role that may read what it reads.
-struct Watch {
-    SPIPlanPtr plan;
-    Oid role;
-
-    Watch(const char *query, Oid as) : plan(nullptr), role(as) { plan = pg::spi_prepare(query); }
-
-    // The first value of the first row; what a transaction in REPEATABLE READ would not see included.
-    bool read(int64 *value) const {
-        bool null = true;
-        pg::as_owner(role, [&] {
-            int code =
-                SPI_execute_snapshot(plan, nullptr, nullptr, GetLatestSnapshot(), InvalidSnapshot, true, false, 1);
-            if (code < 0) elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(code));
-            if (SPI_processed > 0)
-                *value = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
-            SPI_freetuptable(SPI_tuptable);
-        });
-        return !null;
+// The expression of the feed's keys, over its source; null for a handler without partitions.
+const char *key_expression(Projection &projection) {
+    Relation feed = relation_open(projection.definition, AccessShareLock);
+    auto *query = static_cast<Query *>(copyObjectImpl(get_view_query(feed)));
+    relation_close(feed, NoLock);
+    Node *keys = nullptr;
+    for (TargetEntry *entry : pg::each<TargetEntry>(query->targetList))
+        if (strcmp(entry->resname, "keys") == 0) keys = reinterpret_cast<Node *>(entry->expr);
+    if (keys == nullptr) elog(ERROR, "feed %s has no keys", get_rel_name(projection.definition));
+    if (IsA(keys, ArrayExpr) && list_length(castNode(ArrayExpr, keys)->elements) == 1)
+        keys = static_cast<Node *>(linitial(castNode(ArrayExpr, keys)->elements));
+    if (!contain_var_clause(keys)) return nullptr;
+    int number = 0;
+    for (RangeTblEntry *entry : pg::each<RangeTblEntry>(query->rtable)) {
+        number++;
+        if (entry->rtekind == RTE_RELATION && entry->relid == projection.sources.front())
+            ChangeVarNodes(keys, number, 1, 0);
     }
-};
-
-// Whether this transaction holds what an append takes, so that nobody can apply beyond before it ends.
-bool holds_writers_lock(Oid relation) {
-    Relation opened = relation_open(relation, AccessShareLock);
-    bool held = CheckRelationLockedByMe(opened, RowExclusiveLock, false);
-    relation_close(opened, NoLock);
-    return held;
-}
-
-void refuse_own_events(Projection &projection, bool own) {
-    if (!own) return;
-    ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                    errmsg("cannot wait for projection %s in a transaction that has written its source",
-                           projection.name()),
-                    errdetail("What is not committed cannot be applied, nor what comes after it."),
-                    errhint("COMMIT first, and then wait.")));
-}
-
-template <class Reached>
-bool wait_until(TimestampTz deadline, Reached &&reached) {
-    for (long pause = 1;; pause = std::min(pause * 2, 20L)) {
-        if (reached()) return true;
-        TimestampTz now = GetCurrentTimestamp();
-        if (now >= deadline) return false;
-        long left = TimestampDifferenceMilliseconds(now, deadline);
-        if (WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, std::clamp(left, 1L, pause),
-                      PG_WAIT_EXTENSION) &
-            WL_LATCH_SET)
-            ResetLatch(MyLatch);
-        CHECK_FOR_INTERRUPTS();
-    }
-}
-
-Oid sequence_of(Oid source) {
-    int64 sequence = InvalidOid;
-    Watch(psprintf("SELECT sequence::pg_catalog.oid::pg_catalog.int8 FROM projections.source WHERE relation = %u::pg_catalog.regclass", source),
-          BOOTSTRAP_SUPERUSERID)
-        .read(&sequence);
-    return static_cast<Oid>(sequence);
-}
-
-// Within an SPI connection. `target` < 0: the head.
-bool wait_for_events(Projection &projection, int64 target, TimestampTz deadline) {
-    Oid source = projection.sources[0];
-    if (target < 0 && !Watch(psprintf("SELECT projections._head(%u)", source), BOOTSTRAP_SUPERUSERID).read(&target))
-        return true; // an empty source
-    Watch checkpoint(psprintf("SELECT pg_catalog.min(position) FROM projections.slot WHERE projection = %u::pg_catalog.regclass",
-                              projection.relation),
-                     BOOTSTRAP_SUPERUSERID);
-    bool first = true;
-    return wait_until(deadline, [&] {
-        int64 reached;
-        if (!checkpoint.read(&reached))
-            ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("the projection has no checkpoint"),
-                            errdetail("It was dropped, or its mode changed, while waiting."),
-                            errhint("projections.definitions lists the projections.")));
-        if (reached >= target) return true;
-        if (first) refuse_own_events(projection, holds_writers_lock(sequence_of(source)));
-        first = false;
-        return false;
-    });
-}
-
-// Within an SPI connection. What waits in a log is not applied; what is not there is.
-bool wait_for_changes(Projection &projection, int64 target, TimestampTz deadline) {
-    for (Oid log : projection.changes) {
-        refuse_own_events(projection, holds_writers_lock(log));
-        const char *name = pg::qualified_name(log);
-        int64 last = target;
-        if (last < 0 && !Watch(psprintf("SELECT pg_catalog.max(change) FROM %s", name), projection.owner()).read(&last))
-            continue;
-        Watch waiting(psprintf("SELECT change FROM %s WHERE change <= " INT64_FORMAT " LIMIT 1", name, last),
-                      projection.owner());
-        bool done = wait_until(deadline, [&] {
-            int64 change;
-            return !waiting.read(&change);
-        });
-        if (!done) return false;
-    }
-    return true;
-}
-
-bool wait_for(Projection &projection, int64 target, TimestampTz deadline) {
-    if (projection.flow == Flow::inline_) return true;
-    bool reached = false;
-    pg::with_spi([&] {
-        reached = projection.flow == Flow::events ? wait_for_events(projection, target, deadline)
-                                                  : wait_for_changes(projection, target, deadline);
-    });
-    return reached;
-}
-
-TimestampTz deadline_after(FunctionCallInfo fcinfo, int argument) {
-    if (PG_ARGISNULL(argument)) return DT_NOEND;
-    return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(GetCurrentTimestamp()),
-                                                   PG_GETARG_DATUM(argument)));
-}
-
-// ---------------------------------------------------------------------------------------------------------------- one row
-
-List *key_column_names(Projection &projection) {
-    if (projection.kind != Kind::query) return list_make1(pstrdup("key"));
-    List *names = NIL;
-    for (const compile::Key &key : projection.block().keys)
-        names = lappend(names, get_attname(projection.relation, static_cast<AttrNumber>(key.column + 1), false));
-    return names;
-}
-
-void refuse_without_key(Projection &projection) {
-    if (projection.kind == Kind::handler)
-        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("handler %s has no rows of its own", projection.name()),
-                        errdetail("What it writes is up to its function."),
-                        errhint("Call projections.wait_for(), and then read its tables.")));
-    if (projection.kind == Kind::query && projection.block().shape == compile::Shape::bag)
-        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("projection %s has no key", projection.name()),
-                        errdetail("A source has no primary key, so its rows cannot be addressed."),
-                        errhint("Call projections.wait_for(), and then read its table.")));
-}
-
-// A key's values, as parameters of a condition.
-struct KeyValues {
-    const char *condition; // over the columns of t
-    pg::vector<Oid> types;
-    pg::vector<Datum> values;
-};
-
-const char *equality(Oid type) {
-    TypeCacheEntry *entry = lookup_type_cache(type, TYPECACHE_EQ_OPR);
-    HeapTuple tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(entry->eq_opr));
-    if (!HeapTupleIsValid(tuple)) elog(ERROR, "type %u has no equality", type);
-    auto *form = reinterpret_cast<Form_pg_operator>(GETSTRUCT(tuple));
-    const char *text =
-        psprintf("OPERATOR(%s.%s)", quote_identifier(get_namespace_name(form->oprnamespace)), NameStr(form->oprname));
-    ReleaseSysCache(tuple);
-    return text;
-}
-
-void fail_key(Projection &projection, Datum key, List *names) {
-    StringInfoData columns;
-    initStringInfo(&columns);
-    for (char *name : pg::each<char>(names)) appendStringInfo(&columns, "%s%s", columns.len ? ", " : "", quote_identifier(name));
-    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                    errmsg("%s is not a key of projection %s", DatumGetCString(DirectFunctionCall1(jsonb_out, key)), projection.name()),
-                    errdetail("Its key columns are (%s).", columns.data),
-                    errhint("Give the key as an object with exactly these columns.")));
-}
-
-// Within an SPI connection.
-KeyValues key_values(Projection &projection, Datum key) {
-    List *names = key_column_names(projection);
-    if (!JB_ROOT_IS_OBJECT(DatumGetJsonbP(key)) || JB_ROOT_COUNT(DatumGetJsonbP(key)) != static_cast<uint32>(list_length(names)))
-        fail_key(projection, key, names);
-    StringInfoData query, condition;
-    initStringInfo(&query);
-    initStringInfo(&condition);
-    for (char *name : pg::each<char>(names)) {
-        appendStringInfo(&query, "%sr.%s", query.len ? ", " : "SELECT ", quote_identifier(name));
-        if (getKeyJsonValueFromContainer(&DatumGetJsonbP(key)->root, name, static_cast<int>(strlen(name)), nullptr) == nullptr)
-            fail_key(projection, key, names);
-    }
-    KeyValues result{"true", {}, {}};
-    if (names == NIL) return result;
-    appendStringInfo(&query, " FROM pg_catalog.jsonb_populate_record(NULL::%s, $1) AS r", projection.name());
-    Oid type = JSONBOID;
-    if (SPI_execute_with_args(query.data, 1, &type, &key, nullptr, true, 1) != SPI_OK_SELECT) elog(ERROR, "reading the key failed");
-    int i = 0;
-    for (char *name : pg::each<char>(names)) {
-        bool null;
-        Datum value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, ++i, &null);
-        Oid column = SPI_gettypeid(SPI_tuptable->tupdesc, i);
-        appendStringInfo(&condition, "%st.%s ", i > 1 ? " AND " : "", quote_identifier(name));
-        if (null) {
-            appendStringInfoString(&condition, "IS NULL");
-            continue;
-        }
-        result.types.push_back(column);
-        result.values.push_back(value);
-        appendStringInfo(&condition, "%s $%zu", equality(column), result.values.size());
-    }
-    result.condition = condition.data;
-    return result;
-}
-
-// The first value of a query under a snapshot taken now, in `memory`.
-bool read_json(const char *query, pg::vector<Oid> &types, pg::vector<Datum> &values, MemoryContext memory, Datum *json) {
-    SPIPlanPtr plan = SPI_prepare(query, static_cast<int>(values.size()), types.data());
-    if (plan == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-    int code = SPI_execute_snapshot(plan, values.data(), nullptr, GetLatestSnapshot(), InvalidSnapshot, true, false, 1);
-    if (code < 0) elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(code));
-    if (SPI_processed == 0) return false;
-    bool null;
-    Datum value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null);
-    if (!null) pg::within(memory, [&] { *json = PointerGetDatum(PG_DETOAST_DATUM_COPY(value)); });
-    return !null;
-}
-
-// "SELECT to_jsonb" of the columns that a user knows, from `relation`.
-const char *row_query(Projection &projection, Oid relation, const char *condition) {
-    StringInfoData columns;
-    initStringInfo(&columns);
-    int count = projection.kind == Kind::query ? projection.user_columns : get_relnatts(projection.relation);
-    for (AttrNumber i = 1; i <= count; i++)
-        if (const char *name = get_attname(projection.relation, i, true))
-            appendStringInfo(&columns, "%st.%s", columns.len ? ", " : "", quote_identifier(name));
-    return psprintf("SELECT pg_catalog.to_jsonb(r) FROM (SELECT %s FROM %s AS t WHERE %s) AS r", columns.data,
-                    pg::qualified_name(relation), condition);
+    return deparse_expression(
+        keys, deparse_context_for(get_rel_name(projection.sources.front()), projection.sources.front()), false, false);
 }
 
 } // namespace
+
+void define_settings() {
+    for (Threshold &each : thresholds)
+        DefineCustomIntVariable(each.name, each.description, nullptr, &each.value, each.value, each.unit ? 0 : 1,
+                                INT_MAX, PGC_USERSET, each.unit, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable(
+        "pg_projections.history_retention", "How long resolved failures and changes of checkpoints are kept.", nullptr,
+        &history_retention, history_retention, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MIN, nullptr, nullptr, nullptr);
+    DefineCustomBoolVariable("pg_projections._allow_regression", "Lets a checkpoint go back.", nullptr,
+                             &allow_regression, false, PGC_SUSET, GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE, nullptr, nullptr,
+                             nullptr);
+}
+
 } // namespace operate
 
 extern "C" {
@@ -364,7 +180,7 @@ using operate::Argument;
 PG_FUNCTION_INFO_V1(projections_operate);
 // f(name, …): for the projection's owner.
 Datum projections_operate(PG_FUNCTION_ARGS) {
-    catalog::Projection &projection = operate::resolve(fcinfo);
+    catalog::Projection &projection = operate::named_projection(fcinfo);
     operate::require_owner(projection);
     return operate::run_internal(fcinfo, {OIDOID, ObjectIdGetDatum(projection.relation)}, 1);
 }
@@ -386,13 +202,13 @@ Datum projections_operate_failure(PG_FUNCTION_ARGS) {
         ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND), errmsg("there is no failure " INT64_FORMAT, PG_GETARG_INT64(0)),
                         errdetail("Resolved failures are kept for pg_projections.history_retention."),
                         errhint("projections.failures lists them.")));
-    operate::require_owner(operate::by_oid(relation));
+    operate::require_owner(operate::projection_of(relation));
     return operate::run_internal(fcinfo, {OIDOID, ObjectIdGetDatum(relation)}, 0);
 }
 
 PG_FUNCTION_INFO_V1(projections_require_owner);
 Datum projections_require_owner(PG_FUNCTION_ARGS) {
-    operate::require_owner(operate::by_oid(PG_GETARG_OID(0)));
+    operate::require_owner(operate::projection_of(PG_GETARG_OID(0)));
     PG_RETURN_VOID();
 }
 
@@ -401,7 +217,7 @@ PG_FUNCTION_INFO_V1(projections_health);
 Datum projections_health(PG_FUNCTION_ARGS) {
     Argument only{OIDOID, 0, true};
     if (!PG_ARGISNULL(0)) {
-        catalog::Projection &projection = operate::resolve(fcinfo);
+        catalog::Projection &projection = operate::named_projection(fcinfo);
         if (!has_privs_of_role(GetUserId(), ROLE_PG_MONITOR)) operate::require_owner(projection);
         only = {OIDOID, ObjectIdGetDatum(projection.relation)};
     }
@@ -412,7 +228,8 @@ Datum projections_health(PG_FUNCTION_ARGS) {
     char nulls[] = {only.null ? 'n' : ' ', ' '};
     pg::as_superuser([&] {
         pg::with_spi([&] {
-            int code = SPI_execute_with_args("SELECT * FROM projections._health($1, $2)", 2, types, values, nulls, false, 0);
+            int code =
+                SPI_execute_with_args("SELECT * FROM projections._health($1, $2)", 2, types, values, nulls, false, 0);
             if (code < 0) elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(code));
             for (uint64 i = 0; i < SPI_processed; i++) tuplestore_puttuple(result->setResult, SPI_tuptable->vals[i]);
         });
@@ -443,11 +260,13 @@ Datum projections_read_as_owner(PG_FUNCTION_ARGS) {
     PG_RETURN_TEXT_P(result);
 }
 
-PG_FUNCTION_INFO_V1(projections_wait_for);
-Datum projections_wait_for(PG_FUNCTION_ARGS) {
-    catalog::Projection &projection = operate::resolve(fcinfo);
-    int64 target = PG_ARGISNULL(1) ? -1 : std::max<int64>(PG_GETARG_INT64(1), 0);
-    PG_RETURN_BOOL(operate::wait_for(projection, target, operate::deadline_after(fcinfo, 2)));
+PG_FUNCTION_INFO_V1(projections_key_expression);
+// As the feed has it: over the source's columns, without what the feed wraps around it.
+Datum projections_key_expression(PG_FUNCTION_ARGS) {
+    catalog::Projection &projection = operate::projection_of(PG_GETARG_OID(0));
+    const char *expression = projection.kind == catalog::Kind::query ? nullptr : operate::key_expression(projection);
+    if (expression == nullptr) PG_RETURN_NULL();
+    PG_RETURN_TEXT_P(cstring_to_text(expression));
 }
 
 } // extern "C"

@@ -172,8 +172,11 @@ BEGIN
     IF s.time_column IS NULL THEN
         RETURN NULL;
     END IF;
-    RETURN projections._read_as_owner(s.relation, format('SELECT e.%I::timestamptz FROM %s WHERE %3$s > %4$s ORDER BY %3$s LIMIT 1',
-        s.time_column, projections._events_from(s), projections._event_position(s), after));
+    -- A time without a zone is in UTC.
+    RETURN projections._read_as_owner(s.relation, format('SELECT e.%I%s FROM %s WHERE %4$s > %5$s ORDER BY %4$s LIMIT 1', s.time_column,
+        (SELECT CASE WHEN a.atttypid = 'timestamp'::regtype THEN ' AT TIME ZONE ''UTC''' END FROM pg_attribute a
+         WHERE a.attrelid = s.relation AND a.attname = s.time_column),
+        projections._events_from(s), projections._event_position(s), after));
 END
 $$;
 COMMENT ON FUNCTION projections._oldest_after(regclass, bigint) IS 'Internal: the time of a source''s first event after a position.';
@@ -217,16 +220,15 @@ CREATE FUNCTION projections._blocker_text(source regclass, with_query boolean, O
 DECLARE
     b record;
 BEGIN
-    SELECT * INTO b FROM projections._blocker(source) ORDER BY since LIMIT 1;
-    IF NOT FOUND THEN
+    SELECT * INTO b FROM projections._blocker(source);
+    IF b.pid IS NULL AND b.gid IS NULL THEN
         RETURN;
     END IF;
-    message := format('%s holds back positions after %s, for %s%s',
-        coalesce('pid ' || b.pid, 'prepared transaction ' || quote_literal(b.gid)), b.safe_position,
-        coalesce(projections._age(extract(epoch FROM clock_timestamp() - b.since)::float8), 'some time'),
+    message := format('%s holds back what comes after its first event%s%s',
+        coalesce('pid ' || b.pid, 'prepared transaction ' || quote_literal(b.gid)),
+        ', for ' || projections._age(extract(epoch FROM clock_timestamp() - b.since)::float8),
         CASE WHEN with_query THEN ': ' || left(regexp_replace(b.query, '\s+', ' ', 'g'), 60) END);
-    hint := CASE WHEN b.pid IS NOT NULL THEN format('SELECT pg_terminate_backend(%s);', b.pid)
-                 ELSE format('ROLLBACK PREPARED %L;', b.gid) END;
+    hint := CASE WHEN b.pid IS NOT NULL THEN format('SELECT pg_terminate_backend(%s);', b.pid) ELSE format('ROLLBACK PREPARED %L;', b.gid) END;
 END
 $$;
 COMMENT ON FUNCTION projections._blocker_text(regclass, boolean) IS 'Internal: who holds back the safe position of a source.';

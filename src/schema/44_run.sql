@@ -9,11 +9,6 @@ CREATE FUNCTION projections._require_owner(projection oid) RETURNS void
 COMMENT ON FUNCTION projections._require_owner(oid) IS
 'Internal: raises 42501 unless the current user owns the projection, and 42809 where it is none.';
 
-CREATE FUNCTION projections._execute_as_owner(projection oid, command text) RETURNS bigint
-    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'projections_execute_as_owner';
-COMMENT ON FUNCTION projections._execute_as_owner(oid, text) IS
-'Internal: executes a command as maintenance would: as the projection''s owner, under its settings, past the guard of its tables. Returns the number of rows.';
-
 -- The slots' row locks keep workers away until the end of the transaction.
 CREATE FUNCTION projections._lock_slots(projection oid) RETURNS SETOF projections.slot
     LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
@@ -298,7 +293,7 @@ DECLARE
 BEGIN
     SELECT * INTO STRICT p FROM projections.projection x WHERE x.relation = projection::regclass FOR UPDATE;
     p.options := jsonb_strip_nulls(p.options || changes);
-    PERFORM projections._check_options(p.options, p.kind, p.mode);
+    PERFORM projections._check_options(p.kind, p.mode, p.options);
     slots := coalesce((p.options ->> 'slots')::integer, 1);
     IF slots = (SELECT count(*) FROM projections.slot s WHERE s.projection = p.relation) OR p.mode <> 'async' THEN
         slots := NULL;
@@ -408,7 +403,7 @@ position first, in transactions of its own, and then replaces them there; nothin
 Errors: 0A000 query or mode given; 22023 an option is unknown, or its value not possible; 2D000 inside a transaction block; 42P01; 42809 not a projection; 42501 not the owner.
 Example: CALL projections.alter(''stock'', options => ''{"slots": 4}'');';
 
-REVOKE EXECUTE ON FUNCTION projections._require_owner(oid), projections._execute_as_owner(oid, text), projections._lock_slots(oid), projections._pause(oid, text, text),
+REVOKE EXECUTE ON FUNCTION projections._require_owner(oid), projections._lock_slots(oid), projections._pause(oid, text, text),
     projections._resume(oid, text), projections._pause_all(oid, text, text), projections._resume_all(oid, text), projections._refuse_archived(oid, bigint),
     projections._move_slots(oid, bigint, text, text), projections._require_async(oid, text), projections._empty(oid), projections._reset(oid, text),
     projections._set_checkpoint(oid, text, bigint, boolean), projections.__alter_options(oid, text, jsonb), projections._advance_to(oid, integer, bigint, bigint),
