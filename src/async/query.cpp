@@ -41,6 +41,17 @@ void read_last(const EventSource &source, int64 from, int64 to, Snapshot snapsho
         progress.event_time = DatumGetTimestampTz(value);
 }
 
+// The events in ($1, $2] that are the slot's.
+const char *rows_text(const Slot &slot, const EventSource &source) {
+    slot.projection.block();
+    const char *position = position_expression(source);
+    const char *stripes =
+        slot.count > 1 ? psprintf(" AND (%s / " INT64_FORMAT ") %% %d = %d", position, stripe, slot.count, slot.number)
+                       : "";
+    return psprintf("%s WHERE %s > $1 AND %s <= $2%s", rows_select(slot.projection, source), position, position,
+                    stripes);
+}
+
 // Applies the events in (from, to]. Returns how many counted.
 int64 apply_range(const Slot &slot, const EventSource &source, int64 from, int64 to, Snapshot snapshot) {
     Projection &projection = slot.projection;
@@ -136,18 +147,14 @@ int64 apply_or_bisect(const Slot &slot, const EventSource &source, int64 from, i
 
 } // namespace
 
-const char *rows_text(const Slot &slot, const EventSource &source) {
-    const compile::Source &used = slot.projection.block().sources.front();
-    const char *position = position_expression(source);
+const char *rows_select(const Projection &projection, const EventSource &source) {
+    const compile::Source &used = projection.compiled->sources.front();
     StringInfoData text;
     initStringInfo(&text);
     appendStringInfoString(&text, "SELECT ");
     for (AttrNumber column : used.used)
         appendStringInfo(&text, "e.%s, ", quote_identifier(get_attname(used.relation, column, false)));
-    appendStringInfo(&text, "1::bigint AS %s %s WHERE %s > $1 AND %s <= $2", capture::weight_column,
-                     events_from(source), position, position);
-    if (slot.count > 1)
-        appendStringInfo(&text, " AND (%s / " INT64_FORMAT ") %% %d = %d", position, stripe, slot.count, slot.number);
+    appendStringInfo(&text, "1::bigint AS %s %s", capture::weight_column, events_from(source));
     return text.data;
 }
 

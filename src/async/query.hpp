@@ -15,7 +15,7 @@ Progress apply_query(const Slot &slot, const EventSource &source, int64 to, Limi
 // Retries failed events that are due. Returns how many.
 int64 retry_query(const Slot &slot, const EventSource &source);
 
-// The used columns of the events in ($1, $2] that are the slot's, each with a weight of 1.
-const char *rows_text(const Slot &slot, const EventSource &source);
+// SELECT of the used columns of events, each with a weight of 1, without a condition.
+const char *rows_select(const catalog::Projection &projection, const EventSource &source);
 
 } // namespace async

@@ -162,6 +162,24 @@ Progress advance(Projection &declared, int number, Limits limits, bool wait) {
     return progress;
 }
 
+int64 checkpoint_of(Oid projection, int slot) {
+    int64 position = 0;
+    pg::as_superuser([&] { position = lock_row(projection, slot, true).position; });
+    return position;
+}
+
+Progress advance_to(Projection &projection, int number, int64 to) {
+    Progress progress;
+    pg::as_superuser([&] {
+        Row row = lock_row(projection.relation, number, true);
+        Slot slot{projection, number, row.count, row.position};
+        progress = apply_query(slot, *event_source(projection.sources.front()), to, {100000, 1000});
+        move_checkpoint(slot, progress, 0);
+    });
+    CommandCounterIncrement();
+    return progress;
+}
+
 namespace {
 
 // A slot as find_work reads it.

@@ -32,6 +32,10 @@ struct Progress {
 // definition) is to be tried again, and leaves nothing behind.
 Progress advance(catalog::Projection &projection, int slot, Limits limits, bool wait);
 
+// The same for a query projection over events whose slots the transaction has locked: up to `to`, undecided or not.
+Progress advance_to(catalog::Projection &projection, int slot, int64 to);
+int64 checkpoint_of(Oid projection, int slot);
+
 struct Work {
     Oid projection;
     int slot;

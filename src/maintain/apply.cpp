@@ -162,15 +162,15 @@ void receive_recomputed(TupleTableSlot *row, void *context) {
 
 constexpr int64 many_keys = 100;
 
-Recomputed read_definition(catalog::Projection &projection, NullMask mask, int64 keys, Snapshot at) {
+Recomputed read_definition(catalog::Projection &projection, NullMask mask, int64 keys, const Recompute &how) {
     auto read = [&](Snapshot snapshot) {
         Recomputed result{tuplestore_begin_heap(true, false, work_mem)};
         Snapshot registered = RegisterSnapshot(snapshot);
-        if (keys <= many_keys) {
+        if (keys <= many_keys && how.rows == nullptr) {
             read_rows(cached_query(projection, -2, mask, [&] { return recompute_text(projection, mask); }), registered,
                       receive_recomputed, &result);
         } else {
-            SPIPlanPtr once = pg::spi_prepare(recompute_text(projection, mask));
+            SPIPlanPtr once = pg::spi_prepare(recompute_text(projection, mask, how.rows));
             read_rows(once, registered, receive_recomputed, &result);
             SPI_freeplan(once);
         }
@@ -178,7 +178,7 @@ Recomputed read_definition(catalog::Projection &projection, NullMask mask, int64
         return result;
     };
     CommandCounterIncrement();
-    if (at) return read(at);
+    if (how.snapshot) return read(how.snapshot);
     Recomputed fresh = read(GetLatestSnapshot());
     if (IsolationUsesXactSnapshot()) {
         Recomputed own = read(GetTransactionSnapshot());
@@ -225,11 +225,11 @@ Written write_row(catalog::Projection &projection, TupleTableSlot *row, NullMask
 
 // Recomputes keys of one null pattern; those that another writer was making are left in `again`.
 int64 recompute_pattern(catalog::Projection &projection, Tuplestorestate *keys, TupleDesc desc, NullMask mask,
-                        Tuplestorestate *again, Snapshot at) {
+                        Tuplestorestate *again, const Recompute &how) {
     const Block &block = projection.block();
     int64 count = tuplestore_tuple_count(keys);
     if (!block.keys.empty()) name_relation("affected", desc, keys);
-    Recomputed fresh = read_definition(projection, mask, count, at);
+    Recomputed fresh = read_definition(projection, mask, count, how);
 
     pg::vector<bool> found(count, false);
     pg::vector<bool> retry(count, false);
@@ -299,7 +299,7 @@ void lock_rows(catalog::Projection &projection, Tuplestorestate *keys, TupleDesc
 }
 
 int64 apply_recomputed(catalog::Projection &projection, MemoryContext memory, Tuplestorestate *keys, TupleDesc key_desc,
-                       Snapshot at) {
+                       Recompute how) {
     const Block &block = projection.block();
     TupleDesc desc = pg::within(memory, [&] { return affected_desc(block); });
     int64 written = 0;
@@ -317,7 +317,7 @@ int64 apply_recomputed(catalog::Projection &projection, MemoryContext memory, Tu
         }
         ExecDropSingleTupleTableSlot(key);
         Tuplestorestate *again = tuplestore_begin_heap(true, false, work_mem);
-        for (auto [mask, store] : patterns) written += recompute_pattern(projection, store, desc, mask, again, at);
+        for (auto [mask, store] : patterns) written += recompute_pattern(projection, store, desc, mask, again, how);
         for (auto [mask, store] : patterns) tuplestore_end(store);
         if (keys != given) tuplestore_end(keys);
         keys = again;
@@ -345,7 +345,7 @@ static bool apply_group(Taken &taken, const Group &group, TupleDesc desc) {
             // Its row is made here, in its place in the order of keys: put off, it would be waited for out of order.
             Tuplestorestate *key = tuplestore_begin_heap(true, false, work_mem);
             put_key(key, desc, group.key, group.key_nulls, 0);
-            apply_recomputed(taken.projection, CurrentMemoryContext, key, desc, taken.snapshot);
+            apply_recomputed(taken.projection, CurrentMemoryContext, key, desc, {taken.snapshot});
             tuplestore_end(key);
             return true;
         }
@@ -378,7 +378,7 @@ static void apply_groups(Taken &taken, std::span<Group *const> groups, DirectWri
         put_key(recompute, desc, group.key, group.key_nulls, 0);
     }
     if (recompute == nullptr) return;
-    apply_recomputed(taken.projection, taken.memory, recompute, desc, taken.snapshot);
+    apply_recomputed(taken.projection, taken.memory, recompute, desc, {taken.snapshot});
     tuplestore_end(recompute);
 }
 

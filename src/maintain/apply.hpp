@@ -4,6 +4,12 @@
 
 namespace maintain {
 
+// How a recomputation reads the definition.
+struct Recompute {
+    Snapshot snapshot = nullptr; // null: a new one, compared with the transaction's own where that is kept
+    const char *rows = nullptr;  // of the single source, as for additions_text; null: all
+};
+
 // As the owner.
 void apply_fold(Taken &taken);
 // As the owner, inside with_statements().
@@ -16,6 +22,6 @@ void refill(Taken &taken);
 void lock_rows(catalog::Projection &projection, Tuplestorestate *keys, TupleDesc desc);
 // Recomputes keys whose rows are locked. Returns the rows written.
 int64 apply_recomputed(catalog::Projection &projection, MemoryContext memory, Tuplestorestate *keys, TupleDesc desc,
-                       Snapshot at = nullptr);
+                       Recompute how = {});
 
 } // namespace maintain

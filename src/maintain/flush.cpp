@@ -209,7 +209,7 @@ void flush_early(Oid projection) {
     flush(false, [&](Projection *each) { return each->relation == projection; });
 }
 
-int64 recompute_keys(Projection &projection, Tuplestorestate *keys, TupleDesc desc) {
+int64 recompute_keys(Projection &projection, Tuplestorestate *keys, TupleDesc desc, Recompute how) {
     const compile::Block &block = projection.block();
     Projection *root = &projection;
     lock_relations({&root, 1});
@@ -219,7 +219,7 @@ int64 recompute_keys(Projection &projection, Tuplestorestate *keys, TupleDesc de
     maintaining(projection, [&] {
         with_statements(projection, [&] {
             lock_rows(projection, keys, desc); // in the order of keys, as every writer; then read: see apply.cpp
-            written = apply_recomputed(projection, CurrentMemoryContext, keys, desc);
+            written = apply_recomputed(projection, CurrentMemoryContext, keys, desc, how);
         });
     });
     return written;

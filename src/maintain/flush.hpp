@@ -1,6 +1,6 @@
 // Flush: brings projections up to date with what the transaction changed.
 #pragma once
-#include "catalog/projection.hpp"
+#include "maintain/apply.hpp"
 
 namespace maintain {
 
@@ -20,7 +20,7 @@ void flush_logs();
 void flush_early(Oid projection);
 
 // Recomputes groups or rows by key from the sources, in `affected` (a tuplestore of keys). Returns the rows written.
-int64 recompute_keys(catalog::Projection &projection, Tuplestorestate *keys, TupleDesc desc);
+int64 recompute_keys(catalog::Projection &projection, Tuplestorestate *keys, TupleDesc desc, Recompute how = {});
 
 // Whether the row that a trigger sees is being written by maintenance itself, not by a user's trigger within it.
 bool writing(Oid projection, int trigger_depth);

@@ -119,7 +119,7 @@ void append_changes(Taken &taken) {
     }
 }
 
-Consumed consume_changes(Projection &projection, int64 at_most) {
+Consumed consume_changes(Projection &projection, int64 at_most, Snapshot snapshot) {
     Projection *root = &projection;
     lock_relations({&root, 1});
     renew_statements(projection);
@@ -130,7 +130,7 @@ Consumed consume_changes(Projection &projection, int64 at_most) {
     Consumed consumed;
     // Log and sources are read under one snapshot, so that what is recomputed is neither older nor newer than what has
     // been consumed.
-    taken.snapshot = RegisterSnapshot(GetLatestSnapshot());
+    taken.snapshot = RegisterSnapshot(snapshot ? snapshot : GetLatestSnapshot());
     maintaining(projection, [&] {
         with_statements(projection, [&] {
             taken.cleared = any_truncated(projection, taken.snapshot);

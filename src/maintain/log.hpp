@@ -20,7 +20,8 @@ struct Consumed {
 
 // Takes rows off the change logs and applies them, at most about `at_most` where the definition allows to cut. The
 // caller keeps other consumers away. Raises what the definition or the table's constraints raise.
-Consumed consume_changes(catalog::Projection &projection, int64 at_most);
+// Under `snapshot`, if given: then all that it sees.
+Consumed consume_changes(catalog::Projection &projection, int64 at_most, Snapshot snapshot = nullptr);
 
 // Makes the change logs of a projection, owned by `owner`, as a superuser and in an SPI connection. Returns their OIDs.
 pg::vector<Oid> make_change_logs(const compile::Block &block, const char *name, Oid owner);

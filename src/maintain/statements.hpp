@@ -70,7 +70,8 @@ const char *additions_text(catalog::Projection &projection, const char *rows);
 const char *definition_text(catalog::Projection &projection, const char *rows);
 
 // The definition for the keys in the relation `affected` (columns k0…, ordinal): all columns, then the ordinal.
-const char *recompute_text(catalog::Projection &projection, NullMask nulls);
+// `rows`: of the single source, as for additions_text; null for all.
+const char *recompute_text(catalog::Projection &projection, NullMask nulls, const char *rows = nullptr);
 
 // A cached plan for a text that is made by `text()` when needed. kind is below 0, so that it meets no Statement.
 template <class Text>

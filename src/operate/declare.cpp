@@ -4,6 +4,7 @@
 // triggers, the catalog row. Writers of the sources are held off from the beginning by SHARE ROW EXCLUSIVE locks (taken
 // in OID order, as everywhere), so that no change falls between the rows that the fill reads and those that the
 // triggers see.
+#include "async/recompute.hpp"
 #include "capture/trigger.hpp"
 #include "catalog/settings.hpp"
 #include "compile/deparse.hpp"
@@ -416,8 +417,10 @@ Oid create(FunctionCallInfo fcinfo) {
 // -------------------------------------------------------------------------------------------------------------------
 // drop
 
-// Holds off the sources' writers before the projection is locked: they lock in this order too.
+// Holds off the sources' writers before the projection is locked: they lock in this order too. Who appends events locks
+// nothing of the projection.
 void lock_for_drop(const catalog::Projection &projection) {
+    if (projection.flow == catalog::Flow::events) return;
     pg::vector<Oid> sources = projection.sources;
     std::sort(sources.begin(), sources.end());
     for (Oid source : sources) LockRelationOid(source, AccessExclusiveLock);
@@ -429,10 +432,15 @@ void drop(catalog::Projection &projection, bool keep_table) {
     const char *table = projection.name();
     pg::with_spi([&] {
         if (!keep_table) {
-            pg::spi_execute(psprintf("DROP TABLE %s", table)); // the rest follows by the event trigger
-            return;
+            // The rest follows by the event trigger.
+            bool view = get_rel_relkind(projection.relation) == RELKIND_VIEW;
+            bool owned = view || projection.kind != catalog::Kind::handler;
+            if (owned) {
+                pg::spi_execute(psprintf("DROP %s %s", view ? "VIEW" : "TABLE", table));
+                return;
+            }
         }
-        if (!catalog::over(projection.relation).empty()) {
+        if (keep_table && !catalog::over(projection.relation).empty()) {
             catalog::Projection *below = catalog::over(projection.relation).front();
             ereport(ERROR, (errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
                             errmsg("cannot release %s: projection %s reads it", table, below->name()),
@@ -561,7 +569,7 @@ Datum projections_refresh_rows(PG_FUNCTION_ARGS) {
         bool null = false;
         tuplestore_putvalues(keys, desc, &zero, &null);
     }
-    PG_RETURN_INT64(maintain::recompute_keys(*projection, keys, desc));
+    PG_RETURN_INT64(async::refresh_keys(*projection, keys, desc));
 }
 
 PG_FUNCTION_INFO_V1(projections_before_ddl);

@@ -27,3 +27,14 @@ CREATE FUNCTION projections._blocker(source regclass, OUT pid int, OUT gid text,
             LEFT JOIN pg_catalog.pg_prepared_xacts p ON p.transaction = d.transaction
             ORDER BY coalesce(p.prepared, a.xact_start) LIMIT 1);
 COMMENT ON FUNCTION projections._blocker(regclass) IS 'Internal: the oldest transaction that holds the safe position of an event source back.';
+
+CREATE FUNCTION projections._pause_inline(projection oid) RETURNS void LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'projections_pause_inline';
+COMMENT ON FUNCTION projections._pause_inline(oid) IS 'Internal: lets an inline query projection log its changes from now on.';
+CREATE FUNCTION projections._resume_inline(projection oid) RETURNS bigint LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'projections_resume_inline';
+COMMENT ON FUNCTION projections._resume_inline(oid) IS 'Internal: applies what an inline query projection logged, and lets it apply at once again.';
+
+CREATE FUNCTION projections._recompute_events(projection oid, from_position bigint, to_position bigint) RETURNS bigint
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'projections_recompute_events';
+COMMENT ON FUNCTION projections._recompute_events(oid, bigint, bigint) IS
+'Internal: recomputes the rows that events of a range belong to, of a query projection over events.';
+REVOKE EXECUTE ON FUNCTION projections._pause_inline(oid), projections._resume_inline(oid), projections._recompute_events(oid, bigint, bigint) FROM PUBLIC;
