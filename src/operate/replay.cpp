@@ -116,6 +116,19 @@ async::Slot locked_slot(Projection &projection, int number) {
     return slot;
 }
 
+int64 advance_events(Projection &projection, int number, int64 target, int64 events) {
+    async::Slot slot = locked_slot(projection, number);
+    async::Progress progress = async::apply_events(slot, target, {events, 1000});
+    pg::with_spi([&] {
+        pg::spi_execute(psprintf("UPDATE projections.slot SET position = " INT64_FORMAT
+                                 ", events_processed = events_processed + " INT64_FORMAT
+                                 ", checkpoint_at = pg_catalog.clock_timestamp() "
+                                 "WHERE projection = %u::pg_catalog.regclass AND slot = %d",
+                                 progress.position, progress.events, projection.relation, slot.number));
+    });
+    return progress.position;
+}
+
 } // namespace
 } // namespace operate
 
@@ -136,20 +149,11 @@ PG_FUNCTION_INFO_V1(projections_advance_to);
 Datum projections_advance_to(PG_FUNCTION_ARGS) {
     catalog::Projection &projection = operate::projection_of(PG_GETARG_OID(0));
     operate::lock_projection(projection);
-    async::Slot slot = operate::locked_slot(projection, PG_GETARG_INT32(1));
-    async::Limits limits{PG_GETARG_INT64(3), 1000};
-    async::Progress progress =
-        projection.kind == catalog::Kind::query
-            ? async::apply_query(slot, *async::event_source(projection.sources.front()), PG_GETARG_INT64(2), limits)
-            : async::apply_events(slot, PG_GETARG_INT64(2), limits);
-    pg::with_spi([&] {
-        pg::spi_execute(psprintf("UPDATE projections.slot SET position = " INT64_FORMAT
-                                 ", events_processed = events_processed + " INT64_FORMAT
-                                 ", checkpoint_at = pg_catalog.clock_timestamp() "
-                                 "WHERE projection = %u::pg_catalog.regclass AND slot = %d",
-                                 progress.position, progress.events, projection.relation, slot.number));
-    });
-    PG_RETURN_INT64(progress.position);
+    int number = PG_GETARG_INT32(1);
+    int64 target = PG_GETARG_INT64(2);
+    if (projection.kind == catalog::Kind::query)
+        PG_RETURN_INT64(async::advance_to(projection, number, target).position);
+    PG_RETURN_INT64(operate::advance_events(projection, number, target, PG_GETARG_INT64(3)));
 }
 
 } // extern "C"

@@ -79,7 +79,7 @@ bool wait_for_events(Projection &projection, int64 target, TimestampTz deadline)
         BOOTSTRAP_SUPERUSERID);
     bool first = true;
     return wait_until(deadline, [&] {
-        int64 reached;
+        int64 reached = 0;
         if (!checkpoint.read(&reached))
             ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("the projection has no checkpoint"),
                             errdetail("It was dropped, or its mode changed, while waiting."),
@@ -103,7 +103,7 @@ bool wait_for_changes(Projection &projection, int64 target, TimestampTz deadline
         Watch waiting(psprintf("SELECT change FROM %s WHERE change <= " INT64_FORMAT " LIMIT 1", name, last),
                       projection.owner());
         bool done = wait_until(deadline, [&] {
-            int64 change;
+            int64 change = 0;
             return !waiting.read(&change);
         });
         if (!done) return false;

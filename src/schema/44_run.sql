@@ -22,8 +22,8 @@ CREATE FUNCTION projections.pause(name text, reason text) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'projections_operate';
 COMMENT ON FUNCTION projections.pause(text, text) IS
 'Stops the maintenance of a projection until resume(). An async one keeps its checkpoint; an inline one logs its changes from
-now on, and its table stays as it is. reason: is shown in health(). Returns when the batch that runs now has ended; paused again, it changes the reason.
-Errors: 42P01; 42809 not a projection; 42501 not the owner; 22004 no reason.
+now on, and its table stays as it is (an inline handler or reducer cannot be paused). reason: is shown in health(). Returns when the batch that runs now has ended; paused again, it changes the reason.
+Errors: 42P01; 42809 not a projection; 42501 not the owner; 22004 no reason; 0A000 an inline handler or reducer.
 Example: SELECT projections.pause(''stock'', ''stock take in hall 3'');';
 
 CREATE FUNCTION projections._pause(projection oid, caller text, reason text) RETURNS void
@@ -37,7 +37,12 @@ BEGIN
     END IF;
     PERFORM projections._lock_slots(projection);
     SELECT * INTO STRICT was FROM projections.projection p WHERE p.relation = projection::regclass FOR UPDATE;
-    IF was.paused_at IS NULL AND was.mode = 'inline' THEN
+    IF was.mode = 'inline' AND was.kind <> 'query' THEN
+        RAISE EXCEPTION USING ERRCODE = 'feature_not_supported',
+            MESSAGE = format('inline projection %s cannot be paused', projections._name(was.relation)),
+            DETAIL = 'Its function is called for each event in the transaction that appends it; nothing keeps the events for later.',
+            HINT = 'Create it with mode => ''async'' to be able to pause it.';
+    ELSIF was.paused_at IS NULL AND was.mode = 'inline' THEN
         PERFORM projections._pause_inline(projection);
     END IF;
     UPDATE projections.projection p SET paused_at = coalesce(p.paused_at, clock_timestamp()), paused_by = caller, pause_reason = reason
@@ -73,7 +78,7 @@ COMMENT ON FUNCTION projections._resume(oid, text) IS 'Internal: projections.res
 CREATE FUNCTION projections.pause_all(reason text) RETURNS bigint
     LANGUAGE c AS 'MODULE_PATHNAME', 'projections_operate_all';
 COMMENT ON FUNCTION projections.pause_all(text) IS
-'Pauses every projection that the caller owns and that is not paused. Returns how many. Errors: as projections.pause().
+'Pauses every projection that the caller owns and that is not paused; inline handlers and reducers go on. Returns how many. Errors: as projections.pause().
 Example: SELECT projections.pause_all(''the disk is nearly full'');';
 
 CREATE FUNCTION projections._pause_all(caller_role oid, caller text, reason text) RETURNS bigint
@@ -83,7 +88,7 @@ DECLARE
     paused bigint := 0;
 BEGIN
     FOR each IN SELECT p.relation FROM projections.projection p JOIN pg_class c ON c.oid = p.relation
-                WHERE p.paused_at IS NULL AND pg_has_role(caller_role, c.relowner, 'USAGE') ORDER BY p.relation LOOP
+                WHERE p.paused_at IS NULL AND (p.mode = 'async' OR p.kind = 'query') AND pg_has_role(caller_role, c.relowner, 'USAGE') ORDER BY p.relation LOOP
         PERFORM projections._pause(each, caller, reason);
         paused := paused + 1;
     END LOOP;
@@ -268,7 +273,7 @@ COMMENT ON FUNCTION projections._set_checkpoint(oid, text, bigint, boolean) IS '
 -- --------------------------------------------------------------------------------------------------------------- replay
 
 CREATE FUNCTION projections.replay(name text, from_position bigint, to_position bigint, force boolean DEFAULT false) RETURNS bigint
-    LANGUAGE c AS 'MODULE_PATHNAME', 'projections_replay';
+    LANGUAGE c AS 'MODULE_PATHNAME', 'projections_operate';
 COMMENT ON FUNCTION projections.replay(text, bigint, bigint, boolean) IS
 'Repairs what events from one position to another, both included, have done. A query, a reducer or a state machine: recomputes the keys that those events touch from the
 beginning of history to the checkpoint, without events that failed, are parked or were skipped, and with the states that were set by hand. A handler: calls it again for each
@@ -276,6 +281,39 @@ of the events up to the checkpoint, only with force, as nothing undoes what it d
 Workers wait meanwhile. Errors: 42P01; 42809 not a projection; 42501 not the owner; 55000 an inline projection, or a handler without force; 22023 no such range;
 PJ006 history is archived away; of a handler or reducer, what it raises.
 Example: SELECT projections.replay(''stock'', 4711, 4711);';
+
+CREATE FUNCTION projections._replay(projection oid, caller text, from_position bigint, to_position bigint, force boolean) RETURNS bigint
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    p projections.projection := projections._require_async(projection, 'replay events of');
+    done bigint;
+BEGIN
+    IF p.changes <> '{}' THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+            MESSAGE = format('projection %s has no events to replay', projections._name(p.relation)),
+            DETAIL = 'It reads tables that change.', HINT = 'projections.refresh_rows() recomputes rows by key.';
+    ELSIF from_position IS NULL OR to_position IS NULL OR from_position > to_position OR from_position < 0 THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = format('%s to %s is no range of positions', coalesce(from_position::text, 'NULL'), coalesce(to_position::text, 'NULL')),
+            DETAIL = 'Both ends are positions of events, and included.', HINT = 'Give the same position twice for one event.';
+    ELSIF p.kind = 'handler' AND force IS NOT TRUE THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+            MESSAGE = format('replaying events of handler %s would apply them twice', projections._name(p.relation)),
+            DETAIL = 'Nothing undoes what the handler did the first time.',
+            HINT = 'Pass force => true if the handler may see an event again; or use projections.reset().';
+    END IF;
+    PERFORM projections._refuse_archived(projection, CASE p.kind WHEN 'handler' THEN from_position - 1 ELSE 0 END);
+    PERFORM projections._lock_slots(projection);
+    done := CASE p.kind WHEN 'query' THEN projections._recompute_events(projection, from_position, to_position)
+                        WHEN 'handler' THEN projections._repeat_events(projection, from_position, to_position)
+                        ELSE projections._refold_events(projection, from_position, to_position) END;
+    INSERT INTO projections.checkpoint_change (projection, slot, before, position, changed_by, reason)
+    SELECT s.projection, s.slot, s.position, s.position, caller, format('replay of %s to %s', from_position, to_position)
+    FROM projections.slot s WHERE s.projection = p.relation ORDER BY s.slot;
+    RETURN done;
+END
+$$;
+COMMENT ON FUNCTION projections._replay(oid, text, bigint, bigint, boolean) IS 'Internal: projections.replay().';
 
 -- ---------------------------------------------------------------------------------------------------------------- alter
 
@@ -406,5 +444,5 @@ Example: CALL projections.alter(''stock'', options => ''{"slots": 4}'');';
 REVOKE EXECUTE ON FUNCTION projections._require_owner(oid), projections._lock_slots(oid), projections._pause(oid, text, text),
     projections._resume(oid, text), projections._pause_all(oid, text, text), projections._resume_all(oid, text), projections._refuse_archived(oid, bigint),
     projections._move_slots(oid, bigint, text, text), projections._require_async(oid, text), projections._empty(oid), projections._reset(oid, text),
-    projections._set_checkpoint(oid, text, bigint, boolean), projections.__alter_options(oid, text, jsonb), projections._advance_to(oid, integer, bigint, bigint),
+    projections._set_checkpoint(oid, text, bigint, boolean), projections._replay(oid, text, bigint, bigint, boolean), projections.__alter_options(oid, text, jsonb), projections._advance_to(oid, integer, bigint, bigint),
     projections.__change_slots(oid, text, integer) FROM PUBLIC;
