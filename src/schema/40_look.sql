@@ -45,7 +45,7 @@ BEGIN
     IF p.options <> '{}' THEN
         arguments := arguments || format('options => %L', p.options);
     END IF;
-    RETURN format('SELECT projections.%I(%s);', CASE p.kind WHEN 'query' THEN 'create' ELSE 'create_' || p.kind END,
+    RETURN format('SELECT projections.%s(%s);', CASE p.kind WHEN 'query' THEN 'create' ELSE 'create_' || p.kind END,
                   array_to_string(arguments, ', ')); -- which leaves NULLs out
 END
 $$;
@@ -335,10 +335,10 @@ BEGIN
         IF f.paused_at IS NOT NULL THEN
             message := concat_ws('; ', message, format('paused by %s at %s%s', f.paused_by, to_char(f.paused_at, 'YYYY-MM-DD HH24:MI:SS'), ': ' || f.pause_reason));
             hint := coalesce(hint, format('SELECT projections.resume(%L);', projection));
-        ELSIF expected THEN
+        ELSIF expected AND (status <> 'healthy' OR f.lag_seconds >= 1) THEN -- an event on its way is nothing to tell
             message := concat_ws('; ', message, format('%s %s behind for %s', f.lag_events, CASE f.lag_events WHEN 1 THEN 'position' ELSE 'positions' END,
                                                        projections._age(f.lag_seconds)));
-            IF f.events AND f.lag_seconds > least(lag_degraded, 1) THEN
+            IF f.events AND f.lag_seconds >= 1 THEN
                 -- Each source is asked once.
                 IF NOT blockers ? f.source::oid::text THEN
                     blockers := blockers || jsonb_build_object(f.source::oid, (SELECT to_jsonb(b) FROM projections._blocker_text(f.source, queries) AS b));

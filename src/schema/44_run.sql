@@ -220,9 +220,9 @@ BEGIN
     DELETE FROM projections.transition t WHERE t.projection = p.relation;
     UPDATE projections.failure f SET resolved_at = clock_timestamp(), resolution = 'reset', resolved_by = caller, next_retry_at = NULL
     WHERE f.projection = p.relation AND f.resolved_at IS NULL;
-    IF p.changes = '{}' THEN
-        PERFORM projections._move_slots(projection, 0, caller, 'reset');
-    END IF;
+    -- A change log is empty now, whatever number its last change had.
+    PERFORM projections._move_slots(projection, CASE WHEN p.changes = '{}' THEN 0 ELSE (SELECT s.position FROM projections.slot s WHERE s.projection = p.relation) END,
+                                    caller, 'reset');
     UPDATE projections.slot s SET events_processed = 0 WHERE s.projection = p.relation;
     UPDATE projections.projection x SET stale_since = NULL, stale_reason = NULL WHERE x.relation = p.relation AND x.stale_since IS NOT NULL;
 END
