@@ -7,6 +7,7 @@
 #include "catalog/settings.hpp"
 #include "maintain/flush.hpp"
 #include "operate/guard.hpp"
+#include "operate/run.hpp"
 #include "pg/scope.hpp"
 
 extern "C" {
@@ -249,6 +250,7 @@ void _PG_init() {
                              "A projection that is written so is marked stale until it is repaired.",
                              &operate::allow_direct_writes, false, PGC_SUSET, 0, nullptr, nullptr, nullptr);
     async::start_background();
+    operate::define_settings();
     MarkGUCPrefixReserved("pg_projections");
 
     next_executor_start = ExecutorStart_hook;
