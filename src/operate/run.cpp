@@ -63,7 +63,6 @@ constinit Threshold thresholds[] = {
     {"pg_projections.failures_critical", "A projection with as many failed events as this is critical.", 10, 0},
     {"pg_projections.failures_offline", "A projection with as many failed events as this is offline.", 50, 0},
 };
-constinit int history_retention = 30 * 24 * 60;
 constinit bool allow_regression = false;
 
 struct Argument {
@@ -163,9 +162,6 @@ void define_settings() {
     for (Threshold &each : thresholds)
         DefineCustomIntVariable(each.name, each.description, nullptr, &each.value, each.value, each.unit ? 0 : 1,
                                 INT_MAX, PGC_USERSET, each.unit, nullptr, nullptr, nullptr);
-    DefineCustomIntVariable(
-        "pg_projections.history_retention", "How long resolved failures and changes of checkpoints are kept.", nullptr,
-        &history_retention, history_retention, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MIN, nullptr, nullptr, nullptr);
     DefineCustomBoolVariable("pg_projections._allow_regression", "Lets a checkpoint go back.", nullptr,
                              &allow_regression, false, PGC_SUSET, GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE, nullptr, nullptr,
                              nullptr);

@@ -141,7 +141,8 @@ COMMENT ON FUNCTION projections._resolve(oid, text, bigint, text, text) IS 'Inte
 CREATE FUNCTION projections._expire_history() RETURNS bigint
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    before timestamptz := clock_timestamp() - current_setting('pg_projections.history_retention')::interval;
+    retention interval := current_setting('pg_projections.history_retention');
+    before timestamptz := CASE WHEN retention > interval '0' THEN clock_timestamp() - retention ELSE '-infinity' END;
     failures bigint;
     changes bigint;
 BEGIN
