@@ -22,17 +22,11 @@ namespace maintain {
 using capture::Pending;
 using catalog::Projection;
 
+constinit Writing *innermost_writing = nullptr;
+
 namespace {
 
 constexpr int max_rounds = 1000;
-
-// What maintenance writes now; nested where a user's trigger on a projection reads another.
-struct Writing {
-    Oid projection;
-    int trigger_depth;
-    Writing *outer;
-};
-constinit Writing *innermost = nullptr;
 
 // Every error of maintenance names the projection. Of the server's limits, an index row's is the one that data can hit.
 void name_projection(void *argument) {
@@ -50,14 +44,7 @@ template <class Body>
 void maintaining(Projection &projection, Body &&body) {
     ErrorContextCallback context{error_context_stack, name_projection, &statements(projection)};
     error_context_stack = &context;
-    Writing writing{projection.relation, pg::trigger_depth(), innermost};
-    Writing *outer = innermost;
-    innermost = &writing;
-    PG_TRY();
-    { pg::as_owner(projection.owner(), body); }
-    PG_FINALLY();
-    { innermost = outer; }
-    PG_END_TRY();
+    writing_as(projection.relation, [&] { pg::as_owner(projection.owner(), body); });
     error_context_stack = context.previous;
 }
 
@@ -243,7 +230,8 @@ int64 recompute_keys(Projection &projection, Tuplestorestate *keys, TupleDesc de
 }
 
 bool writing(Oid projection, int depth) {
-    return innermost != nullptr && innermost->projection == projection && depth == innermost->trigger_depth + 1;
+    return innermost_writing != nullptr && innermost_writing->projection == projection &&
+           depth == innermost_writing->trigger_depth + 1;
 }
 
 } // namespace maintain

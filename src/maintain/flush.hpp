@@ -1,6 +1,7 @@
 // Flush: brings projections up to date with what the transaction changed.
 #pragma once
 #include "catalog/projection.hpp"
+#include "pg/scope.hpp"
 
 namespace maintain {
 
@@ -21,5 +22,26 @@ int64 recompute_keys(catalog::Projection &projection, Tuplestorestate *keys, Tup
 
 // Whether the row that a trigger sees is being written by maintenance itself, not by a user's trigger within it.
 bool writing(Oid projection, int trigger_depth);
+
+// What maintenance writes now; nested where a user's trigger on a projection reads another.
+struct Writing {
+    Oid projection;
+    int trigger_depth;
+    Writing *outer;
+};
+extern Writing *innermost_writing;
+
+// Runs `body` as maintenance that writes the table of `projection`, which may be another kind's than a query's.
+template <class Body>
+void writing_as(Oid projection, Body &&body) {
+    Writing writing{projection, pg::trigger_depth(), innermost_writing};
+    Writing *outer = innermost_writing;
+    innermost_writing = &writing;
+    PG_TRY();
+    { body(); }
+    PG_FINALLY();
+    { innermost_writing = outer; }
+    PG_END_TRY();
+}
 
 } // namespace maintain
