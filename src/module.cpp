@@ -1,4 +1,5 @@
 // The library's entry: settings, hooks and transaction callbacks.
+#include "async/events.hpp"
 #include "capture/trigger.hpp"
 #include "catalog/projection.hpp"
 #include "catalog/settings.hpp"
@@ -248,6 +249,7 @@ void _PG_init() {
     ProcessUtility_hook = process_utility;
     catalog::register_callbacks();
     capture::flush_early = maintain::flush_early;
+    capture::apply_event = async::apply_inline;
     RegisterXactCallback(transaction_event, nullptr);
     RegisterSubXactCallback(subtransaction_event, nullptr);
 }

@@ -12,7 +12,7 @@ const char *machine_key(const char *from, const char *event) { return psprintf("
 void free_plans(void *argument) {
     auto *declared = static_cast<Declared *>(argument);
     for (SPIPlanPtr plan : {declared->read, declared->read_slot, declared->read_at, declared->read_positions,
-                            declared->states, declared->upsert, declared->remove, declared->lock, declared->insert,
+                            declared->states, declared->upsert, declared->remove, declared->lock, declared->insert, declared->update,
                             declared->expire})
         if (plan) SPI_freeplan(plan);
 }

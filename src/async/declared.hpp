@@ -36,7 +36,7 @@ struct Declared {
 
     // Prepared when first needed.
     SPIPlanPtr read, read_slot, read_at, read_positions;
-    SPIPlanPtr states, upsert, remove, lock, insert, expire;
+    SPIPlanPtr states, upsert, remove, lock, insert, update, expire;
 };
 
 // Holds until the end of the transaction. Needs no SPI connection.

@@ -10,7 +10,7 @@
 
 #include "async/batch.hpp"
 #include "catalog/settings.hpp"
-#include "maintain/flush.hpp"
+#include "maintain/maintaining.hpp"
 
 namespace async {
 
@@ -24,7 +24,7 @@ constexpr int64 read_window = 200000;
 constexpr int retry_milliseconds = 100;
 
 struct Plans {
-    SPIPlanPtr blocked, decided, overrides, open, park, unpark, parked, due, resolve, expire_slot;
+    SPIPlanPtr blocked, decided, overrides, open, park, unpark, parked, due;
 };
 constinit Plans plans{};
 
@@ -85,7 +85,7 @@ void park(const Slot &slot, const Event &event) {
                      "INSERT INTO projections.parked_event (projection, slot, position, event_type, event_time, keys) "
                      "VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
                      types),
-            values, nullptr, Effect::write);
+            values, nulls, Effect::write);
     });
 }
 
@@ -241,36 +241,19 @@ Stop next_stop(Batch &batch) {
     return {bigint(0, 1, &null), DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &null))};
 }
 
-void resolve_failure(const Slot &slot, int64 position, const char *resolution, const char *note) {
-    static constexpr Oid types[] = {REGCLASSOID, INT8OID, TEXTOID, TEXTOID};
-    Datum values[] = {projection_datum(slot), Int64GetDatum(position), CStringGetTextDatum(resolution),
-                      note ? CStringGetTextDatum(note) : 0};
-    const char nulls[] = {' ', ' ', ' ', note ? ' ' : 'n'};
-    as_extension([&] {
-        run(prepared(plans.resolve,
-                     "UPDATE projections.failure SET resolved_at = clock_timestamp(), resolution = $3, resolved_by = "
-                     "session_user, next_retry_at = NULL, note = concat_ws(E'\\n', note, $4) WHERE projection = $1 AND "
-                     "position = $2 AND resolved_at IS NULL",
-                     types),
-            values, nulls, Effect::write);
-    });
-}
-
 // Keys of a state machine that have been at their end for longer than options.retention.
 void expire_keys(Batch &batch) {
     StateMachine *machine = batch.declared.machine;
     if (!machine || !machine->retention || machine->terminal.empty()) return;
     static constexpr Oid types[] = {TEXTARRAYOID, INTERVALOID, INT4OID, INT4OID};
     Oid table = batch.projection.relation;
-    const char *name = pg::qualified_name(table), *key = quote_identifier(get_attname(table, 1, false)),
-               *state = quote_identifier(get_attname(table, 2, false)),
-               *updated_at = quote_identifier(get_attname(table, 5, false));
+    const char *name = pg::qualified_name(table);
     SPIPlanPtr plan = prepared(
         batch.declared.expire,
-        psprintf("DELETE FROM %s WHERE %s IN (SELECT %s FROM %s WHERE %s #>> '{}' = ANY ($1) AND %s < "
-                 "pg_catalog.clock_timestamp() - $2 AND (pg_catalog.hashtextextended(%s, 0) & 9223372036854775807) %% $3 = "
-                 "$4 ORDER BY %s LIMIT 1000)",
-                 name, key, key, name, state, updated_at, key, updated_at),
+        psprintf("DELETE FROM %s WHERE key IN (SELECT key FROM %s WHERE state #>> '{}' = ANY ($1) AND updated_at < "
+                 "pg_catalog.clock_timestamp() - $2 AND (pg_catalog.hashtextextended(key, 0) & 9223372036854775807) %% $3 = "
+                 "$4 ORDER BY updated_at LIMIT 1000)",
+                 name, name),
         types);
     auto *names = static_cast<Datum *>(palloc(sizeof(Datum) * machine->terminal.size()));
     for (std::size_t i = 0; i < machine->terminal.size(); i++) names[i] = CStringGetTextDatum(machine->terminal[i]);
@@ -317,7 +300,7 @@ void apply_batch(Batch &batch, int64 to, Limits limits, Progress &progress) {
         else
             progress.position = std::max(after, batch.chunk[done].position - 1);
         if (stop.position && stop.due && !batch.stopped && progress.position >= stop.position) {
-            resolve_failure(batch.slot, stop.position, "retried", nullptr);
+            resolve_failure(batch.slot, stop.position, "retried");
             stop = {0, false};
         }
     };
@@ -439,7 +422,7 @@ bool retry(Batch &batch, int64 position) {
     }
     apply(batch, 0, 1, Pace::to_the_end);
     if (batch.chunk[0].outcome != Outcome::applied) return false;
-    resolve_failure(batch.slot, position, "retried", nullptr);
+    resolve_failure(batch.slot, position, "retried");
     return true;
 }
 

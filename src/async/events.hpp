@@ -8,7 +8,8 @@ namespace async {
 // events behind them parked. Returns what it did; position is how far it came (`to` where nothing is left).
 Progress apply_events(const Slot &slot, int64 to, Limits limits);
 
-// Retries the slot's failures that are due, and applies what was parked behind those that succeed. Returns how many events.
+// Retries the slot's failures that are due, and applies what was parked behind those that succeed. Returns how many
+// events.
 int64 retry_due(const Slot &slot);
 
 // Applies the slot's parked events that nothing holds back (any more), in order. Returns how many.

@@ -26,7 +26,7 @@ void on_timeout() {
 
 // ---------------------------------------------------------------------------------------------------------- recording
 
-constinit SPIPlanPtr record_plan = nullptr, note_plan = nullptr;
+constinit SPIPlanPtr record_plan = nullptr, note_plan = nullptr, resolve_plan = nullptr;
 
 const char *category_of(int code) {
     if (code == pg::error::invalid_transition) return "transition";
@@ -80,6 +80,11 @@ constexpr const char *record_sql =
 
 constexpr const char *note_sql =
     "UPDATE projections.failure SET note = concat_ws(E'\\n', note, $2) WHERE id = $1";
+
+constexpr const char *resolve_sql =
+    "UPDATE projections.failure SET resolved_at = clock_timestamp(), resolution = $3, resolved_by = session_user, "
+    "next_retry_at = NULL, note = nullif(concat_ws(E'\\n', note, $4), '') WHERE projection = $1 AND position = $2 AND "
+    "resolved_at IS NULL";
 
 // The failure's id, and the function to call if it became a dead letter.
 int64 record(const Slot &slot, const FailedEvent &event, const ErrorData *error, const char **dead_letter) {
@@ -170,6 +175,16 @@ void record_failure(const Slot &slot, const FailedEvent &event, const ErrorData 
         int64 id = 0;
         as_extension([&] { id = record(slot, event, error, &dead_letter); });
         if (dead_letter) call_dead_letter(slot, id, dead_letter);
+    });
+}
+
+void resolve_failure(const Slot &slot, int64 position, const char *resolution, const char *why) {
+    static constexpr Oid types[] = {REGCLASSOID, INT8OID, TEXTOID, TEXTOID};
+    Datum values[] = {ObjectIdGetDatum(slot.projection.relation), Int64GetDatum(position),
+                      CStringGetTextDatum(resolution), why ? CStringGetTextDatum(why) : 0};
+    const char nulls[] = {' ', ' ', ' ', why ? ' ' : 'n'};
+    pg::with_spi([&] {
+        as_extension([&] { run(prepared(resolve_plan, resolve_sql, types), values, nulls, Effect::write); });
     });
 }
 

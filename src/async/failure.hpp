@@ -15,15 +15,18 @@ struct FailedEvent {
     pg::vector<const char *> keys;
 };
 
-// Runs `body` in a subtransaction. Returns null, or the error, after the subtransaction is rolled back. What says nothing
-// about the event is raised again: serialization failures, deadlocks, lock timeouts (40001, 40P01, 55P03), cancellation
-// by a user, shutdown. The error is allocated in the memory context that is current at the call.
+// Runs `body` in a subtransaction. Returns null, or the error, after the subtransaction is rolled back. What says
+// nothing about the event is raised again: serialization failures, deadlocks, lock timeouts (40001, 40P01, 55P03),
+// cancellation by a user, shutdown. The error is allocated in the memory context that is current at the call.
 template <class Body>
 ErrorData *attempt(Body &&body);
 
 // Records the failure or, where it is open already, the repeated one: counts it, and says when the next retry is due.
 // Out of retries it is a dead letter, and options.on_dead_letter is called, as the owner.
 void record_failure(const Slot &slot, const FailedEvent &event, const ErrorData *error);
+
+// Closes the open failure of a position. resolution: retried, skipped, resolved, reset.
+void resolve_failure(const Slot &slot, int64 position, const char *resolution, const char *note = nullptr);
 
 // Ends the running event's time. True if the error says nothing about the event. An event's timeout does, and is put
 // into words.

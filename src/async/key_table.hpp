@@ -15,7 +15,7 @@ class KeyTable {
 
     MemoryContext memory_;
     Entry *entries_;
-    std::size_t capacity_ = 64, count_ = 0;
+    std::size_t capacity_, count_ = 0;
 
     static Entry *allocate(MemoryContext memory, std::size_t capacity) {
         return static_cast<Entry *>(
@@ -43,7 +43,7 @@ class KeyTable {
     }
 
   public:
-    explicit KeyTable(MemoryContext memory) : memory_(memory), entries_(allocate(memory, capacity_)) {}
+    explicit KeyTable(MemoryContext memory) : memory_(memory), entries_(allocate(memory, 64)), capacity_(64) {}
 
     bool empty() const { return count_ == 0; }
 

@@ -6,20 +6,10 @@
 // chunks ended.
 #include "async/batch.hpp"
 
-#include "maintain/flush.hpp"
+#include "maintain/maintaining.hpp"
 
 namespace async {
 namespace {
-
-const char *column(Oid table, ReducerColumn which) {
-    return quote_identifier(get_attname(table, static_cast<AttrNumber>(which), false));
-}
-
-const char *column_list(Oid table) {
-    return psprintf("%s, %s, %s, %s, %s", column(table, ReducerColumn::key), column(table, ReducerColumn::state),
-                    column(table, ReducerColumn::version), column(table, ReducerColumn::position),
-                    column(table, ReducerColumn::updated_at));
-}
 
 // The table's CHECK constraints, to be evaluated on states that are not written yet.
 struct Checks {
@@ -67,13 +57,13 @@ void check_state(Checks &checks, const State &state) {
     ResetPerTupleExprContext(checks.estate);
 }
 
-struct Work {
+struct Folding {
     MemoryContext memory;
     KeyTable<int> index;
     pg::vector<State> states;
     pg::vector<Transition> transitions;
 
-    explicit Work(MemoryContext of) : memory(of), index(of) {}
+    explicit Folding(MemoryContext of) : memory(of), index(of) {}
     State &state(const Key &key) { return states[*index.find(key.name)]; }
 };
 
@@ -81,7 +71,7 @@ std::string_view view(Datum text) {
     return {VARDATA_ANY(DatumGetPointer(text)), VARSIZE_ANY_EXHDR(DatumGetPointer(text))};
 }
 
-void collect_keys(Batch &batch, Work &work, std::size_t from, std::size_t to) {
+void collect_keys(Batch &batch, Folding &work, std::size_t from, std::size_t to) {
     for (std::size_t i = from; i < to; i++)
         for (const Key &key : batch.chunk[i].keys) {
             bool added;
@@ -112,12 +102,11 @@ void take_row(State &state, uint64 row) {
     state.present = state.exists = true;
 }
 
-void read_states(Batch &batch, Work &work) {
+void read_states(Batch &batch, Folding &work) {
     static constexpr Oid types[] = {TEXTARRAYOID};
-    Oid table = batch.projection.relation;
     SPIPlanPtr plan = prepared(batch.declared.states,
-                               psprintf("SELECT %s FROM %s WHERE %s = ANY ($1)", column_list(table),
-                                        pg::qualified_name(table), column(table, ReducerColumn::key)),
+                               psprintf("SELECT key, state, version, position, updated_at FROM %s WHERE key = ANY ($1)",
+                                        pg::qualified_name(batch.projection.relation)),
                                types);
     Datum keys = keys_datum(work.states);
     CommandCounterIncrement();
@@ -133,7 +122,7 @@ void read_states(Batch &batch, Work &work) {
 }
 
 // The states of all the event's keys change, or none.
-void fold_event(Batch &batch, Work &work, Call *call, Checks &checks, const Event &event) {
+void fold_event(Batch &batch, Folding &work, Call *call, Checks &checks, const Event &event) {
     boost::container::small_vector<State, 4, pg::Allocator<State>> next;
     boost::container::small_vector<Transition, 4, pg::Allocator<Transition>> made;
     for (const Key &key : event.keys) {
@@ -195,18 +184,12 @@ struct Columns {
 void upsert(catalog::Projection &projection, Declared &declared, const Columns &rows) {
     static constexpr Oid types[] = {TEXTARRAYOID, JSONBARRAYOID, INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID};
     static constexpr Oid elements[] = {TEXTOID, JSONBOID, INT8OID, INT8OID, TIMESTAMPTZOID};
-    Oid table = projection.relation;
-    StringInfoData assignments;
-    initStringInfo(&assignments);
-    for (auto which : {ReducerColumn::state, ReducerColumn::version, ReducerColumn::position, ReducerColumn::updated_at})
-        appendStringInfo(&assignments, "%s%s = excluded.%s", assignments.len ? ", " : "", column(table, which),
-                         column(table, which));
     SPIPlanPtr plan =
         prepared(declared.upsert,
-                 psprintf("INSERT INTO %s (%s) SELECT * FROM pg_catalog.unnest($1, $2, $3, $4, $5) ON CONFLICT (%s) DO "
-                          "UPDATE SET %s",
-                          pg::qualified_name(table), column_list(table), column(table, ReducerColumn::key),
-                          assignments.data),
+                 psprintf("INSERT INTO %s (key, state, version, position, updated_at) SELECT * FROM pg_catalog.unnest($1, "
+                          "$2, $3, $4, $5) ON CONFLICT (key) DO UPDATE SET state = excluded.state, version = "
+                          "excluded.version, position = excluded.position, updated_at = excluded.updated_at",
+                          pg::qualified_name(projection.relation)),
                  types);
     Datum values[reducer_columns];
     for (int i = 0; i < reducer_columns; i++) values[i] = rows.array(i, elements[i]);
@@ -215,16 +198,14 @@ void upsert(catalog::Projection &projection, Declared &declared, const Columns &
 
 void remove_keys(catalog::Projection &projection, Declared &declared, const pg::vector<State> &states) {
     static constexpr Oid types[] = {TEXTARRAYOID};
-    Oid table = projection.relation;
-    SPIPlanPtr plan = prepared(declared.remove,
-                               psprintf("DELETE FROM %s WHERE %s = ANY ($1)", pg::qualified_name(table),
-                                        column(table, ReducerColumn::key)),
-                               types);
+    SPIPlanPtr plan = prepared(
+        declared.remove,
+        psprintf("DELETE FROM %s WHERE key = ANY ($1)", pg::qualified_name(projection.relation)), types);
     Datum keys = keys_datum(states);
     run(plan, &keys, nullptr, Effect::write);
 }
 
-void write_states(Batch &batch, Work &work) {
+void write_states(Batch &batch, Folding &work) {
     Columns rows(work.states.size() + 1);
     pg::vector<State> gone;
     for (const State &state : work.states) {
@@ -248,7 +229,7 @@ struct Course {
     bool read = false;
 };
 
-void fold_each(Batch &batch, Work &work, Course &course, Pace pace) {
+void fold_each(Batch &batch, Folding &work, Course &course, Pace pace) {
     Call call{};
     if (!batch.declared.machine) call = call_of(batch.projection, batch.declared);
     Checks checks = open_checks(batch.projection.relation);
@@ -278,7 +259,7 @@ void fold_each(Batch &batch, Work &work, Course &course, Pace pace) {
     write_states(batch, work);
 }
 
-ErrorData *attempt_fold(Batch &batch, Work &work, Course &course, Pace pace) {
+ErrorData *attempt_fold(Batch &batch, Folding &work, Course &course, Pace pace) {
     auto body = [&] {
         MemoryContext memory = AllocSetContextCreate(batch.chunk.memory, "fold", ALLOCSET_DEFAULT_SIZES);
         pg::within(memory, [&] {
@@ -299,7 +280,7 @@ std::size_t apply_to_reducer(Batch &batch, std::size_t from, std::size_t to, Pac
     check_stack_depth();
     while (from < to) {
         MemoryContext memory = AllocSetContextCreate(batch.chunk.memory, "states", ALLOCSET_DEFAULT_SIZES);
-        Work &work = *pg::make<Work>(memory, memory);
+        Folding &work = *pg::make<Folding>(memory, memory);
         pg::within(memory, [&] { collect_keys(batch, work, from, to); });
         Course course{from, to};
         ErrorData *error;

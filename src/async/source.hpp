@@ -20,9 +20,9 @@ const char *events_from(const EventSource &source);
 const char *position_expression(const EventSource &source);
 
 struct Safe {
-    int64 position;                // every position up to here is decided
-    bool undecided;                // higher ones have been drawn
-    VirtualTransactionId blocker;  // of the lowest of them; invalid where nothing is undecided
+    int64 position;               // every position up to here is decided
+    bool undecided;               // higher ones have been drawn
+    VirtualTransactionId blocker; // of the lowest of them; invalid where nothing is undecided
 };
 
 // Never waits. Remembers for the session which transactions it saw drawing, so asking again gets further.

@@ -7,24 +7,14 @@ namespace catalog {
 namespace {
 
 // Columns of projections.projection.
-enum Column {
-    relation = 1,
-    definition,
-    kind,
-    mode,
-    user_columns,
-    shape,
-    sources,
-    changes,
-    settings,
-    paused_at = 16
-};
+enum Column { relation = 1, definition, kind, mode, user_columns, shape, sources, changes, settings, paused_at = 16 };
 
 struct Cache {
     MemoryContext memory;
     pg::vector<Projection *> ordered;
     pg::flat_map<Oid, Projection *> by_relation;
     pg::flat_map<Oid, pg::vector<Projection *> *> by_source;
+    pg::vector<Oid> event_sources; // ascending
 };
 
 // An invalidation may arrive at any lock: it only marks the cache, which is read again when it is next asked.
@@ -116,6 +106,20 @@ int depth_of(const Cache &c, Projection *projection) {
     return projection->depth = depth;
 }
 
+void load_event_sources(Cache &c, Oid schema) {
+    Oid relation = get_relname_relid("source", schema);
+    if (!OidIsValid(relation)) return;
+    Relation table = table_open(relation, AccessShareLock);
+    SysScanDesc scan = systable_beginscan(table, InvalidOid, false, nullptr, 0, nullptr);
+    while (HeapTuple tuple = systable_getnext(scan)) {
+        bool null;
+        c.event_sources.push_back(DatumGetObjectId(heap_getattr(tuple, 1, RelationGetDescr(table), &null)));
+    }
+    systable_endscan(scan);
+    table_close(table, AccessShareLock);
+    std::sort(c.event_sources.begin(), c.event_sources.end());
+}
+
 // Reads the catalog table. Projections that are still there keep their compiled block: it only depends on the
 // definition.
 Cache *load() {
@@ -142,6 +146,7 @@ Cache *load() {
         }
         systable_endscan(scan);
         table_close(table, AccessShareLock);
+        load_event_sources(*fresh, schema);
     }
     for (auto &[oid, projection] : fresh->by_relation) {
         depth_of(*fresh, projection);
@@ -224,6 +229,11 @@ std::span<Projection *const> over(Oid source) {
     auto found = c.by_source.find(source);
     if (found == c.by_source.end()) return {};
     return {found->second->data(), found->second->size()};
+}
+
+bool is_event_source(Oid relation) {
+    Cache &c = current();
+    return std::binary_search(c.event_sources.begin(), c.event_sources.end(), relation);
 }
 
 std::span<Projection *const> all() {

@@ -135,7 +135,8 @@ Block *compile_text(const char *text) {
         ereport(ERROR, (errcode(pg::error::unsupported_query),
                         errmsg("this query cannot be a projection: SELECT INTO makes a table of its own"),
                         errdetail("projections.create() makes the table."), errhint("Leave out INTO.")));
-    return compile::compile_query(parse_analyze_fixedparams(raw, text, nullptr, 0, nullptr), text);
+    return compile::compile_query(parse_analyze_fixedparams(raw, text, nullptr, 0, nullptr), text,
+                                  catalog::is_event_source);
 }
 
 } // namespace operate

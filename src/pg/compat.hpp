@@ -105,6 +105,26 @@ inline IndexScanDesc begin_index_scan(Relation table, Relation index, Snapshot s
 #endif
 }
 
+// Which transaction of the session this is.
+inline LocalTransactionId local_transaction() {
+#if PG_VERSION_NUM >= 170000
+    return MyProc->vxid.lxid;
+#else
+    return MyProc->lxid;
+#endif
+}
+
+// The process that runs a transaction; 0 for a prepared or ended one.
+inline int process_of(VirtualTransactionId transaction) {
+#if PG_VERSION_NUM >= 170000
+    PGPROC *process =
+        transaction.procNumber == INVALID_PROC_NUMBER ? nullptr : ProcNumberGetProc(transaction.procNumber);
+#else
+    PGPROC *process = transaction.backendId == InvalidBackendId ? nullptr : BackendIdGetProc(transaction.backendId);
+#endif
+    return process ? process->pid : 0;
+}
+
 #if PG_VERSION_NUM >= 180000
 #define PJ_EXECUTOR_RUN_ARGS QueryDesc *query, ScanDirection direction, uint64 count
 #define PJ_EXECUTOR_RUN_PASS query, direction, count

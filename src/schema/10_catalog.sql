@@ -178,11 +178,16 @@ CREATE TABLE projections.conflict (
 );
 COMMENT ON TABLE projections.conflict IS 'Appends that expected another version; read projections.conflicts instead.';
 
-SELECT pg_catalog.pg_extension_config_dump('projections.' || t, '')
-FROM pg_catalog.unnest(ARRAY['projection', 'source', 'slot', 'checkpoint_change', 'failure', 'parked_event', 'override', 'transition',
-                             'subscription', 'conflict']) AS t;
-SELECT pg_catalog.pg_extension_config_dump(pg_catalog.pg_get_serial_sequence('projections.' || t, 'id')::regclass, '')
-FROM pg_catalog.unnest(ARRAY['failure', 'override', 'transition']) AS t;
+DO $$
+DECLARE
+    each text;
+BEGIN
+    FOREACH each IN ARRAY ARRAY['projection', 'source', 'slot', 'checkpoint_change', 'failure', 'failure_id_seq', 'parked_event', 'override', 'override_id_seq',
+                                'transition', 'transition_id_seq', 'subscription', 'conflict'] LOOP
+        PERFORM pg_catalog.pg_extension_config_dump(pg_catalog.format('projections.%I', each)::pg_catalog.regclass, '');
+    END LOOP;
+END
+$$;
 GRANT SELECT ON projections.projection, projections.source, projections.slot TO PUBLIC;
 
 CREATE FUNCTION projections._announce_change() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', 'projections_announce_change';
