@@ -42,19 +42,31 @@ int64 align_slots(Projection &projection, int slots, const EventSource &source) 
     return reached;
 }
 
+// Events that do not count: failed, skipped, resolved by hand. An array of positions, as text.
+const char *left_out(Oid projection) {
+    const char *positions = nullptr;
+    MemoryContext outside = CurrentMemoryContext;
+    pg::as_superuser([&] {
+        pg::with_spi([&] {
+            Oid type = REGCLASSOID;
+            Datum value = ObjectIdGetDatum(projection);
+            if (SPI_execute_with_args(
+                    "SELECT coalesce(pg_catalog.array_agg(position), '{}') FROM projections.failure WHERE "
+                    "projection = $1 AND (resolved_at IS NULL OR resolution IN ('skipped', 'resolved'))",
+                    1, &type, &value, nullptr, false, 1) != SPI_OK_SELECT)
+                elog(ERROR, "reading failures failed");
+            positions = MemoryContextStrdup(outside, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
+        });
+    });
+    return positions;
+}
+
 // The events that count, up to a position.
 const char *applied_rows(Projection &projection, const EventSource &source, int64 reached) {
-    const char *position = position_expression(source);
-    StringInfoData text;
-    initStringInfo(&text);
     projection.block();
-    appendStringInfoString(&text, rows_select(projection, source));
-    appendStringInfo(&text,
-                     " WHERE %s <= " INT64_FORMAT
-                     " AND NOT EXISTS (SELECT FROM projections.failure AS f WHERE f.projection = "
-                     "%u AND f.position = %s AND (f.resolved_at IS NULL OR f.resolution IN ('skipped', 'resolved')))",
-                     position, reached, projection.relation, position);
-    return text.data;
+    const char *position = position_expression(source);
+    return psprintf("%s WHERE %s <= " INT64_FORMAT " AND %s <> ALL ('%s'::bigint[])", rows_select(projection, source),
+                    position, reached, position, left_out(projection.relation));
 }
 
 // The keys of the rows that events in [from, to] belong to.

@@ -99,16 +99,21 @@ Safe wait_until_decided(const EventSource &source) {
     return safe;
 }
 
-EventSource log_source(const Projection &projection) {
+// A change log as a source of changes.
+const EventSource *log_source(const Projection &projection) {
     List *sequences = getOwnedSequences(projection.changes.front());
-    if (sequences == NIL) elog(ERROR, "change log %u has no sequence", projection.changes.front());
-    return EventSource{
-        projection.changes.front(), linitial_oid(sequences), InvalidOid, 0, "change", nullptr, nullptr, nullptr};
+    if (sequences == NIL) return nullptr;
+    auto *source = static_cast<EventSource *>(palloc0(sizeof(EventSource)));
+    source->relation = projection.changes.front();
+    source->sequence = linitial_oid(sequences);
+    source->position_column = "change";
+    return source;
 }
-
 Progress apply_log(const Slot &slot, int64 events) {
     Progress progress;
-    Safe safe = safe_position(log_source(slot.projection));
+    const EventSource *log = log_source(slot.projection);
+    if (log == nullptr) elog(ERROR, "the change log of projection %s has no sequence", slot.projection.name());
+    Safe safe = safe_position(*log);
     maintain::Consumed consumed = maintain::consume_changes(slot.projection, events);
     progress.events = consumed.rows;
     progress.more = consumed.more;
@@ -245,18 +250,20 @@ pg::vector<Work> find_work(long *again) {
         pg::flat_map<Oid, Safe> known; // by source
         for (const Candidate &each : candidates(again)) {
             Projection *projection = catalog::projection(each.projection);
-            if (projection == nullptr ||
-                (projection->flow == Flow::events && !catalog::is_event_source(projection->sources.front())))
-                continue;
+            if (projection == nullptr) continue;
             bool log = projection->flow == Flow::log;
-            Oid source = log ? projection->changes.front() : projection->sources.front();
-            auto found = known.find(source);
-            if (found == known.end())
-                found =
-                    known.emplace(source, safe_position(log ? log_source(*projection) : *event_source(source))).first;
+            const EventSource *source = log ? log_source(*projection) : event_source(projection->sources.front());
+            // Whoever advances the slot says what is wrong; the others go on.
+            if (source == nullptr || sequence_problem(source->sequence)) {
+                work.push_back({each.projection, each.slot});
+                continue;
+            }
+            auto found = known.find(source->relation);
+            if (found == known.end()) found = known.emplace(source->relation, safe_position(*source)).first;
             const Safe &safe = found->second;
             if (safe.undecided) *again = 1;
-            if (each.due || each.position < safe.position || (log && safe.undecided && log_has_rows(*projection)))
+            if (each.due || each.position < safe.position || safe.drawn < each.position ||
+                (log && safe.undecided && log_has_rows(*projection)))
                 work.push_back({each.projection, each.slot});
         }
     });

@@ -43,15 +43,7 @@ Watch &watch_of(Oid sequence, Oid file) {
 }
 
 void check_sequence(Oid sequence) {
-    HeapTuple tuple = SearchSysCache1(SEQRELID, ObjectIdGetDatum(sequence));
-    if (!HeapTupleIsValid(tuple)) elog(ERROR, "cache lookup failed for sequence %u", sequence);
-    auto *form = reinterpret_cast<Form_pg_sequence>(GETSTRUCT(tuple));
-    const char *problem = form->seqcache > 1       ? "hands out several values at once (CACHE)"
-                          : form->seqcycle         ? "starts again at its end (CYCLE)"
-                          : form->seqincrement < 1 ? "does not ascend (INCREMENT)"
-                                                   : nullptr;
-    ReleaseSysCache(tuple);
-    if (problem)
+    if (const char *problem = sequence_problem(sequence))
         ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
                         errmsg("events cannot be read in order: sequence %s %s", pg::qualified_name(sequence), problem),
                         errdetail("Positions would be drawn long before their events, or again."),
@@ -89,6 +81,18 @@ void look(Watch &watch, Oid sequence) {
 }
 
 } // namespace
+
+const char *sequence_problem(Oid sequence) {
+    HeapTuple tuple = SearchSysCache1(SEQRELID, ObjectIdGetDatum(sequence));
+    if (!HeapTupleIsValid(tuple)) return "is gone";
+    auto *form = reinterpret_cast<Form_pg_sequence>(GETSTRUCT(tuple));
+    const char *problem = form->seqcache > 1       ? "hands out several values at once (CACHE)"
+                          : form->seqcycle         ? "starts again at its end (CYCLE)"
+                          : form->seqincrement < 1 ? "does not ascend (INCREMENT)"
+                                                   : nullptr;
+    ReleaseSysCache(tuple);
+    return problem;
+}
 
 const EventSource *event_source(Oid relation) {
     if (!catalog::is_event_source(relation)) return nullptr;
@@ -148,7 +152,7 @@ Safe safe_position(const EventSource &source) {
             if (watch.drawing.empty()) watch.safe = watch.candidate;
         }
     }
-    Safe safe{watch.safe, watch.safe < drawn, {}};
+    Safe safe{drawn, watch.safe, watch.safe < drawn, {}};
     SetInvalidVirtualTransactionId(safe.blocker);
     if (!watch.drawing.empty()) safe.blocker = watch.drawing.front();
     return safe;

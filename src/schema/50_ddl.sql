@@ -210,6 +210,16 @@ BEGIN
         EXECUTE format('ALTER VIEW %s RENAME COLUMN %I TO %I', projections._name(problem.definition), problem.old_name, problem.new_name);
     END LOOP;
 
+    -- Who owns a projection owns what belongs to it.
+    FOR problem IN
+        SELECT h.oid, h.relkind, pg_get_userbyid(c.relowner) AS owner
+        FROM projections.projection p JOIN pg_class c ON c.oid = p.relation
+        JOIN pg_class h ON (h.oid = p.definition OR h.oid = ANY (p.changes::oid[])) AND h.relowner <> c.relowner
+        WHERE p.relation = ANY (touched)
+    LOOP
+        EXECUTE format('ALTER %s %s OWNER TO %I', CASE problem.relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END, projections._name(problem.oid), problem.owner);
+    END LOOP;
+
     SELECT p.relation, s.source, c.relpersistence INTO problem
     FROM projections.projection p, LATERAL unnest(p.sources) AS s(source) JOIN pg_class c ON c.oid = s.source
     WHERE s.source = ANY (touched)
