@@ -19,7 +19,7 @@ struct Limits {
 
 // What one batch did.
 struct Progress {
-    bool busy = false; // another process holds the slot
+    bool busy = false; // another process holds the slot, the projection is paused, or there is no such slot
     bool more = false; // there is more to do at once
     int64 events = 0;  // applied, parked or failed
     int64 position = 0;
@@ -27,10 +27,14 @@ struct Progress {
 };
 
 // Applies the next batch of a slot in the current transaction, under the slot's row lock: retries that are due, then
-// events that are decided, then the checkpoint. `wait`: for the lock, and briefly for undecided events. Errors of single
-// events are recorded; what is raised (serialization failures, deadlocks, lock timeouts, cancellation, a broken
+// events that are decided, then the checkpoint. `wait`: for the lock, and briefly for undecided events. Errors of
+// single events are recorded; what is raised (serialization failures, deadlocks, lock timeouts, cancellation, a broken
 // definition) is to be tried again, and leaves nothing behind.
 Progress advance(catalog::Projection &projection, int slot, Limits limits, bool wait);
+
+// The same for a query projection over events whose slots the transaction has locked: up to `to`, undecided or not.
+Progress advance_to(catalog::Projection &projection, int slot, int64 to);
+int64 checkpoint_of(Oid projection, int slot);
 
 struct Work {
     Oid projection;

@@ -20,10 +20,14 @@ const char *events_from(const EventSource &source);
 const char *position_expression(const EventSource &source);
 
 struct Safe {
-    int64 position;                // every position up to here is decided
-    bool undecided;                // higher ones have been drawn
-    VirtualTransactionId blocker;  // of the lowest of them; invalid where nothing is undecided
+    int64 drawn;                  // the last position drawn
+    int64 position;               // every position up to here is decided
+    bool undecided;               // higher ones have been drawn
+    VirtualTransactionId blocker; // of the lowest of them; invalid where nothing is undecided
 };
+
+// Why a sequence cannot tell what is decided, or null.
+const char *sequence_problem(Oid sequence);
 
 // Never waits. Remembers for the session which transactions it saw drawing, so asking again gets further.
 // Raises 55000 for a sequence that cannot tell (CACHE, CYCLE, INCREMENT).

@@ -97,7 +97,9 @@ Pending &pending(catalog::Projection *projection) {
         Pending *made = pg::make<Pending>(memory());
         made->projection = projection;
         made->block = &block;
-        if (!block.folds()) {
+        // A change log takes rows: it is consumed by a plan that may differ, and under another snapshot.
+        made->folded = block.folds() && projection->flow == catalog::Flow::inline_;
+        if (!made->folded) {
             made->logs.resize(block.sources.size());
             for (std::size_t i = 0; i < block.sources.size(); i++) made->logs[i].desc = log_desc(block.sources[i]);
         }

@@ -42,6 +42,7 @@ struct Mark {
 struct Pending {
     catalog::Projection *projection;
     const compile::Block *block;
+    bool folded; // its changes fold in memory; else they are logged
     pg::vector<Fold *> folds;
     std::size_t flushed_folds = 0;
     pg::vector<Log> logs;  // one for each source of the block

@@ -11,6 +11,7 @@
 namespace capture {
 
 constinit EarlyFlush flush_early = nullptr;
+constinit ApplyEvent apply_event = nullptr;
 
 namespace {
 
@@ -142,7 +143,7 @@ void capture_row(catalog::Projection &projection, Oid relation, TupleTableSlot *
     if (before && after && same_used_columns(source, before, after)) return;
 
     Pending &delta = pending(&projection);
-    if (!block.folds()) {
+    if (!delta.folded) {
         remember_position(delta);
         if (before) log_row(delta.logs[index], source, before, -1);
         if (after) log_row(delta.logs[index], source, after, 1);
@@ -245,6 +246,7 @@ Datum projections_capture(PG_FUNCTION_ARGS) {
 
     if (TRIGGER_FIRED_BY_TRUNCATE(event->tg_event)) {
         for (catalog::Projection *projection : projections) {
+            if (projection->kind != catalog::Kind::query) continue;
             capture::Pending &delta = capture::pending(projection);
             capture::remember_position(delta);
             delta.cleared = true;
@@ -256,7 +258,12 @@ Datum projections_capture(PG_FUNCTION_ARGS) {
     TupleTableSlot *after = TRIGGER_FIRED_BY_INSERT(event->tg_event)   ? event->tg_trigslot
                             : TRIGGER_FIRED_BY_UPDATE(event->tg_event) ? event->tg_newslot
                                                                        : nullptr;
-    for (catalog::Projection *projection : projections) capture::capture_row(*projection, relation, before, after);
+    for (catalog::Projection *projection : projections) {
+        if (projection->kind == catalog::Kind::query)
+            capture::capture_row(*projection, relation, before, after);
+        else if (before == nullptr) // events are not changed
+            capture::apply_event(*projection, after);
+    }
     PG_RETURN_POINTER(nullptr);
 }
 

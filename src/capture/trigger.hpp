@@ -17,6 +17,10 @@ struct Evaluator {
 using EarlyFlush = void (*)(Oid projection);
 extern EarlyFlush flush_early;
 
+// What an inline handler or reducer does with a new event.
+using ApplyEvent = void (*)(catalog::Projection &projection, TupleTableSlot *event);
+extern ApplyEvent apply_event;
+
 // Statements that write a table and have not fired all their triggers. Rows of such a table may be visible and not yet
 // captured: what reads it must wait.
 // A referential action leaves its triggers to the statement that caused it (`triggers_later`), and is unfinished as

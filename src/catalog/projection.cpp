@@ -7,24 +7,14 @@ namespace catalog {
 namespace {
 
 // Columns of projections.projection.
-enum Column {
-    relation = 1,
-    definition,
-    kind,
-    mode,
-    user_columns,
-    shape,
-    sources,
-    changes,
-    settings,
-    paused_at = 16
-};
+enum Column { relation = 1, definition, kind, mode, user_columns, shape, sources, changes, settings, paused_at = 16 };
 
 struct Cache {
     MemoryContext memory;
     pg::vector<Projection *> ordered;
     pg::flat_map<Oid, Projection *> by_relation;
     pg::flat_map<Oid, pg::vector<Projection *> *> by_source;
+    pg::vector<Oid> event_sources; // ascending
 };
 
 // An invalidation may arrive at any lock: it only marks the cache, which is read again when it is next asked.
@@ -116,6 +106,35 @@ int depth_of(const Cache &c, Projection *projection) {
     return projection->depth = depth;
 }
 
+void load_event_sources(Cache &c, Oid schema) {
+    Oid relation = get_relname_relid("source", schema);
+    if (!OidIsValid(relation)) return;
+    Relation table = table_open(relation, AccessShareLock);
+    SysScanDesc scan = systable_beginscan(table, InvalidOid, false, nullptr, 0, nullptr);
+    while (HeapTuple tuple = systable_getnext(scan)) {
+        bool null;
+        c.event_sources.push_back(DatumGetObjectId(heap_getattr(tuple, 1, RelationGetDescr(table), &null)));
+    }
+    systable_endscan(scan);
+    table_close(table, AccessShareLock);
+    std::sort(c.event_sources.begin(), c.event_sources.end());
+}
+
+// Columns are read by their number: SQL objects of another version would be misread.
+void check_version(TupleDesc desc) {
+    static constexpr struct {
+        int number;
+        const char *name;
+    } expected[] = {{Column::relation, "relation"}, {Column::kind, "kind"},         {Column::changes, "changes"},
+                    {Column::settings, "settings"}, {Column::paused_at, "paused_at"}};
+    for (const auto &[number, name] : expected)
+        if (desc->natts < number || strcmp(NameStr(TupleDescAttr(desc, number - 1)->attname), name) != 0)
+            ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                            errmsg("the SQL objects of extension pg_projections are not those of its library"),
+                            errdetail("The library is version %s.", PROJECTIONS_VERSION),
+                            errhint("ALTER EXTENSION pg_projections UPDATE; or install the library that fits.")));
+}
+
 // Reads the catalog table. Projections that are still there keep their compiled block: it only depends on the
 // definition.
 Cache *load() {
@@ -128,6 +147,7 @@ Cache *load() {
     catalog_oid = OidIsValid(schema) ? get_relname_relid("projection", schema) : InvalidOid;
     if (OidIsValid(catalog_oid) && OidIsValid(get_extension_oid("pg_projections", true))) {
         Relation table = table_open(catalog_oid, AccessShareLock);
+        check_version(RelationGetDescr(table));
         SysScanDesc scan = systable_beginscan(table, InvalidOid, false, nullptr, 0, nullptr);
         while (HeapTuple tuple = systable_getnext(scan)) {
             Projection *found = read(tuple, RelationGetDescr(table));
@@ -142,6 +162,7 @@ Cache *load() {
         }
         systable_endscan(scan);
         table_close(table, AccessShareLock);
+        load_event_sources(*fresh, schema);
     }
     for (auto &[oid, projection] : fresh->by_relation) {
         depth_of(*fresh, projection);
@@ -224,6 +245,11 @@ std::span<Projection *const> over(Oid source) {
     auto found = c.by_source.find(source);
     if (found == c.by_source.end()) return {};
     return {found->second->data(), found->second->size()};
+}
+
+bool is_event_source(Oid relation) {
+    Cache &c = current();
+    return std::binary_search(c.event_sources.begin(), c.event_sources.end(), relation);
 }
 
 std::span<Projection *const> all() {

@@ -32,7 +32,7 @@ struct Projection {
     int user_columns;
     bool bag;
     pg::vector<Oid> changes; // change logs, one for each source, where flow is log
-    const char **settings; // as pinned at create, in the order of pinned_settings
+    const char **settings;   // as pinned at create, in the order of pinned_settings
     pg::vector<Oid> sources;
     int depth = 0; // 1 + the greatest depth of a source that is a projection
 
@@ -57,6 +57,9 @@ Projection *projection(Oid relation);
 
 // The projections that read `source`, upstream first.
 std::span<Projection *const> over(Oid source);
+
+// Whether the table is registered as a source of events.
+bool is_event_source(Oid relation);
 
 // Every projection, upstream first.
 std::span<Projection *const> all();

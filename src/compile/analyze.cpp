@@ -23,6 +23,7 @@ struct Analysis {
     Place place;
     bool extend; // may append columns
     bool bag;    // a stored definition's rows have no identity
+    bool (*is_event_source)(Oid);
     Block *block;
     Query *core = nullptr;
     List *conditions = NIL;
@@ -74,22 +75,24 @@ void check_source(const Analysis &a, const RangeTblEntry *entry, int location) {
     Relation relation = table_open(entry->relid, AccessShareLock);
     const char *name = RelationGetRelationName(relation);
     const char *kind = nullptr;
+    bool events = a.is_event_source(entry->relid);
     switch (relation->rd_rel->relkind) {
     case RELKIND_RELATION: break;
     case RELKIND_VIEW: kind = "a view"; break;
     case RELKIND_MATVIEW: kind = "a materialized view"; break;
     case RELKIND_FOREIGN_TABLE: kind = "a foreign table"; break;
-    case RELKIND_PARTITIONED_TABLE: kind = "a partitioned table"; break;
+    case RELKIND_PARTITIONED_TABLE: kind = events ? nullptr : "a partitioned table"; break;
     default: kind = "not a table"; break;
     }
     if (kind == nullptr && relation->rd_rel->relpersistence == RELPERSISTENCE_TEMP) kind = "a temporary table";
     if (kind == nullptr && relation->rd_rel->relpersistence == RELPERSISTENCE_UNLOGGED)
         kind = "an unlogged table, which a crash empties without a trace";
     if (kind == nullptr && relation->rd_rel->relispartition) kind = "a partition";
-    if (kind == nullptr && (has_superclass(entry->relid) || find_inheritance_children(entry->relid, NoLock) != NIL))
+    if (kind == nullptr && !events &&
+        (has_superclass(entry->relid) || find_inheritance_children(entry->relid, NoLock) != NIL))
         kind = "part of an inheritance tree";
     if (kind == nullptr && IsCatalogRelationOid(entry->relid)) kind = "a system catalog";
-    if (kind == nullptr && RelationGetNamespace(relation) == get_namespace_oid("projections", true))
+    if (kind == nullptr && !events && RelationGetNamespace(relation) == get_namespace_oid("projections", true))
         kind = "a table of the extension";
     if (kind != nullptr)
         refuse(a, psprintf("\"%s\" is %s", name, kind), location,
@@ -765,9 +768,9 @@ Block *new_block(MemoryContext memory) {
 
 } // namespace
 
-Block *compile_query(Query *query, const char *text) {
+Block *compile_query(Query *query, const char *text, bool (*is_event_source)(Oid)) {
     Block *block = new_block(CurrentMemoryContext);
-    Analysis a{query, Place{text}, true, false, block};
+    Analysis a{query, Place{text}, true, false, is_event_source, block};
     return compile(a);
 }
 
@@ -786,7 +789,7 @@ Block *compile_definition(Oid projection, Oid definition, int user_columns, bool
     block->projection = projection;
     block->definition = definition;
     block->user_columns = user_columns;
-    Analysis a{query, Place{nullptr}, false, bag, block};
+    Analysis a{query, Place{nullptr}, false, bag, nullptr, block};
     compile(a);
     MemoryContextSwitchTo(before);
     return block;

@@ -87,8 +87,8 @@ struct Block {
 };
 
 // Compiles a user's query. Appends to core's target list the columns that maintenance needs. Raises PJ002 where the
-// query is not of the algebraic class; `text` is the user's, for error places.
-Block *compile_query(Query *query, const char *text);
+// query is not of the algebraic class; `text` is the user's, for error places. An event source may be partitioned.
+Block *compile_query(Query *query, const char *text, bool (*is_event_source)(Oid));
 
 // Compiles the stored definition (a hidden view, which yields every column of the table) of a projection.
 // `bag` says that rows have no identity, whatever primary keys the sources have gained since.

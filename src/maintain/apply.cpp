@@ -162,15 +162,15 @@ void receive_recomputed(TupleTableSlot *row, void *context) {
 
 constexpr int64 many_keys = 100;
 
-Recomputed read_definition(catalog::Projection &projection, NullMask mask, int64 keys) {
+Recomputed read_definition(catalog::Projection &projection, NullMask mask, int64 keys, const Recompute &how) {
     auto read = [&](Snapshot snapshot) {
         Recomputed result{tuplestore_begin_heap(true, false, work_mem)};
         Snapshot registered = RegisterSnapshot(snapshot);
-        if (keys <= many_keys) {
+        if (keys <= many_keys && how.rows == nullptr) {
             read_rows(cached_query(projection, -2, mask, [&] { return recompute_text(projection, mask); }), registered,
                       receive_recomputed, &result);
         } else {
-            SPIPlanPtr once = pg::spi_prepare(recompute_text(projection, mask));
+            SPIPlanPtr once = pg::spi_prepare(recompute_text(projection, mask, how.rows));
             read_rows(once, registered, receive_recomputed, &result);
             SPI_freeplan(once);
         }
@@ -178,6 +178,7 @@ Recomputed read_definition(catalog::Projection &projection, NullMask mask, int64
         return result;
     };
     CommandCounterIncrement();
+    if (how.snapshot) return read(how.snapshot);
     Recomputed fresh = read(GetLatestSnapshot());
     if (IsolationUsesXactSnapshot()) {
         Recomputed own = read(GetTransactionSnapshot());
@@ -224,11 +225,11 @@ Written write_row(catalog::Projection &projection, TupleTableSlot *row, NullMask
 
 // Recomputes keys of one null pattern; those that another writer was making are left in `again`.
 int64 recompute_pattern(catalog::Projection &projection, Tuplestorestate *keys, TupleDesc desc, NullMask mask,
-                        Tuplestorestate *again) {
+                        Tuplestorestate *again, const Recompute &how) {
     const Block &block = projection.block();
     int64 count = tuplestore_tuple_count(keys);
     if (!block.keys.empty()) name_relation("affected", desc, keys);
-    Recomputed fresh = read_definition(projection, mask, count);
+    Recomputed fresh = read_definition(projection, mask, count, how);
 
     pg::vector<bool> found(count, false);
     pg::vector<bool> retry(count, false);
@@ -297,8 +298,8 @@ void lock_rows(catalog::Projection &projection, Tuplestorestate *keys, TupleDesc
     ExecDropSingleTupleTableSlot(key);
 }
 
-int64 apply_recomputed(catalog::Projection &projection, MemoryContext memory, Tuplestorestate *keys,
-                       TupleDesc key_desc) {
+int64 apply_recomputed(catalog::Projection &projection, MemoryContext memory, Tuplestorestate *keys, TupleDesc key_desc,
+                       Recompute how) {
     const Block &block = projection.block();
     TupleDesc desc = pg::within(memory, [&] { return affected_desc(block); });
     int64 written = 0;
@@ -316,7 +317,7 @@ int64 apply_recomputed(catalog::Projection &projection, MemoryContext memory, Tu
         }
         ExecDropSingleTupleTableSlot(key);
         Tuplestorestate *again = tuplestore_begin_heap(true, false, work_mem);
-        for (auto [mask, store] : patterns) written += recompute_pattern(projection, store, desc, mask, again);
+        for (auto [mask, store] : patterns) written += recompute_pattern(projection, store, desc, mask, again, how);
         for (auto [mask, store] : patterns) tuplestore_end(store);
         if (keys != given) tuplestore_end(keys);
         keys = again;
@@ -344,7 +345,7 @@ static bool apply_group(Taken &taken, const Group &group, TupleDesc desc) {
             // Its row is made here, in its place in the order of keys: put off, it would be waited for out of order.
             Tuplestorestate *key = tuplestore_begin_heap(true, false, work_mem);
             put_key(key, desc, group.key, group.key_nulls, 0);
-            apply_recomputed(taken.projection, CurrentMemoryContext, key, desc);
+            apply_recomputed(taken.projection, CurrentMemoryContext, key, desc, {taken.snapshot});
             tuplestore_end(key);
             return true;
         }
@@ -377,7 +378,7 @@ static void apply_groups(Taken &taken, std::span<Group *const> groups, DirectWri
         put_key(recompute, desc, group.key, group.key_nulls, 0);
     }
     if (recompute == nullptr) return;
-    apply_recomputed(taken.projection, taken.memory, recompute, desc);
+    apply_recomputed(taken.projection, taken.memory, recompute, desc, {taken.snapshot});
     tuplestore_end(recompute);
 }
 
@@ -494,6 +495,18 @@ void apply_images(Taken &taken) {
     tuplestore_end(gone);
 }
 
+void apply_logged(Taken &taken) {
+    if (taken.cleared) {
+        refill(taken);
+        return;
+    }
+    compute_changes(taken);
+    if (taken.fold)
+        apply_fold(taken);
+    else
+        apply_images(taken);
+}
+
 void refill(Taken &taken) {
     catalog::Projection &projection = taken.projection;
     const char *table = table_name(projection);
@@ -516,7 +529,8 @@ void refill(Taken &taken) {
     SPIPlanPtr fill =
         pg::spi_prepare(psprintf("INSERT INTO %s (%s) SELECT * FROM %s", table, columns.data, definition));
     CommandCounterIncrement();
-    int code = SPI_execute_snapshot(fill, nullptr, nullptr, GetLatestSnapshot(), InvalidSnapshot, false, true, 0);
+    int code = SPI_execute_snapshot(fill, nullptr, nullptr, taken.snapshot ? taken.snapshot : GetLatestSnapshot(),
+                                    InvalidSnapshot, false, true, 0);
     if (code < 0) elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(code));
 }
 

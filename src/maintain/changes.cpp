@@ -66,6 +66,7 @@ struct Sink { // where the rows of a term go
     bool fingerprinted;
     Fingerprint fingerprint;
     TupleDesc desc;
+    int64 rows = 0;
 };
 
 void receive_change(TupleTableSlot *row, void *context) {
@@ -74,6 +75,7 @@ void receive_change(TupleTableSlot *row, void *context) {
     int64 weight = 1;
     for (int i = sink.columns; i < row->tts_tupleDescriptor->natts; i++) weight *= DatumGetInt64(row->tts_values[i]);
     if (weight == 0) return;
+    sink.rows++;
     if (sink.keep && sink.taken->fold && !sink.taken->images)
         sink.taken->fold->add(row->tts_values, row->tts_isnull, weight);
     if (!sink.fingerprinted && !(sink.keep && sink.taken->images)) return;
@@ -140,7 +142,7 @@ void fail_serialization() {
     pg_unreachable();
 }
 
-void read_rows(SPIPlanPtr plan, Snapshot snapshot, Receive receive, void *context) {
+static Receiver receiver_of(Receive receive, void *context) {
     Receiver receiver{};
     receiver.base.receiveSlot = receive_slot;
     receiver.base.rStartup = start;
@@ -149,8 +151,14 @@ void read_rows(SPIPlanPtr plan, Snapshot snapshot, Receive receive, void *contex
     receiver.base.mydest = DestNone;
     receiver.receive = receive;
     receiver.context = context;
+    return receiver;
+}
+
+void read_rows(SPIPlanPtr plan, Snapshot snapshot, Receive receive, void *context, ParamListInfo parameters) {
+    Receiver receiver = receiver_of(receive, context);
     SPIExecuteOptions options{};
     options.read_only = true; // under the active snapshot as it is
+    options.params = parameters;
     options.dest = &receiver.base;
     pg::with_snapshot(snapshot, [&] {
         int code = SPI_execute_plan_extended(plan, &options);
@@ -193,6 +201,23 @@ static TupleDesc named_as_today(TupleDesc logged, const compile::Source &source)
     return desc;
 }
 
+int64 compute_additions(Taken &taken, const char *rows, uint64 variant, int64 from, int64 to, Snapshot snapshot) {
+    const Block &block = taken.block;
+    TupleDesc desc = feed_desc(block);
+    if (block.grouped())
+        taken.fold = pg::make<capture::Fold>(taken.memory, block, taken.memory);
+    else
+        taken.images = make_images(desc, taken.memory);
+    Sink sink{&taken, desc->natts, true, false, {}, desc};
+    SPIPlanPtr plan = cached_query(taken.projection, -3, variant,
+                                   [&] { return additions_text(taken.projection, rows); }, {INT8OID, INT8OID});
+    ParamListInfo parameters = makeParamList(2);
+    int64 values[] = {from, to};
+    for (int i = 0; i < 2; i++) parameters->params[i] = {Int64GetDatum(values[i]), false, PARAM_FLAG_CONST, INT8OID};
+    read_rows(plan, snapshot, receive_change, &sink, parameters);
+    return sink.rows;
+}
+
 void compute_changes(Taken &taken) {
     const Block &block = taken.block;
     for (std::size_t i = 0; i < taken.rows.size(); i++)
@@ -206,10 +231,10 @@ void compute_changes(Taken &taken) {
         block.grouped() && (block.has_extremum || block.recompute_on_removal) && changed_occurrences(taken) > 1;
     if (!block.grouped() || netted) taken.images = make_images(desc, taken.memory);
 
-    Sink sink{&taken, desc->natts, true, IsolationUsesXactSnapshot() && block.joins(), {}, desc};
+    Sink sink{&taken, desc->natts, true, IsolationUsesXactSnapshot() && block.joins() && !taken.snapshot, {}, desc};
     CommandCounterIncrement();
     // A commit is visible before its locks go: this snapshot sees every writer that the source locks made us wait for.
-    Snapshot fresh = RegisterSnapshot(GetLatestSnapshot());
+    Snapshot fresh = RegisterSnapshot(taken.snapshot ? taken.snapshot : GetLatestSnapshot());
     run_terms(taken, fresh, sink);
     UnregisterSnapshot(fresh);
 

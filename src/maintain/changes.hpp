@@ -27,12 +27,18 @@ struct Taken {
     pg::vector<Tuplestorestate *> rows = {}; // per source; null where it did not change
     pg::vector<int64> row_counts = {};
     pg::vector<TupleDesc> descs = {};
+    Snapshot snapshot = nullptr; // that logged changes were read under: what is recomputed must not be newer
 };
 
 // Computes fold or images from the logged rows, under a snapshot that sees all that the locks order before us. In
 // REPEATABLE READ and SERIALIZABLE the transaction's own snapshot must give the same, or the error is a serialization
 // failure.
 void compute_changes(Taken &taken);
+
+// The same from one source's rows that come as a query: its text yields what term_text's `delta_0` has, its two
+// parameters are bigint. Only additions. Returns how many rows counted. In an SPI connection.
+// `variant` tells texts of one projection apart.
+int64 compute_additions(Taken &taken, const char *rows, uint64 variant, int64 from, int64 to, Snapshot snapshot);
 
 Images *make_images(TupleDesc desc, MemoryContext parent);
 
@@ -41,7 +47,7 @@ void name_relation(const char *name, TupleDesc desc, Tuplestorestate *rows);
 
 // Runs a plan that reads, under `snapshot`, and hands each row to `receive(slot)`.
 using Receive = void (*)(TupleTableSlot *row, void *context);
-void read_rows(SPIPlanPtr plan, Snapshot snapshot, Receive receive, void *context);
+void read_rows(SPIPlanPtr plan, Snapshot snapshot, Receive receive, void *context, ParamListInfo parameters = nullptr);
 
 // Raises the serialization failure.
 [[noreturn]] void fail_serialization();

@@ -14,24 +14,14 @@
 #include "catalog/settings.hpp"
 #include "maintain/apply.hpp"
 #include "maintain/locks.hpp"
-#include "maintain/statements.hpp"
-#include "pg/scope.hpp"
+#include "maintain/log.hpp"
+#include "maintain/maintaining.hpp"
 
 namespace maintain {
 
 using capture::Pending;
 using catalog::Projection;
 
-namespace {
-
-constexpr int max_rounds = 1000;
-
-// What maintenance writes now; nested where a user's trigger on a projection reads another.
-struct Writing {
-    Oid projection;
-    int trigger_depth;
-    Writing *outer;
-};
 constinit Writing *innermost = nullptr;
 
 // Every error of maintenance names the projection. Of the server's limits, an index row's is the one that data can hit.
@@ -45,21 +35,11 @@ void name_projection(void *argument) {
     errcontext("maintenance of projection %s", named->name);
 }
 
-// Runs `body` as the projection's owner, with errors that name the projection.
-template <class Body>
-void maintaining(Projection &projection, Body &&body) {
-    ErrorContextCallback context{error_context_stack, name_projection, &statements(projection)};
-    error_context_stack = &context;
-    Writing writing{projection.relation, pg::trigger_depth(), innermost};
-    Writing *outer = innermost;
-    innermost = &writing;
-    PG_TRY();
-    { pg::as_owner(projection.owner(), body); }
-    PG_FINALLY();
-    { innermost = outer; }
-    PG_END_TRY();
-    error_context_stack = context.previous;
-}
+namespace {
+
+constexpr int max_rounds = 1000;
+
+bool is_logged(const Pending *pending) { return pending->projection->flow == catalog::Flow::log; }
 
 bool must_wait(const Pending &pending) {
     bool reads = pending.block->reads_sources() || pending.cleared;
@@ -75,7 +55,7 @@ void take(Pending &pending, Taken &taken) {
     capture::remember_position(pending);
     taken.cleared = pending.cleared;
     pending.cleared = false;
-    if (pending.block->folds()) {
+    if (pending.folded) {
         if (!taken.cleared) {
             // The only fold is used as it is; several are merged into a new one, for a rollback may need them again.
             std::size_t count = pending.folds.size() - pending.flushed_folds;
@@ -99,6 +79,14 @@ void take(Pending &pending, Taken &taken) {
     }
 }
 
+void end_taken(Pending &pending, Taken &taken, MemoryContext before) {
+    for (std::size_t i = 0; i < taken.rows.size(); i++)
+        if (taken.rows[i] && taken.rows[i] != pending.logs[i].store) tuplestore_end(taken.rows[i]);
+    pending.flushing = false;
+    MemoryContextSwitchTo(before);
+    MemoryContextDelete(taken.memory);
+}
+
 void flush_one(Pending &pending, bool at_commit) {
     Projection &projection = *pending.projection;
     if (catalog::projection(projection.relation) == nullptr) { // dropped in this transaction
@@ -114,6 +102,11 @@ void flush_one(Pending &pending, bool at_commit) {
     pending.flushing = true;
     const compile::Block &block = taken.block;
 
+    if (projection.flow == catalog::Flow::log) {
+        maintaining(projection, [&] { with_statements(projection, [&] { append_changes(taken); }); });
+        end_taken(pending, taken, before);
+        return;
+    }
     if (block.joins()) {
         int changed = 0, source = 0;
         for (std::size_t i = 0; i < taken.rows.size(); i++)
@@ -126,27 +119,12 @@ void flush_one(Pending &pending, bool at_commit) {
     if (block.shape == compile::Shape::bag) lock_block(block);
 
     maintaining(projection, [&] {
-        if (taken.fold) {
+        if (taken.fold)
             apply_fold(taken);
-            return;
-        }
-        with_statements(projection, [&] {
-            if (taken.cleared) {
-                refill(taken);
-                return;
-            }
-            compute_changes(taken);
-            if (taken.fold)
-                apply_fold(taken);
-            else
-                apply_images(taken);
-        });
+        else
+            with_statements(projection, [&] { apply_logged(taken); });
     });
-    for (std::size_t i = 0; i < taken.rows.size(); i++)
-        if (taken.rows[i] && taken.rows[i] != pending.logs[i].store) tuplestore_end(taken.rows[i]);
-    pending.flushing = false;
-    MemoryContextSwitchTo(before);
-    MemoryContextDelete(memory);
+    end_taken(pending, taken, before);
 }
 
 // Flushes what `wanted(projection)` and is not half-written, upstream first, until nothing is left. Returns whether it
@@ -156,7 +134,7 @@ bool flush(bool at_commit, Wanted &&wanted) {
     pg::vector<Projection *> roots;
     auto ready = [&](Pending *pending) {
         return !pending->flushing && !pending->empty() && wanted(pending->projection) &&
-               (at_commit || !must_wait(*pending));
+               (at_commit || is_logged(pending) || !must_wait(*pending));
     };
     for (Pending *pending : capture::all_pending())
         if (ready(pending)) roots.push_back(pending->projection);
@@ -212,6 +190,7 @@ void flush_at_commit() {
 
 bool flush_for_read(std::span<const Oid> relations) {
     return flush(false, [&](Projection *projection) {
+        if (projection->flow == catalog::Flow::log) return false; // it helps no reader before the commit
         for (Oid relation : relations)
             if (is_or_feeds(projection, relation)) return true;
         return false;
@@ -219,14 +198,18 @@ bool flush_for_read(std::span<const Oid> relations) {
 }
 
 bool flush_for_any_read() {
-    return flush(false, [](Projection *) { return true; });
+    return flush(false, [](Projection *projection) { return projection->flow == catalog::Flow::inline_; });
+}
+
+void flush_logs() {
+    flush(false, [](Projection *) { return true; });
 }
 
 void flush_early(Oid projection) {
     flush(false, [&](Projection *each) { return each->relation == projection; });
 }
 
-int64 recompute_keys(Projection &projection, Tuplestorestate *keys, TupleDesc desc) {
+int64 recompute_keys(Projection &projection, Tuplestorestate *keys, TupleDesc desc, Recompute how) {
     const compile::Block &block = projection.block();
     Projection *root = &projection;
     lock_relations({&root, 1});
@@ -236,14 +219,14 @@ int64 recompute_keys(Projection &projection, Tuplestorestate *keys, TupleDesc de
     maintaining(projection, [&] {
         with_statements(projection, [&] {
             lock_rows(projection, keys, desc); // in the order of keys, as every writer; then read: see apply.cpp
-            written = apply_recomputed(projection, CurrentMemoryContext, keys, desc);
+            written = apply_recomputed(projection, CurrentMemoryContext, keys, desc, how);
         });
     });
     return written;
 }
 
 bool writing(Oid projection, int depth) {
-    return innermost != nullptr && innermost->projection == projection && depth == innermost->trigger_depth + 1;
+    return innermost != nullptr && innermost->relation == projection && depth == innermost->trigger_depth + 1;
 }
 
 } // namespace maintain

@@ -415,10 +415,22 @@ const char *term_text(Projection &projection, int occurrence, uint32 changed) {
     return psprintf("%s %s", with.data, compile::deparse(query));
 }
 
-const char *recompute_text(Projection &projection, NullMask nulls) {
+const char *additions_text(Projection &projection, const char *rows) {
+    return psprintf("WITH delta_0 AS NOT MATERIALIZED (%s)%s", rows, term_text(projection, 1, 1));
+}
+
+const char *definition_text(Projection &projection, const char *rows) {
+    Query *query = static_cast<Query *>(copyObjectImpl(projection.block().core));
+    replace_entry(query, 1, "delta_0");
+    return psprintf("WITH delta_0 AS NOT MATERIALIZED (%s) %s", rows, compile::deparse(query));
+}
+
+const char *recompute_text(Projection &projection, NullMask nulls, const char *rows) {
     const Block &block = projection.block();
     Query *query = static_cast<Query *>(copyObjectImpl(block.core));
-    if (block.keys.empty()) return psprintf("SELECT d.*, 0::bigint FROM (%s) AS d", compile::deparse(query));
+    if (rows) replace_entry(query, 1, "delta_0");
+    const char *with = rows ? psprintf("WITH delta_0 AS NOT MATERIALIZED (%s) ", rows) : "";
+    if (block.keys.empty()) return psprintf("%sSELECT d.*, 0::bigint FROM (%s) AS d", with, compile::deparse(query));
 
     List *names = NIL;
     for (std::size_t i = 0; i < block.keys.size(); i++) names = lappend(names, makeString(psprintf("k%zu", i)));
@@ -472,7 +484,7 @@ const char *recompute_text(Projection &projection, NullMask nulls) {
         clause->hashable = true;
         query->groupClause = lappend(query->groupClause, clause);
     }
-    return compile::deparse(query);
+    return psprintf("%s%s", with, compile::deparse(query));
 }
 
 } // namespace maintain

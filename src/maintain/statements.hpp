@@ -64,12 +64,19 @@ const char *outputs_text(catalog::Projection &projection);
 // and then weights, whose product counts.
 const char *term_text(catalog::Projection &projection, int occurrence, uint32 changed);
 
+// The only term of a single source whose added rows are what `rows` selects: its used columns and a weight.
+const char *additions_text(catalog::Projection &projection, const char *rows);
+// The whole definition over such rows.
+const char *definition_text(catalog::Projection &projection, const char *rows);
+
 // The definition for the keys in the relation `affected` (columns k0…, ordinal): all columns, then the ordinal.
-const char *recompute_text(catalog::Projection &projection, NullMask nulls);
+// `rows`: of the single source, as for additions_text; null for all.
+const char *recompute_text(catalog::Projection &projection, NullMask nulls, const char *rows = nullptr);
 
 // A cached plan for a text that is made by `text()` when needed. kind is below 0, so that it meets no Statement.
 template <class Text>
-SPIPlanPtr cached_query(catalog::Projection &projection, int kind, uint64 variant, Text &&text);
+SPIPlanPtr cached_query(catalog::Projection &projection, int kind, uint64 variant, Text &&text,
+                        std::initializer_list<Oid> parameters = {});
 
 // Deltas of more rows than this are planned for their own size: a plan made for a few joins a million one by one.
 inline constexpr int64 large_delta = 1000;
@@ -79,9 +86,11 @@ SPIPlanPtr keep_plan(catalog::Projection &projection, int kind, uint64 variant, 
                      Oid *types);
 
 template <class Text>
-SPIPlanPtr cached_query(catalog::Projection &projection, int kind, uint64 variant, Text &&text) {
+SPIPlanPtr cached_query(catalog::Projection &projection, int kind, uint64 variant, Text &&text,
+                        std::initializer_list<Oid> parameters) {
     if (SPIPlanPtr known = find_plan(projection, kind, variant)) return known;
-    return keep_plan(projection, kind, variant, text(), 0, nullptr);
+    return keep_plan(projection, kind, variant, text(), static_cast<int>(parameters.size()),
+                     const_cast<Oid *>(parameters.begin()));
 }
 
 // The projection's table, qualified and quoted; and one of its columns.

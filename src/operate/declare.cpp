@@ -4,12 +4,16 @@
 // triggers, the catalog row. Writers of the sources are held off from the beginning by SHARE ROW EXCLUSIVE locks (taken
 // in OID order, as everywhere), so that no change falls between the rows that the fill reads and those that the
 // triggers see.
+#include "async/recompute.hpp"
 #include "capture/trigger.hpp"
 #include "catalog/settings.hpp"
 #include "compile/deparse.hpp"
 #include "maintain/flush.hpp"
+#include "maintain/log.hpp"
 #include "maintain/statements.hpp"
+#include "operate/declare.hpp"
 #include "operate/describe.hpp"
+#include "operate/resolve.hpp"
 #include "pg/scope.hpp"
 
 namespace operate {
@@ -30,7 +34,18 @@ struct Request {
     const char *relation;
     Oid namespace_oid;
     bool if_not_exists;
+    bool async;
+    Datum options;
 };
+
+// How changes of the sources will reach a projection.
+struct Plan {
+    pg::vector<Oid> sources; // ascending
+    pg::vector<Oid> changes; // change logs
+    catalog::Flow flow;
+};
+
+} // namespace
 
 const char *text_argument(FunctionCallInfo fcinfo, int number, const char *name) {
     if (PG_ARGISNULL(number))
@@ -39,42 +54,47 @@ const char *text_argument(FunctionCallInfo fcinfo, int number, const char *name)
     return text_to_cstring(PG_GETARG_TEXT_PP(number));
 }
 
-void check_mode(const char *mode) {
-    if (strcmp(mode, "inline") == 0) return;
-    if (strcmp(mode, "async") == 0)
-        ereport(ERROR,
-                (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("mode \"async\" is not supported by this version"),
-                 errdetail("Only inline projections are maintained so far."), errhint("Use mode 'inline'.")));
+bool is_async(const char *mode) {
+    if (strcmp(mode, "inline") == 0) return false;
+    if (strcmp(mode, "async") == 0) return true;
     ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown mode \"%s\"", mode),
                     errdetail("A mode is \"inline\" or \"async\"."), errhint("Use mode 'inline'.")));
+    pg_unreachable();
 }
 
-// Options by name; none has an effect on an algebraic inline projection that is filled at once, other than its default.
-void check_options(Datum options) {
-    static constexpr const char *known[] = {"fallback",       "fill",       "finish",      "slots",
-                                            "batch_size",     "on_failure", "max_retries", "event_timeout",
-                                            "on_dead_letter", "max_rate"};
-    if (!JB_ROOT_IS_OBJECT(DatumGetJsonbP(options)))
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("options must be a JSON object"),
-                        errdetail("Options are the keys of a JSON object."), errhint("Pass '{}' for none.")));
+Place place_of(text *given) {
+    RangeVar *name = makeRangeVarFromNameList(textToQualifiedNameList(given));
+    Place place{RangeVarGetCreationNamespace(name), nullptr, name->relname};
+    place.schema = get_namespace_name(place.namespace_oid);
+    if (strcmp(place.schema, "projections") == 0 || isAnyTempNamespace(place.namespace_oid) ||
+        IsCatalogNamespace(place.namespace_oid))
+        ereport(ERROR, (errcode(ERRCODE_INVALID_SCHEMA_NAME),
+                        errmsg("a projection cannot be made in %s", isAnyTempNamespace(place.namespace_oid)
+                                                                        ? "a temporary schema"
+                                                                        : psprintf("schema \"%s\"", place.schema)),
+                        errdetail("It belongs to the extension, the session or the system."),
+                        errhint("Qualify the name with a schema of yours.")));
+    return place;
+}
+
+const char *hidden_name(const char *relation, const char *suffix) {
+    Oid schema = get_namespace_oid("projections", false);
+    const char *base =
+        pnstrdup(relation, pg_mbcliplen(relation, static_cast<int>(strlen(relation)), NAMEDATALEN - 20));
+    const char *name = psprintf("%s_%s", base, suffix);
+    for (int i = 2; OidIsValid(get_relname_relid(name, schema)); i++) name = psprintf("%s_%s_%d", base, suffix, i);
+    return name;
+}
+
+namespace {
+
+void check_options(const char *mode, Datum options) {
     pg::with_spi([&] {
-        Oid type = JSONBOID;
-        if (SPI_execute_with_args("SELECT key FROM pg_catalog.jsonb_each($1) ORDER BY 1", 1, &type, &options, nullptr,
-                                  true, 0) != SPI_OK_SELECT)
-            elog(ERROR, "reading options failed");
-        for (uint64 i = 0; i < SPI_processed; i++) {
-            const char *option = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
-            bool exists = std::any_of(std::begin(known), std::end(known),
-                                      [&](const char *each) { return strcmp(each, option) == 0; });
-            if (!exists)
-                ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown option \"%s\"", option),
-                                errdetail("Options are the keys of a JSON object."),
-                                errhint("No option is supported by this version: leave it out.")));
-            ereport(ERROR,
-                    (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-                     errmsg("option \"%s\" is not supported by this version", option),
-                     errdetail("Inline projections of the algebraic class need no option."), errhint("Leave it out.")));
-        }
+        Oid types[] = {TEXTOID, JSONBOID};
+        Datum values[] = {CStringGetTextDatum(mode), options};
+        if (SPI_execute_with_args("SELECT projections._check_options('query', $1, $2)", 2, types, values, nullptr, true,
+                                  0) != SPI_OK_SELECT)
+            elog(ERROR, "checking options failed");
     });
 }
 
@@ -82,21 +102,15 @@ Request read_request(FunctionCallInfo fcinfo) {
     Request request{};
     request.name = text_argument(fcinfo, 0, "name");
     request.query = text_argument(fcinfo, 1, "query");
-    check_mode(text_argument(fcinfo, 2, "mode"));
-    if (!PG_ARGISNULL(4)) check_options(PG_GETARG_DATUM(4));
+    const char *mode = text_argument(fcinfo, 2, "mode");
+    request.async = is_async(mode);
+    request.options = PG_ARGISNULL(4) ? DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")) : PG_GETARG_DATUM(4);
+    check_options(mode, request.options);
     request.if_not_exists = !PG_ARGISNULL(5) && PG_GETARG_BOOL(5);
-    RangeVar *name = makeRangeVarFromNameList(textToQualifiedNameList(PG_GETARG_TEXT_PP(0)));
-    request.namespace_oid = RangeVarGetCreationNamespace(name);
-    request.schema = get_namespace_name(request.namespace_oid);
-    request.relation = name->relname;
-    if (strcmp(request.schema, "projections") == 0 || isAnyTempNamespace(request.namespace_oid) ||
-        IsCatalogNamespace(request.namespace_oid))
-        ereport(ERROR, (errcode(ERRCODE_INVALID_SCHEMA_NAME),
-                        errmsg("a projection cannot be made in %s", isAnyTempNamespace(request.namespace_oid)
-                                                                        ? "a temporary schema"
-                                                                        : psprintf("schema \"%s\"", request.schema)),
-                        errdetail("It belongs to the extension, the session or the system."),
-                        errhint("Qualify the name with a schema of yours.")));
+    Place place = place_of(PG_GETARG_TEXT_PP(0));
+    request.namespace_oid = place.namespace_oid;
+    request.schema = place.schema;
+    request.relation = place.relation;
     return request;
 }
 
@@ -148,8 +162,34 @@ pg::vector<Oid> sorted_sources(const Block &block) {
     return sources;
 }
 
-void lock_sources(const pg::vector<Oid> &sources) {
-    for (Oid source : sources) {
+// How changes will reach the projection. Events are read from where they are; other tables' changes are logged.
+Plan plan_flow(const Request &request, const Block &block) {
+    Plan plan{sorted_sources(block), {}, catalog::Flow::inline_};
+    auto refuse = [](const char *reason, const char *detail, const char *hint) {
+        ereport(ERROR, (errcode(pg::error::unsupported_query), errmsg("this query cannot be a projection: %s", reason),
+                        errdetail("%s", detail), errhint("%s", hint)));
+    };
+    if (request.async && block.joins())
+        refuse("joins are not supported in async mode yet",
+               "A worker sees the tables as they are when it comes, not as they were when each of them changed.",
+               "Use mode 'inline', or make an inline projection of the join and an async one over that.");
+    if (request.async && catalog::is_event_source(plan.sources.front()))
+        plan.flow = catalog::Flow::events;
+    else if (request.async)
+        plan.flow = catalog::Flow::log;
+    for (Oid source : plan.sources)
+        if (plan.flow != catalog::Flow::events && get_rel_relkind(source) == RELKIND_PARTITIONED_TABLE)
+            refuse(psprintf("\"%s\" is a partitioned table", get_rel_name(source)),
+                   "Its rows are in other tables, which come and go.", "Use mode 'async'.");
+    return plan;
+}
+
+void lock_sources(const Plan &plan) {
+    if (plan.flow == catalog::Flow::events) { // its events are read later
+        for (Oid source : plan.sources) LockRelationOid(source, AccessShareLock);
+        return;
+    }
+    for (Oid source : plan.sources) {
         if (pg_class_aclcheck(source, GetUserId(), ACL_TRIGGER) != ACLCHECK_OK)
             ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
                             errmsg("permission denied for table %s", get_rel_name(source)),
@@ -188,11 +228,7 @@ const char *column_list(const Block &block, bool with_types) {
 // The hidden view, in the extension's schema: its maker may not create there himself, so a superuser does and hands it
 // over.
 Oid make_definition(const Request &request, const Block &block) {
-    Oid schema = get_namespace_oid("projections", false);
-    const char *base = pnstrdup(
-        request.relation, pg_mbcliplen(request.relation, static_cast<int>(strlen(request.relation)), NAMEDATALEN - 20));
-    const char *name = psprintf("%s_definition", base);
-    for (int i = 2; OidIsValid(get_relname_relid(name, schema)); i++) name = psprintf("%s_definition_%d", base, i);
+    const char *name = hidden_name(request.relation, "definition");
     const char *view = quote_qualified_identifier("projections", name);
     Oid user = GetUserId();
     const char *text = compile::deparse(block.core);
@@ -204,7 +240,7 @@ Oid make_definition(const Request &request, const Block &block) {
         });
     });
     CommandCounterIncrement();
-    return get_relname_relid(name, schema);
+    return get_relname_relid(name, get_namespace_oid("projections", false));
 }
 
 Oid make_table(const Request &request, const Block &block) {
@@ -220,9 +256,17 @@ Oid make_table(const Request &request, const Block &block) {
     return get_relname_relid(request.relation, request.namespace_oid);
 }
 
-uint64 fill(Oid table, Oid definition, const Block &block) {
-    SPIPlanPtr plan = pg::spi_prepare(psprintf("INSERT INTO %s (%s) SELECT * FROM %s", pg::qualified_name(table),
-                                               column_list(block, false), pg::qualified_name(definition)));
+// `empty`: with what the definition gives for no source rows at all; aggregates without GROUP BY then have a row.
+uint64 fill(Oid table, Oid definition, const Block &block, bool empty) {
+    if (empty && block.shape != Shape::total) return 0;
+    const char *from = pg::qualified_name(definition);
+    if (empty) {
+        Query *query = static_cast<Query *>(copyObjectImpl(block.core));
+        query->jointree->quals = makeBoolConst(false, false);
+        from = psprintf("(%s) AS d", compile::deparse(query));
+    }
+    SPIPlanPtr plan = pg::spi_prepare(
+        psprintf("INSERT INTO %s (%s) SELECT * FROM %s", pg::qualified_name(table), column_list(block, false), from));
     CommandCounterIncrement();
     // Writers whose end the locks waited for have committed after a REPEATABLE READ transaction's snapshot was taken.
     int code = SPI_execute_snapshot(plan, nullptr, nullptr, GetLatestSnapshot(), InvalidSnapshot, false, true, 0);
@@ -230,9 +274,11 @@ uint64 fill(Oid table, Oid definition, const Block &block) {
     return SPI_processed;
 }
 
-void make_triggers(Oid table, const pg::vector<Oid> &sources) {
+} // namespace
+
+void make_guard(Oid table) {
+    const char *name = pg::qualified_name(table);
     pg::as_superuser([&] {
-        const char *name = pg::qualified_name(table);
         pg::spi_execute(psprintf("CREATE TRIGGER projections_guard BEFORE INSERT OR UPDATE OR DELETE ON %s FOR EACH "
                                  "ROW EXECUTE FUNCTION projections.guard()",
                                  name));
@@ -242,9 +288,14 @@ void make_triggers(Oid table, const pg::vector<Oid> &sources) {
         pg::spi_execute(psprintf(
             "ALTER TABLE %s ENABLE ALWAYS TRIGGER projections_guard, ENABLE ALWAYS TRIGGER projections_guard_truncate",
             name));
+    });
+}
+
+void make_capture(std::span<const Oid> sources) {
+    pg::as_superuser([&] {
         for (Oid source : sources) {
             if (OidIsValid(get_trigger_oid(source, "projections_capture", true))) continue;
-            name = pg::qualified_name(source);
+            const char *name = pg::qualified_name(source);
             pg::spi_execute(psprintf("CREATE TRIGGER projections_capture AFTER INSERT OR UPDATE OR DELETE ON %s FOR "
                                      "EACH ROW EXECUTE FUNCTION projections.capture()",
                                      name));
@@ -258,6 +309,8 @@ void make_triggers(Oid table, const pg::vector<Oid> &sources) {
     });
 }
 
+namespace {
+
 const char *shape_name(Shape shape) {
     switch (shape) {
     case Shape::groups: return "groups";
@@ -268,34 +321,79 @@ const char *shape_name(Shape shape) {
     pg_unreachable();
 }
 
-void record(Oid table, Oid definition, const Block &block, const pg::vector<Oid> &sources, const char **settings) {
+} // namespace
+
+const char *oid_list(std::span<const Oid> oids) {
+    StringInfoData text;
+    initStringInfo(&text);
+    for (Oid oid : oids) appendStringInfo(&text, "%s%u", text.len ? ", " : "", oid);
+    return psprintf("ARRAY[%s]::pg_catalog.oid[]::pg_catalog.regclass[]", text.data);
+}
+
+namespace {
+
+void record(const Request &request, Oid table, Oid definition, const Block &block, const Plan &plan,
+            const char **settings) {
     StringInfoData text;
     initStringInfo(&text);
     appendStringInfo(&text,
                      "INSERT INTO projections.projection (relation, definition, mode, user_columns, shape, sources, "
-                     "settings) VALUES (%u, %u, 'inline', %d, '%s', ARRAY[",
-                     table, definition, block.user_columns, shape_name(block.shape));
-    for (std::size_t i = 0; i < sources.size(); i++) appendStringInfo(&text, "%s%u", i ? ", " : "", sources[i]);
-    appendStringInfoString(&text, "]::pg_catalog.oid[]::pg_catalog.regclass[], ARRAY[");
+                     "changes, options, settings) VALUES (%u, %u, '%s', %d, '%s', %s, %s, %s, ARRAY[",
+                     table, definition, request.async ? "async" : "inline", block.user_columns, shape_name(block.shape),
+                     oid_list({plan.sources.data(), plan.sources.size()}),
+                     oid_list({plan.changes.data(), plan.changes.size()}),
+                     quote_literal_cstr(DatumGetCString(DirectFunctionCall1(jsonb_out, request.options))));
     for (int i = 0; i < catalog::pinned_setting_count; i++)
         appendStringInfo(&text, "%s%s", i ? ", " : "", quote_literal_cstr(settings[i]));
     appendStringInfoString(&text, "])");
-    pg::as_superuser([&] { pg::spi_execute(text.data); });
+    pg::as_superuser([&] {
+        pg::spi_execute(text.data);
+        if (request.async)
+            pg::spi_execute(psprintf("INSERT INTO projections.slot (projection, slot) SELECT p.relation, n FROM "
+                                     "projections.projection AS p, "
+                                     "pg_catalog.generate_series(0, coalesce((p.options ->> 'slots')::int, 1) - 1) AS "
+                                     "n WHERE p.relation = %u",
+                                     table));
+    });
     CommandCounterIncrement();
 }
 
-void report(Oid table, const Block &block, uint64 rows, TimestampTz began) {
+const char *flow_name(catalog::Flow flow) {
+    switch (flow) {
+    case catalog::Flow::inline_: return "inline";
+    case catalog::Flow::log: return "async from a change log";
+    case catalog::Flow::events: return "async from events";
+    }
+    pg_unreachable();
+}
+
+void report(Oid table, const Block &block, const Plan &plan, uint64 rows, TimestampTz began) {
     StringInfoData advice;
     initStringInfo(&advice);
-    for (int i = 1; i <= static_cast<int>(block.occurrence_source.size()); i++)
+    for (int i = 1; plan.flow != catalog::Flow::events && i <= static_cast<int>(block.occurrence_source.size()); i++)
         if (const char *statement = index_advice(block, i))
             if (strstr(advice.data, statement) == nullptr)
                 appendStringInfo(&advice, "%s%s", advice.len ? " " : "", statement);
-    ereport(NOTICE, (errmsg("projection %s: algebraic, inline, key (%s), " UINT64_FORMAT " rows in %ld ms",
-                            pg::qualified_name(table), key_text(block) ? key_text(block) : "", rows,
-                            TimestampDifferenceMilliseconds(began, GetCurrentTimestamp())),
+    ereport(NOTICE, (errmsg("projection %s: algebraic, %s, key (%s), " UINT64_FORMAT " rows in %ld ms",
+                            pg::qualified_name(table), flow_name(plan.flow), key_text(block) ? key_text(block) : "",
+                            rows, TimestampDifferenceMilliseconds(began, GetCurrentTimestamp())),
                      advice.len ? errhint("Maintenance would be faster with: %s", advice.data) : 0));
 }
+
+} // namespace
+
+void warn_without_workers(Oid table) {
+    pg::with_spi([&] {
+        pg::spi_execute("SELECT projections._worker_problem()");
+        const char *problem = SPI_processed ? SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1) : nullptr;
+        if (problem)
+            ereport(WARNING,
+                    (errmsg("nothing will bring projection %s up to date by itself", pg::qualified_name(table)),
+                     errdetail("%s", problem), errhint("Until that is mended, call projections.catch_up().")));
+    });
+}
+
+namespace {
 
 void check_bag(const Block &block) {
     if (block.shape != Shape::bag) return;
@@ -324,44 +422,39 @@ Oid create(FunctionCallInfo fcinfo) {
     if (OidIsValid(found)) return found;
     if (!PG_ARGISNULL(3)) check_key(PG_GETARG_DATUM(3), *block);
 
-    pg::vector<Oid> sources = sorted_sources(*block);
-    lock_sources(sources);
+    Plan plan = plan_flow(request, *block);
+    lock_sources(plan);
     // A source may be a projection that this transaction has not brought up to date yet.
-    maintain::flush_for_read({sources.data(), sources.size()});
+    maintain::flush_for_read({plan.sources.data(), plan.sources.size()});
     const char **settings = catalog::current_settings();
     Oid table = InvalidOid;
     uint64 rows = 0;
     pg::with_spi([&] {
         Oid definition = make_definition(request, *block);
         table = make_table(request, *block);
-        catalog::with_pinned(settings, [&] { rows = fill(table, definition, *block); });
+        if (plan.flow == catalog::Flow::log) {
+            Oid owner = GetUserId();
+            pg::as_superuser([&] { plan.changes = maintain::make_change_logs(*block, request.relation, owner); });
+        }
+        bool events = plan.flow == catalog::Flow::events;
+        catalog::with_pinned(settings, [&] { rows = fill(table, definition, *block, events); });
         if (block->grouped()) pg::spi_execute(psprintf("ALTER TABLE %s RESET (fillfactor)", pg::qualified_name(table)));
-        make_triggers(table, sources);
-        record(table, definition, *block, sources, settings);
+        make_guard(table);
+        if (!events) make_capture({plan.sources.data(), plan.sources.size()});
+        record(request, table, definition, *block, plan, settings);
     });
-    report(table, *block, rows, began);
+    if (request.async) warn_without_workers(table);
+    report(table, *block, plan, rows, began);
     return table;
 }
 
 // -------------------------------------------------------------------------------------------------------------------
 // drop
 
-catalog::Projection *resolve(text *name, bool missing_ok) {
-    RangeVar *range = makeRangeVarFromNameList(textToQualifiedNameList(name));
-    Oid relation = RangeVarGetRelid(range, NoLock, missing_ok);
-    if (!OidIsValid(relation)) return nullptr;
-    catalog::Projection *projection = catalog::projection(relation);
-    if (projection == nullptr)
-        ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("\"%s\" is not a projection", text_to_cstring(name)),
-                        errdetail("It is a relation that nothing maintains."),
-                        errhint("projections.definitions lists the projections.")));
-    if (!pg::owns_relation(relation, GetUserId()))
-        aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, get_rel_name(relation));
-    return projection;
-}
-
-// Holds off the sources' writers before the projection is locked: they lock in this order too.
+// Holds off the sources' writers before the projection is locked: they lock in this order too. Who appends events locks
+// nothing of the projection.
 void lock_for_drop(const catalog::Projection &projection) {
+    if (projection.flow == catalog::Flow::events) return;
     pg::vector<Oid> sources = projection.sources;
     std::sort(sources.begin(), sources.end());
     for (Oid source : sources) LockRelationOid(source, AccessExclusiveLock);
@@ -373,10 +466,15 @@ void drop(catalog::Projection &projection, bool keep_table) {
     const char *table = projection.name();
     pg::with_spi([&] {
         if (!keep_table) {
-            pg::spi_execute(psprintf("DROP TABLE %s", table)); // the rest follows by the event trigger
-            return;
+            // The rest follows by the event trigger.
+            bool view = get_rel_relkind(projection.relation) == RELKIND_VIEW;
+            bool owned = view || projection.kind != catalog::Kind::handler;
+            if (owned) {
+                pg::spi_execute(psprintf("DROP %s %s", view ? "VIEW" : "TABLE", table));
+                return;
+            }
         }
-        if (!catalog::over(projection.relation).empty()) {
+        if (keep_table && !catalog::over(projection.relation).empty()) {
             catalog::Projection *below = catalog::over(projection.relation).front();
             ereport(ERROR, (errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
                             errmsg("cannot release %s: projection %s reads it", table, below->name()),
@@ -443,6 +541,11 @@ Datum projections_refresh_rows(PG_FUNCTION_ARGS) {
         ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"keys\" must not be null"),
                         errhint("Pass an array of {column: value} objects.")));
     catalog::Projection *projection = operate::resolve(PG_GETARG_TEXT_PP(0), false);
+    if (projection->kind != catalog::Kind::query)
+        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                        errmsg("rows of projection %s do not follow from a query", projection->name()),
+                        errdetail("They follow from events, one after the other."),
+                        errhint("Use projections.replay() with the positions of the events behind the rows.")));
     const compile::Block &block = projection->block();
     if (block.shape == compile::Shape::bag)
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("projection %s has no key", projection->name()),
@@ -505,7 +608,7 @@ Datum projections_refresh_rows(PG_FUNCTION_ARGS) {
         bool null = false;
         tuplestore_putvalues(keys, desc, &zero, &null);
     }
-    PG_RETURN_INT64(maintain::recompute_keys(*projection, keys, desc));
+    PG_RETURN_INT64(async::refresh_keys(*projection, keys, desc));
 }
 
 PG_FUNCTION_INFO_V1(projections_before_ddl);

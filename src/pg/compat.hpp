@@ -71,11 +71,36 @@ inline bool owns_relation(Oid relation, Oid role) {
 #endif
 }
 
+inline bool owns_database(Oid database, Oid role) {
+#if PG_VERSION_NUM >= 160000
+    return object_ownercheck(DatabaseRelationId, database, role);
+#else
+    return pg_database_ownercheck(database, role);
+#endif
+}
+
 inline AclResult schema_aclcheck(Oid schema, Oid role, AclMode mode) {
 #if PG_VERSION_NUM >= 160000
     return object_aclcheck(NamespaceRelationId, schema, role, mode);
 #else
     return pg_namespace_aclcheck(schema, role, mode);
+#endif
+}
+
+inline AclResult function_aclcheck(Oid function, Oid role, AclMode mode) {
+#if PG_VERSION_NUM >= 160000
+    return object_aclcheck(ProcedureRelationId, function, role, mode);
+#else
+    return pg_proc_aclcheck(function, role, mode);
+#endif
+}
+
+// The parts of a name that may be qualified and quoted.
+inline List *qualified_names(const char *name) {
+#if PG_VERSION_NUM >= 160000
+    return stringToQualifiedNameList(name, nullptr);
+#else
+    return stringToQualifiedNameList(name);
 #endif
 }
 
@@ -103,6 +128,26 @@ inline IndexScanDesc begin_index_scan(Relation table, Relation index, Snapshot s
 #else
     return index_beginscan(table, index, snapshot, keys, 0);
 #endif
+}
+
+// Which transaction of the session this is.
+inline LocalTransactionId local_transaction() {
+#if PG_VERSION_NUM >= 170000
+    return MyProc->vxid.lxid;
+#else
+    return MyProc->lxid;
+#endif
+}
+
+// The process that runs a transaction; 0 for a prepared or ended one.
+inline int process_of(VirtualTransactionId transaction) {
+#if PG_VERSION_NUM >= 170000
+    PGPROC *process =
+        transaction.procNumber == INVALID_PROC_NUMBER ? nullptr : ProcNumberGetProc(transaction.procNumber);
+#else
+    PGPROC *process = transaction.backendId == InvalidBackendId ? nullptr : BackendIdGetProc(transaction.backendId);
+#endif
+    return process ? process->pid : 0;
 }
 
 #if PG_VERSION_NUM >= 180000

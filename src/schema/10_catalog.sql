@@ -178,17 +178,13 @@ CREATE TABLE projections.conflict (
 );
 COMMENT ON TABLE projections.conflict IS 'Appends that expected another version; read projections.conflicts instead.';
 
--- A statement for each: they all change the extension's row.
 DO $$
 DECLARE
-    name text;
+    each text;
 BEGIN
-    FOREACH name IN ARRAY ARRAY['projection', 'source', 'slot', 'checkpoint_change', 'failure', 'parked_event', 'override', 'transition',
-                                'subscription', 'conflict'] LOOP
-        PERFORM pg_catalog.pg_extension_config_dump(('projections.' || name)::regclass, '');
-    END LOOP;
-    FOREACH name IN ARRAY ARRAY['failure', 'override', 'transition'] LOOP
-        PERFORM pg_catalog.pg_extension_config_dump(pg_catalog.pg_get_serial_sequence('projections.' || name, 'id')::regclass, '');
+    FOREACH each IN ARRAY ARRAY['projection', 'source', 'slot', 'checkpoint_change', 'failure', 'failure_id_seq', 'parked_event', 'override', 'override_id_seq',
+                                'transition', 'transition_id_seq', 'subscription', 'conflict'] LOOP
+        PERFORM pg_catalog.pg_extension_config_dump(pg_catalog.format('projections.%I', each)::pg_catalog.regclass, '');
     END LOOP;
 END
 $$;

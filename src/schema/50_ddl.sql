@@ -5,6 +5,30 @@ CREATE FUNCTION projections._before_ddl() RETURNS event_trigger
 COMMENT ON FUNCTION projections._before_ddl() IS
 'Internal: refuses DROP EXTENSION while projections exist, and takes DROP TABLE''s locks in maintenance''s order.';
 
+CREATE FUNCTION projections._captures(projection projections.projection) RETURNS boolean
+    LANGUAGE sql IMMUTABLE RETURN projection.mode = 'inline' OR projection.changes <> '{}';
+COMMENT ON FUNCTION projections._captures(projections.projection) IS 'Internal: whether a projection has triggers on its sources; others read events.';
+
+-- Removes what is kept about a projection that is going, its change logs included.
+CREATE FUNCTION projections._forget(gone projections.projection) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    log oid;
+BEGIN
+    DELETE FROM projections.slot WHERE projection::oid = gone.relation::oid;
+    DELETE FROM projections.checkpoint_change WHERE projection::oid = gone.relation::oid;
+    DELETE FROM projections.failure WHERE projection::oid = gone.relation::oid;
+    DELETE FROM projections.parked_event WHERE projection::oid = gone.relation::oid;
+    DELETE FROM projections.override WHERE projection::oid = gone.relation::oid;
+    DELETE FROM projections.transition WHERE projection::oid = gone.relation::oid;
+    FOR log IN SELECT c.oid FROM unnest(gone.changes::oid[]) AS l(oid) JOIN pg_class c ON c.oid = l.oid LOOP
+        EXECUTE format('DROP TABLE %s', projections._name(log));
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION projections._forget(projections.projection) IS 'Internal: removes checkpoints, failures, histories and change logs of a dropped projection.';
+REVOKE EXECUTE ON FUNCTION projections._forget(projections.projection) FROM PUBLIC;
+
 -- Removes the capture triggers of tables that no projection reads any more.
 CREATE FUNCTION projections._drop_idle_triggers(sources regclass[]) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -13,7 +37,7 @@ DECLARE
 BEGIN
     FOR source IN
         SELECT DISTINCT s.oid FROM unnest(sources::oid[]) AS s(oid) JOIN pg_class c ON c.oid = s.oid
-        WHERE NOT EXISTS (SELECT FROM projections.projection p WHERE s.oid = ANY (p.sources::oid[])) ORDER BY 1
+        WHERE NOT EXISTS (SELECT FROM projections.projection p WHERE s.oid = ANY (p.sources::oid[]) AND projections._captures(p)) ORDER BY 1
     LOOP
         EXECUTE format('DROP TRIGGER IF EXISTS projections_capture ON %s', projections._name(source));
         EXECUTE format('DROP TRIGGER IF EXISTS projections_capture_truncate ON %s', projections._name(source));
@@ -29,8 +53,13 @@ DECLARE
     released projections.projection;
 BEGIN
     DELETE FROM projections.projection p WHERE p.relation = projection::regclass RETURNING * INTO STRICT released;
-    EXECUTE format('DROP TRIGGER IF EXISTS projections_guard ON %s', projections._name(released.relation));
-    EXECUTE format('DROP TRIGGER IF EXISTS projections_guard_truncate ON %s', projections._name(released.relation));
+    PERFORM projections._forget(released);
+    IF released.kind <> 'handler' THEN
+        EXECUTE format('DROP TRIGGER IF EXISTS projections_guard ON %s', projections._name(released.relation));
+        EXECUTE format('DROP TRIGGER IF EXISTS projections_guard_truncate ON %s', projections._name(released.relation));
+    ELSIF (SELECT c.relkind = 'v' FROM pg_class c WHERE c.oid = released.relation) THEN
+        EXECUTE format('DROP VIEW %s', projections._name(released.relation));
+    END IF;
     EXECUTE format('DROP VIEW %s', projections._name(released.definition));
     PERFORM projections._drop_idle_triggers(released.sources);
 END
@@ -46,7 +75,8 @@ DECLARE
     idle regclass[] := '{}';
 BEGIN
     FOR gone IN
-        SELECT p.relation, p.definition, p.sources, t.objid IS NULL AS has_table, d.objid IS NULL AS has_definition, d.original
+        SELECT p AS projection, p.relation, p.definition, p.sources, p.kind, t.objid IS NULL AS has_table, d.objid IS NULL AS has_definition, d.original,
+               (SELECT c.relkind FROM pg_class c WHERE c.oid = p.relation) AS relkind
         FROM projections.projection p
         LEFT JOIN pg_event_trigger_dropped_objects() t ON t.classid = 'pg_class'::regclass AND t.objid = p.relation::oid AND t.objsubid = 0
         LEFT JOIN pg_event_trigger_dropped_objects() d ON d.classid = 'pg_class'::regclass AND d.objid = p.definition::oid AND d.objsubid = 0
@@ -60,17 +90,31 @@ BEGIN
                 HINT = format('Drop the projection: SELECT projections.drop(%L);', projections._name(gone.relation));
         END IF;
         DELETE FROM projections.projection p WHERE p.relation::oid = gone.relation::oid;
+        PERFORM projections._forget(gone.projection);
         IF gone.has_definition THEN
             EXECUTE format('DROP VIEW %s', projections._name(gone.definition));
         END IF;
         IF gone.has_table THEN
             RAISE NOTICE 'drop cascades to projection %', projections._name(gone.relation);
-            EXECUTE format('DROP TABLE %s CASCADE', projections._name(gone.relation));
+            -- A handler's own tables are the user's.
+            IF gone.kind <> 'handler' OR gone.relkind = 'v' THEN
+                EXECUTE format('DROP %s %s CASCADE', CASE gone.relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END, projections._name(gone.relation));
+            END IF;
         END IF;
         idle := idle || gone.sources;
     END LOOP;
     PERFORM projections._drop_idle_triggers(idle);
     PERFORM projections._forget_dropped_sources();
+
+    FOR gone IN
+        SELECT p.relation FROM projections.projection p
+        WHERE EXISTS (SELECT FROM unnest(p.changes::oid[]) AS l(oid) WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = l.oid))
+    LOOP
+        RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist',
+            MESSAGE = format('cannot drop the change log of projection %s', projections._name(gone.relation)),
+            DETAIL = 'It holds what the projection has still to be told.',
+            HINT = format('Drop the projection: SELECT projections.drop(%L);', projections._name(gone.relation));
+    END LOOP;
 
     -- The rows of a join are told apart by their sources' primary keys.
     FOR gone IN
@@ -91,9 +135,10 @@ BEGIN
         FOR gone IN
             SELECT p.relation, t.name, t.tgrelid
             FROM projections.projection p, LATERAL (
-                SELECT p.relation::oid, n FROM unnest(ARRAY['projections_guard', 'projections_guard_truncate']) AS n
+                SELECT p.relation::oid, n FROM unnest(ARRAY['projections_guard', 'projections_guard_truncate']) AS n WHERE p.kind <> 'handler'
                 UNION ALL
                 SELECT s, n FROM unnest(p.sources::oid[]) AS s, unnest(ARRAY['projections_capture', 'projections_capture_truncate']) AS n
+                WHERE projections._captures(p)
             ) AS t(tgrelid, name)
             WHERE EXISTS (SELECT FROM pg_class c WHERE c.oid = t.tgrelid)
               AND NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = t.tgrelid AND g.tgname = t.name)
@@ -137,13 +182,18 @@ BEGIN
         UNION ALL
         SELECT 'a change of the columns that maintenance writes', 'They are those of its definition.'
         WHERE EXISTS (SELECT FROM pg_attribute v LEFT JOIN pg_attribute a ON a.attrelid = p.relation AND a.attnum = v.attnum AND NOT a.attisdropped
-                      WHERE v.attrelid = p.definition AND v.attnum > 0 AND a.atttypid IS DISTINCT FROM v.atttypid)
+                      WHERE p.kind = 'query' AND v.attrelid = p.definition AND v.attnum > 0 AND a.atttypid IS DISTINCT FROM v.atttypid)
+        UNION ALL
+        SELECT 'other columns than a reducer''s', 'Events are folded into them.'
+        WHERE p.kind IN ('reducer', 'state_machine')
+          AND EXISTS (SELECT FROM (VALUES ('key', 'text'::regtype), ('state', 'jsonb'), ('version', 'bigint'), ('position', 'bigint'), ('updated_at', 'timestamptz')) AS c(name, type)
+                      WHERE NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = p.relation AND a.attname = c.name AND a.atttypid = c.type))
         UNION ALL
         SELECT 'no write-ahead log', 'A crash would empty it.' FROM pg_class c WHERE c.oid = p.relation AND c.relpersistence <> 'p'
         UNION ALL
         SELECT 'inheritance', 'Its rows would be spread over several tables.' FROM pg_inherits i WHERE p.relation IN (i.inhrelid, i.inhparent)
     ) AS x(what, why)
-    WHERE p.relation = ANY (touched) LIMIT 1;
+    WHERE p.relation = ANY (touched) AND p.kind <> 'handler' LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
             MESSAGE = format('projection %s cannot have %s', projections._name(problem.relation), problem.what),
@@ -157,15 +207,26 @@ BEGIN
         FROM projections.projection p
         JOIN pg_attribute v ON v.attrelid = p.definition AND v.attnum > 0
         JOIN pg_attribute a ON a.attrelid = p.relation AND a.attnum = v.attnum AND a.attname <> v.attname
-        WHERE p.relation = ANY (touched)
+        WHERE p.relation = ANY (touched) AND p.kind = 'query'
     LOOP
         EXECUTE format('ALTER VIEW %s RENAME COLUMN %I TO %I', projections._name(problem.definition), problem.old_name, problem.new_name);
+    END LOOP;
+
+    -- Who owns a projection owns what belongs to it.
+    FOR problem IN
+        SELECT h.oid, h.relkind, pg_get_userbyid(c.relowner) AS owner
+        FROM projections.projection p JOIN pg_class c ON c.oid = p.relation
+        JOIN pg_class h ON (h.oid = p.definition OR h.oid = ANY (p.changes::oid[])) AND h.relowner <> c.relowner
+        WHERE p.relation = ANY (touched)
+    LOOP
+        EXECUTE format('ALTER %s %s OWNER TO %I', CASE problem.relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END, projections._name(problem.oid), problem.owner);
     END LOOP;
 
     SELECT p.relation, s.source, c.relpersistence INTO problem
     FROM projections.projection p, LATERAL unnest(p.sources) AS s(source) JOIN pg_class c ON c.oid = s.source
     WHERE s.source = ANY (touched)
-      AND (c.relpersistence <> 'p' OR EXISTS (SELECT FROM pg_inherits i WHERE s.source IN (i.inhrelid, i.inhparent))) LIMIT 1;
+      AND (c.relpersistence <> 'p' OR p.kind = 'query' AND projections._captures(p)
+                                      AND EXISTS (SELECT FROM pg_inherits i WHERE s.source IN (i.inhrelid, i.inhparent))) LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
             MESSAGE = format('cannot make %s %s because projection %s reads it', problem.source,
@@ -188,7 +249,7 @@ BEGIN
     FOR problem IN
         UPDATE projections.projection p SET stale_since = now(), stale_reason = format('capture disabled on %s', t.tgrelid::regclass)
         FROM pg_trigger t
-        WHERE t.tgrelid = ANY (touched) AND t.tgrelid = ANY (p.sources::oid[]) AND t.tgname IN ('projections_capture', 'projections_capture_truncate')
+        WHERE t.tgrelid = ANY (touched) AND t.tgrelid = ANY (p.sources::oid[]) AND projections._captures(p) AND t.tgname IN ('projections_capture', 'projections_capture_truncate')
           AND t.tgenabled IN ('D', 'R') AND p.stale_since IS NULL
         RETURNING p.relation, t.tgrelid::regclass AS source
     LOOP

@@ -1,0 +1,210 @@
+#include "async/query.hpp"
+
+#include "async/failure.hpp"
+#include "maintain/apply.hpp"
+#include "maintain/flush.hpp"
+#include "maintain/locks.hpp"
+#include "maintain/maintaining.hpp"
+
+namespace async {
+
+using catalog::Projection;
+
+namespace {
+
+// One value of a query without parameters but two bigints; false where it has no row or NULL.
+bool read_value(const char *text, int64 a, int64 b, Snapshot snapshot, Datum *value) {
+    bool found = false;
+    pg::with_spi([&] {
+        Oid types[] = {INT8OID, INT8OID};
+        Datum values[] = {Int64GetDatum(a), Int64GetDatum(b)};
+        SPIPlanPtr plan = SPI_prepare(text, 2, types);
+        if (plan == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+        int code = SPI_execute_snapshot(plan, values, nullptr, snapshot, InvalidSnapshot, true, false, 1);
+        if (code < 0) elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(code));
+        if (SPI_processed == 0) return;
+        bool null;
+        *value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null); // by value
+        found = !null;
+    });
+    return found;
+}
+
+// The event time and position of the last event in (from, to]; zeros where there is none.
+void read_last(const EventSource &source, int64 from, int64 to, Snapshot snapshot, Progress &progress) {
+    if (source.time_column == nullptr) return;
+    const char *position = position_expression(source);
+    Datum value;
+    if (read_value(psprintf("SELECT e.%s::timestamptz %s WHERE %s > $1 AND %s <= $2 ORDER BY %s DESC LIMIT 1",
+                            source.time_column, events_from(source), position, position, position),
+                   from, to, snapshot, &value))
+        progress.event_time = DatumGetTimestampTz(value);
+}
+
+// The events in ($1, $2] that are the slot's.
+const char *rows_text(const Slot &slot, const EventSource &source) {
+    slot.projection.block();
+    const char *position = position_expression(source);
+    const char *stripes =
+        slot.count > 1 ? psprintf(" AND (%s / " INT64_FORMAT ") %% %d = %d", position, stripe, slot.count, slot.number)
+                       : "";
+    return psprintf("%s WHERE %s > $1 AND %s <= $2%s", rows_select(slot.projection, source), position, position,
+                    stripes);
+}
+
+// Applies the events in (from, to]. Returns how many counted.
+int64 apply_range(const Slot &slot, const EventSource &source, int64 from, int64 to, Snapshot snapshot) {
+    Projection &projection = slot.projection;
+    maintain::renew_statements(projection);
+    MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext, "projection events", ALLOCSET_DEFAULT_SIZES);
+    MemoryContext before = MemoryContextSwitchTo(memory);
+    maintain::Taken &taken =
+        *new (palloc(sizeof(maintain::Taken))) maintain::Taken{projection, projection.block(), memory};
+    taken.snapshot = snapshot;
+    int64 rows = 0;
+    maintain::maintaining(projection, [&] {
+        maintain::with_statements(projection, [&] {
+            rows = maintain::compute_additions(taken, rows_text(slot, source),
+                                               static_cast<uint64>(slot.count) << 32 | static_cast<uint32>(slot.number),
+                                               from, to, snapshot);
+            if (taken.fold)
+                maintain::apply_fold(taken);
+            else
+                maintain::apply_images(taken);
+        });
+    });
+    MemoryContextSwitchTo(before);
+    MemoryContextDelete(memory);
+    // Projections over this one fail or succeed with the events that they follow from.
+    maintain::flush_for_any_read();
+    return rows;
+}
+
+// The lowest event after `from` up to `to`; false where there is none.
+bool next_event(const EventSource &source, int64 from, int64 to, Snapshot snapshot, int64 *position) {
+    const char *expression = position_expression(source);
+    Datum value;
+    bool found = read_value(psprintf("SELECT %s::bigint %s WHERE %s > $1 AND %s <= $2 ORDER BY %s LIMIT 1", expression,
+                                     events_from(source), expression, expression, expression),
+                            from, to, snapshot, &value);
+    if (found) *position = DatumGetInt64(value);
+    return found;
+}
+
+// What is wrong with the definition is not the event's fault: undefined names, lost privileges.
+bool blames_definition(const ErrorData *error) {
+    int category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
+    return category == ERRCODE_TO_CATEGORY(ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION) ||
+           category == ERRCODE_TO_CATEGORY(ERRCODE_INTERNAL_ERROR) || error->sqlerrcode == pg::error::projection_stale;
+}
+
+FailedEvent describe_event(const EventSource &source, int64 position, Snapshot snapshot) {
+    FailedEvent event{position, nullptr, nullptr, 0, {}};
+    const char *expression = position_expression(source);
+    auto text_of = [](const char *column) { return column ? psprintf("e.%s::text", column) : "NULL::text"; };
+    const char *text =
+        psprintf("SELECT %s, %s, %s %s WHERE %s = $1", text_of(source.id_column), text_of(source.type_column),
+                 source.time_column ? psprintf("e.%s::timestamptz", source.time_column) : "NULL::timestamptz",
+                 events_from(source), expression);
+    MemoryContext outside = CurrentMemoryContext;
+    pg::with_spi([&] {
+        Oid type = INT8OID;
+        Datum value = Int64GetDatum(position);
+        SPIPlanPtr plan = SPI_prepare(text, 1, &type);
+        if (plan == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+        int code = SPI_execute_snapshot(plan, &value, nullptr, snapshot, InvalidSnapshot, true, false, 1);
+        if (code < 0) elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(code));
+        if (SPI_processed == 0) return;
+        auto copy = [&](int column) -> const char * {
+            const char *found = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column);
+            return found ? MemoryContextStrdup(outside, found) : nullptr;
+        };
+        event.id = copy(1);
+        event.type = copy(2);
+        bool null;
+        Datum time = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3, &null);
+        if (!null) event.time = DatumGetTimestampTz(time);
+    });
+    return event;
+}
+
+// Applies (from, to] and leaves out the events that cannot be applied: halves the range until it is one event.
+int64 apply_or_bisect(const Slot &slot, const EventSource &source, int64 from, int64 to, Snapshot snapshot) {
+    int64 rows = 0;
+    ErrorData *error = attempt([&] { rows = apply_range(slot, source, from, to, snapshot); });
+    if (error == nullptr) return rows;
+    if (blames_definition(error)) ReThrowError(error);
+    int64 first;
+    if (!next_event(source, from, to, snapshot, &first)) return 0; // nothing there that could have failed
+    int64 second;
+    if (!next_event(source, first, to, snapshot, &second)) {
+        record_failure(slot, describe_event(source, first, snapshot), error);
+        return 1;
+    }
+    int64 middle = first + (to - first) / 2;
+    return apply_or_bisect(slot, source, first - 1, middle, snapshot) +
+           apply_or_bisect(slot, source, middle, to, snapshot);
+}
+
+} // namespace
+
+const char *rows_select(const Projection &projection, const EventSource &source) {
+    const compile::Source &used = projection.compiled->sources.front();
+    StringInfoData text;
+    initStringInfo(&text);
+    appendStringInfoString(&text, "SELECT ");
+    for (AttrNumber column : used.used)
+        appendStringInfo(&text, "e.%s, ", quote_identifier(get_attname(used.relation, column, false)));
+    appendStringInfo(&text, "1::bigint AS %s %s", capture::weight_column, events_from(source));
+    return text.data;
+}
+
+Progress apply_query(const Slot &slot, const EventSource &source, int64 to, Limits limits) {
+    Progress progress;
+    progress.position = slot.position;
+    if (to <= slot.position) return progress;
+    // Newer than the safe position: everything up to it is seen.
+    Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+    int64 until = std::min(to, slot.position + limits.events * slot.count);
+    progress.events = apply_or_bisect(slot, source, slot.position, until, snapshot);
+    // Positions may have wide gaps.
+    int64 next;
+    if (progress.events == 0 && until < to)
+        until = next_event(source, until, to, snapshot, &next) ? std::max(until, next - 1) : to;
+    read_last(source, slot.position, until, snapshot, progress);
+    UnregisterSnapshot(snapshot);
+    progress.position = until;
+    progress.more = until < to;
+    return progress;
+}
+
+int64 retry_query(const Slot &slot, const EventSource &source) {
+    pg::vector<int64> due;
+    pg::with_spi([&] {
+        Oid types[] = {REGCLASSOID, INT4OID};
+        Datum values[] = {ObjectIdGetDatum(slot.projection.relation), Int32GetDatum(slot.number)};
+        if (SPI_execute_with_args("SELECT position FROM projections.failure WHERE projection = $1 AND slot = $2 AND "
+                                  "resolved_at IS NULL AND next_retry_at <= pg_catalog.clock_timestamp() "
+                                  "ORDER BY position LIMIT 1000",
+                                  2, types, values, nullptr, false, 0) != SPI_OK_SELECT)
+            elog(ERROR, "reading failures failed");
+        bool null;
+        for (uint64 i = 0; i < SPI_processed; i++)
+            due.push_back(DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null)));
+    });
+    if (due.empty()) return 0;
+    // Every slot may retry: a position need not be in the slot's own stripe, as slots may have been renumbered.
+    Slot any{slot.projection, slot.number, 1, slot.position};
+    for (int64 position : due) {
+        Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+        ErrorData *error = attempt([&] { apply_range(any, source, position - 1, position, snapshot); });
+        if (error)
+            record_failure(slot, describe_event(source, position, snapshot), error);
+        else
+            resolve_failure(slot, position, "retried");
+        UnregisterSnapshot(snapshot);
+    }
+    return static_cast<int64>(due.size());
+}
+
+} // namespace async

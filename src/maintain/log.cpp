@@ -1,0 +1,191 @@
+#include "maintain/log.hpp"
+
+#include "maintain/apply.hpp"
+#include "maintain/locks.hpp"
+#include "maintain/maintaining.hpp"
+
+namespace maintain {
+
+using catalog::Projection;
+
+namespace {
+
+// "c1, c2, " for a source's used columns.
+const char *logged_columns(const compile::Source &source) {
+    StringInfoData text;
+    initStringInfo(&text);
+    for (std::size_t i = 0; i < source.used.size(); i++) appendStringInfo(&text, "c%zu, ", i + 1);
+    return text.data;
+}
+
+const char *log_name(const Projection &projection, std::size_t source) {
+    return pg::qualified_name(projection.changes[source]);
+}
+
+void execute_text(const char *text) {
+    CommandCounterIncrement();
+    pg::spi_execute(text);
+}
+
+struct Reading {
+    Tuplestorestate *rows;
+    int columns; // before the weight
+    int64 count, last;
+};
+
+// A row of a log: the columns, the weight, the number.
+void receive_logged(TupleTableSlot *row, void *context) {
+    auto &reading = *static_cast<Reading *>(context);
+    slot_getallattrs(row);
+    reading.count++;
+    reading.last = std::max(reading.last, DatumGetInt64(row->tts_values[reading.columns + 1]));
+    tuplestore_puttupleslot(reading.rows, row);
+}
+
+TupleDesc logged_desc(Oid log) {
+    Relation table = relation_open(log, AccessShareLock);
+    TupleDesc desc = RelationGetDescr(table);
+    int columns = desc->natts - 2;
+    // In the order in which they are read: the number comes first in the table and last here.
+    TupleDesc result = CreateTemplateTupleDesc(desc->natts);
+    for (int i = 0; i < columns + 2; i++) {
+        auto from = static_cast<AttrNumber>(i < columns ? i + 2 : i == columns ? desc->natts : 1);
+        TupleDescCopyEntry(result, static_cast<AttrNumber>(i + 1), desc, from);
+    }
+    // The source may have a column of any other name.
+    namestrcpy(&TupleDescAttr(result, columns)->attname, capture::weight_column);
+    namestrcpy(&TupleDescAttr(result, columns + 1)->attname, "_projections_change");
+    relation_close(table, AccessShareLock);
+    return result;
+}
+
+int64 run_under(Snapshot snapshot, bool read_only, const char *text) {
+    SPIPlanPtr plan = pg::spi_prepare(text);
+    int code = SPI_execute_snapshot(plan, nullptr, nullptr, snapshot, InvalidSnapshot, read_only, true, 0);
+    if (code < 0) elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(code));
+    SPI_freeplan(plan);
+    return static_cast<int64>(SPI_processed);
+}
+
+// Takes rows off one log: reads and deletes what one snapshot sees. No TRUNCATE comes between, which alone would delete
+// rows too: it waits for our lock on the source.
+Reading take_rows(Projection &projection, std::size_t source, int64 at_most, Snapshot snapshot, MemoryContext memory) {
+    const char *log = log_name(projection, source);
+    const char *columns = logged_columns(projection.block().sources[source]);
+    const char *limit = at_most > 0 ? psprintf(" ORDER BY change LIMIT " INT64_FORMAT, at_most) : "";
+    // To outlive the SPI connection.
+    Tuplestorestate *rows =
+        pg::within(memory, [] { return tuplestore_begin_heap(true, false, capture::delta_memory); });
+    Reading reading{rows, static_cast<int>(projection.block().sources[source].used.size()), 0, 0};
+    SPIPlanPtr plan = pg::spi_prepare(psprintf("SELECT %sweight, change FROM ONLY %s%s", columns, log, limit));
+    read_rows(plan, snapshot, receive_logged, &reading);
+    SPI_freeplan(plan);
+    if (reading.count > 0)
+        run_under(snapshot, false, psprintf("DELETE FROM ONLY %s WHERE change <= " INT64_FORMAT, log, reading.last));
+    return reading;
+}
+
+bool any_truncated(Projection &projection, Snapshot snapshot) {
+    for (std::size_t i = 0; i < projection.changes.size(); i++) {
+        if (run_under(snapshot, true,
+                      psprintf("SELECT FROM ONLY %s WHERE weight IS NULL LIMIT 1", log_name(projection, i))) > 0)
+            return true;
+    }
+    return false;
+}
+
+} // namespace
+
+void append_changes(Taken &taken) {
+    Projection &projection = taken.projection;
+    if (taken.cleared) {
+        // Who wrote the source before has ended: TRUNCATE waited for them. The marker says all that there is to know.
+        for (std::size_t i = 0; i < projection.changes.size(); i++)
+            execute_text(psprintf("DELETE FROM ONLY %s", log_name(projection, i)));
+        execute_text(psprintf("INSERT INTO %s (weight) VALUES (NULL)", log_name(projection, 0)));
+        return;
+    }
+    for (std::size_t i = 0; i < taken.rows.size(); i++) {
+        if (taken.rows[i] == nullptr) continue;
+        const compile::Source &source = taken.block.sources[i];
+        name_relation("changed", taken.descs[i], taken.rows[i]);
+        StringInfoData values;
+        initStringInfo(&values);
+        for (int column = 0; column < taken.descs[i]->natts - 1; column++)
+            appendStringInfo(&values, "%s, ",
+                             quote_identifier(NameStr(TupleDescAttr(taken.descs[i], column)->attname)));
+        execute_text(psprintf("INSERT INTO %s (%sweight) SELECT %s%s FROM changed", log_name(projection, i),
+                              logged_columns(source), values.data, capture::weight_column));
+    }
+}
+
+Consumed consume_changes(Projection &projection, int64 at_most, Snapshot snapshot) {
+    Projection *root = &projection;
+    lock_relations({&root, 1});
+    renew_statements(projection);
+    const compile::Block &block = projection.block();
+    MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext, "projection changes", ALLOCSET_DEFAULT_SIZES);
+    MemoryContext before = MemoryContextSwitchTo(memory);
+    Taken &taken = *new (palloc(sizeof(Taken))) Taken{projection, block, memory};
+    Consumed consumed;
+    // Log and sources are read under one snapshot, so that what is recomputed is neither older nor newer than what has
+    // been consumed.
+    taken.snapshot = RegisterSnapshot(snapshot ? snapshot : GetLatestSnapshot());
+    maintaining(projection, [&] {
+        with_statements(projection, [&] {
+            taken.cleared = any_truncated(projection, taken.snapshot);
+            bool all = taken.cleared || block.reads_sources() || at_most <= 0;
+            for (std::size_t i = 0; i < projection.changes.size(); i++) {
+                Reading reading = take_rows(projection, i, all ? 0 : at_most, taken.snapshot, memory);
+                consumed.rows += reading.count;
+                consumed.last = std::max(consumed.last, reading.last);
+                consumed.more |= !all && reading.count >= at_most;
+                bool some = reading.count > 0 && !taken.cleared;
+                taken.rows.push_back(some ? reading.rows : nullptr);
+                taken.row_counts.push_back(some ? reading.count : 0);
+                taken.descs.push_back(logged_desc(projection.changes[i]));
+            }
+            if (consumed.rows > 0) apply_logged(taken);
+        });
+    });
+    UnregisterSnapshot(taken.snapshot);
+    for (Tuplestorestate *rows : taken.rows)
+        if (rows) tuplestore_end(rows);
+    MemoryContextSwitchTo(before);
+    MemoryContextDelete(memory);
+    return consumed;
+}
+
+pg::vector<Oid> make_change_logs(const compile::Block &block, const char *name, Oid owner) {
+    pg::vector<Oid> logs;
+    Oid schema = get_namespace_oid("projections", false);
+    for (const compile::Source &source : block.sources) {
+        const char *base = pnstrdup(name, pg_mbcliplen(name, static_cast<int>(strlen(name)), NAMEDATALEN - 20));
+        const char *log = psprintf("%s_changes", base);
+        for (int i = 2; OidIsValid(get_relname_relid(log, schema)); i++) log = psprintf("%s_changes_%d", base, i);
+        StringInfoData columns;
+        initStringInfo(&columns);
+        for (std::size_t i = 0; i < source.used.size(); i++) {
+            Oid type, collation;
+            int32 typmod;
+            get_atttypetypmodcoll(source.relation, source.used[i], &type, &typmod, &collation);
+            appendStringInfo(&columns, "c%zu %s%s, ", i + 1,
+                             format_type_extended(type, typmod, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY),
+                             OidIsValid(collation) && collation != get_typcollation(type)
+                                 ? psprintf(" COLLATE %s", DatumGetCString(DirectFunctionCall1(
+                                                               regcollationout, ObjectIdGetDatum(collation))))
+                                 : "");
+        }
+        const char *table = quote_qualified_identifier("projections", log);
+        pg::spi_execute(
+            psprintf("CREATE TABLE %s (change bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, %sweight bigint)", table,
+                     columns.data));
+        pg::spi_execute(
+            psprintf("ALTER TABLE %s OWNER TO %s", table, quote_identifier(GetUserNameFromId(owner, false))));
+        CommandCounterIncrement();
+        logs.push_back(get_relname_relid(log, schema));
+    }
+    return logs;
+}
+
+} // namespace maintain

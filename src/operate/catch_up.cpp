@@ -1,0 +1,65 @@
+// catch_up: what a worker would do, in the caller's session and transaction.
+#include "async/slot.hpp"
+#include "maintain/flush.hpp"
+#include "operate/resolve.hpp"
+#include "pg/scope.hpp"
+
+namespace operate {
+namespace {
+
+constexpr async::Limits batch{100000, 1000};
+
+// All slots of one projection, until nothing decided is left or `most` events are applied.
+int64 catch_up(Oid relation, int64 most) {
+    int64 applied = 0;
+    for (int slot = 0; applied < most; slot++) {
+        async::Progress progress;
+        do {
+            CHECK_FOR_INTERRUPTS();
+            catalog::Projection *projection = catalog::projection(relation);
+            if (projection == nullptr) return applied;
+            progress =
+                async::advance(*projection, slot, {std::min(most - applied, batch.events), batch.milliseconds}, true);
+            applied += progress.events;
+            CommandCounterIncrement();
+        } while (progress.more && applied < most);
+        if (progress.busy) break; // there are no more slots
+    }
+    maintain::flush_logs(); // for projections over this one
+    return applied;
+}
+
+} // namespace
+} // namespace operate
+
+extern "C" {
+
+PG_FUNCTION_INFO_V1(projections_catch_up);
+// Applies what one projection, or every one that the caller owns, has not applied yet. Returns how many events.
+Datum projections_catch_up(PG_FUNCTION_ARGS) {
+    if (IsolationUsesXactSnapshot())
+        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                        errmsg("projections cannot be caught up in a transaction above READ COMMITTED"),
+                        errdetail("Its snapshot does not see what was committed since it began."),
+                        errhint("Use a transaction of its own in READ COMMITTED.")));
+    int64 most = PG_ARGISNULL(1) ? PG_INT64_MAX : PG_GETARG_INT64(1), applied = 0;
+    pg::vector<Oid> relations;
+    if (!PG_ARGISNULL(0)) {
+        catalog::Projection *projection = operate::resolve(PG_GETARG_TEXT_PP(0), false);
+        if (projection->paused)
+            ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                            errmsg("projection %s is paused", projection->name()),
+                            errdetail("Nothing is applied to a paused projection."),
+                            errhint("SELECT projections.resume(%s);", quote_literal_cstr(projection->name()))));
+        relations.push_back(projection->relation);
+    } else {
+        for (catalog::Projection *each : catalog::all())
+            if (each->async && pg::owns_relation(each->relation, GetUserId())) relations.push_back(each->relation);
+    }
+    maintain::flush_logs();
+    for (Oid relation : relations)
+        if (applied < most) applied += operate::catch_up(relation, most - applied);
+    PG_RETURN_INT64(applied);
+}
+
+} // extern "C"

@@ -1,0 +1,92 @@
+// Pausing an inline projection: from triggers that apply to triggers that log, and back.
+//
+// Writers of the sources are held off for the moment of the change, so each transaction does the one or the other.
+#include "capture/trigger.hpp"
+#include "maintain/flush.hpp"
+#include "maintain/log.hpp"
+#include "pg/scope.hpp"
+
+namespace operate {
+namespace {
+
+catalog::Projection &inline_query(Oid relation) {
+    catalog::Projection *projection = catalog::projection(relation);
+    if (projection == nullptr || projection->async || projection->kind != catalog::Kind::query)
+        elog(ERROR, "relation %u is no inline query projection", relation);
+    return *projection;
+}
+
+void hold_off_writers(const catalog::Projection &projection) {
+    pg::vector<Oid> sources = projection.sources;
+    std::sort(sources.begin(), sources.end());
+    for (Oid source : sources) {
+        LockRelationOid(source, ShareRowExclusiveLock);
+        if (capture::half_written(source))
+            ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
+                            errmsg("cannot pause or resume a projection while a statement is writing \"%s\"",
+                                   get_rel_name(source)),
+                            errdetail("A part of the statement's changes would go the other way."),
+                            errhint("Do it in a statement of its own.")));
+    }
+}
+
+void record_logs(Oid relation, std::span<const Oid> logs) {
+    StringInfoData text;
+    initStringInfo(&text);
+    for (Oid log : logs) appendStringInfo(&text, "%s%u", text.len ? "," : "", log);
+    pg::spi_execute(
+        psprintf("UPDATE projections.projection SET changes = '{%s}'::pg_catalog.oid[]::pg_catalog.regclass[] WHERE "
+                 "relation = %u",
+                 text.data, relation));
+    CommandCounterIncrement();
+}
+
+} // namespace
+
+void pause(Oid relation) {
+    hold_off_writers(inline_query(relation));
+    maintain::flush_logs(); // what this transaction changed before is applied
+    capture::forget(relation);
+    catalog::Projection &projection = inline_query(relation);
+    Oid owner = projection.owner();
+    pg::with_spi([&] {
+        pg::as_superuser([&] {
+            auto logs = maintain::make_change_logs(projection.block(), get_rel_name(relation), owner);
+            record_logs(relation, {logs.data(), logs.size()});
+        });
+    });
+}
+
+int64 resume(Oid relation) {
+    hold_off_writers(inline_query(relation));
+    maintain::flush_logs();
+    capture::forget(relation);
+    catalog::Projection &projection = inline_query(relation);
+    // Nobody writes the sources: what is visible now is all.
+    maintain::Consumed consumed = maintain::consume_changes(projection, 0);
+    CommandCounterIncrement();
+    pg::vector<Oid> logs = projection.changes;
+    pg::with_spi([&] {
+        pg::as_superuser([&] {
+            record_logs(relation, {});
+            for (Oid log : logs) pg::spi_execute(psprintf("DROP TABLE %s", pg::qualified_name(log)));
+        });
+    });
+    return consumed.rows;
+}
+
+} // namespace operate
+
+extern "C" {
+
+PG_FUNCTION_INFO_V1(projections_pause_inline);
+Datum projections_pause_inline(PG_FUNCTION_ARGS) {
+    operate::pause(PG_GETARG_OID(0));
+    PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(projections_resume_inline);
+// Returns how many logged changes were applied.
+Datum projections_resume_inline(PG_FUNCTION_ARGS) { PG_RETURN_INT64(operate::resume(PG_GETARG_OID(0))); }
+
+} // extern "C"

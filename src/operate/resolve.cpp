@@ -1,0 +1,26 @@
+#include "operate/resolve.hpp"
+
+namespace operate {
+
+catalog::Projection *resolve(text *name, bool missing_ok) {
+    RangeVar *range = makeRangeVarFromNameList(textToQualifiedNameList(name));
+    Oid relation = RangeVarGetRelid(range, NoLock, missing_ok);
+    if (!OidIsValid(relation)) return nullptr;
+    catalog::Projection *projection = catalog::projection(relation);
+    if (projection == nullptr)
+        ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("\"%s\" is not a projection", text_to_cstring(name)),
+                        errdetail("It is a relation that nothing maintains."),
+                        errhint("projections.definitions lists the projections.")));
+    if (!pg::owns_relation(relation, GetUserId()))
+        aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, get_rel_name(relation));
+    return projection;
+}
+
+} // namespace operate
+
+extern "C" {
+
+PG_FUNCTION_INFO_V1(projections_resolve);
+Datum projections_resolve(PG_FUNCTION_ARGS) { PG_RETURN_OID(operate::resolve(PG_GETARG_TEXT_PP(0), false)->relation); }
+
+} // extern "C"
