@@ -30,7 +30,13 @@ CREATE TABLE projections.events (
 CREATE INDEX events_correlation_id ON projections.events (correlation_id) WHERE correlation_id IS NOT NULL;
 COMMENT ON TABLE projections.events IS 'Events of our own store, written by projections.append() and append_many().';
 
-CREATE TABLE projections.events_archive (LIKE projections.events INCLUDING CONSTRAINTS INCLUDING INDEXES);
+-- A child: who reads projections.events without ONLY, as feeds, definitions and replays do, reads what was archived too.
+CREATE TABLE projections.events_archive (
+    PRIMARY KEY (position),
+    UNIQUE (id),
+    UNIQUE (stream, version)
+) INHERITS (projections.events);
+CREATE INDEX events_archive_correlation_id ON projections.events_archive (correlation_id) WHERE correlation_id IS NOT NULL;
 COMMENT ON TABLE projections.events_archive IS 'Old events of our own store, moved here by projections.archive_events(); rebuilds read them.';
 
 DO $$
@@ -62,8 +68,7 @@ BEGIN
     WITH known AS (
         SELECT e.stream, e.version - g.place AS base, g.place, e.id
         FROM unnest(ids) WITH ORDINALITY AS g(id, place)
-        JOIN LATERAL (SELECT n.id, n.stream, n.version FROM projections.events n WHERE n.id = g.id
-                      UNION ALL SELECT n.id, n.stream, n.version FROM projections.events_archive n WHERE n.id = g.id) e ON true
+        JOIN projections.events e ON e.id = g.id
     )
     SELECT count(*) AS events, min(k.base) AS base,
            coalesce(bool_and(k.stream = _appended_before.stream), true) AND count(DISTINCT k.base) = 1 AND count(*) = cardinality(array_remove(ids, NULL)) AS same,
@@ -74,7 +79,7 @@ BEGIN
     END IF;
     IF NOT before.same THEN
         SELECT e.id, e.stream, e.version INTO other
-        FROM (TABLE projections.events UNION ALL TABLE projections.events_archive) e WHERE e.id = ids[before.place];
+        FROM projections.events e WHERE e.id = ids[before.place];
         RAISE EXCEPTION USING ERRCODE = 'unique_violation',
             MESSAGE = format('event id %s exists already', other.id),
             DETAIL = format('It is version %s of stream "%s", which was not appended by a call with the same ids.', other.version, other.stream),
@@ -82,7 +87,7 @@ BEGIN
     END IF;
     RETURN QUERY SELECT before.base + cardinality(ids),
         min(e.position), max(e.position)
-    FROM (TABLE projections.events UNION ALL TABLE projections.events_archive) e
+    FROM projections.events e
     WHERE e.stream = _appended_before.stream AND e.version IN (before.base + 1, before.base + cardinality(ids));
 END
 $$;
@@ -329,12 +334,7 @@ BEGIN
              ELSE format('e.%I::timestamptz', s.time_column) END,
         coalesce('e.' || quote_ident(s.correlation_column) || '::text', 'NULL::text'),
         coalesce('e.' || quote_ident(s.id_column) || '::text', 'NULL::text'));
-    IF source = 'projections.events'::regclass AND archived THEN
-        RETURN events || 'projections.events e UNION ALL ' || replace(events, ' e AS event ',
-            ' ROW(e.position, e.id, e.stream, e.version, e.type, e.data, e.metadata, e.correlation_id, e.causation_id, e.recorded_at)::projections.events ')
-            || 'projections.events_archive e';
-    END IF;
-    RETURN events || projections._name(source) || ' e'
+    RETURN events || CASE WHEN source = 'projections.events'::regclass AND NOT archived THEN 'ONLY ' ELSE '' END || projections._name(source) || ' e'
         || CASE WHEN s.arrivals IS NULL THEN '' ELSE format(' JOIN %s a ON a.position = e.%I', projections._name(s.arrivals), s.position_column) END;
 END
 $$;
@@ -346,7 +346,7 @@ CREATE FUNCTION projections.read_stream(stream text, from_version bigint DEFAULT
     LANGUAGE sql STABLE
 BEGIN ATOMIC
     SELECT e.position, e.id, e.version, e.type, e.data, e.metadata, e.correlation_id, e.causation_id, e.recorded_at
-    FROM (SELECT * FROM projections.events UNION ALL SELECT * FROM projections.events_archive) AS e
+    FROM projections.events AS e
     WHERE e.stream = read_stream.stream AND e.version >= read_stream.from_version
     ORDER BY e.version LIMIT read_stream.max_events;
 END;
@@ -701,12 +701,12 @@ BEGIN
     END IF;
 
     IF own THEN
-        WITH moved AS (DELETE FROM projections.events e WHERE e.position <= up_to RETURNING e.*)
+        WITH moved AS (DELETE FROM ONLY projections.events e WHERE e.position <= up_to RETURNING e.*)
         INSERT INTO projections.events_archive SELECT * FROM moved;
         GET DIAGNOSTICS deleted = ROW_COUNT;
         UPDATE projections.streams t SET archived_at = clock_timestamp()
         WHERE t.archived_at IS NULL AND t.stream IN (SELECT a.stream FROM projections.events_archive a WHERE a.position BETWEEN first_position AND up_to)
-          AND NOT EXISTS (SELECT FROM projections.events e WHERE e.stream = t.stream);
+          AND NOT EXISTS (SELECT FROM ONLY projections.events e WHERE e.stream = t.stream);
     ELSE
         -- The mark goes with the rows, so that nobody replays what is not there.
         UPDATE projections.source t SET archived_to = up_to WHERE t.relation = source;
