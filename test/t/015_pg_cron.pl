@@ -28,7 +28,7 @@ $node->safe_psql('postgres', q{
 is($node->safe_psql('postgres', 'SELECT count(*) FROM stock'), '0', 'nothing runs by itself');
 
 # Schedules of seconds exist from pg_cron 1.5 on.
-my $seconds = $node->safe_psql('postgres', q{SELECT extversion >= '1.5' FROM pg_extension WHERE extname = 'pg_cron'}) eq 't';
+my $seconds = $node->safe_psql('postgres', q{SELECT extversion !~ '^1\.[0-4]\M' FROM pg_extension WHERE extname = 'pg_cron'}) eq 't';
 my $schedule = $seconds ? '5 seconds' : '* * * * *';
 $node->safe_psql('postgres', "SELECT cron.schedule('projections', '$schedule', 'SELECT projections.catch_up()')");
 my $equal = q{SELECT missing + extra = 0 FROM test.oracle('stock')};
