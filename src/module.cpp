@@ -1,10 +1,13 @@
 // The library's entry: settings, hooks and transaction callbacks.
+#include "async/background.hpp"
 #include "async/events.hpp"
+#include "async/wake.hpp"
 #include "capture/trigger.hpp"
 #include "catalog/projection.hpp"
 #include "catalog/settings.hpp"
 #include "maintain/flush.hpp"
 #include "operate/guard.hpp"
+#include "operate/run.hpp"
 #include "pg/scope.hpp"
 
 extern "C" {
@@ -99,6 +102,7 @@ void executor_finish(QueryDesc *query) {
     });
     if (query->plannedstmt->resultRelations == NIL) return;
     capture::statement_ends(query);
+    async::statement_wrote(query->plannedstmt);
     if (flush_at == at_statement) maintain::flush_for_any_read();
 }
 
@@ -163,6 +167,7 @@ void process_utility(PlannedStmt *statement, const char *text, bool read_only_tr
         run_utility(statement, text, read_only_tree, context, parameters, environment, receiver, completion);
     };
     Node *command = statement->utilityStmt;
+    async::before_utility(command);
     bool copy = IsA(command, CopyStmt);
     if (!reads_nothing(command) && IsTransactionState() && capture::anything_pending() &&
         maintain::flush_for_any_read()) {
@@ -185,6 +190,7 @@ void process_utility(PlannedStmt *statement, const char *text, bool read_only_tr
     run();
     if (OidIsValid(target)) {
         capture::copy_ends(target);
+        async::relation_written(target);
         if (flush_at == at_statement) maintain::flush_for_any_read();
     }
 }
@@ -195,7 +201,10 @@ void process_utility(PlannedStmt *statement, const char *text, bool read_only_tr
 void transaction_event(XactEvent event, void *) {
     switch (event) {
     case XACT_EVENT_PRE_COMMIT:
-    case XACT_EVENT_PRE_PREPARE: maintain::flush_at_commit(); break;
+    case XACT_EVENT_PRE_PREPARE:
+        maintain::flush_at_commit();
+        async::before_commit();
+        break;
     case XACT_EVENT_COMMIT:
     case XACT_EVENT_ABORT:
     case XACT_EVENT_PREPARE:
@@ -204,9 +213,14 @@ void transaction_event(XactEvent event, void *) {
         renewed = NIL;
         catalog::end_transaction();
         operate::end_transaction();
+        async::transaction_ended(event == XACT_EVENT_COMMIT);
         break;
     default: break;
     }
+}
+
+void resources_released(ResourceReleasePhase phase, bool, bool top_level, void *) {
+    if (phase == RESOURCE_RELEASE_AFTER_LOCKS && top_level) async::locks_released();
 }
 
 void subtransaction_event(SubXactEvent event, SubTransactionId sub, SubTransactionId parent, void *) {
@@ -235,6 +249,8 @@ void _PG_init() {
     DefineCustomBoolVariable("pg_projections.allow_direct_writes", "Lets statements write projection tables.",
                              "A projection that is written so is marked stale until it is repaired.",
                              &operate::allow_direct_writes, false, PGC_SUSET, 0, nullptr, nullptr, nullptr);
+    async::start_background();
+    operate::define_settings();
     MarkGUCPrefixReserved("pg_projections");
 
     next_executor_start = ExecutorStart_hook;
@@ -252,4 +268,5 @@ void _PG_init() {
     capture::apply_event = async::apply_inline;
     RegisterXactCallback(transaction_event, nullptr);
     RegisterSubXactCallback(subtransaction_event, nullptr);
+    RegisterResourceReleaseCallback(resources_released, nullptr);
 }

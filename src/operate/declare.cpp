@@ -507,6 +507,11 @@ Datum projections_refresh_rows(PG_FUNCTION_ARGS) {
         ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"keys\" must not be null"),
                         errhint("Pass an array of {column: value} objects.")));
     catalog::Projection *projection = operate::resolve(PG_GETARG_TEXT_PP(0), false);
+    if (projection->kind != catalog::Kind::query)
+        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                        errmsg("rows of projection %s do not follow from a query", projection->name()),
+                        errdetail("They follow from events, one after the other."),
+                        errhint("Use projections.replay() with the positions of the events behind the rows.")));
     const compile::Block &block = projection->block();
     if (block.shape == compile::Shape::bag)
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("projection %s has no key", projection->name()),

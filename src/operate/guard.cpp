@@ -1,5 +1,6 @@
 #include "operate/guard.hpp"
 
+#include "async/wake.hpp"
 #include "catalog/projection.hpp"
 #include "maintain/flush.hpp"
 #include "pg/scope.hpp"
@@ -63,6 +64,7 @@ PG_FUNCTION_INFO_V1(projections_announce_change);
 // AFTER STATEMENT on the catalog table: sessions read it anew, also after a restore has filled it.
 Datum projections_announce_change(PG_FUNCTION_ARGS) {
     catalog::announce_change();
+    async::announce_work();
     PG_RETURN_POINTER(nullptr);
 }
 

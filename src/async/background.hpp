@@ -1,0 +1,19 @@
+// The launcher and the workers, as the module and the rest of the extension know them.
+#pragma once
+#include "pg/pg.hpp"
+
+namespace async {
+
+extern int max_workers;       // per database
+extern int max_batch;         // events
+extern int poll_interval;     // milliseconds
+extern int worker_memory;     // kilobytes; 0: no limit
+extern int history_retention; // minutes
+
+// Defines the settings; with shared_preload_libraries, asks for shared memory and registers the launcher. In _PG_init.
+void start_background();
+
+// Why no worker would serve this database, in a sentence, or null. *hint: what to do.
+const char *no_workers_because(const char **hint);
+
+} // namespace async

@@ -1,0 +1,117 @@
+#include "async/conflict.hpp"
+
+#include "async/shared.hpp"
+#include "async/wake.hpp"
+#include "pg/scope.hpp"
+
+namespace async {
+namespace {
+
+bool ours(const Conflict &conflict) { return conflict.database == MyDatabaseId; }
+
+Conflict *find(const char *stream) {
+    return std::find_if(std::begin(shared->conflicts), std::end(shared->conflicts),
+                        [&](const Conflict &each) { return ours(each) && strcmp(each.stream, stream) == 0; });
+}
+
+// A place for one more stream: when all are taken, that of the longest silent one.
+Conflict *place() {
+    auto &all = shared->conflicts;
+    Conflict *unused =
+        std::find_if(std::begin(all), std::end(all), [](const Conflict &each) { return !OidIsValid(each.database); });
+    if (unused != std::end(all)) return unused;
+    return std::min_element(std::begin(all), std::end(all),
+                            [](const Conflict &a, const Conflict &b) { return a.last < b.last; });
+}
+
+void add(const char *stream, int64 count, TimestampTz last) {
+    Conflict *conflict = find(stream);
+    if (conflict == std::end(shared->conflicts)) {
+        conflict = place();
+        *conflict = {MyDatabaseId, 0, 0, {}};
+        strlcpy(conflict->stream, stream, sizeof conflict->stream);
+    }
+    conflict->count += count;
+    conflict->last = std::max(conflict->last, last);
+}
+
+void upsert(std::span<const Conflict> conflicts) {
+    Oid types[] = {TEXTOID, INT8OID, TIMESTAMPTZOID};
+    pg::with_spi([&] {
+        for (const Conflict &each : conflicts) {
+            Datum values[] = {CStringGetTextDatum(each.stream), Int64GetDatum(each.count),
+                              TimestampTzGetDatum(each.last)};
+            int code = SPI_execute_with_args("INSERT INTO projections.conflict AS c (stream, conflicts, last_at) "
+                                             "VALUES ($1, $2, $3) ON CONFLICT (stream) DO UPDATE SET "
+                                             "conflicts = c.conflicts + excluded.conflicts, "
+                                             "last_at = greatest(c.last_at, excluded.last_at)",
+                                             lengthof(types), types, values, nullptr, false, 0);
+            if (code != SPI_OK_INSERT) elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(code));
+        }
+    });
+}
+
+} // namespace
+
+void count_conflict(const char *stream, int length) {
+    if (shared == nullptr) return;
+    char name[stream_bytes + 1];
+    int kept = pg_mbcliplen(stream, length, stream_bytes);
+    memcpy(name, stream, kept);
+    name[kept] = '\0';
+    bool first = with_shared(LW_EXCLUSIVE, [&] {
+        bool none = std::none_of(std::begin(shared->conflicts), std::end(shared->conflicts), ours);
+        add(name, 1, GetCurrentTimestamp());
+        for (Worker &worker : shared->all())
+            if (serves(worker, MyDatabaseId)) worker.announced = true;
+        if (count_workers(MyDatabaseId) == 0) announce(MyDatabaseId, false);
+        return none;
+    });
+    // The worker writes all that has gathered when it comes to it.
+    if (first) wake();
+}
+
+bool conflicts_counted() {
+    return with_shared(LW_SHARED,
+                       [] { return std::any_of(std::begin(shared->conflicts), std::end(shared->conflicts), ours); });
+}
+
+void forget_conflicts() {
+    with_shared(LW_EXCLUSIVE, [] {
+        for (Conflict &each : shared->conflicts)
+            if (ours(each)) each = {};
+    });
+}
+
+void write_conflicts() {
+    auto *taken = static_cast<Conflict *>(palloc(sizeof shared->conflicts));
+    int count = with_shared(LW_EXCLUSIVE, [&] {
+        int n = 0;
+        for (Conflict &each : shared->conflicts)
+            if (ours(each)) {
+                taken[n++] = each;
+                each = {};
+            }
+        return n;
+    });
+    if (count == 0) return;
+    // Side by side with another worker's, in one order: no deadlock.
+    std::sort(taken, taken + count,
+              [](const Conflict &a, const Conflict &b) { return strcmp(a.stream, b.stream) < 0; });
+    PG_TRY();
+    {
+        StartTransactionCommand();
+        pg::with_snapshot(GetTransactionSnapshot(), [&] { upsert({taken, static_cast<size_t>(count)}); });
+        CommitTransactionCommand();
+    }
+    PG_CATCH();
+    {
+        with_shared(LW_EXCLUSIVE, [&] {
+            for (int i = 0; i < count; i++) add(taken[i].stream, taken[i].count, taken[i].last);
+        });
+        PG_RE_THROW();
+    }
+    PG_END_TRY();
+}
+
+} // namespace async

@@ -1,0 +1,89 @@
+#include "async/shared.hpp"
+
+namespace async {
+
+constinit Shared *shared = nullptr;
+
+namespace {
+
+constexpr char tranche[] = "pg_projections";
+
+constinit shmem_request_hook_type next_request = nullptr;
+constinit shmem_startup_hook_type next_startup = nullptr;
+
+Size size() { return add_size(offsetof(Shared, workers), mul_size(max_worker_processes, sizeof(Worker))); }
+
+void request() {
+    if (next_request) next_request();
+    RequestAddinShmemSpace(size());
+    RequestNamedLWLockTranche(tranche, 1);
+}
+
+// Also after a crash, when all of it is made anew.
+void startup() {
+    if (next_startup) next_startup();
+    bool found;
+    LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+    shared = static_cast<Shared *>(ShmemInitStruct("pg_projections", size(), &found));
+    if (!found) {
+        memset(static_cast<void *>(shared), 0, size());
+        shared->lock = &GetNamedLWLockTranche(tranche)->lock;
+        shared->worker_count = max_worker_processes;
+        for (Worker &worker : shared->all()) {
+            pg_atomic_init_u32(&worker.database, InvalidOid);
+            pg_atomic_init_u32(&worker.phase, static_cast<uint32>(Phase::free));
+            pg_atomic_init_u32(&worker.signalled, 0);
+        }
+    }
+    LWLockRelease(AddinShmemInitLock);
+}
+
+} // namespace
+
+void request_shared_memory() {
+    next_request = shmem_request_hook;
+    shmem_request_hook = request;
+    next_startup = shmem_startup_hook;
+    shmem_startup_hook = startup;
+}
+
+int count_workers(Oid database) {
+    auto all = shared->all();
+    return std::count_if(all.begin(), all.end(), [&](Worker &worker) { return serves(worker, database); });
+}
+
+bool is_held(Oid database) {
+    return std::any_of(std::begin(shared->holds), std::end(shared->holds),
+                       [&](const Hold &hold) { return hold.pid != 0 && hold.database == database; });
+}
+
+void wake_launcher() {
+    if (shared->launcher) SetLatch(&shared->launcher->procLatch);
+}
+
+void announce(Oid database, bool failed) {
+    Announcement *end = shared->announcements + shared->announcement_count;
+    Announcement *known =
+        std::find_if(shared->announcements, end, [&](const Announcement &each) { return each.database == database; });
+    if (known != end)
+        known->failed &= failed;
+    else if (shared->announcement_count < static_cast<int>(lengthof(shared->announcements)))
+        shared->announcements[shared->announcement_count++] = {database, failed};
+    else
+        shared->all_announced = true;
+    wake_launcher();
+}
+
+void free_entry(Worker &worker) {
+    set_phase(worker, Phase::free);
+    pg_atomic_write_u32(&worker.database, InvalidOid);
+    worker.process = nullptr;
+    worker.pid = 0;
+    worker.projection = InvalidOid;
+}
+
+int64 batch_milliseconds(const Worker &worker, TimestampTz now) {
+    return OidIsValid(worker.projection) ? (now - worker.since) / 1000 : 0;
+}
+
+} // namespace async

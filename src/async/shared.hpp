@@ -1,0 +1,132 @@
+// What the launcher, the workers and all sessions share: who works on what, who is wanted, what fails.
+//
+// One lock guards everything but what a commit touches to wake a worker (`Worker::database`, `phase`, `signalled`): a
+// commit takes no lock of ours. A worker that has found nothing says so (phase idle) and then looks once more at
+// `signalled`; a committer sets `signalled` and then looks for an idle worker. One of the two sees the other, so no
+// wake-up is lost; the poll interval is only the net under events that no session of ours wrote.
+#pragma once
+#include "pg/pg.hpp"
+
+namespace async {
+
+enum class Phase : uint32 {
+    free,     // the entry is nobody's
+    starting, // the launcher has asked for the process
+    busy,     // looks for work, or applies it
+    resting,  // found nothing to do although it was woken: looks again in some milliseconds
+    idle,     // sleeps
+    woken     // was idle, and has not looked since
+};
+
+struct Worker {
+    pg_atomic_uint32 database, phase, signalled;
+    PGPROC *process; // null while starting
+    pid_t pid;
+    uint64 generation; // grows with every worker: the lower one is older
+    TimestampTz started;
+    bool announced; // the catalog changed since its last look: it must not leave
+    bool noted;     // why it ends has been said
+    // The batch that is being applied; projection is InvalidOid between batches.
+    Oid projection;
+    int slot;
+    int64 limit;
+    TimestampTz since; // of the batch, or of the last one's end
+    int64 events;      // applied since it started
+};
+
+// A database that wants one more worker.
+struct Announcement {
+    Oid database;
+    bool failed; // its last worker ended with an error
+};
+
+// A command that needs a database without sessions; no worker starts there until its transaction has ended.
+struct Hold {
+    Oid database;
+    pid_t pid; // 0: unused
+};
+
+// A slot whose batch failed as a whole.
+struct Problem {
+    Oid database; // InvalidOid: unused
+    Oid projection;
+    int slot;
+    int sqlstate;
+    int failures;
+    TimestampTz since, last, retry;
+    char message[256];
+};
+
+// A projection whose batches have been slow lately.
+struct Slow {
+    Oid database, projection;
+    TimestampTz until;
+};
+
+constexpr int stream_bytes = 200;
+struct Conflict {
+    Oid database; // InvalidOid: unused
+    int64 count;
+    TimestampTz last;
+    char stream[stream_bytes + 1];
+};
+
+struct Shared {
+    LWLock *lock;
+    PGPROC *launcher;
+    pid_t launcher_pid;
+    uint64 next_generation;
+    bool rescan;    // databases came or went
+    bool exhausted; // max_worker_processes
+    bool all_announced;
+    int announcement_count;
+    Announcement announcements[64];
+    Hold holds[64];
+    Problem problems[128];
+    Slow slow[64];
+    Conflict conflicts[256];
+    int worker_count;
+    Worker workers[FLEXIBLE_ARRAY_MEMBER];
+
+    std::span<Worker> all() { return {workers, static_cast<size_t>(worker_count)}; }
+};
+
+// Null where the library is not in shared_preload_libraries.
+extern Shared *shared;
+
+// Asks for the memory and sets it up; in _PG_init.
+void request_shared_memory();
+
+constexpr int stuck_after = 60 * 1000; // milliseconds of one batch
+constexpr int slow_after = 500;
+
+inline Phase phase_of(Worker &worker) { return static_cast<Phase>(pg_atomic_read_u32(&worker.phase)); }
+inline void set_phase(Worker &worker, Phase phase) { pg_atomic_write_u32(&worker.phase, static_cast<uint32>(phase)); }
+inline bool serves(Worker &worker, Oid database) {
+    return pg_atomic_read_u32(&worker.database) == database && phase_of(worker) != Phase::free;
+}
+
+template <class Body>
+auto with_shared(LWLockMode mode, Body &&body) {
+    LWLockAcquire(shared->lock, mode);
+    if constexpr (std::is_void_v<decltype(body())>) {
+        body();
+        LWLockRelease(shared->lock);
+    } else {
+        auto result = body();
+        LWLockRelease(shared->lock);
+        return result;
+    }
+}
+
+// Each of the following is called under the lock.
+int count_workers(Oid database);
+bool is_held(Oid database);
+void announce(Oid database, bool failed); // to the launcher
+void wake_launcher();
+void free_entry(Worker &worker);
+
+// How long a batch has been running; 0 between batches.
+int64 batch_milliseconds(const Worker &worker, TimestampTz now);
+
+} // namespace async
