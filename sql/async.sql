@@ -1,5 +1,5 @@
 -- Query projections in async mode: over events, and over tables that change.
-SET client_min_messages = warning;
+SET client_min_messages = error;
 CREATE TABLE sale (
     position bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     item text NOT NULL,

@@ -13,7 +13,7 @@ catalog::Projection &projection_of(Oid relation);
 // Raises 42501 unless the current user owns the projection.
 void require_owner(catalog::Projection &projection);
 
-// The thresholds of health, and what is kept of histories.
+// The thresholds of health.
 void define_settings();
 
 } // namespace operate

@@ -286,6 +286,7 @@ CREATE FUNCTION projections._register_source(source regclass, position_column na
 #variable_conflict use_variable
 DECLARE
     defaults record;
+    preset_capture text;
     given name[] := ARRAY[position_column, stream_column, version_column, type_column, time_column, correlation_column, id_column];
     missing name;
     wanted projections.source;
@@ -294,6 +295,7 @@ BEGIN
     PERFORM projections._check_source_table(source);
     IF preset IS NOT NULL THEN
         SELECT * INTO STRICT defaults FROM projections._preset(preset);
+        preset_capture := defaults.capture;
         given := ARRAY(SELECT coalesce(g.given, CASE WHEN g.needed OR a.attnum IS NOT NULL THEN g.preset END)
             FROM unnest(given, ARRAY[defaults.position_column, defaults.stream_column, defaults.version_column, defaults.type_column,
                                      defaults.time_column, defaults.correlation_column, defaults.id_column],
@@ -302,7 +304,7 @@ BEGIN
             ORDER BY g.place);
     END IF;
     wanted := ROW(source, given[1], given[2], given[3], given[4], given[5], given[6], given[7], preset,
-                  coalesce(capture, defaults.capture, 'position'), NULL, NULL, 0);
+                  coalesce(capture, preset_capture, 'position'), NULL, NULL, 0);
     IF wanted.position_column IS NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed',
             MESSAGE = 'argument "position_column" must not be null',
@@ -336,10 +338,11 @@ BEGIN
             RETURN;
         END IF;
         PERFORM projections._refuse_while_read(source, 'change');
+        -- First the row: what an event source needs is not to be dropped.
+        DELETE FROM projections.source s WHERE s.relation = source;
         IF known.arrivals IS NOT NULL THEN
             PERFORM projections._drop_arrivals(source, known.arrivals);
         END IF;
-        DELETE FROM projections.source s WHERE s.relation = source;
         wanted.arrivals := NULL;
     END IF;
 
@@ -380,10 +383,10 @@ BEGIN
             HINT = 'Look it up: SELECT relation FROM projections.source;';
     END IF;
     PERFORM projections._refuse_while_read(source, 'unregister');
+    DELETE FROM projections.source s WHERE s.relation = source;
     IF known.arrivals IS NOT NULL THEN
         PERFORM projections._drop_arrivals(source, known.arrivals);
     END IF;
-    DELETE FROM projections.source s WHERE s.relation = source;
 END
 $$;
 COMMENT ON FUNCTION projections._unregister_source(regclass) IS 'Internal: what projections.unregister_source() does after it has checked the caller''s rights.';

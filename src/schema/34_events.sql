@@ -216,7 +216,7 @@ BEGIN
         WHEN jsonb_typeof(x.e -> 'id') NOT IN ('string', 'null')
              OR x.e ->> 'id' !~ '^\{?[0-9a-fA-F]{4}(-?[0-9a-fA-F]{4}){7}\}?$' THEN 'Its id is not a UUID.'
         WHEN x.e - '{type,data,metadata,id}'::text[] <> '{}' THEN format('It has an unknown key "%s".', (SELECT min(k) FROM jsonb_object_keys(x.e - '{type,data,metadata,id}'::text[]) AS k))
-        WHEN EXISTS (SELECT FROM jsonb_array_elements(events) WITH ORDINALITY AS y(e, n) WHERE y.n < x.n AND y.e ? 'id' AND y.e ->> 'id' = x.e ->> 'id')
+        WHEN EXISTS (SELECT FROM jsonb_array_elements(events) WITH ORDINALITY AS y(e, n) WHERE y.n < x.n AND lower(translate(y.e ->> 'id', '{-}', '')) = lower(translate(x.e ->> 'id', '{-}', '')))
             THEN 'Its id is that of an element before.'
         END) AS c(problem)
     WHERE c.problem IS NOT NULL ORDER BY x.n LIMIT 1;
@@ -601,7 +601,7 @@ BEGIN
             DETAIL = 'It is a relation that nothing maintains.', HINT = 'projections.definitions lists the projections.';
     END IF;
     IF p.kind = 'query' THEN
-        RETURN QUERY EXECUTE projections._rows_behind(projection) USING key;
+        RETURN QUERY EXECUTE projections._rows_behind(projection, key) USING key;
         RETURN;
     END IF;
     IF jsonb_typeof(key) = 'object' THEN
@@ -758,10 +758,21 @@ GRANT UPDATE (archived_to) ON projections.source TO PUBLIC;
 
 ALTER TABLE projections.subscription ENABLE ROW LEVEL SECURITY;
 CREATE POLICY readable ON projections.subscription FOR SELECT USING (true);
-CREATE POLICY makeable ON projections.subscription FOR INSERT WITH CHECK (owner = current_user::regrole);
+CREATE POLICY makeable ON projections.subscription FOR INSERT
+    WITH CHECK (owner = pg_catalog.quote_ident(current_user)::regrole AND pg_catalog.has_table_privilege(source, 'SELECT'));
 CREATE POLICY movable ON projections.subscription FOR UPDATE USING (pg_catalog.pg_has_role(owner, 'USAGE'));
-CREATE POLICY droppable ON projections.subscription FOR DELETE USING (pg_catalog.pg_has_role(owner, 'USAGE'));
+-- A subscription holds archiving back, so the source's owner may end it.
+CREATE POLICY droppable ON projections.subscription FOR DELETE
+    USING (pg_catalog.pg_has_role(owner, 'USAGE')
+           OR pg_catalog.pg_has_role((SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid = source), 'USAGE'));
 GRANT SELECT, INSERT, DELETE, UPDATE (position, acked_at) ON projections.subscription TO PUBLIC;
+
+-- A newline before each closing parenthesis: a comment must not swallow it.
+CREATE FUNCTION projections._poll_query() RETURNS text LANGUAGE sql IMMUTABLE
+    RETURN 'SELECT e.position::bigint, e.type, (SELECT (%s
+)::text FROM (SELECT (e.event).*) AS e), to_jsonb(e.event), e.event_time
+        FROM (%s) e WHERE e.position > $1 AND e.position <= $2 %s ORDER BY e.position LIMIT $4';
+COMMENT ON FUNCTION projections._poll_query() IS 'Internal: the query of projections.poll(), to be formatted with the key, the events and a condition.';
 
 CREATE FUNCTION projections._create_subscription(name text, source regclass, partition_by text, event_types text[]) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -777,7 +788,7 @@ BEGIN
         PERFORM projections._refuse_without(source, 'type');
     END IF;
     -- A missing right and a bad expression show now, and not at the first poll.
-    EXECUTE format('SELECT (%s)::text FROM %s e LIMIT 0', coalesce(partition_by, 'NULL'), projections._name(source));
+    EXECUTE format(projections._poll_query(), coalesce(partition_by, 'NULL'), projections._events_query(source), '') USING 0, 0, event_types, 0;
     INSERT INTO projections.subscription (name, source, partition_by, event_types, position, owner)
     VALUES (name, source, partition_by, event_types, s.archived_to, quote_ident(current_user)::regrole) ON CONFLICT DO NOTHING;
     IF NOT FOUND THEN
@@ -819,7 +830,7 @@ BEGIN
     END IF;
     IF NOT pg_has_role(found_subscription.owner, 'USAGE') THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('must be owner of subscription "%s"', name),
-            DETAIL = format('It belongs to %s.', found_subscription.owner), HINT = format('GRANT %s TO %I;', found_subscription.owner, current_user);
+            DETAIL = format('It belongs to %s.', found_subscription.owner), HINT = 'Have its owner, or a member of its role, do it.';
     END IF;
     RETURN found_subscription;
 END
@@ -829,12 +840,15 @@ COMMENT ON FUNCTION projections._subscription(text) IS 'Internal: a subscription
 CREATE FUNCTION projections.drop_subscription(name text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM projections._subscription(name);
     DELETE FROM projections.subscription s WHERE s.name = drop_subscription.name;
+    IF NOT FOUND THEN
+        PERFORM projections._subscription(name);
+    END IF;
 END
 $$;
 COMMENT ON FUNCTION projections.drop_subscription(text) IS
-'Drops a subscription. Errors: 42704 no such subscription; 42501 not its owner.
+'Drops a subscription. Its owner may, and the owner of the source, whose events it holds back from being archived.
+Errors: 42704 no such subscription; 42501 not the owner of one of them.
 Example: SELECT projections.drop_subscription(''shipping'');';
 
 CREATE FUNCTION projections.poll(name text, max int DEFAULT 100)
@@ -858,10 +872,8 @@ BEGIN
     s := projections._subscription(name);
     -- First what is decided, then, in a statement of its own, a new snapshot.
     safe := projections._safe_position(s.source);
-    RETURN QUERY EXECUTE format('
-        SELECT e.position::bigint, e.type, (SELECT (%s)::text FROM (SELECT (e.event).*) AS e), to_jsonb(e.event), e.event_time
-        FROM (%s) e WHERE e.position > $1 AND e.position <= $2 %s ORDER BY e.position LIMIT $4',
-        coalesce(s.partition_by, 'NULL'), projections._events_query(s.source), CASE WHEN s.event_types IS NOT NULL THEN 'AND e.type = ANY ($3)' ELSE '' END)
+    RETURN QUERY EXECUTE format(projections._poll_query(), coalesce(s.partition_by, 'NULL'), projections._events_query(s.source),
+                                CASE WHEN s.event_types IS NOT NULL THEN 'AND e.type = ANY ($3)' ELSE '' END)
     USING s.position, safe, s.event_types, max;
 END
 $$;

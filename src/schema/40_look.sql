@@ -288,6 +288,8 @@ CREATE FUNCTION projections._health(only_projection oid, viewer oid) RETURNS TAB
 DECLARE
     standby boolean := pg_is_in_recovery();
     workers boolean; -- asked for when something lags
+    -- Without workers by choice, somebody calls catch_up() from time to time: then lag tells, and nothing else.
+    by_choice boolean := current_setting('shared_preload_libraries') !~ 'pg_projections' OR current_setting('pg_projections.workers') = '0';
     lag_degraded double precision := extract(epoch FROM current_setting('pg_projections.lag_degraded')::interval);
     lag_critical double precision := extract(epoch FROM current_setting('pg_projections.lag_critical')::interval);
     events_degraded bigint := projections._threshold('lag_events_degraded');
@@ -312,7 +314,8 @@ BEGIN
         END IF;
 
         status := CASE
-            WHEN f.failures >= failures_offline OR expected AND NOT workers THEN 'offline'
+            WHEN f.failures >= failures_offline
+                OR expected AND NOT workers AND (NOT by_choice OR f.lag_seconds > lag_degraded OR f.lag_events > events_degraded) THEN 'offline'
             WHEN f.stale_since IS NOT NULL THEN 'stale'
             WHEN f.failures >= failures_critical OR expected AND (f.lag_seconds > lag_critical OR f.lag_events > events_critical) THEN 'critical'
             WHEN f.failures >= failures_degraded OR expected AND (f.lag_seconds > lag_degraded OR f.lag_events > events_degraded) THEN 'degraded'
@@ -348,7 +351,7 @@ BEGIN
                 hint := coalesce(hint, blocker.hint);
             END IF;
             IF NOT workers THEN
-                message := concat_ws('; ', projections._worker_problem(), message);
+                message := concat_ws('; ', rtrim(projections._worker_problem(), '.'), message);
             END IF;
             hint := coalesce(hint, format('SELECT projections.catch_up(%L);', projection));
         END IF;
@@ -364,7 +367,7 @@ CREATE FUNCTION projections.health(name text DEFAULT NULL) RETURNS TABLE(
     LANGUAGE c ROWS 100 AS 'MODULE_PATHNAME', 'projections_health';
 COMMENT ON FUNCTION projections.health(text) IS
 'How projections are, one row each; members of pg_monitor see all, others those that they own. name: only this one.
-status, worst first: offline (50 or more failed events, or no worker though events wait), stale (wrong until repaired), critical (10 or more
+status, worst first: offline (50 or more failed events, or no worker though events wait; where there are none by choice, once it lags), stale (wrong until repaired), critical (10 or more
 failed events, over 60 s or 10,000 positions behind), degraded (1 or more, over 10 s or 1,000 behind), building, rebuilding, paused, standby
 (a read-only replica, where lag is not its own), healthy; the numbers are settings. lag_events: head minus the lowest checkpoint, in positions, so gaps count; of a
 change log, the changes in it. lag_seconds: the age of the oldest event that is neither applied nor parked, by the source''s time column; without

@@ -165,14 +165,14 @@ COMMENT ON FUNCTION projections._refuse_archived(oid, bigint) IS 'Internal: rais
 CREATE FUNCTION projections._move_slots(projection oid, target bigint, caller text, reason text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    before text := coalesce(current_setting('pg_projections._allow_regression', true), 'off');
+    allowed text := coalesce(current_setting('pg_projections._allow_regression', true), 'off');
 BEGIN
     INSERT INTO projections.checkpoint_change (projection, slot, before, position, changed_by, reason)
     SELECT s.projection, s.slot, s.position, target, caller, _move_slots.reason FROM projections.slot s WHERE s.projection = $1::regclass ORDER BY s.slot;
     PERFORM set_config('pg_projections._allow_regression', 'on', true);
     UPDATE projections.slot s SET position = target, event_time = NULL, checkpoint_at = clock_timestamp(), not_before = NULL
     WHERE s.projection = $1::regclass;
-    PERFORM set_config('pg_projections._allow_regression', before, true);
+    PERFORM set_config('pg_projections._allow_regression', allowed, true);
 END
 $$;
 COMMENT ON FUNCTION projections._move_slots(oid, bigint, text, text) IS 'Internal: sets the position of all slots of a projection, which are locked, and notes it.';
@@ -217,7 +217,7 @@ BEGIN
     PERFORM projections._lock_slots(projection);
     PERFORM projections._empty(projection);
     DELETE FROM projections.parked_event e WHERE e.projection = p.relation;
-    DELETE FROM projections.transition t WHERE t.projection = p.relation;
+    DELETE FROM projections.transition t WHERE t.projection = p.relation AND t.set_by IS NULL;
     UPDATE projections.failure f SET resolved_at = clock_timestamp(), resolution = 'reset', resolved_by = caller, next_retry_at = NULL
     WHERE f.projection = p.relation AND f.resolved_at IS NULL;
     -- A change log is empty now, whatever number its last change had.
@@ -282,6 +282,14 @@ Workers wait meanwhile. Errors: 42P01; 42809 not a projection; 42501 not the own
 PJ006 history is archived away; of a handler or reducer, what it raises.
 Example: SELECT projections.replay(''stock'', 4711, 4711);';
 
+CREATE FUNCTION projections._refold_events(projection oid, from_position bigint, to_position bigint) RETURNS bigint
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'projections_refold_events';
+COMMENT ON FUNCTION projections._refold_events(oid, bigint, bigint) IS
+'Internal: folds the keys that events of a range touch from the beginning, of a reducer or state machine whose slots are locked.';
+CREATE FUNCTION projections._repeat_events(projection oid, from_position bigint, to_position bigint) RETURNS bigint
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'projections_repeat_events';
+COMMENT ON FUNCTION projections._repeat_events(oid, bigint, bigint) IS 'Internal: calls a handler, whose slots are locked, again for events of a range.';
+
 CREATE FUNCTION projections._replay(projection oid, caller text, from_position bigint, to_position bigint, force boolean) RETURNS bigint
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -333,6 +341,11 @@ BEGIN
     p.options := jsonb_strip_nulls(p.options || changes);
     PERFORM projections._check_options(p.kind, p.mode, p.options);
     slots := coalesce((p.options ->> 'slots')::integer, 1);
+    IF slots > 1 AND p.changes <> '{}' THEN
+        RAISE EXCEPTION USING ERRCODE = 'feature_not_supported',
+            MESSAGE = format('projection %s cannot have several slots', projections._name(p.relation)),
+            DETAIL = 'Its source changes: old and new images of a row have to be applied together.', HINT = 'Leave out slots.';
+    END IF;
     IF slots = (SELECT count(*) FROM projections.slot s WHERE s.projection = p.relation) OR p.mode <> 'async' THEN
         slots := NULL;
     END IF;
@@ -397,12 +410,12 @@ BEGIN
     SELECT p.relation, n, barrier, (SELECT max(g.event_time) FROM gone g),
            CASE n WHEN 0 THEN (SELECT sum(g.events_processed) FROM gone g) ELSE 0 END
     FROM generate_series(0, slots - 1) n;
-    -- What waits, waits where its key will be.
-    UPDATE projections.failure f SET slot = projections._slot_of(f.keys[1], slots)
+    -- What waits, waits where its key will be: the engine deals keys out by this hash, and those it could not read to the first slot.
+    UPDATE projections.failure f SET slot = coalesce((hashtextextended(f.keys[1], 0) & 9223372036854775807) % slots, 0)
     WHERE f.projection = p.relation AND f.resolved_at IS NULL AND p.kind <> 'query';
     UPDATE projections.failure f SET slot = (f.position / 8192) % slots
     WHERE f.projection = p.relation AND f.resolved_at IS NULL AND p.kind = 'query';
-    UPDATE projections.parked_event e SET slot = projections._slot_of(e.keys[1], slots) WHERE e.projection = p.relation;
+    UPDATE projections.parked_event e SET slot = coalesce((hashtextextended(e.keys[1], 0) & 9223372036854775807) % slots, 0) WHERE e.projection = p.relation;
     UPDATE projections.projection x SET options = x.options || jsonb_build_object('slots', slots) WHERE x.relation = p.relation;
     RETURN true;
 END
@@ -445,4 +458,4 @@ REVOKE EXECUTE ON FUNCTION projections._require_owner(oid), projections._lock_sl
     projections._resume(oid, text), projections._pause_all(oid, text, text), projections._resume_all(oid, text), projections._refuse_archived(oid, bigint),
     projections._move_slots(oid, bigint, text, text), projections._require_async(oid, text), projections._empty(oid), projections._reset(oid, text),
     projections._set_checkpoint(oid, text, bigint, boolean), projections._replay(oid, text, bigint, bigint, boolean), projections.__alter_options(oid, text, jsonb), projections._advance_to(oid, integer, bigint, bigint),
-    projections.__change_slots(oid, text, integer) FROM PUBLIC;
+    projections.__change_slots(oid, text, integer), projections._refold_events(oid, bigint, bigint), projections._repeat_events(oid, bigint, bigint) FROM PUBLIC;

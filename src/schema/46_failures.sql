@@ -34,18 +34,22 @@ Returns whether it succeeded; if not, the failure is as before, with the new err
 Errors: P0002 no such failure; 42501 not the projection''s owner; 55000 it is resolved already.
 Example: SELECT projections.retry(id) FROM projections.dead_letters WHERE projection = ''public.stock'' ORDER BY position;';
 
+CREATE FUNCTION projections._retry_position(projection oid, slot integer, "position" bigint) RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'projections_retry_position';
+COMMENT ON FUNCTION projections._retry_position(oid, integer, bigint) IS 'Internal: applies a failed event, whose slot is locked, again, and resolves its failure or counts one more.';
+CREATE FUNCTION projections._apply_parked(projection oid, slot integer) RETURNS bigint
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'projections_apply_parked';
+COMMENT ON FUNCTION projections._apply_parked(oid, integer) IS 'Internal: applies the parked events of a slot, which is locked, that nothing holds back any more.';
+
 CREATE FUNCTION projections._retry(projection oid, caller text, failure_id bigint) RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     f projections.failure := projections._open_failure(failure_id);
 BEGIN
-    PERFORM projections._retry_now(failure_id);
+    UPDATE projections.failure x SET next_retry_at = clock_timestamp() WHERE x.id = failure_id;
+    PERFORM projections._retry_position(projection, f.slot, f.position);
     UPDATE projections.failure x SET resolved_by = caller WHERE x.id = failure_id AND x.resolved_at IS NOT NULL;
-    IF NOT FOUND THEN
-        RETURN false;
-    END IF;
-    PERFORM projections._apply_unblocked(projection, f.slot);
-    RETURN true;
+    RETURN FOUND;
 END
 $$;
 COMMENT ON FUNCTION projections._retry(oid, text, bigint) IS 'Internal: projections.retry().';
@@ -90,7 +94,7 @@ BEGIN
     UPDATE projections.failure x
     SET resolved_at = clock_timestamp(), resolution = how, resolved_by = caller, note = why, next_retry_at = NULL
     WHERE x.id = failure_id;
-    PERFORM projections._apply_unblocked(projection, f.slot);
+    PERFORM projections._apply_parked(projection, f.slot);
 END
 $$;
 COMMENT ON FUNCTION projections._close_failure(oid, text, bigint, text, text) IS 'Internal: resolves a failure without applying its event.';
@@ -141,13 +145,14 @@ COMMENT ON FUNCTION projections._resolve(oid, text, bigint, text, text) IS 'Inte
 CREATE FUNCTION projections._expire_history() RETURNS bigint
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    before timestamptz := clock_timestamp() - current_setting('pg_projections.history_retention')::interval;
+    retention interval := current_setting('pg_projections.history_retention');
+    oldest timestamptz := CASE WHEN retention > interval '0' THEN clock_timestamp() - retention ELSE '-infinity' END;
     failures bigint;
     changes bigint;
 BEGIN
-    DELETE FROM projections.failure f WHERE f.resolved_at < before AND f.resolution IN ('retried', 'reset');
+    DELETE FROM projections.failure f WHERE f.resolved_at < oldest AND f.resolution IN ('retried', 'reset');
     GET DIAGNOSTICS failures = ROW_COUNT;
-    DELETE FROM projections.checkpoint_change c WHERE c.changed_at < before;
+    DELETE FROM projections.checkpoint_change c WHERE c.changed_at < oldest;
     GET DIAGNOSTICS changes = ROW_COUNT;
     RETURN failures + changes;
 END
@@ -155,6 +160,6 @@ $$;
 COMMENT ON FUNCTION projections._expire_history() IS
 'Internal: deletes what is older than pg_projections.history_retention from the histories of failures and checkpoints; returns the number of rows. A worker calls it every hour.';
 
-REVOKE EXECUTE ON FUNCTION projections._open_failure(bigint), projections._retry(oid, text, bigint), projections._retry_all(oid, text),
+REVOKE EXECUTE ON FUNCTION projections._open_failure(bigint), projections._retry_position(oid, integer, bigint), projections._apply_parked(oid, integer), projections._retry(oid, text, bigint), projections._retry_all(oid, text),
     projections._close_failure(oid, text, bigint, text, text), projections._skip(oid, text, bigint, text), projections._resolve(oid, text, bigint, text, text),
     projections._expire_history() FROM PUBLIC;
