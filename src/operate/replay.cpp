@@ -9,6 +9,7 @@
 #include "maintain/locks.hpp"
 #include "maintain/log.hpp"
 #include "maintain/maintaining.hpp"
+#include "operate/refold.hpp"
 #include "operate/run.hpp"
 
 namespace operate {
@@ -154,6 +155,27 @@ Datum projections_advance_to(PG_FUNCTION_ARGS) {
     if (projection.kind == catalog::Kind::query)
         PG_RETURN_INT64(async::advance_to(projection, number, target).position);
     PG_RETURN_INT64(operate::advance_events(projection, number, target, PG_GETARG_INT64(3)));
+}
+
+PG_FUNCTION_INFO_V1(projections_refold_events);
+Datum projections_refold_events(PG_FUNCTION_ARGS) {
+    catalog::Projection &projection = operate::projection_of(PG_GETARG_OID(0));
+    PG_RETURN_INT64(operate::refold(projection, PG_GETARG_INT64(1), PG_GETARG_INT64(2)));
+}
+
+PG_FUNCTION_INFO_V1(projections_repeat_events);
+Datum projections_repeat_events(PG_FUNCTION_ARGS) {
+    catalog::Projection &projection = operate::projection_of(PG_GETARG_OID(0));
+    PG_RETURN_INT64(operate::repeat(projection, PG_GETARG_INT64(1), PG_GETARG_INT64(2)));
+}
+
+PG_FUNCTION_INFO_V1(projections_retry_query);
+// What is due of a slot that is locked.
+Datum projections_retry_query(PG_FUNCTION_ARGS) {
+    catalog::Projection &projection = operate::projection_of(PG_GETARG_OID(0));
+    operate::lock_projection(projection);
+    async::Slot slot = operate::locked_slot(projection, PG_GETARG_INT32(1));
+    PG_RETURN_INT64(async::retry_query(slot, *async::event_source(projection.sources.front())));
 }
 
 } // extern "C"

@@ -4,6 +4,7 @@
 // transaction whose own queries see an old one.
 #include "async/source.hpp"
 #include "catalog/settings.hpp"
+#include "operate/refold.hpp"
 #include "operate/run.hpp"
 #include "pg/scope.hpp"
 
@@ -265,10 +266,16 @@ bool read_row(Projection &projection, Datum key, bool fresh, Datum *row) {
                         errhint("Read the table as it is, or allow for a longer wait.")));
     MemoryContext outside = CurrentMemoryContext;
     bool found = false;
+    Datum folded = 0; // a reducer's key that has to be folded ahead
     pg::with_spi([&] {
         KeyValues values = key_values(projection, key);
         if (fresh) {
             found = read_json(row_query(projection, projection.relation, values.condition), values, outside, row);
+            return;
+        }
+        if (projection.kind != Kind::query) {
+            if (!values.values.empty())
+                folded = pg::within(outside, [&] { return datumCopy(values.values[0], false, -1); });
             return;
         }
         pg::as_owner(projection.owner(), [&] {
@@ -277,7 +284,7 @@ bool read_row(Projection &projection, Datum key, bool fresh, Datum *row) {
             });
         });
     });
-    return found;
+    return folded ? fold_ahead(projection, folded, row) : found;
 }
 
 } // namespace

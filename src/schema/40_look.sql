@@ -35,7 +35,7 @@ BEGIN
             || CASE WHEN p.initial <> 'null' THEN 'initial => ' || quote_literal(p.initial) END;
     ELSIF p.kind = 'state_machine' THEN
         arguments := arguments || quote_literal(projections._key_expression(p.relation))
-            || quote_literal((SELECT coalesce(jsonb_agg(jsonb_build_object('from', f.state, 'event', e.event, 'to', e.target) ORDER BY f.state, e.event), '[]')
+            || quote_literal((SELECT coalesce(jsonb_agg(jsonb_build_object('from', nullif(f.state, ''), 'event', e.event, 'to', e.target) ORDER BY f.state, e.event), '[]')
                               FROM jsonb_each(p.transitions) AS f(state, events), LATERAL jsonb_each_text(f.events) AS e(event, target)));
     END IF;
     IF p.event_types IS NOT NULL AND p.kind <> 'state_machine' THEN

@@ -339,7 +339,7 @@ DECLARE
 BEGIN
     SELECT * INTO STRICT p FROM projections.projection x WHERE x.relation = projection::regclass FOR UPDATE;
     p.options := jsonb_strip_nulls(p.options || changes);
-    PERFORM projections._check_options(p.kind, p.mode, p.options);
+    p.options := projections._check_options(p.kind, p.mode, p.options);
     slots := coalesce((p.options ->> 'slots')::integer, 1);
     IF slots > 1 AND p.changes <> '{}' THEN
         RAISE EXCEPTION USING ERRCODE = 'feature_not_supported',

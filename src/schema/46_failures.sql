@@ -34,20 +34,21 @@ Returns whether it succeeded; if not, the failure is as before, with the new err
 Errors: P0002 no such failure; 42501 not the projection''s owner; 55000 it is resolved already.
 Example: SELECT projections.retry(id) FROM projections.dead_letters WHERE projection = ''public.stock'' ORDER BY position;';
 
-CREATE FUNCTION projections._retry_position(projection oid, slot integer, "position" bigint) RETURNS void
-    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'projections_retry_position';
-COMMENT ON FUNCTION projections._retry_position(oid, integer, bigint) IS 'Internal: applies a failed event, whose slot is locked, again, and resolves its failure or counts one more.';
-CREATE FUNCTION projections._apply_parked(projection oid, slot integer) RETURNS bigint
-    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'projections_apply_parked';
-COMMENT ON FUNCTION projections._apply_parked(oid, integer) IS 'Internal: applies the parked events of a slot, which is locked, that nothing holds back any more.';
+CREATE FUNCTION projections._retry_query(projection oid, slot integer) RETURNS bigint
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'projections_retry_query';
+COMMENT ON FUNCTION projections._retry_query(oid, integer) IS 'Internal: retries the failed events that are due, of a query projection''s slot; returns how many there were.';
 
 CREATE FUNCTION projections._retry(projection oid, caller text, failure_id bigint) RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     f projections.failure := projections._open_failure(failure_id);
 BEGIN
-    UPDATE projections.failure x SET next_retry_at = clock_timestamp() WHERE x.id = failure_id;
-    PERFORM projections._retry_position(projection, f.slot, f.position);
+    IF (SELECT p.kind FROM projections.projection p WHERE p.relation = f.projection) = 'query' THEN
+        UPDATE projections.failure x SET next_retry_at = clock_timestamp() WHERE x.id = failure_id;
+        PERFORM projections._retry_query(projection, f.slot);
+    ELSE
+        PERFORM projections._retry_now(failure_id); -- and what is parked behind it
+    END IF;
     UPDATE projections.failure x SET resolved_by = caller WHERE x.id = failure_id AND x.resolved_at IS NOT NULL;
     RETURN FOUND;
 END
@@ -94,7 +95,9 @@ BEGIN
     UPDATE projections.failure x
     SET resolved_at = clock_timestamp(), resolution = how, resolved_by = caller, note = why, next_retry_at = NULL
     WHERE x.id = failure_id;
-    PERFORM projections._apply_parked(projection, f.slot);
+    IF (SELECT p.kind FROM projections.projection p WHERE p.relation = f.projection) <> 'query' THEN
+        PERFORM projections._apply_unblocked(projection, f.slot);
+    END IF;
 END
 $$;
 COMMENT ON FUNCTION projections._close_failure(oid, text, bigint, text, text) IS 'Internal: resolves a failure without applying its event.';
@@ -160,6 +163,6 @@ $$;
 COMMENT ON FUNCTION projections._expire_history() IS
 'Internal: deletes what is older than pg_projections.history_retention from the histories of failures and checkpoints; returns the number of rows. A worker calls it every hour.';
 
-REVOKE EXECUTE ON FUNCTION projections._open_failure(bigint), projections._retry_position(oid, integer, bigint), projections._apply_parked(oid, integer), projections._retry(oid, text, bigint), projections._retry_all(oid, text),
+REVOKE EXECUTE ON FUNCTION projections._open_failure(bigint), projections._retry_query(oid, integer), projections._retry(oid, text, bigint), projections._retry_all(oid, text),
     projections._close_failure(oid, text, bigint, text, text), projections._skip(oid, text, bigint, text), projections._resolve(oid, text, bigint, text, text),
     projections._expire_history() FROM PUBLIC;
