@@ -198,4 +198,4 @@ SELECT projections.drop('all_takings');
 DROP TABLE shop, receipt CASCADE;
 DROP TABLE sale CASCADE;
 SELECT count(*) FROM projections.slot;
-SELECT relname FROM pg_class WHERE relnamespace = 'projections'::regnamespace AND relname ~ '_(changes|definition)';
+SELECT relname FROM pg_class WHERE relnamespace = 'projections'::regnamespace AND relname ~ '_(changes|definition)$';

@@ -173,8 +173,8 @@ CREATE VIEW handled_feed AS SELECT * FROM reduced_feed;
 CREATE VIEW counted_feed AS SELECT * FROM reduced_feed;
 CREATE VIEW at_once_feed AS SELECT * FROM reduced_feed;
 INSERT INTO projections.projection (relation, definition, kind, mode, sources, settings, event_types)
-VALUES ('reduced', 'reduced_feed', 'reducer', 'async', '{steps}', '{}', '{a,b}'), ('handled', 'handled_feed', 'handler', 'async', '{steps}', '{}', NULL),
-       ('at_once', 'at_once_feed', 'handler', 'inline', '{steps}', '{}', '{c}');
+VALUES ('reduced', 'reduced_feed', 'reducer', 'async', '{steps}', array_fill(''::text, ARRAY[12]), '{a,b}'), ('handled', 'handled_feed', 'handler', 'async', '{steps}', projections._current_settings(), NULL),
+       ('at_once', 'at_once_feed', 'handler', 'inline', '{steps}', array_fill(''::text, ARRAY[12]), '{c}');
 INSERT INTO projections.slot (projection, slot, position) VALUES ('reduced', 0, 9), ('handled', 0, 12), ('handled', 1, 4);
 INSERT INTO projections.failure (id, projection, slot, position, keys, error, sqlstate, category, next_retry_at, retry_count) OVERRIDING SYSTEM VALUE
 VALUES (-1, 'handled', 0, 2, '{good}', 'secret', '22012', 'data', NULL, 5), (-2, 'reduced', 0, 4, '{twice}', 'secret', '23514', 'constraint', '2026-01-01 10:00', 2);
