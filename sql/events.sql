@@ -173,7 +173,7 @@ CREATE VIEW handled_feed AS SELECT * FROM reduced_feed;
 CREATE VIEW counted_feed AS SELECT * FROM reduced_feed;
 CREATE VIEW at_once_feed AS SELECT * FROM reduced_feed;
 INSERT INTO projections.projection (relation, definition, kind, mode, sources, settings, event_types)
-VALUES ('reduced', 'reduced_feed', 'reducer', 'async', '{steps}', array_fill(''::text, ARRAY[12]), '{a,b}'), ('handled', 'handled_feed', 'handler', 'async', '{steps}', projections._current_settings(), NULL),
+VALUES ('reduced', 'reduced_feed', 'reducer', 'async', '{steps}', array_fill(''::text, ARRAY[12]), '{a,b}'), ('handled', 'handled_feed', 'handler', 'async', '{steps}', array_fill(''::text, ARRAY[12]), NULL),
        ('at_once', 'at_once_feed', 'handler', 'inline', '{steps}', array_fill(''::text, ARRAY[12]), '{c}');
 INSERT INTO projections.slot (projection, slot, position) VALUES ('reduced', 0, 9), ('handled', 0, 12), ('handled', 1, 4);
 INSERT INTO projections.failure (id, projection, slot, position, keys, error, sqlstate, category, next_retry_at, retry_count) OVERRIDING SYSTEM VALUE
