@@ -1,5 +1,5 @@
 -- Query projections in async mode: over events, and over tables that change.
-SET client_min_messages = warning;
+SET client_min_messages = error;
 CREATE TABLE sale (
     position bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     item text NOT NULL,
@@ -198,4 +198,4 @@ SELECT projections.drop('all_takings');
 DROP TABLE shop, receipt CASCADE;
 DROP TABLE sale CASCADE;
 SELECT count(*) FROM projections.slot;
-SELECT relname FROM pg_class WHERE relnamespace = 'projections'::regnamespace AND relname ~ '_(changes|definition)';
+SELECT relname FROM pg_class WHERE relnamespace = 'projections'::regnamespace AND relname ~ '_(changes|definition)$';

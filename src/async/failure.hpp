@@ -5,6 +5,9 @@
 
 namespace async {
 
+// pg_projections.max_retries and pg_projections.event_timeout (ms), where a projection has no option of its own.
+extern int max_retries, event_timeout;
+
 struct FailedEvent {
     int64 position;
     const char *id, *type; // may be null
@@ -19,12 +22,19 @@ template <class Body>
 ErrorData *attempt(Body &&body);
 
 // Records the failure or, where it is open already, the repeated one: counts it, and says when the next retry is due.
+// Out of retries it is a dead letter, and options.on_dead_letter is called, as the owner.
 void record_failure(const Slot &slot, const FailedEvent &event, const ErrorData *error);
 
 // Closes the open failure of a position. resolution: retried, skipped, resolved, reset.
-void resolve_failure(const Slot &slot, int64 position, const char *resolution);
+void resolve_failure(const Slot &slot, int64 position, const char *resolution, const char *note = nullptr);
 
-bool must_rethrow(const ErrorData *error);
+// Ends the running event's time. True if the error says nothing about the event. An event's timeout does, and is put
+// into words.
+bool must_rethrow(ErrorData *error);
+
+// Between these two, the session is cancelled after `milliseconds`, and must_rethrow knows that it was not a user.
+void begin_event_timeout(int milliseconds);
+void end_event_timeout();
 
 template <class Body>
 ErrorData *attempt(Body &&body) {

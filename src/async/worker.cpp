@@ -382,7 +382,7 @@ void clean_history() {
         StartTransactionCommand();
         say("removing old history");
         pg::with_snapshot(GetTransactionSnapshot(),
-                          [] { pg::with_spi([] { pg::spi_execute("SELECT projections._remove_history()"); }); });
+                          [] { pg::with_spi([] { pg::spi_execute("SELECT projections._expire_history()"); }); });
         CommitTransactionCommand();
     });
     if (error) after_failure(cleaning, error);

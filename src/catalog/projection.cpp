@@ -120,6 +120,21 @@ void load_event_sources(Cache &c, Oid schema) {
     std::sort(c.event_sources.begin(), c.event_sources.end());
 }
 
+// Columns are read by their number: SQL objects of another version would be misread.
+void check_version(TupleDesc desc) {
+    static constexpr struct {
+        int number;
+        const char *name;
+    } expected[] = {{Column::relation, "relation"}, {Column::kind, "kind"},         {Column::changes, "changes"},
+                    {Column::settings, "settings"}, {Column::paused_at, "paused_at"}};
+    for (const auto &[number, name] : expected)
+        if (desc->natts < number || strcmp(NameStr(TupleDescAttr(desc, number - 1)->attname), name) != 0)
+            ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                            errmsg("the SQL objects of extension pg_projections are not those of its library"),
+                            errdetail("The library is version %s.", PROJECTIONS_VERSION),
+                            errhint("ALTER EXTENSION pg_projections UPDATE; or install the library that fits.")));
+}
+
 // Reads the catalog table. Projections that are still there keep their compiled block: it only depends on the
 // definition.
 Cache *load() {
@@ -132,6 +147,7 @@ Cache *load() {
     catalog_oid = OidIsValid(schema) ? get_relname_relid("projection", schema) : InvalidOid;
     if (OidIsValid(catalog_oid) && OidIsValid(get_extension_oid("pg_projections", true))) {
         Relation table = table_open(catalog_oid, AccessShareLock);
+        check_version(RelationGetDescr(table));
         SysScanDesc scan = systable_beginscan(table, InvalidOid, false, nullptr, 0, nullptr);
         while (HeapTuple tuple = systable_getnext(scan)) {
             Projection *found = read(tuple, RelationGetDescr(table));

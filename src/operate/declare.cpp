@@ -11,6 +11,7 @@
 #include "maintain/flush.hpp"
 #include "maintain/log.hpp"
 #include "maintain/statements.hpp"
+#include "operate/declare.hpp"
 #include "operate/describe.hpp"
 #include "operate/resolve.hpp"
 #include "pg/scope.hpp"
@@ -44,6 +45,8 @@ struct Plan {
     catalog::Flow flow;
 };
 
+} // namespace
+
 const char *text_argument(FunctionCallInfo fcinfo, int number, const char *name) {
     if (PG_ARGISNULL(number))
         ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"%s\" must not be null", name),
@@ -58,6 +61,32 @@ bool is_async(const char *mode) {
                     errdetail("A mode is \"inline\" or \"async\"."), errhint("Use mode 'inline'.")));
     pg_unreachable();
 }
+
+Place place_of(text *given) {
+    RangeVar *name = makeRangeVarFromNameList(textToQualifiedNameList(given));
+    Place place{RangeVarGetCreationNamespace(name), nullptr, name->relname};
+    place.schema = get_namespace_name(place.namespace_oid);
+    if (strcmp(place.schema, "projections") == 0 || isAnyTempNamespace(place.namespace_oid) ||
+        IsCatalogNamespace(place.namespace_oid))
+        ereport(ERROR, (errcode(ERRCODE_INVALID_SCHEMA_NAME),
+                        errmsg("a projection cannot be made in %s", isAnyTempNamespace(place.namespace_oid)
+                                                                        ? "a temporary schema"
+                                                                        : psprintf("schema \"%s\"", place.schema)),
+                        errdetail("It belongs to the extension, the session or the system."),
+                        errhint("Qualify the name with a schema of yours.")));
+    return place;
+}
+
+const char *hidden_name(const char *relation, const char *suffix) {
+    Oid schema = get_namespace_oid("projections", false);
+    const char *base =
+        pnstrdup(relation, pg_mbcliplen(relation, static_cast<int>(strlen(relation)), NAMEDATALEN - 20));
+    const char *name = psprintf("%s_%s", base, suffix);
+    for (int i = 2; OidIsValid(get_relname_relid(name, schema)); i++) name = psprintf("%s_%s_%d", base, suffix, i);
+    return name;
+}
+
+namespace {
 
 void check_options(const char *mode, Datum options) {
     pg::with_spi([&] {
@@ -78,18 +107,10 @@ Request read_request(FunctionCallInfo fcinfo) {
     request.options = PG_ARGISNULL(4) ? DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")) : PG_GETARG_DATUM(4);
     check_options(mode, request.options);
     request.if_not_exists = !PG_ARGISNULL(5) && PG_GETARG_BOOL(5);
-    RangeVar *name = makeRangeVarFromNameList(textToQualifiedNameList(PG_GETARG_TEXT_PP(0)));
-    request.namespace_oid = RangeVarGetCreationNamespace(name);
-    request.schema = get_namespace_name(request.namespace_oid);
-    request.relation = name->relname;
-    if (strcmp(request.schema, "projections") == 0 || isAnyTempNamespace(request.namespace_oid) ||
-        IsCatalogNamespace(request.namespace_oid))
-        ereport(ERROR, (errcode(ERRCODE_INVALID_SCHEMA_NAME),
-                        errmsg("a projection cannot be made in %s", isAnyTempNamespace(request.namespace_oid)
-                                                                        ? "a temporary schema"
-                                                                        : psprintf("schema \"%s\"", request.schema)),
-                        errdetail("It belongs to the extension, the session or the system."),
-                        errhint("Qualify the name with a schema of yours.")));
+    Place place = place_of(PG_GETARG_TEXT_PP(0));
+    request.namespace_oid = place.namespace_oid;
+    request.schema = place.schema;
+    request.relation = place.relation;
     return request;
 }
 
@@ -207,11 +228,7 @@ const char *column_list(const Block &block, bool with_types) {
 // The hidden view, in the extension's schema: its maker may not create there himself, so a superuser does and hands it
 // over.
 Oid make_definition(const Request &request, const Block &block) {
-    Oid schema = get_namespace_oid("projections", false);
-    const char *base = pnstrdup(
-        request.relation, pg_mbcliplen(request.relation, static_cast<int>(strlen(request.relation)), NAMEDATALEN - 20));
-    const char *name = psprintf("%s_definition", base);
-    for (int i = 2; OidIsValid(get_relname_relid(name, schema)); i++) name = psprintf("%s_definition_%d", base, i);
+    const char *name = hidden_name(request.relation, "definition");
     const char *view = quote_qualified_identifier("projections", name);
     Oid user = GetUserId();
     const char *text = compile::deparse(block.core);
@@ -223,7 +240,7 @@ Oid make_definition(const Request &request, const Block &block) {
         });
     });
     CommandCounterIncrement();
-    return get_relname_relid(name, schema);
+    return get_relname_relid(name, get_namespace_oid("projections", false));
 }
 
 Oid make_table(const Request &request, const Block &block) {
@@ -257,9 +274,11 @@ uint64 fill(Oid table, Oid definition, const Block &block, bool empty) {
     return SPI_processed;
 }
 
-void make_triggers(Oid table, std::span<const Oid> sources) {
+} // namespace
+
+void make_guard(Oid table) {
+    const char *name = pg::qualified_name(table);
     pg::as_superuser([&] {
-        const char *name = pg::qualified_name(table);
         pg::spi_execute(psprintf("CREATE TRIGGER projections_guard BEFORE INSERT OR UPDATE OR DELETE ON %s FOR EACH "
                                  "ROW EXECUTE FUNCTION projections.guard()",
                                  name));
@@ -269,9 +288,14 @@ void make_triggers(Oid table, std::span<const Oid> sources) {
         pg::spi_execute(psprintf(
             "ALTER TABLE %s ENABLE ALWAYS TRIGGER projections_guard, ENABLE ALWAYS TRIGGER projections_guard_truncate",
             name));
+    });
+}
+
+void make_capture(std::span<const Oid> sources) {
+    pg::as_superuser([&] {
         for (Oid source : sources) {
             if (OidIsValid(get_trigger_oid(source, "projections_capture", true))) continue;
-            name = pg::qualified_name(source);
+            const char *name = pg::qualified_name(source);
             pg::spi_execute(psprintf("CREATE TRIGGER projections_capture AFTER INSERT OR UPDATE OR DELETE ON %s FOR "
                                      "EACH ROW EXECUTE FUNCTION projections.capture()",
                                      name));
@@ -285,6 +309,8 @@ void make_triggers(Oid table, std::span<const Oid> sources) {
     });
 }
 
+namespace {
+
 const char *shape_name(Shape shape) {
     switch (shape) {
     case Shape::groups: return "groups";
@@ -295,12 +321,16 @@ const char *shape_name(Shape shape) {
     pg_unreachable();
 }
 
+} // namespace
+
 const char *oid_list(std::span<const Oid> oids) {
     StringInfoData text;
     initStringInfo(&text);
     for (Oid oid : oids) appendStringInfo(&text, "%s%u", text.len ? ", " : "", oid);
     return psprintf("ARRAY[%s]::pg_catalog.oid[]::pg_catalog.regclass[]", text.data);
 }
+
+namespace {
 
 void record(const Request &request, Oid table, Oid definition, const Block &block, const Plan &plan,
             const char **settings) {
@@ -350,6 +380,8 @@ void report(Oid table, const Block &block, const Plan &plan, uint64 rows, Timest
                      advice.len ? errhint("Maintenance would be faster with: %s", advice.data) : 0));
 }
 
+} // namespace
+
 void warn_without_workers(Oid table) {
     pg::with_spi([&] {
         pg::spi_execute("SELECT projections._worker_problem()");
@@ -360,6 +392,8 @@ void warn_without_workers(Oid table) {
                      errdetail("%s", problem), errhint("Until that is mended, call projections.catch_up().")));
     });
 }
+
+namespace {
 
 void check_bag(const Block &block) {
     if (block.shape != Shape::bag) return;
@@ -405,8 +439,8 @@ Oid create(FunctionCallInfo fcinfo) {
         bool events = plan.flow == catalog::Flow::events;
         catalog::with_pinned(settings, [&] { rows = fill(table, definition, *block, events); });
         if (block->grouped()) pg::spi_execute(psprintf("ALTER TABLE %s RESET (fillfactor)", pg::qualified_name(table)));
-        make_triggers(table,
-                      events ? std::span<const Oid>{} : std::span<const Oid>{plan.sources.data(), plan.sources.size()});
+        make_guard(table);
+        if (!events) make_capture({plan.sources.data(), plan.sources.size()});
         record(request, table, definition, *block, plan, settings);
     });
     if (request.async) warn_without_workers(table);
@@ -507,6 +541,11 @@ Datum projections_refresh_rows(PG_FUNCTION_ARGS) {
         ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"keys\" must not be null"),
                         errhint("Pass an array of {column: value} objects.")));
     catalog::Projection *projection = operate::resolve(PG_GETARG_TEXT_PP(0), false);
+    if (projection->kind != catalog::Kind::query)
+        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                        errmsg("rows of projection %s do not follow from a query", projection->name()),
+                        errdetail("They follow from events, one after the other."),
+                        errhint("Use projections.replay() with the positions of the events behind the rows.")));
     const compile::Block &block = projection->block();
     if (block.shape == compile::Shape::bag)
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("projection %s has no key", projection->name()),

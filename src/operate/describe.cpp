@@ -139,6 +139,37 @@ Block *compile_text(const char *text) {
                                   catalog::is_event_source);
 }
 
+namespace {
+
+const char *capture_name(catalog::Flow flow) {
+    switch (flow) {
+    case catalog::Flow::inline_: return "trigger";
+    case catalog::Flow::log: return "trigger and change log";
+    case catalog::Flow::events: return "events by position";
+    }
+    pg_unreachable();
+}
+
+// The row that explain gives for a handler, reducer or state machine.
+void explain_events(const catalog::Projection &projection, ReturnSetInfo *result) {
+    bool handler = projection.kind == catalog::Kind::handler;
+    const char *kind = handler ? "handler" : projection.kind == catalog::Kind::reducer ? "reducer" : "state machine";
+    const char *reason = handler ? "the function is called once for each event, in order"
+                                 : "events are folded into the state of their keys, in order";
+    Datum values[] = {Int32GetDatum(1),
+                      CStringGetTextDatum(kind),
+                      CStringGetTextDatum(pg::qualified_name(projection.sources.front())),
+                      CStringGetTextDatum(capture_name(projection.flow)),
+                      CStringGetTextDatum(kind),
+                      handler ? 0 : PointerGetDatum(text_array(list_make1(pstrdup("key")))),
+                      0,
+                      0,
+                      CStringGetTextDatum(reason)};
+    bool nulls[] = {false, false, false, false, false, handler, true, true, false};
+    tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+} // namespace
 } // namespace operate
 
 extern "C" {
@@ -147,14 +178,16 @@ PG_FUNCTION_INFO_V1(projections_definition_query);
 // The user's query of a projection; NULL where the relation is none.
 Datum projections_definition_query(PG_FUNCTION_ARGS) {
     catalog::Projection *projection = catalog::projection(PG_GETARG_OID(0));
-    if (projection == nullptr) PG_RETURN_NULL();
+    if (projection == nullptr || projection->kind != catalog::Kind::query) PG_RETURN_NULL();
     PG_RETURN_TEXT_P(cstring_to_text(operate::user_query(projection->block())));
 }
 
 PG_FUNCTION_INFO_V1(projections_key_columns);
 Datum projections_key_columns(PG_FUNCTION_ARGS) {
     catalog::Projection *projection = catalog::projection(PG_GETARG_OID(0));
-    if (projection == nullptr) PG_RETURN_NULL();
+    if (projection == nullptr || projection->kind == catalog::Kind::handler) PG_RETURN_NULL();
+    if (projection->kind != catalog::Kind::query)
+        PG_RETURN_ARRAYTYPE_P(operate::text_array(list_make1(pstrdup("key"))));
     PG_RETURN_ARRAYTYPE_P(operate::key_array(projection->block()));
 }
 
@@ -166,6 +199,7 @@ Datum projections_explain(PG_FUNCTION_ARGS) {
     bool is_query = pg_strncasecmp(start, "select", 6) == 0 || pg_strncasecmp(start, "with", 4) == 0 ||
                     start[0] == '-' || start[0] == '/';
     const compile::Block *block;
+    const char *capture = "trigger";
     if (is_query) {
         block = operate::compile_text(argument);
     } else {
@@ -179,9 +213,15 @@ Datum projections_explain(PG_FUNCTION_ARGS) {
                  errdetail("It is a relation that nothing maintains."),
                  errhint(
                      "projections.definitions lists the projections; a query to be explained begins with SELECT.")));
+        capture = operate::capture_name(projection->flow);
+        InitMaterializedSRF(fcinfo, 0);
+        if (projection->kind != catalog::Kind::query) {
+            operate::explain_events(*projection, reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo));
+            PG_RETURN_NULL();
+        }
         block = &projection->block();
     }
-    InitMaterializedSRF(fcinfo, 0);
+    if (is_query) InitMaterializedSRF(fcinfo, 0);
     auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
     const char *kind = block->shape == compile::Shape::rows    ? "rows"
                        : block->shape == compile::Shape::bag   ? "bag"
@@ -202,7 +242,7 @@ Datum projections_explain(PG_FUNCTION_ARGS) {
         Datum values[] = {Int32GetDatum(1),
                           CStringGetTextDatum(kind),
                           CStringGetTextDatum(pg::qualified_name(source.relation)),
-                          CStringGetTextDatum("trigger"),
+                          CStringGetTextDatum(capture),
                           CStringGetTextDatum("algebraic"),
                           PointerGetDatum(operate::key_array(*block)),
                           PointerGetDatum(operate::text_array(used)),

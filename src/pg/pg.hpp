@@ -113,6 +113,7 @@ extern "C" {
 #include "utils/numeric.h"
 #include "utils/queryenvironment.h"
 #include "utils/rel.h"
+#include "utils/regproc.h"
 #include "utils/relcache.h"
 #include "utils/resowner.h"
 #include "utils/rls.h"

@@ -52,11 +52,3 @@ CREATE FUNCTION projections._count_conflict(stream text) RETURNS void
 COMMENT ON FUNCTION projections._count_conflict(text) IS
 'Internal: counts a conflicting append for projections.conflicts, also if its transaction aborts. Does nothing without workers.';
 REVOKE EXECUTE ON FUNCTION projections._count_conflict(text) FROM PUBLIC;
-
-CREATE FUNCTION projections._remove_history() RETURNS void
-    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
-    DELETE FROM projections.failure WHERE resolved_at < now() - current_setting('pg_projections.history_retention')::interval;
-    DELETE FROM projections.checkpoint_change WHERE changed_at < now() - current_setting('pg_projections.history_retention')::interval;
-$$;
-COMMENT ON FUNCTION projections._remove_history() IS 'Internal: removes history that is older than pg_projections.history_retention.';
-REVOKE EXECUTE ON FUNCTION projections._remove_history() FROM PUBLIC;

@@ -168,6 +168,8 @@ BEGIN
     INTO touched FROM pg_event_trigger_ddl_commands() c;
     touched := touched || ARRAY(SELECT i.inhparent FROM pg_inherits i WHERE i.inhrelid = ANY (touched));
 
+    PERFORM projections._check_altered_sources(touched);
+
     SELECT p.relation, x.what, x.why INTO problem
     FROM projections.projection p, LATERAL (
         SELECT format('trigger %I', t.tgname), 'It would change or drop rows on their way in.' FROM pg_trigger t

@@ -1,0 +1,225 @@
+// What operators do to single keys and events of handlers, reducers and state machines.
+#include "async/batch.hpp"
+#include "async/events.hpp"
+#include "catalog/settings.hpp"
+#include "maintain/locks.hpp"
+#include "maintain/maintaining.hpp"
+#include "operate/declare.hpp"
+#include "operate/resolve.hpp"
+
+namespace operate {
+namespace {
+
+using catalog::Projection;
+
+Projection &known(Oid relation) {
+    Projection *projection = catalog::projection(relation);
+    if (projection == nullptr)
+        ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("relation %u is not a projection", relation)));
+    maintain::lock_relations({&projection, 1});
+    projection = catalog::projection(relation);
+    if (projection == nullptr)
+        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("the projection was dropped meanwhile")));
+    return *projection;
+}
+
+// The slot, locked: nothing is applied meanwhile.
+async::Slot lock_slot(Projection &projection, int number) {
+    async::Slot slot{projection, number, 0, async::checkpoint_of(projection.relation, number)};
+    pg::with_spi([&] {
+        pg::spi_execute(psprintf("SELECT pg_catalog.count(*)::pg_catalog.int4 FROM projections.slot WHERE projection = "
+                                 "%u::pg_catalog.regclass",
+                                 projection.relation));
+        bool null;
+        slot.count = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
+    });
+    return slot;
+}
+
+int64 apply_unblocked(Oid relation, int number) {
+    Projection &projection = known(relation);
+    int64 applied = 0;
+    pg::as_superuser([&] { applied = async::apply_unblocked(lock_slot(projection, number)); });
+    return applied;
+}
+
+struct OpenFailure {
+    Oid projection = InvalidOid;
+    int slot = 0;
+    int64 position = 0;
+};
+
+OpenFailure open_failure(int64 id) {
+    OpenFailure found;
+    pg::with_spi([&] {
+        pg::spi_execute(psprintf("SELECT projection::pg_catalog.oid, slot, position FROM projections.failure WHERE id = "
+                                 INT64_FORMAT " AND resolved_at IS NULL",
+                                 id));
+        if (SPI_processed == 0) return;
+        bool null;
+        auto value = [&](int column) {
+            return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &null);
+        };
+        found = {DatumGetObjectId(value(1)), DatumGetInt32(value(2)), DatumGetInt64(value(3))};
+    });
+    return found;
+}
+
+// Whether the slot stands before the failed event, as on_failure = stop has it.
+bool stops_before(const async::Slot &slot, int64 position) {
+    return async::declared(slot.projection).on_failure == async::OnFailure::stop && position > slot.position;
+}
+
+// There the event is applied in its place, with what comes before it: it is only made due.
+bool retry_in_place(const async::Slot &slot, int64 id, int64 position) {
+    pg::with_spi([&] {
+        pg::spi_execute(psprintf("UPDATE projections.failure SET next_retry_at = pg_catalog.clock_timestamp() WHERE id = "
+                                 INT64_FORMAT,
+                                 id));
+    });
+    CommandCounterIncrement();
+    Projection &projection = slot.projection;
+    async::Progress progress = async::apply_events(slot, position, {PG_INT64_MAX, 0});
+    pg::with_spi([&] {
+        pg::spi_execute(psprintf("UPDATE projections.slot SET position = " INT64_FORMAT
+                                 ", events_processed = events_processed + " INT64_FORMAT
+                                 ", checkpoint_at = pg_catalog.clock_timestamp() WHERE projection = "
+                                 "%u::pg_catalog.regclass AND slot = %d",
+                                 progress.position, progress.events, projection.relation, slot.number));
+    });
+    return progress.position >= position;
+}
+
+bool retry_now(int64 id) {
+    bool resolved = false;
+    pg::as_superuser([&] {
+        OpenFailure failure = open_failure(id);
+        if (!OidIsValid(failure.projection))
+            ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("there is no open failure " INT64_FORMAT, id),
+                            errdetail("It does not exist, or is resolved already."),
+                            errhint("SELECT * FROM projections.failures WHERE resolved_at IS NULL;")));
+        Projection &projection = known(failure.projection);
+        async::Slot slot = lock_slot(projection, failure.slot);
+        if (!OidIsValid(open_failure(id).projection)) { // resolved while we waited for the slot
+            resolved = true;
+            return;
+        }
+        resolved = stops_before(slot, failure.position) ? retry_in_place(slot, id, failure.position)
+                                                        : async::retry_now(slot, failure.position);
+    });
+    return resolved;
+}
+
+// ---------------------------------------------------------------------------------------------------------- set_state
+
+struct NewState {
+    const char *key, *state, *reason;
+};
+
+void check_state(Projection &projection, NewState &given) {
+    if (projection.kind != catalog::Kind::state_machine)
+        ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("%s is not a state machine", projection.name()),
+                        errdetail("Only a state machine has states that can be named."),
+                        errhint("Append an event that corrects the state.")));
+    pg::with_spi([&] {
+        Oid types[] = {REGCLASSOID, TEXTOID};
+        Datum values[] = {ObjectIdGetDatum(projection.relation), CStringGetTextDatum(given.state)};
+        async::as_extension([&] {
+            if (SPI_execute_with_args(
+                    "SELECT w.state, w.state IN (SELECT nullif(s.key, '') FROM jsonb_each(p.transitions) s UNION ALL SELECT "
+                    "e.value FROM jsonb_each(p.transitions) s, jsonb_each_text(s.value) e UNION ALL SELECT "
+                    "p.options->>'initial') FROM projections.projection p, LATERAL (SELECT CASE WHEN "
+                    "(p.options->>'normalize')::boolean THEN upper($2) ELSE $2 END AS state) w WHERE p.relation = $1",
+                    2, types, values, nullptr, true, 1) != SPI_OK_SELECT ||
+                SPI_processed != 1)
+                elog(ERROR, "reading transitions failed");
+        });
+        bool null, known_state = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &null));
+        if (null || !known_state)
+            ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                            errmsg("\"%s\" is not a state of %s", given.state, projection.name()),
+                            errdetail("States are those that its transitions name."),
+                            errhint("SELECT transitions FROM projections.projection WHERE relation = %s::regclass;",
+                                    quote_literal_cstr(projection.name()))));
+        given.state = MemoryContextStrdup(TopTransactionContext,
+                                          SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
+    });
+}
+
+// Locks the key's slot, or for an inline machine the key's row. The position at which the state is set.
+int64 lock_key(Projection &projection, const char *key) {
+    int64 position = 0;
+    const char *sql =
+        projection.async
+            ? "SELECT s.position FROM projections.slot s WHERE s.projection = $1 AND s.slot = (hashtextextended($2, 0) & "
+              "9223372036854775807) % (SELECT count(*) FROM projections.slot n WHERE n.projection = $1) FOR UPDATE"
+            : psprintf("SELECT t.position FROM %s t WHERE t.key = $2 AND $1 IS NOT NULL FOR UPDATE", projection.name());
+    Oid types[] = {REGCLASSOID, TEXTOID};
+    Datum values[] = {ObjectIdGetDatum(projection.relation), CStringGetTextDatum(key)};
+    if (SPI_execute_with_args(sql, 2, types, values, nullptr, false, 1) != SPI_OK_SELECT)
+        elog(ERROR, "locking a key failed");
+    bool null;
+    if (SPI_processed)
+        position = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
+    return position;
+}
+
+void set_state(Projection &projection, const NewState &given) {
+    Oid types[] = {REGCLASSOID, TEXTOID, TEXTOID, TEXTOID, INT8OID};
+    Datum values[] = {ObjectIdGetDatum(projection.relation), CStringGetTextDatum(given.key),
+                      CStringGetTextDatum(given.state), CStringGetTextDatum(given.reason), 0};
+    auto execute = [&](const char *sql) {
+        if (SPI_execute_with_args(sql, lengthof(types), types, values, nullptr, false, 0) < 0)
+            elog(ERROR, "setting a state failed");
+    };
+    auto body = [&] {
+        values[4] = Int64GetDatum(lock_key(projection, given.key));
+        execute(psprintf("INSERT INTO projections.transition (projection, key, from_state, to_state, position, event_time, "
+                         "reason, set_by) VALUES ($1, $2, coalesce((SELECT t.state #>> '{}' FROM %s t WHERE t.key = $2), "
+                         "(SELECT p.options->>'initial' FROM projections.projection p WHERE p.relation = $1)), $3, $5, "
+                         "now(), $4, session_user)",
+                         projection.name()));
+        execute("INSERT INTO projections.override (projection, key, position, state, reason, set_at) VALUES ($1, $2, $5, "
+                "to_jsonb($3), $4, now())");
+    };
+    // Triggers of the owner's on the table run as the owner.
+    auto write = [&] {
+        maintain::writing_as(projection.relation, [&] {
+            execute(psprintf("INSERT INTO %s AS t (key, state, version, position, updated_at) SELECT $2, to_jsonb($3), 1, $5, "
+                             "now() WHERE $1 IS NOT NULL AND $4 IS NOT NULL ON CONFLICT (key) DO UPDATE SET state = "
+                             "excluded.state, version = t.version + 1, position = greatest(t.position, "
+                             "excluded.position), updated_at = excluded.updated_at",
+                             projection.name()));
+        });
+    };
+    pg::with_spi([&] {
+        async::as_extension(body);
+        catalog::with_pinned(projection.settings, [&] { pg::as_owner(projection.owner(), write); });
+    });
+}
+
+} // namespace
+} // namespace operate
+
+extern "C" {
+
+PG_FUNCTION_INFO_V1(projections_apply_unblocked);
+Datum projections_apply_unblocked(PG_FUNCTION_ARGS) {
+    PG_RETURN_INT64(operate::apply_unblocked(PG_GETARG_OID(0), PG_GETARG_INT32(1)));
+}
+
+PG_FUNCTION_INFO_V1(projections_retry_now);
+Datum projections_retry_now(PG_FUNCTION_ARGS) { PG_RETURN_BOOL(operate::retry_now(PG_GETARG_INT64(0))); }
+
+PG_FUNCTION_INFO_V1(projections_set_state);
+Datum projections_set_state(PG_FUNCTION_ARGS) {
+    operate::text_argument(fcinfo, 0, "name");
+    operate::NewState given{operate::text_argument(fcinfo, 1, "key"), operate::text_argument(fcinfo, 2, "state"),
+                            operate::text_argument(fcinfo, 3, "reason")};
+    catalog::Projection &projection = operate::known(operate::resolve(PG_GETARG_TEXT_PP(0), false)->relation);
+    operate::check_state(projection, given);
+    operate::set_state(projection, given);
+    PG_RETURN_VOID();
+}
+
+} // extern "C"

@@ -1,0 +1,345 @@
+// Refold.
+//
+// The fold itself is async's: a batch that records nothing, so that errors are raised and the replay is undone with its
+// transaction. What an ordinary batch would not apply is left out here, too: events that have failed, were skipped or
+// resolved, or are parked. States set by hand are folded in at their positions.
+#include "operate/refold.hpp"
+
+#include "async/batch.hpp"
+#include "async/events.hpp"
+#include "catalog/settings.hpp"
+#include "maintain/locks.hpp"
+#include "maintain/maintaining.hpp"
+
+namespace operate {
+namespace {
+
+using async::Batch;
+using async::Event;
+using async::Key;
+using async::Slot;
+using catalog::Projection;
+
+constexpr int64 chunk_events = 5000;
+
+pg::vector<Slot> slots_of(Projection &projection) {
+    pg::vector<Slot> slots;
+    async::as_extension([&] {
+        pg::spi_execute(psprintf("SELECT slot, position FROM projections.slot WHERE projection = %u ORDER BY slot",
+                                 projection.relation));
+    });
+    auto count = static_cast<int>(SPI_processed);
+    bool null;
+    for (int i = 0; i < count; i++)
+        slots.push_back(
+            Slot{projection, DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null)),
+                 count, DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &null))});
+    return slots;
+}
+
+// The positions that no projection state contains, ascending. The slots are locked, or the answer may be old.
+pg::vector<int64> left_out(const Projection &projection, int64 from, int64 to) {
+    pg::vector<int64> positions;
+    async::as_extension([&] {
+        pg::spi_execute(
+            psprintf("SELECT position FROM projections.failure WHERE projection = %u AND position BETWEEN " INT64_FORMAT
+                     " AND " INT64_FORMAT " AND (resolved_at IS NULL OR resolution IN ('skipped', 'resolved')) "
+                     "UNION SELECT position FROM projections.parked_event WHERE projection = %u AND position "
+                     "BETWEEN " INT64_FORMAT " AND " INT64_FORMAT " ORDER BY 1",
+                     projection.relation, from, to, projection.relation, from, to));
+    });
+    bool null;
+    for (uint64 i = 0; i < SPI_processed; i++)
+        positions.push_back(DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null)));
+    SPI_freetuptable(SPI_tuptable);
+    return positions;
+}
+
+bool contains(const pg::vector<int64> &positions, int64 position) {
+    return std::binary_search(positions.begin(), positions.end(), position);
+}
+
+// Hands the slot's events of (after, to] to `take(batch)` by the chunk.
+template <class Take>
+void each_chunk(Batch &batch, int64 after, int64 to, Take &&take) {
+    bool all = false;
+    while (!all && after < to) {
+        CHECK_FOR_INTERRUPTS();
+        batch.chunk.clear();
+        pg::as_owner(batch.projection.owner(), [&] {
+            all = async::read_events(batch.projection, &batch.slot, after, to, chunk_events, batch.chunk);
+        });
+        if (batch.chunk.size() > 0) after = batch.chunk[batch.chunk.size() - 1].position;
+        pg::within(batch.scratch, [&] { take(after); });
+        MemoryContextReset(batch.scratch);
+    }
+}
+
+// The keys to be computed anew; a name lives as long as the batch.
+using Affected = async::KeyTable<Datum>;
+
+Affected affected_keys(Batch &batch, int64 from, int64 to) {
+    Affected affected(batch.memory);
+    each_chunk(batch, from - 1, to, [&](int64) {
+        for (Event &event : *batch.chunk.events)
+            for (const Key &key : event.keys) {
+                if (affected.find(key.name)) continue;
+                Datum copy = pg::within(batch.memory, [&] { return datumCopy(key.text, false, -1); });
+                text *name = DatumGetTextPP(copy);
+                affected.add({VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name)}, copy);
+            }
+    });
+    return affected;
+}
+
+Datum array_of(const Affected &affected, int64 *count) {
+    pg::vector<Datum> keys;
+    affected.each([&](std::string_view, Datum key) { keys.push_back(key); });
+    *count = static_cast<int64>(keys.size());
+    return PointerGetDatum(
+        construct_array(keys.data(), static_cast<int>(keys.size()), TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+void execute_with(const char *text, Datum keys) {
+    Oid type = TEXTARRAYOID;
+    int code = SPI_execute_with_args(text, 1, &type, &keys, nullptr, false, 0);
+    if (code < 0) elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(code));
+}
+
+// What was set by hand stays in the history: the fold does not write it again.
+void forget_keys(Projection &projection, Datum keys) {
+    pg::as_owner(projection.owner(), [&] {
+        maintain::writing_as(projection.relation, [&] {
+            execute_with(psprintf("DELETE FROM %s WHERE key = ANY ($1)", projection.name()), keys);
+        });
+    });
+    async::as_extension([&] {
+        execute_with(
+            psprintf("DELETE FROM projections.transition WHERE projection = %u AND key = ANY ($1) AND set_by IS NULL",
+                     projection.relation),
+            keys);
+    });
+    CommandCounterIncrement();
+}
+
+// States set by hand, as events, ascending.
+pg::vector<Event> overrides_of(Batch &batch, Datum keys, int64 to) {
+    pg::vector<Event> events;
+    async::as_extension([&] {
+        execute_with(
+            psprintf("SELECT position, state, ARRAY[key], set_at FROM projections.override WHERE projection = %u "
+                     "AND key = ANY ($1) AND position <= " INT64_FORMAT " ORDER BY position, id",
+                     batch.projection.relation, to),
+            keys);
+    });
+    for (uint64 i = 0; i < SPI_processed; i++) {
+        bool null;
+        auto column = [&](int number) {
+            return SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, number, &null);
+        };
+        Event event{};
+        event.position = DatumGetInt64(column(1));
+        event.row = datumCopy(column(2), false, -1);
+        event.keys = async::keys_of(datumCopy(column(3), false, -1));
+        event.time = DatumGetTimestampTz(column(4));
+        event.has_time = event.override_ = true;
+        events.push_back(event);
+    }
+    SPI_freetuptable(SPI_tuptable);
+    return events;
+}
+
+// Leaves the event with the keys that are affected. In the chunk's memory.
+void restrict_keys(Event &event, const Affected &affected) {
+    auto *kept = static_cast<Key *>(palloc(sizeof(Key) * std::max<std::size_t>(event.keys.size(), 1)));
+    std::size_t count = 0;
+    for (const Key &key : event.keys)
+        if (affected.find(key.name)) kept[count++] = key;
+    event.keys = {kept, count};
+}
+
+int64 refold_slot(const Slot &slot, int64 from, int64 to) {
+    Batch &batch = *pg::make<Batch>(CurrentMemoryContext, slot, false);
+    Affected affected = affected_keys(batch, from, std::min(to, slot.position));
+    if (affected.empty()) return 0;
+    int64 count;
+    Datum keys = array_of(affected, &count);
+    forget_keys(slot.projection, keys);
+    pg::vector<int64> out = left_out(slot.projection, 0, slot.position);
+    pg::vector<Event> overrides = overrides_of(batch, keys, slot.position);
+    std::size_t next_override = 0;
+    auto add_overrides = [&](int64 until) {
+        for (; next_override < overrides.size() && overrides[next_override].position <= until; next_override++)
+            batch.chunk.events->push_back(overrides[next_override]);
+    };
+    auto fold = [&](int64 until) {
+        auto &events = *batch.chunk.events;
+        pg::within(batch.chunk.memory, [&] {
+            for (Event &event : events) restrict_keys(event, affected);
+            auto idle = [&](const Event &event) { return event.keys.empty() || contains(out, event.position); };
+            events.erase(std::remove_if(events.begin(), events.end(), idle), events.end());
+            add_overrides(until);
+            std::stable_sort(events.begin(), events.end(), [](const Event &a, const Event &b) {
+                return a.position != b.position ? a.position < b.position : a.override_ < b.override_;
+            });
+        });
+        async::apply(batch, 0, events.size(), async::Pace::to_the_end);
+    };
+    each_chunk(batch, -1, slot.position, fold);
+    batch.chunk.clear();
+    fold(slot.position); // states set after the last event
+    return count;
+}
+
+// The projection is locked as a batch would, and what is run is run as in one.
+template <class Body>
+void in_batch(Projection &projection, Body &&body) {
+    Projection *root = &projection;
+    maintain::lock_relations({&root, 1});
+    pg::as_superuser([&] { pg::with_spi([&] { catalog::with_pinned(projection.settings, body); }); });
+}
+
+} // namespace
+
+int64 refold(Projection &projection, int64 from, int64 to) {
+    int64 keys = 0;
+    in_batch(projection, [&] {
+        for (const Slot &slot : slots_of(projection)) keys += refold_slot(slot, from, to);
+    });
+    return keys;
+}
+
+int64 repeat(Projection &projection, int64 from, int64 to) {
+    int64 events = 0;
+    in_batch(projection, [&] {
+        for (const Slot &slot : slots_of(projection)) {
+            int64 until = std::min(to, slot.position);
+            Batch &batch = *pg::make<Batch>(CurrentMemoryContext, slot, false);
+            pg::vector<int64> out = left_out(projection, from, until);
+            each_chunk(batch, from - 1, until, [&](int64) {
+                auto &list = *batch.chunk.events;
+                auto idle = [&](const Event &event) { return event.keys.empty() || contains(out, event.position); };
+                list.erase(std::remove_if(list.begin(), list.end(), idle), list.end());
+                events += static_cast<int64>(list.size());
+                async::apply(batch, 0, list.size(), async::Pace::to_the_end);
+            });
+        }
+    });
+    return events;
+}
+
+namespace {
+
+// A key's row and its slot's checkpoint, as one snapshot has them.
+struct Standing {
+    async::State state;
+    Slot slot;
+    bool blocked; // behind a failure
+};
+
+Standing standing_of(Projection &projection, Datum key) {
+    Standing standing{async::State{key, 0, false, false, false, 0, 0, 0, false}, Slot{projection, 0, 1, 0}, false};
+    Oid types[] = {TEXTOID, REGCLASSOID};
+    Datum values[] = {key, ObjectIdGetDatum(projection.relation)};
+    SPIPlanPtr plan = SPI_prepare(
+        psprintf("SELECT s.slot, n.slots, s.position, t.state, t.version, t.position, t.updated_at, "
+                 "coalesce(p.options ->> 'on_failure', 'park_key') = 'park_key' AND "
+                 "(EXISTS (SELECT FROM projections.failure AS f WHERE f.projection = $2 AND f.resolved_at IS NULL AND "
+                 "$1 = ANY (f.keys)) "
+                 "OR EXISTS (SELECT FROM projections.parked_event AS e WHERE e.projection = $2 AND $1 = ANY (e.keys))) "
+                 "FROM projections.projection AS p, "
+                 "(SELECT pg_catalog.count(*)::int AS slots FROM projections.slot WHERE projection = $2) AS n "
+                 "JOIN projections.slot AS s ON s.projection = $2 AND s.slot = (pg_catalog.hashtextextended($1, 0) & "
+                 "9223372036854775807) %% n.slots "
+                 "LEFT JOIN %s AS t ON t.key = $1 WHERE p.relation = $2",
+                 projection.name()),
+        2, types);
+    if (plan == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+    int code = SPI_execute_snapshot(plan, values, nullptr, GetLatestSnapshot(), InvalidSnapshot, true, false, 1);
+    if (code < 0 || SPI_processed != 1) elog(ERROR, "reading a key of %s failed", projection.name());
+    bool null;
+    auto column = [&](int number) {
+        return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, number, &null);
+    };
+    int count = DatumGetInt32(column(2));
+    int64 position = DatumGetInt64(column(3));
+    int number = DatumGetInt32(column(1));
+    Datum state = column(4);
+    standing.state.present = standing.state.exists = !null;
+    if (!null) {
+        standing.state.value = PointerGetDatum(PG_DETOAST_DATUM_COPY(state));
+        standing.state.version = DatumGetInt64(column(5));
+        standing.state.position = DatumGetInt64(column(6));
+        standing.state.time = DatumGetTimestampTz(column(7));
+        standing.state.has_time = !null;
+    }
+    standing.blocked = DatumGetBool(column(8));
+    return Standing{standing.state, Slot{projection, number, count, position}, standing.blocked};
+}
+
+void fold_one(Projection &projection, async::Declared &declared, async::Call *call, const Event &event,
+              async::State &state) {
+    for (const Key &key : event.keys) {
+        text *wanted = DatumGetTextPP(state.key);
+        if (key.name != std::string_view(VARDATA_ANY(wanted), VARSIZE_ANY_EXHDR(wanted))) continue;
+        async::Folded folded = async::fold(projection, declared, call, event, key, state);
+        state.present = !folded.null;
+        // Out of the reducer's memory.
+        if (state.present) state.value = PointerGetDatum(PG_DETOAST_DATUM_COPY(folded.value));
+        state.version = state.present ? state.version + 1 : 0;
+        state.position = event.position;
+        state.time = event.time;
+        state.has_time = event.has_time;
+        if (call) ResetExprContext(call->context);
+    }
+}
+
+Datum row_of(const async::State &state, MemoryContext memory) {
+    Oid types[] = {TEXTOID, JSONBOID, INT8OID, INT8OID, TIMESTAMPTZOID};
+    Datum values[] = {state.key, state.value, Int64GetDatum(state.version), Int64GetDatum(state.position),
+                      TimestampTzGetDatum(state.time)};
+    const char nulls[] = {' ', ' ', ' ', ' ', state.has_time ? ' ' : 'n'};
+    int code = SPI_execute_with_args(
+        "SELECT pg_catalog.jsonb_build_object('key', $1, 'state', $2, 'version', $3, 'position', $4, "
+        "'updated_at', $5)",
+        5, types, values, nulls, true, 1);
+    if (code != SPI_OK_SELECT) elog(ERROR, "building a row failed");
+    bool null;
+    Datum row = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null);
+    return pg::within(memory, [&] { return PointerGetDatum(PG_DETOAST_DATUM_COPY(row)); });
+}
+
+} // namespace
+
+bool fold_ahead(Projection &projection, Datum key, Datum *row) {
+    MemoryContext outside = CurrentMemoryContext;
+    bool found = false;
+    in_batch(projection, [&] {
+        Standing standing = standing_of(projection, key);
+        async::State &state = standing.state;
+        if (!standing.blocked) {
+            Batch &batch = *pg::make<Batch>(CurrentMemoryContext, standing.slot, false);
+            pg::vector<int64> out = left_out(projection, standing.slot.position, PG_INT64_MAX);
+            pg::as_owner(projection.owner(), [&] {
+                pg::with_snapshot(GetLatestSnapshot(), [&] {
+                    async::Call call{};
+                    if (!batch.declared.machine) call = async::call_of(projection, batch.declared);
+                    MemoryContext keep = CurrentMemoryContext;
+                    each_chunk(batch, standing.slot.position, PG_INT64_MAX, [&](int64) {
+                        pg::within(keep, [&] {
+                            for (const Event &event : *batch.chunk.events)
+                                if (!contains(out, event.position))
+                                    fold_one(projection, batch.declared, batch.declared.machine ? nullptr : &call,
+                                             event, state);
+                        });
+                    });
+                });
+            });
+        }
+        found = state.present;
+        if (found) *row = row_of(state, outside);
+    });
+    return found;
+}
+
+} // namespace operate

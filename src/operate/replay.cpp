@@ -1,0 +1,181 @@
+// Replay: putting a projection's contents and checkpoint back to where its events say they should be.
+//
+// All of this runs as a superuser, called by internal SQL functions that have locked the projection's slots, so that no
+// worker applies anything meanwhile.
+#include "async/events.hpp"
+#include "async/query.hpp"
+#include "compile/deparse.hpp"
+#include "maintain/flush.hpp"
+#include "maintain/locks.hpp"
+#include "maintain/log.hpp"
+#include "maintain/maintaining.hpp"
+#include "operate/refold.hpp"
+#include "operate/run.hpp"
+
+namespace operate {
+namespace {
+
+using catalog::Flow;
+using catalog::Kind;
+using catalog::Projection;
+
+void lock_projection(Projection &projection) {
+    Projection *root = &projection;
+    maintain::lock_relations({&root, 1});
+}
+
+pg::vector<Oid> written_tables(const Projection &projection) {
+    pg::vector<Oid> tables;
+    if (projection.kind != Kind::handler) {
+        tables.push_back(projection.relation);
+        return tables;
+    }
+    pg::with_spi([&] {
+        pg::spi_execute(psprintf("SELECT t.table::oid FROM projections.projection AS p, pg_catalog.unnest(p.tables) AS "
+                                 "t(\"table\") WHERE p.relation = %u::pg_catalog.regclass ORDER BY 1",
+                                 projection.relation));
+        bool null;
+        for (uint64 i = 0; i < SPI_processed; i++)
+            tables.push_back(DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null)));
+    });
+    return tables;
+}
+
+// One statement, at whose end foreign keys between the tables are checked.
+const char *delete_all(const pg::vector<Oid> &tables) {
+    StringInfoData text;
+    initStringInfo(&text);
+    for (std::size_t i = 0; i + 1 < tables.size(); i++)
+        appendStringInfo(&text, "%s t%zu AS (DELETE FROM %s)", i ? "," : "WITH", i, pg::qualified_name(tables[i]));
+    appendStringInfo(&text, " DELETE FROM %s", pg::qualified_name(tables.back()));
+    return text.data;
+}
+
+// What an aggregate without GROUP BY says of no rows: its definition over none.
+const char *insert_total(Projection &projection) {
+    Query *query = static_cast<Query *>(copyObjectImpl(projection.block().core));
+    query->jointree->quals = make_and_qual(query->jointree->quals, makeBoolConst(false, false));
+    return psprintf("INSERT INTO %s %s", projection.name(), compile::deparse(query));
+}
+
+// Past the guards of all of `tables`.
+template <class Body>
+void writing_all(const pg::vector<Oid> &tables, std::size_t from, Body &&body) {
+    if (from == tables.size()) {
+        body();
+        return;
+    }
+    maintain::writing_as(tables[from], [&] { writing_all(tables, from + 1, body); });
+}
+
+void empty(Projection &projection) {
+    lock_projection(projection);
+    pg::vector<Oid> tables = written_tables(projection);
+    maintain::maintaining(projection, [&] {
+        catalog::with_pinned(projection.settings, [&] {
+            pg::with_snapshot(GetLatestSnapshot(), [&] {
+                pg::with_spi([&] {
+                    writing_all(tables, 0, [&] {
+                        pg::spi_execute(delete_all(tables));
+                        bool total =
+                            projection.kind == Kind::query && projection.block().shape == compile::Shape::total;
+                        if (total) pg::spi_execute(insert_total(projection));
+                    });
+                });
+            });
+        });
+    });
+    maintain::flush_for_any_read(); // projections over it
+}
+
+// As after a TRUNCATE of a source, which fills the projection again.
+void refill_from_tables(Projection &projection) {
+    lock_projection(projection);
+    pg::as_owner(projection.owner(), [&] {
+        pg::with_spi([&] {
+            pg::spi_execute(
+                psprintf("INSERT INTO %s (weight) VALUES (NULL)", pg::qualified_name(projection.changes.front())));
+        });
+    });
+    CommandCounterIncrement();
+    maintain::consume_changes(projection, 0);
+    maintain::flush_logs();
+}
+
+async::Slot locked_slot(Projection &projection, int number) {
+    async::Slot slot{projection, number, 0, 0};
+    pg::with_spi([&] {
+        pg::spi_execute(psprintf("SELECT position, (SELECT pg_catalog.count(*)::int FROM projections.slot AS n WHERE "
+                                 "n.projection = s.projection) FROM projections.slot AS s WHERE projection = "
+                                 "%u::pg_catalog.regclass AND slot = %d FOR UPDATE",
+                                 projection.relation, number));
+        if (SPI_processed != 1) elog(ERROR, "projection %s has no slot %d", projection.name(), number);
+        bool null;
+        slot.position = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
+        slot.count = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &null));
+    });
+    return slot;
+}
+
+int64 advance_events(Projection &projection, int number, int64 target, int64 events) {
+    async::Slot slot = locked_slot(projection, number);
+    async::Progress progress = async::apply_events(slot, target, {events, 1000});
+    pg::with_spi([&] {
+        pg::spi_execute(psprintf("UPDATE projections.slot SET position = " INT64_FORMAT
+                                 ", events_processed = events_processed + " INT64_FORMAT
+                                 ", checkpoint_at = pg_catalog.clock_timestamp() "
+                                 "WHERE projection = %u::pg_catalog.regclass AND slot = %d",
+                                 progress.position, progress.events, projection.relation, slot.number));
+    });
+    return progress.position;
+}
+
+} // namespace
+} // namespace operate
+
+extern "C" {
+
+PG_FUNCTION_INFO_V1(projections_empty);
+Datum projections_empty(PG_FUNCTION_ARGS) {
+    catalog::Projection &projection = operate::projection_of(PG_GETARG_OID(0));
+    if (projection.flow == catalog::Flow::log)
+        operate::refill_from_tables(projection);
+    else
+        operate::empty(projection);
+    PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(projections_advance_to);
+// Another slot is at `target` already: up to there everything is decided.
+Datum projections_advance_to(PG_FUNCTION_ARGS) {
+    catalog::Projection &projection = operate::projection_of(PG_GETARG_OID(0));
+    operate::lock_projection(projection);
+    int number = PG_GETARG_INT32(1);
+    int64 target = PG_GETARG_INT64(2);
+    if (projection.kind == catalog::Kind::query)
+        PG_RETURN_INT64(async::advance_to(projection, number, target).position);
+    PG_RETURN_INT64(operate::advance_events(projection, number, target, PG_GETARG_INT64(3)));
+}
+
+PG_FUNCTION_INFO_V1(projections_refold_events);
+Datum projections_refold_events(PG_FUNCTION_ARGS) {
+    catalog::Projection &projection = operate::projection_of(PG_GETARG_OID(0));
+    PG_RETURN_INT64(operate::refold(projection, PG_GETARG_INT64(1), PG_GETARG_INT64(2)));
+}
+
+PG_FUNCTION_INFO_V1(projections_repeat_events);
+Datum projections_repeat_events(PG_FUNCTION_ARGS) {
+    catalog::Projection &projection = operate::projection_of(PG_GETARG_OID(0));
+    PG_RETURN_INT64(operate::repeat(projection, PG_GETARG_INT64(1), PG_GETARG_INT64(2)));
+}
+
+PG_FUNCTION_INFO_V1(projections_retry_query);
+// What is due of a slot that is locked.
+Datum projections_retry_query(PG_FUNCTION_ARGS) {
+    catalog::Projection &projection = operate::projection_of(PG_GETARG_OID(0));
+    operate::lock_projection(projection);
+    async::Slot slot = operate::locked_slot(projection, PG_GETARG_INT32(1));
+    PG_RETURN_INT64(async::retry_query(slot, *async::event_source(projection.sources.front())));
+}
+
+} // extern "C"

@@ -1,0 +1,317 @@
+// Wait: readers who want to see what was committed before.
+//
+// Both wait_for and read look at checkpoints under a snapshot that is taken anew each time, so they also work in a
+// transaction whose own queries see an old one.
+#include "async/source.hpp"
+#include "catalog/settings.hpp"
+#include "operate/refold.hpp"
+#include "operate/run.hpp"
+#include "pg/scope.hpp"
+
+namespace operate {
+namespace {
+
+using catalog::Flow;
+using catalog::Kind;
+using catalog::Projection;
+
+// A query that is repeated under ever newer snapshots, as a role that may read what it reads.
+struct Watch {
+    SPIPlanPtr plan;
+    Oid role;
+
+    Watch(const char *query, Oid as) : plan(nullptr), role(as) { plan = pg::spi_prepare(query); }
+
+    // The first value of the first row; what a transaction in REPEATABLE READ would not see included.
+    bool read(int64 *value) const {
+        bool null = true;
+        pg::as_owner(role, [&] {
+            int code =
+                SPI_execute_snapshot(plan, nullptr, nullptr, GetLatestSnapshot(), InvalidSnapshot, true, false, 1);
+            if (code < 0) elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(code));
+            if (SPI_processed > 0)
+                *value = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
+            SPI_freetuptable(SPI_tuptable);
+        });
+        return !null;
+    }
+};
+
+// Whether this transaction holds what an append takes, so that nobody can apply beyond before it ends.
+bool holds_writers_lock(Oid relation) {
+    Relation opened = relation_open(relation, AccessShareLock);
+    bool held = CheckRelationLockedByMe(opened, RowExclusiveLock, false);
+    relation_close(opened, NoLock);
+    return held;
+}
+
+void refuse_own_events(Projection &projection, bool own) {
+    if (!own) return;
+    ereport(ERROR,
+            (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+             errmsg("cannot wait for projection %s in a transaction that has written its source", projection.name()),
+             errdetail("What is not committed cannot be applied, nor what comes after it."),
+             errhint("COMMIT first, and then wait.")));
+}
+
+template <class Reached>
+bool wait_until(TimestampTz deadline, Reached &&reached) {
+    for (long pause = 1;; pause = std::min(pause * 2, 20L)) {
+        if (reached()) return true;
+        TimestampTz now = GetCurrentTimestamp();
+        if (now >= deadline) return false;
+        long left = TimestampDifferenceMilliseconds(now, deadline);
+        if (WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, std::clamp(left, 1L, pause),
+                      PG_WAIT_EXTENSION) &
+            WL_LATCH_SET)
+            ResetLatch(MyLatch);
+        CHECK_FOR_INTERRUPTS();
+    }
+}
+
+// Within an SPI connection. `target` < 0: the head.
+bool wait_for_events(Projection &projection, int64 target, TimestampTz deadline) {
+    Oid source = projection.sources[0];
+    if (target < 0 && !Watch(psprintf("SELECT projections._head(%u)", source), BOOTSTRAP_SUPERUSERID).read(&target))
+        return true; // an empty source
+    Watch checkpoint(
+        psprintf("SELECT pg_catalog.min(position) FROM projections.slot WHERE projection = %u::pg_catalog.regclass",
+                 projection.relation),
+        BOOTSTRAP_SUPERUSERID);
+    bool first = true;
+    return wait_until(deadline, [&] {
+        int64 reached = 0;
+        if (!checkpoint.read(&reached))
+            ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("the projection has no checkpoint"),
+                            errdetail("It was dropped, or its mode changed, while waiting."),
+                            errhint("projections.definitions lists the projections.")));
+        if (reached >= target) return true;
+        if (first && async::event_source(source))
+            refuse_own_events(projection, holds_writers_lock(async::event_source(source)->sequence));
+        first = false;
+        return false;
+    });
+}
+
+// Within an SPI connection. What waits in a log is not applied; what is not there is.
+bool wait_for_changes(Projection &projection, int64 target, TimestampTz deadline) {
+    for (Oid log : projection.changes) {
+        refuse_own_events(projection, holds_writers_lock(log));
+        const char *name = pg::qualified_name(log);
+        int64 last = target;
+        if (last < 0 && !Watch(psprintf("SELECT pg_catalog.max(change) FROM %s", name), projection.owner()).read(&last))
+            continue;
+        Watch waiting(psprintf("SELECT change FROM %s WHERE change <= " INT64_FORMAT " LIMIT 1", name, last),
+                      projection.owner());
+        bool done = wait_until(deadline, [&] {
+            int64 change = 0;
+            return !waiting.read(&change);
+        });
+        if (!done) return false;
+    }
+    return true;
+}
+
+bool wait_for(Projection &projection, int64 target, TimestampTz deadline) {
+    if (projection.flow == Flow::inline_) return true;
+    bool reached = false;
+    pg::with_spi([&] {
+        reached = projection.flow == Flow::events ? wait_for_events(projection, target, deadline)
+                                                  : wait_for_changes(projection, target, deadline);
+    });
+    return reached;
+}
+
+TimestampTz deadline_after(FunctionCallInfo fcinfo, int argument) {
+    if (PG_ARGISNULL(argument)) return DT_NOEND;
+    return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(GetCurrentTimestamp()),
+                                                   PG_GETARG_DATUM(argument)));
+}
+
+// ---------------------------------------------------------------------------------------------------------------- one
+// row
+
+List *key_column_names(Projection &projection) {
+    if (projection.kind != Kind::query) return list_make1(pstrdup("key"));
+    List *names = NIL;
+    for (const compile::Key &key : projection.block().keys)
+        names = lappend(names, get_attname(projection.relation, static_cast<AttrNumber>(key.column + 1), false));
+    return names;
+}
+
+void refuse_without_key(Projection &projection) {
+    if (projection.kind == Kind::handler)
+        ereport(ERROR,
+                (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("handler %s has no rows of its own", projection.name()),
+                 errdetail("What it writes is up to its function."),
+                 errhint("Call projections.wait_for(), and then read its tables.")));
+    if (projection.kind == Kind::query && projection.block().shape == compile::Shape::bag)
+        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("projection %s has no key", projection.name()),
+                        errdetail("A source has no primary key, so its rows cannot be addressed."),
+                        errhint("Call projections.wait_for(), and then read its table.")));
+}
+
+// A key's values, as parameters of a condition.
+struct KeyValues {
+    const char *condition; // over the columns of t
+    pg::vector<Oid> types;
+    pg::vector<Datum> values;
+};
+
+const char *equality(Oid type) {
+    TypeCacheEntry *entry = lookup_type_cache(type, TYPECACHE_EQ_OPR);
+    HeapTuple tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(entry->eq_opr));
+    if (!HeapTupleIsValid(tuple)) elog(ERROR, "type %u has no equality", type);
+    auto *form = reinterpret_cast<Form_pg_operator>(GETSTRUCT(tuple));
+    const char *text =
+        psprintf("OPERATOR(%s.%s)", quote_identifier(get_namespace_name(form->oprnamespace)), NameStr(form->oprname));
+    ReleaseSysCache(tuple);
+    return text;
+}
+
+void fail_key(Projection &projection, Datum key, List *names) {
+    StringInfoData columns;
+    initStringInfo(&columns);
+    for (char *name : pg::each<char>(names))
+        appendStringInfo(&columns, "%s%s", columns.len ? ", " : "", quote_identifier(name));
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                    errmsg("%s is not a key of projection %s", DatumGetCString(DirectFunctionCall1(jsonb_out, key)),
+                           projection.name()),
+                    errdetail("Its key columns are (%s).", columns.data),
+                    errhint("Give the key as an object with exactly these columns.")));
+}
+
+// Within an SPI connection.
+KeyValues key_values(Projection &projection, Datum key) {
+    List *names = key_column_names(projection);
+    if (!JB_ROOT_IS_OBJECT(DatumGetJsonbP(key)) ||
+        JB_ROOT_COUNT(DatumGetJsonbP(key)) != static_cast<uint32>(list_length(names)))
+        fail_key(projection, key, names);
+    StringInfoData query, condition;
+    initStringInfo(&query);
+    initStringInfo(&condition);
+    for (char *name : pg::each<char>(names)) {
+        appendStringInfo(&query, "%sr.%s", query.len ? ", " : "SELECT ", quote_identifier(name));
+        if (getKeyJsonValueFromContainer(&DatumGetJsonbP(key)->root, name, static_cast<int>(strlen(name)), nullptr) ==
+            nullptr)
+            fail_key(projection, key, names);
+    }
+    KeyValues result{"true", {}, {}};
+    if (names == NIL) return result;
+    appendStringInfo(&query, " FROM pg_catalog.jsonb_populate_record(NULL::%s, $1) AS r", projection.name());
+    Oid type = JSONBOID;
+    if (SPI_execute_with_args(query.data, 1, &type, &key, nullptr, true, 1) != SPI_OK_SELECT)
+        elog(ERROR, "reading the key failed");
+    int i = 0;
+    for (char *name : pg::each<char>(names)) {
+        bool null;
+        Datum value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, ++i, &null);
+        Oid column = SPI_gettypeid(SPI_tuptable->tupdesc, i);
+        appendStringInfo(&condition, "%st.%s ", i > 1 ? " AND " : "", quote_identifier(name));
+        if (null) {
+            appendStringInfoString(&condition, "IS NULL");
+            continue;
+        }
+        result.types.push_back(column);
+        result.values.push_back(value);
+        appendStringInfo(&condition, "%s $%zu", equality(column), result.values.size());
+    }
+    result.condition = condition.data;
+    return result;
+}
+
+// The first value of a query under a snapshot taken now, in `memory`.
+bool read_json(const char *query, KeyValues &key, MemoryContext memory, Datum *json) {
+    SPIPlanPtr plan = SPI_prepare(query, static_cast<int>(key.values.size()), key.types.data());
+    if (plan == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+    int code =
+        SPI_execute_snapshot(plan, key.values.data(), nullptr, GetLatestSnapshot(), InvalidSnapshot, true, false, 1);
+    if (code < 0) elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(code));
+    if (SPI_processed == 0) return false;
+    bool null;
+    Datum value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null);
+    if (!null) pg::within(memory, [&] { *json = PointerGetDatum(PG_DETOAST_DATUM_COPY(value)); });
+    return !null;
+}
+
+int column_count(Oid table) {
+    Relation relation = table_open(table, AccessShareLock);
+    int count = RelationGetNumberOfAttributes(relation);
+    table_close(relation, AccessShareLock);
+    return count;
+}
+
+// "SELECT to_jsonb" of the columns that a user knows, from `relation`.
+const char *row_query(Projection &projection, Oid relation, const char *condition) {
+    StringInfoData columns;
+    initStringInfo(&columns);
+    int count = projection.kind == Kind::query ? projection.user_columns : column_count(projection.relation);
+    for (AttrNumber i = 1; i <= count; i++)
+        if (const char *name = get_attname(projection.relation, i, true))
+            appendStringInfo(&columns, "%st.%s", columns.len ? ", " : "", quote_identifier(name));
+    return psprintf("SELECT pg_catalog.to_jsonb(r) FROM (SELECT %s FROM %s AS t WHERE %s) AS r", columns.data,
+                    pg::qualified_name(relation), condition);
+}
+
+bool sees_all_rows(const Projection &projection) {
+    return check_enable_rls(projection.relation, InvalidOid, true) != RLS_ENABLED;
+}
+
+// From the table where that is fresh, else from what the table follows from.
+bool read_row(Projection &projection, Datum key, bool fresh, Datum *row) {
+    if (!fresh && !sees_all_rows(projection))
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                        errmsg("projection %s is behind", projection.name()),
+                        errdetail("Its row-level security hides rows from you, so its definition is not shown to you."),
+                        errhint("Read the table as it is, or allow for a longer wait.")));
+    MemoryContext outside = CurrentMemoryContext;
+    bool found = false;
+    Datum folded = 0; // a reducer's key that has to be folded ahead
+    pg::with_spi([&] {
+        KeyValues values = key_values(projection, key);
+        if (fresh) {
+            found = read_json(row_query(projection, projection.relation, values.condition), values, outside, row);
+            return;
+        }
+        if (projection.kind != Kind::query) {
+            if (!values.values.empty())
+                folded = pg::within(outside, [&] { return datumCopy(values.values[0], false, -1); });
+            return;
+        }
+        pg::as_owner(projection.owner(), [&] {
+            catalog::with_pinned(projection.settings, [&] {
+                found = read_json(row_query(projection, projection.definition, values.condition), values, outside, row);
+            });
+        });
+    });
+    return folded ? fold_ahead(projection, folded, row) : found;
+}
+
+} // namespace
+} // namespace operate
+
+extern "C" {
+
+PG_FUNCTION_INFO_V1(projections_wait_for);
+Datum projections_wait_for(PG_FUNCTION_ARGS) {
+    catalog::Projection &projection = operate::named_projection(fcinfo);
+    int64 target = PG_ARGISNULL(1) ? -1 : std::max<int64>(PG_GETARG_INT64(1), 0);
+    PG_RETURN_BOOL(operate::wait_for(projection, target, operate::deadline_after(fcinfo, 2)));
+}
+
+PG_FUNCTION_INFO_V1(projections_read);
+Datum projections_read(PG_FUNCTION_ARGS) {
+    catalog::Projection &projection = operate::named_projection(fcinfo);
+    if (PG_ARGISNULL(1))
+        ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"key\" must not be null"),
+                        errhint("Pass an object {key column: value}.")));
+    AclResult allowed = pg_class_aclcheck(projection.relation, GetUserId(), ACL_SELECT);
+    if (allowed != ACLCHECK_OK) aclcheck_error(allowed, OBJECT_TABLE, get_rel_name(projection.relation));
+    operate::refuse_without_key(projection);
+    bool fresh = operate::wait_for(projection, -1, operate::deadline_after(fcinfo, 2));
+    Datum row;
+    if (!operate::read_row(projection, PG_GETARG_DATUM(1), fresh, &row)) PG_RETURN_NULL();
+    PG_RETURN_DATUM(row);
+}
+
+} // extern "C"
