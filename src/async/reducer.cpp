@@ -213,9 +213,9 @@ void upsert(catalog::Projection &projection, Declared &declared, const Columns &
 
 void remove_keys(catalog::Projection &projection, Declared &declared, const pg::vector<State> &states) {
     static constexpr Oid types[] = {TEXTARRAYOID};
-    SPIPlanPtr plan = prepared(
-        declared.remove,
-        psprintf("DELETE FROM %s WHERE key = ANY ($1)", pg::qualified_name(projection.relation)), types);
+    SPIPlanPtr plan =
+        prepared(declared.remove,
+                 psprintf("DELETE FROM %s WHERE key = ANY ($1)", pg::qualified_name(projection.relation)), types);
     Datum keys = keys_datum(states);
     run(plan, &keys, nullptr, Effect::write);
 }
