@@ -71,14 +71,13 @@ void writing_all(const pg::vector<Oid> &tables, std::size_t from, Body &&body) {
 void empty(Projection &projection) {
     lock_projection(projection);
     pg::vector<Oid> tables = written_tables(projection);
-    maintain::maintaining(projection, [&] {
+    bool total = projection.kind == Kind::query && projection.block().shape == compile::Shape::total;
+    pg::as_owner(projection.owner(), [&] {
         catalog::with_pinned(projection.settings, [&] {
             pg::with_snapshot(GetLatestSnapshot(), [&] {
                 pg::with_spi([&] {
                     writing_all(tables, 0, [&] {
                         pg::spi_execute(delete_all(tables));
-                        bool total =
-                            projection.kind == Kind::query && projection.block().shape == compile::Shape::total;
                         if (total) pg::spi_execute(insert_total(projection));
                     });
                 });
