@@ -84,12 +84,14 @@ void empty(Projection &projection) {
             });
         });
     });
-    maintain::flush_for_any_read(); // projections over it
+    maintain::flush_logs(); // for projections over this one
 }
 
 // As after a TRUNCATE of a source, which fills the projection again.
 void refill_from_tables(Projection &projection) {
     lock_projection(projection);
+    // What this transaction has changed is in the table that is read: logged later, it would count twice.
+    maintain::flush_logs();
     pg::as_owner(projection.owner(), [&] {
         pg::with_spi([&] {
             pg::spi_execute(
