@@ -1,6 +1,7 @@
 // The library's entry: settings, hooks and transaction callbacks.
 #include "async/background.hpp"
 #include "async/events.hpp"
+#include "async/failure.hpp"
 #include "async/wake.hpp"
 #include "capture/trigger.hpp"
 #include "catalog/projection.hpp"
@@ -251,6 +252,12 @@ void _PG_init() {
                              &operate::allow_direct_writes, false, PGC_SUSET, 0, nullptr, nullptr, nullptr);
     async::start_background();
     operate::define_settings();
+    DefineCustomIntVariable("pg_projections.max_retries", "Retries of a failed event before it is a dead letter.",
+                            "After 1, 2, 4, 8, 16 … seconds. A projection's option of that name comes first.",
+                            &async::max_retries, 5, 0, 100, PGC_SUSET, 0, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable("pg_projections.event_timeout", "How long a handler or reducer may take for one event.",
+                            "Then the event fails. A projection's option of that name comes first.",
+                            &async::event_timeout, 30000, 1, INT_MAX, PGC_SUSET, GUC_UNIT_MS, nullptr, nullptr, nullptr);
     MarkGUCPrefixReserved("pg_projections");
 
     next_executor_start = ExecutorStart_hook;

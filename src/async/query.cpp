@@ -55,6 +55,7 @@ const char *rows_text(const Slot &slot, const EventSource &source) {
 // Applies the events in (from, to]. Returns how many counted.
 int64 apply_range(const Slot &slot, const EventSource &source, int64 from, int64 to, Snapshot snapshot) {
     Projection &projection = slot.projection;
+    maintain::renew_statements(projection);
     MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext, "projection events", ALLOCSET_DEFAULT_SIZES);
     MemoryContext before = MemoryContextSwitchTo(memory);
     maintain::Taken &taken =

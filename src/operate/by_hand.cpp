@@ -181,6 +181,9 @@ void set_state(Projection &projection, const NewState &given) {
                          projection.name()));
         execute("INSERT INTO projections.override (projection, key, position, state, reason, set_at) VALUES ($1, $2, $5, "
                 "to_jsonb($3), $4, now())");
+    };
+    // Triggers of the owner's on the table run as the owner.
+    auto write = [&] {
         maintain::writing_as(projection.relation, [&] {
             execute(psprintf("INSERT INTO %s AS t (key, state, version, position, updated_at) SELECT $2, to_jsonb($3), 1, $5, "
                              "now() WHERE $1 IS NOT NULL AND $4 IS NOT NULL ON CONFLICT (key) DO UPDATE SET state = "
@@ -189,7 +192,10 @@ void set_state(Projection &projection, const NewState &given) {
                              projection.name()));
         });
     };
-    pg::with_spi([&] { async::as_extension(body); });
+    pg::with_spi([&] {
+        async::as_extension(body);
+        catalog::with_pinned(projection.settings, [&] { pg::as_owner(projection.owner(), write); });
+    });
 }
 
 } // namespace
