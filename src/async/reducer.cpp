@@ -186,8 +186,8 @@ void upsert(catalog::Projection &projection, Declared &declared, const Columns &
     static constexpr Oid elements[] = {TEXTOID, JSONBOID, INT8OID, INT8OID, TIMESTAMPTZOID};
     SPIPlanPtr plan =
         prepared(declared.upsert,
-                 psprintf("INSERT INTO %s (key, state, version, position, updated_at) SELECT * FROM pg_catalog.unnest($1, "
-                          "$2, $3, $4, $5) ON CONFLICT (key) DO UPDATE SET state = excluded.state, version = "
+                 psprintf("INSERT INTO %s (key, state, version, position, updated_at) SELECT * FROM unnest($1, $2, $3, "
+                          "$4, $5) ON CONFLICT (key) DO UPDATE SET state = excluded.state, version = "
                           "excluded.version, position = excluded.position, updated_at = excluded.updated_at",
                           pg::qualified_name(projection.relation)),
                  types);

@@ -8,7 +8,7 @@ namespace async {
 namespace {
 
 constinit bool work_noted = false, catalog_changed = false, databases_changed = false, holding = false;
-constinit bool wake_due = false;
+constinit bool wake_due = false, announcement_due = false, needs_workers = false;
 
 // ------------------------------------------------------------------------------------------------- event sources
 
@@ -104,7 +104,7 @@ void announce_to_all(Oid database) {
     with_shared(LW_EXCLUSIVE, [&] {
         for (Worker &worker : shared->all())
             if (serves(worker, database)) worker.announced = true;
-        if (count_workers(database) == 0) announce(database, false);
+        if (needs_workers && count_workers(database) == 0) announce(database, false);
     });
     wake_one(database);
 }
@@ -221,19 +221,23 @@ void before_utility(const Node *command) {
 }
 
 void before_commit() {
-    // Inline projections need no worker.
-    if (catalog_changed && !any_async()) catalog_changed = false;
+    // Inline projections need no worker; but one that is there must hear that it has nothing left to do.
+    if (catalog_changed) needs_workers = any_async();
 }
 
 void locks_released() {
-    if (std::exchange(wake_due, false)) wake_one(MyDatabaseId);
+    if (std::exchange(announcement_due, false))
+        announce_to_all(MyDatabaseId);
+    else if (wake_due)
+        wake_one(MyDatabaseId);
+    wake_due = false;
 }
 
 void transaction_ended(bool committed) {
     if (shared == nullptr) return;
     // An abort, too, decides positions that the transaction had drawn.
     wake_due |= work_noted;
-    if (catalog_changed && committed) announce_to_all(MyDatabaseId);
+    announcement_due |= catalog_changed && committed;
     if (holding || databases_changed)
         with_shared(LW_EXCLUSIVE, [&] {
             for (Hold &hold : shared->holds)

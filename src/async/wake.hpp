@@ -22,7 +22,8 @@ void before_utility(const Node *command);
 
 void before_commit();
 void transaction_ended(bool committed);
-// While the transaction holds its lock on the sequence, the positions that it drew do not count as decided.
+// Only now are workers woken. Before, they would not yet have been told that their caches are out of date, and the
+// positions that the transaction drew would not count as decided while it holds its lock on the sequence.
 void locks_released();
 
 } // namespace async

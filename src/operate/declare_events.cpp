@@ -344,6 +344,13 @@ Oid make_relation(const Declaration &d, Oid feed) {
     return relation;
 }
 
+// As a dump restores it, whatever the search_path.
+const char *function_text(Oid function) {
+    const char *text = nullptr;
+    pg::with_setting("search_path", "", [&] { text = format_procedure(function); });
+    return text;
+}
+
 void record(const Declaration &d, Oid relation, Oid feed, const char **settings) {
     static constexpr const char *sql =
         "INSERT INTO projections.projection (relation, definition, kind, mode, sources, options, function, tables, "
@@ -362,9 +369,7 @@ void record(const Declaration &d, Oid relation, Oid feed, const char **settings)
         CStringGetTextDatum(d.async ? "async" : "inline"),
         ObjectIdGetDatum(d.source.relation),
         d.options,
-        OidIsValid(d.function)
-            ? CStringGetTextDatum(format_procedure_extended(d.function, FORMAT_PROC_FORCE_QUALIFY))
-            : 0,
+        OidIsValid(d.function) ? CStringGetTextDatum(function_text(d.function)) : 0,
         PointerGetDatum(
             construct_array(tables, static_cast<int>(d.tables.size()), OIDOID, sizeof(Oid), true, TYPALIGN_INT)),
         PointerGetDatum(d.event_types),
@@ -487,7 +492,7 @@ void read_machine(Datum transitions, Declaration &d) {
     pg::with_spi([&] {
         Oid types[] = {JSONBOID, JSONBOID};
         Datum values[] = {transitions, d.options};
-        if (SPI_execute_with_args("SELECT transitions, options, events, normalize FROM projections._state_machine($1, $2)", 2,
+        if (SPI_execute_with_args("SELECT transitions, options, events, upper_case FROM projections._state_machine($1, $2)", 2,
                                   types, values, nullptr, true, 1) != SPI_OK_SELECT)
             elog(ERROR, "reading transitions failed");
         bool null;

@@ -200,16 +200,7 @@ END
 $$;
 COMMENT ON FUNCTION projections._sequence_for(regclass, name) IS 'Internal: the sequence that positions are drawn from; refuses one that cannot tell what is decided.';
 
--- Notes in which order events arrive whose positions were drawn before. A row that moves to another partition is inserted there and has arrived already.
-CREATE FUNCTION projections._note_arrival() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    EXECUTE format('INSERT INTO projections.%I (position) VALUES (($1).%I) ON CONFLICT (position) DO NOTHING', TG_ARGV[0],
-                   (SELECT s.position_column FROM projections.source s WHERE s.arrivals = format('projections.%I', TG_ARGV[0])::regclass))
-        USING NEW;
-    RETURN NULL;
-END
-$$;
+CREATE FUNCTION projections._note_arrival() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', 'projections_note_arrival';
 COMMENT ON FUNCTION projections._note_arrival() IS 'Internal: trigger function on event sources with capture => ''trigger''.';
 REVOKE EXECUTE ON FUNCTION projections._note_arrival() FROM PUBLIC;
 
@@ -234,7 +225,7 @@ BEGIN
     EXECUTE format('COMMENT ON TABLE projections.%I IS %L', name, 'The order in which the events of ' || projections._name(source) || ' arrived.');
     -- Positions are all that it shows: readers of events join it.
     EXECUTE format('GRANT SELECT ON projections.%I TO PUBLIC', name);
-    EXECUTE format('CREATE TRIGGER projections_arrival AFTER INSERT ON %s FOR EACH ROW EXECUTE FUNCTION projections._note_arrival(%L)', projections._name(source), name);
+    EXECUTE format('CREATE TRIGGER projections_arrival AFTER INSERT ON %s FOR EACH ROW EXECUTE FUNCTION projections._note_arrival(%L, %L)', projections._name(source), name, position_column);
     EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER projections_arrival', projections._name(source));
     RETURN format('projections.%I', name)::regclass;
 END

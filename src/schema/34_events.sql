@@ -355,7 +355,7 @@ COMMENT ON FUNCTION projections.read_stream(text, bigint, int) IS
 so many; go on from the last version + 1. No rows where there is no such stream. Needs SELECT on projections.events and events_archive.
 Example: SELECT version, type, data FROM projections.read_stream(''order-17'');';
 
--- What became of one event. Without the error texts, which are the owner's.
+-- What became of one event. Without error texts and keys, which are the owner's.
 CREATE FUNCTION projections._outcomes(source regclass, event_position bigint, event_type text, event_time timestamptz)
     RETURNS TABLE(projection text, status text, detail text)
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -363,7 +363,7 @@ CREATE FUNCTION projections._outcomes(source regclass, event_position bigint, ev
         CASE o.status
             WHEN 'failed' THEN format('failure %s: SQLSTATE %s, retried %s times, %s', f.id, f.sqlstate, f.retry_count,
                                       coalesce('next at ' || to_char(f.next_retry_at, 'YYYY-MM-DD HH24:MI:SS'), 'a dead letter'))
-            WHEN 'parked' THEN format('behind a failure of key %s, since %s', array_to_string(k.keys, ', '), to_char(k.parked_at, 'YYYY-MM-DD HH24:MI:SS'))
+            WHEN 'parked' THEN format('behind a failure of the same key, since %s', to_char(k.parked_at, 'YYYY-MM-DD HH24:MI:SS'))
             WHEN 'skipped' THEN format('failure %s was skipped', r.id)
             WHEN 'filtered' THEN format('takes %s', array_to_string(p.event_types, ', '))
             WHEN 'pending' THEN CASE WHEN p.paused_at IS NOT NULL THEN 'paused' ELSE format('applied up to %s', s.lowest) END

@@ -36,7 +36,7 @@ Example: SELECT projections.create_reducer(''balance'', ''movements'', ''item'',
 
 -- [{"from", "event", "to"}, …] as {"from": {"event": "to"}}; "" stands for the state before the first event.
 CREATE FUNCTION projections._state_machine(given jsonb, given_options jsonb)
-    RETURNS TABLE(transitions jsonb, options jsonb, events text[], normalize boolean)
+    RETURNS TABLE(transitions jsonb, options jsonb, events text[], upper_case boolean)
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     step jsonb;
@@ -49,13 +49,13 @@ BEGIN
     transitions := '{}';
     options := given_options;
     events := '{}';
-    normalize := coalesce((given_options->>'normalize')::boolean, false);
+    upper_case := coalesce((given_options->>'normalize')::boolean, false);
     IF jsonb_typeof(given) <> 'array' OR given = '[]' THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'transitions must be a JSON array with at least one element',
             DETAIL = format('They are %s.', left(given::text, 100)),
             HINT = 'For example: [{"from": "open", "event": "close", "to": "closed"}]';
     END IF;
-    IF normalize THEN
+    IF upper_case THEN
         IF options ? 'initial' THEN options := jsonb_set(options, '{initial}', to_jsonb(upper(options->>'initial'))); END IF;
         IF options ? 'terminal' THEN
             options := jsonb_set(options, '{terminal}', (SELECT coalesce(jsonb_agg(upper(t)), '[]') FROM jsonb_array_elements_text(options->'terminal') AS t));
@@ -65,9 +65,9 @@ BEGIN
         SELECT string_agg(format('"%s"', k), ', ') INTO problem
         FROM jsonb_object_keys(CASE jsonb_typeof(step) WHEN 'object' THEN step ELSE '{"?": 0}' END) AS k
         WHERE k NOT IN ('from', 'event', 'to') OR jsonb_typeof(step->k) NOT IN ('string', CASE k WHEN 'from' THEN 'null' ELSE 'string' END);
-        from_state := CASE WHEN normalize THEN upper(step->>'from') ELSE step->>'from' END;
-        event := CASE WHEN normalize THEN upper(step->>'event') ELSE step->>'event' END;
-        to_state := CASE WHEN normalize THEN upper(step->>'to') ELSE step->>'to' END;
+        from_state := CASE WHEN upper_case THEN upper(step->>'from') ELSE step->>'from' END;
+        event := CASE WHEN upper_case THEN upper(step->>'event') ELSE step->>'event' END;
+        to_state := CASE WHEN upper_case THEN upper(step->>'to') ELSE step->>'to' END;
         IF problem IS NOT NULL OR event IS NULL OR to_state IS NULL OR from_state = '' OR to_state = '' OR event = '' THEN
             RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a transition must be {"from": state, "event": name, "to": state}',
                 DETAIL = format('This is %s.', left(step::text, 200)),
