@@ -14,23 +14,6 @@ using catalog::Projection;
 
 namespace {
 
-// Locks every slot, in order. Returns how many there are.
-int lock_slots(Oid projection) {
-    int slots = 0;
-    pg::as_superuser([&] {
-        pg::with_spi([&] {
-            Oid type = REGCLASSOID;
-            Datum value = ObjectIdGetDatum(projection);
-            if (SPI_execute_with_args(
-                    "SELECT slot FROM projections.slot WHERE projection = $1 ORDER BY slot FOR UPDATE", 1, &type,
-                    &value, nullptr, false, 0) != SPI_OK_SELECT)
-                elog(ERROR, "locking slots failed");
-            slots = static_cast<int>(SPI_processed);
-        });
-    });
-    return slots;
-}
-
 // Brings every slot to one position. Returns it.
 int64 align_slots(Projection &projection, int slots, const EventSource &source) {
     Safe safe = safe_position(source);

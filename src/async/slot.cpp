@@ -28,6 +28,7 @@ constexpr int undecided_wait = 1000; // ms
 struct Row {
     bool locked = false;
     bool rested = true; // options.max_rate allows the next batch
+    bool paused = false;
     int count = 0;
     int64 position = 0;
     int64 batch_size = 0; // 0: no option
@@ -36,29 +37,38 @@ struct Row {
 
 Row lock_row(Oid projection, int slot, bool wait) {
     Row row;
-    const char *text =
-        psprintf("SELECT s.position, coalesce(s.not_before <= pg_catalog.clock_timestamp(), true), "
-                 "(SELECT pg_catalog.count(*)::int FROM projections.slot AS n WHERE n.projection = $1), "
-                 "coalesce((p.options ->> 'batch_size')::bigint, 0), coalesce((p.options ->> 'max_rate')::float8, 0) "
-                 "FROM projections.slot AS s JOIN projections.projection AS p ON p.relation = s.projection "
-                 "WHERE s.projection = $1 AND s.slot = $2 FOR UPDATE OF s%s",
+    const char *lock =
+        psprintf("SELECT position FROM projections.slot WHERE projection = $1 AND slot = $2 FOR UPDATE%s",
                  wait ? "" : " SKIP LOCKED");
+    // In a statement of its own: what the lock waited for may have changed the options, or the number of slots.
+    static constexpr const char *read =
+        "SELECT coalesce(s.not_before <= pg_catalog.clock_timestamp(), true), "
+        "(SELECT pg_catalog.count(*)::int FROM projections.slot AS n WHERE n.projection = $1), "
+        "coalesce((p.options ->> 'batch_size')::bigint, 0), coalesce((p.options ->> 'max_rate')::float8, 0), "
+        "p.paused_at IS NOT NULL "
+        "FROM projections.slot AS s JOIN projections.projection AS p ON p.relation = s.projection "
+        "WHERE s.projection = $1 AND s.slot = $2";
     pg::with_spi([&] {
         Oid types[] = {REGCLASSOID, INT4OID};
         Datum values[] = {ObjectIdGetDatum(projection), Int32GetDatum(slot)};
-        if (SPI_execute_with_args(text, 2, types, values, nullptr, false, 1) != SPI_OK_SELECT)
-            elog(ERROR, "locking a slot failed");
-        if (SPI_processed == 0) return;
         bool null;
+        auto found = [&](const char *text) {
+            if (SPI_execute_with_args(text, 2, types, values, nullptr, false, 1) != SPI_OK_SELECT)
+                elog(ERROR, "locking a slot failed");
+            return SPI_processed > 0;
+        };
         auto value = [&](int column) {
             return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &null);
         };
-        row = Row{true,
-                  DatumGetBool(value(2)),
-                  DatumGetInt32(value(3)),
-                  DatumGetInt64(value(1)),
-                  DatumGetInt64(value(4)),
-                  DatumGetFloat8(value(5))};
+        if (!found(lock)) return;
+        row.position = DatumGetInt64(value(1));
+        if (!found(read)) return;
+        row.locked = true;
+        row.rested = DatumGetBool(value(1));
+        row.count = DatumGetInt32(value(2));
+        row.batch_size = DatumGetInt64(value(3));
+        row.max_rate = DatumGetFloat8(value(4));
+        row.paused = DatumGetBool(value(5));
     });
     return row;
 }
@@ -88,7 +98,9 @@ Safe wait_until_decided(const EventSource &source) {
     Safe safe = safe_position(source);
     int64 first_seen = safe.position;
     long pause = 1;
-    for (long waited = 0; safe.undecided && safe.position == first_seen && waited < undecided_wait; waited += pause) {
+    auto somebody_else = [](const Safe &each) { return each.undecided && VirtualTransactionIdIsValid(each.blocker); };
+    for (long waited = 0; somebody_else(safe) && safe.position == first_seen && waited < undecided_wait;
+         waited += pause) {
         static_cast<void>(
             WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, pause, PG_WAIT_EXTENSION));
         ResetLatch(MyLatch);
@@ -109,6 +121,7 @@ const EventSource *log_source(const Projection &projection) {
     source->position_column = "change";
     return source;
 }
+
 Progress apply_log(const Slot &slot, int64 events) {
     Progress progress;
     const EventSource *log = log_source(slot.projection);
@@ -117,8 +130,10 @@ Progress apply_log(const Slot &slot, int64 events) {
     maintain::Consumed consumed = maintain::consume_changes(slot.projection, events);
     progress.events = consumed.rows;
     progress.more = consumed.more;
-    // Numbers of transactions that rolled back never come.
-    progress.position = std::max(slot.position, consumed.more ? consumed.last : std::max(consumed.last, safe.position));
+    // Not past what is undecided, which find_work() would not look for. Numbers of transactions that rolled back never
+    // come.
+    int64 reached = consumed.more ? std::min(consumed.last, safe.position) : safe.position;
+    progress.position = std::max(slot.position, reached);
     return progress;
 }
 
@@ -152,9 +167,9 @@ Progress advance(Projection &declared, int number, Limits limits, bool wait) {
     if (projection == nullptr || !projection->async || projection->paused) return progress;
     pg::as_superuser([&] {
         Row row = lock_row(relation, number, wait);
-        progress.busy = !row.locked;
+        progress.busy = !row.locked || row.paused;
         progress.position = row.position;
-        if (!row.locked || !row.rested) return;
+        if (progress.busy || !row.rested) return;
         if (row.batch_size > 0) limits.events = std::min(limits.events, row.batch_size);
         // A tenth of a second's worth at a time.
         if (row.max_rate > 0)
@@ -165,6 +180,22 @@ Progress advance(Projection &declared, int number, Limits limits, bool wait) {
         if (row.max_rate > 0 && progress.events > 0) progress.more = false;
     });
     return progress;
+}
+
+int lock_slots(Oid projection) {
+    int slots = 0;
+    pg::as_superuser([&] {
+        pg::with_spi([&] {
+            Oid type = REGCLASSOID;
+            Datum value = ObjectIdGetDatum(projection);
+            if (SPI_execute_with_args(
+                    "SELECT slot FROM projections.slot WHERE projection = $1 ORDER BY slot FOR UPDATE", 1, &type,
+                    &value, nullptr, false, 0) != SPI_OK_SELECT)
+                elog(ERROR, "locking slots failed");
+            slots = static_cast<int>(SPI_processed);
+        });
+    });
+    return slots;
 }
 
 int64 checkpoint_of(Oid projection, int slot) {

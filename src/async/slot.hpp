@@ -36,6 +36,9 @@ Progress advance(catalog::Projection &projection, int slot, Limits limits, bool 
 Progress advance_to(catalog::Projection &projection, int slot, int64 to);
 int64 checkpoint_of(Oid projection, int slot);
 
+// Locks every slot of a projection, in order. Returns how many there are.
+int lock_slots(Oid projection);
+
 struct Work {
     Oid projection;
     int slot;

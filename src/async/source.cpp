@@ -50,17 +50,18 @@ void check_sequence(Oid sequence) {
                         errhint("ALTER SEQUENCE %s INCREMENT 1 CACHE 1 NO CYCLE;", pg::qualified_name(sequence))));
 }
 
-// The last value drawn. Reads the sequence as a table: the functions for it would take the lock that we look for.
-int64 last_value(Oid sequence, Oid *file) {
-    Relation relation = relation_open(sequence, AccessShareLock);
-    *file = relation->rd_rel->relfilenode;
-    TableScanDesc scan = table_beginscan(relation, SnapshotAny, 0, nullptr);
-    HeapTuple tuple = heap_getnext(scan, ForwardScanDirection);
-    if (tuple == nullptr) elog(ERROR, "sequence %u is empty", sequence);
-    auto *form = reinterpret_cast<Form_pg_sequence_data>(GETSTRUCT(tuple));
+// The last value drawn. Reads the page: the functions for it would take the lock that we look for.
+int64 last_value(Relation sequence) {
+    Buffer buffer = ReadBuffer(sequence, 0);
+    // nextval() has a later value on the page while it writes WAL: without the lock that one might be read.
+    LockBuffer(buffer, BUFFER_LOCK_SHARE);
+    Page page = BufferGetPage(buffer);
+    ItemId item = PageGetItemId(page, FirstOffsetNumber);
+    if (!ItemIdIsNormal(item)) elog(ERROR, "sequence %s is empty", RelationGetRelationName(sequence));
+    auto *header = reinterpret_cast<HeapTupleHeader>(PageGetItem(page, item));
+    auto *form = reinterpret_cast<Form_pg_sequence_data>(reinterpret_cast<char *>(header) + header->t_hoff);
     int64 value = form->is_called ? form->last_value : form->last_value - 1;
-    table_endscan(scan);
-    relation_close(relation, AccessShareLock);
+    UnlockReleaseBuffer(buffer);
     return value;
 }
 
@@ -70,14 +71,17 @@ void drop_ended(Watch &watch) {
     watch.drawing.erase(std::remove_if(watch.drawing.begin(), watch.drawing.end(), ended), watch.drawing.end());
 }
 
-void look(Watch &watch, Oid sequence) {
-    Oid file;
-    watch.candidate = last_value(sequence, &file);
+void look(Watch &watch, Relation sequence) {
+    int64 last = last_value(sequence);
+    // GetLockConflicts leaves out ourselves. What this transaction has drawn it may still insert, or prepare and leave
+    // to others.
+    if (CheckRelationLockedByMe(sequence, RowExclusiveLock, false)) return;
+    watch.candidate = last;
     LOCKTAG tag;
-    SET_LOCKTAG_RELATION(tag, MyDatabaseId, sequence);
-    VirtualTransactionId *holders = GetLockConflicts(&tag, ShareLock, nullptr);
-    watch.drawing.clear();
-    for (; VirtualTransactionIdIsValid(*holders); holders++) watch.drawing.push_back(*holders);
+    SET_LOCKTAG_RELATION(tag, MyDatabaseId, watch.sequence);
+    for (VirtualTransactionId *each = GetLockConflicts(&tag, ShareLock, nullptr); VirtualTransactionIdIsValid(*each);
+         each++)
+        watch.drawing.push_back(*each);
 }
 
 } // namespace
@@ -139,19 +143,20 @@ const char *position_expression(const EventSource &source) {
 
 Safe safe_position(const EventSource &source) {
     check_sequence(source.sequence);
-    Oid file;
-    int64 drawn = last_value(source.sequence, &file);
-    Watch &watch = watch_of(source.sequence, file);
+    Relation sequence = relation_open(source.sequence, AccessShareLock);
+    int64 drawn = last_value(sequence);
+    Watch &watch = watch_of(source.sequence, sequence->rd_rel->relfilenode);
     if (drawn < watch.safe) watch.safe = watch.candidate = 0, watch.drawing.clear(); // setval() went back
     drop_ended(watch);
     if (watch.drawing.empty()) {
         watch.safe = std::max(watch.safe, watch.candidate);
         if (watch.safe < drawn) {
-            look(watch, source.sequence);
+            look(watch, sequence);
             drop_ended(watch);
-            if (watch.drawing.empty()) watch.safe = watch.candidate;
+            if (watch.drawing.empty()) watch.safe = std::max(watch.safe, watch.candidate);
         }
     }
+    relation_close(sequence, AccessShareLock);
     Safe safe{drawn, watch.safe, watch.safe < drawn, {}};
     SetInvalidVirtualTransactionId(safe.blocker);
     if (!watch.drawing.empty()) safe.blocker = watch.drawing.front();
@@ -187,7 +192,14 @@ Datum projections_drawing(PG_FUNCTION_ARGS) {
     for (VirtualTransactionId *each = GetLockConflicts(&tag, ShareLock, nullptr); VirtualTransactionIdIsValid(*each);
          each++) {
         int pid = pg::process_of(*each);
-        Datum values[] = {Int32GetDatum(pid), TransactionIdGetDatum(each->localTransactionId)};
+        bool more;
+        // One prepared before the last restart has no other number than its own.
+        TransactionId prepared = pid ? InvalidTransactionId
+                                 : VirtualTransactionIdIsRecoveredPreparedXact(*each)
+                                     ? each->localTransactionId
+                                     : TwoPhaseGetXidByVirtualXID(*each, &more);
+        if (pid == 0 && !TransactionIdIsValid(prepared)) continue; // has just ended
+        Datum values[] = {Int32GetDatum(pid), TransactionIdGetDatum(prepared)};
         bool nulls[] = {pid == 0, pid != 0};
         tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
     }

@@ -23,13 +23,13 @@ struct Safe {
     int64 drawn;                  // the last position drawn
     int64 position;               // every position up to here is decided
     bool undecided;               // higher ones have been drawn
-    VirtualTransactionId blocker; // of the lowest of them; invalid where nothing is undecided
+    VirtualTransactionId blocker; // of the lowest of them; invalid where it is this transaction, or none
 };
 
 // Why a sequence cannot tell what is decided, or null.
 const char *sequence_problem(Oid sequence);
 
-// Never waits. Remembers for the session which transactions it saw drawing, so asking again gets further.
+// Never waits. What this transaction itself has drawn is undecided until it ends. Remembers for the session which transactions it saw drawing, so asking again gets further.
 // Raises 55000 for a sequence that cannot tell (CACHE, CYCLE, INCREMENT).
 Safe safe_position(const EventSource &source);
 

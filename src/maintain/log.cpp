@@ -69,13 +69,11 @@ int64 run_under(Snapshot snapshot, bool read_only, const char *text) {
 
 // Takes rows off one log: reads and deletes what one snapshot sees. No TRUNCATE comes between, which alone would delete
 // rows too: it waits for our lock on the source.
-Reading take_rows(Projection &projection, std::size_t source, int64 at_most, Snapshot snapshot, MemoryContext memory) {
+// Adds them to `rows`.
+Reading take_rows(Projection &projection, std::size_t source, int64 at_most, Snapshot snapshot, Tuplestorestate *rows) {
     const char *log = log_name(projection, source);
     const char *columns = logged_columns(projection.block().sources[source]);
     const char *limit = at_most > 0 ? psprintf(" ORDER BY change LIMIT " INT64_FORMAT, at_most) : "";
-    // To outlive the SPI connection.
-    Tuplestorestate *rows =
-        pg::within(memory, [] { return tuplestore_begin_heap(true, false, capture::delta_memory); });
     Reading reading{rows, static_cast<int>(projection.block().sources[source].used.size()), 0, 0};
     SPIPlanPtr plan = pg::spi_prepare(psprintf("SELECT %sweight, change FROM ONLY %s%s", columns, log, limit));
     read_rows(plan, snapshot, receive_logged, &reading);
@@ -83,6 +81,50 @@ Reading take_rows(Projection &projection, std::size_t source, int64 at_most, Sna
     if (reading.count > 0)
         run_under(snapshot, false, psprintf("DELETE FROM ONLY %s WHERE change <= " INT64_FORMAT, log, reading.last));
     return reading;
+}
+
+// Takes rows off the logs, at most `at_most` (0: all) off each.
+void take_changes(Projection &projection, Taken &taken, int64 at_most, Consumed &consumed) {
+    for (std::size_t i = 0; i < projection.changes.size(); i++) {
+        // To outlive the SPI connection.
+        Tuplestorestate *rows =
+            pg::within(taken.memory, [] { return tuplestore_begin_heap(true, false, capture::delta_memory); });
+        Reading reading = take_rows(projection, i, at_most, taken.snapshot, rows);
+        consumed.rows += reading.count;
+        consumed.last = std::max(consumed.last, reading.last);
+        consumed.more |= at_most > 0 && reading.count >= at_most;
+        bool some = reading.count > 0 && !taken.cleared;
+        if (!some) tuplestore_end(rows);
+        taken.rows.push_back(some ? rows : nullptr);
+        taken.row_counts.push_back(some ? reading.count : 0);
+        taken.descs.push_back(logged_desc(projection.changes[i]));
+    }
+}
+
+// The rest of a log that was cut.
+void take_rest(Projection &projection, Taken &taken, Consumed &consumed) {
+    Reading rest = take_rows(projection, 0, 0, taken.snapshot, taken.rows.front());
+    taken.row_counts.front() += rest.count;
+    consumed.rows += rest.count;
+    consumed.last = std::max(consumed.last, rest.last);
+    consumed.more = false;
+}
+
+void apply_taken(Projection &projection, Taken &taken, Consumed &consumed) {
+    if (taken.cleared) {
+        refill(taken);
+        return;
+    }
+    compute_changes(taken);
+    // A NaN left: its group will be read from the source as the snapshot sees it, with all that is in the log.
+    if (consumed.more && taken.fold && taken.fold->special()) {
+        take_rest(projection, taken, consumed);
+        compute_changes(taken);
+    }
+    if (taken.fold)
+        apply_fold(taken);
+    else
+        apply_images(taken);
 }
 
 bool any_truncated(Projection &projection, Snapshot snapshot) {
@@ -135,17 +177,8 @@ Consumed consume_changes(Projection &projection, int64 at_most, Snapshot snapsho
         with_statements(projection, [&] {
             taken.cleared = any_truncated(projection, taken.snapshot);
             bool all = taken.cleared || block.reads_sources() || at_most <= 0;
-            for (std::size_t i = 0; i < projection.changes.size(); i++) {
-                Reading reading = take_rows(projection, i, all ? 0 : at_most, taken.snapshot, memory);
-                consumed.rows += reading.count;
-                consumed.last = std::max(consumed.last, reading.last);
-                consumed.more |= !all && reading.count >= at_most;
-                bool some = reading.count > 0 && !taken.cleared;
-                taken.rows.push_back(some ? reading.rows : nullptr);
-                taken.row_counts.push_back(some ? reading.count : 0);
-                taken.descs.push_back(logged_desc(projection.changes[i]));
-            }
-            if (consumed.rows > 0) apply_logged(taken);
+            take_changes(projection, taken, all ? 0 : at_most, consumed);
+            if (consumed.rows > 0) apply_taken(projection, taken, consumed);
         });
     });
     UnregisterSnapshot(taken.snapshot);

@@ -1,6 +1,7 @@
 // catch_up: what a worker would do, in the caller's session and transaction.
 #include "async/slot.hpp"
 #include "maintain/flush.hpp"
+#include "maintain/locks.hpp"
 #include "operate/resolve.hpp"
 #include "pg/scope.hpp"
 
@@ -12,7 +13,12 @@ constexpr async::Limits batch{100000, 1000};
 // All slots of one projection, until nothing decided is left or `most` events are applied.
 int64 catch_up(Oid relation, int64 most) {
     int64 applied = 0;
-    for (int slot = 0; applied < most; slot++) {
+    // All slots at once: with groups of one slot locked, waiting for another's worker, which may want them, would deadlock.
+    catalog::Projection *declared = catalog::projection(relation);
+    if (declared == nullptr) return 0;
+    maintain::lock_relations({&declared, 1});
+    int slots = async::lock_slots(relation);
+    for (int slot = 0; slot < slots && applied < most; slot++) {
         async::Progress progress;
         do {
             CHECK_FOR_INTERRUPTS();
@@ -23,7 +29,6 @@ int64 catch_up(Oid relation, int64 most) {
             applied += progress.events;
             CommandCounterIncrement();
         } while (progress.more && applied < most);
-        if (progress.busy) break; // there are no more slots
     }
     maintain::flush_logs(); // for projections over this one
     return applied;

@@ -139,15 +139,16 @@ inline LocalTransactionId local_transaction() {
 #endif
 }
 
-// The process that runs a transaction; 0 for a prepared or ended one.
+// The process that runs a transaction; 0 for a prepared or ended one, whose process may run the next.
 inline int process_of(VirtualTransactionId transaction) {
 #if PG_VERSION_NUM >= 170000
     PGPROC *process =
         transaction.procNumber == INVALID_PROC_NUMBER ? nullptr : ProcNumberGetProc(transaction.procNumber);
+    return process && process->vxid.lxid == transaction.localTransactionId ? process->pid : 0;
 #else
     PGPROC *process = transaction.backendId == InvalidBackendId ? nullptr : BackendIdGetProc(transaction.backendId);
+    return process && process->lxid == transaction.localTransactionId ? process->pid : 0;
 #endif
-    return process ? process->pid : 0;
 }
 
 #if PG_VERSION_NUM >= 180000

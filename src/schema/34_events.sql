@@ -30,7 +30,13 @@ CREATE TABLE projections.events (
 CREATE INDEX events_correlation_id ON projections.events (correlation_id) WHERE correlation_id IS NOT NULL;
 COMMENT ON TABLE projections.events IS 'Events of our own store, written by projections.append() and append_many().';
 
-CREATE TABLE projections.events_archive (LIKE projections.events INCLUDING CONSTRAINTS INCLUDING INDEXES);
+-- A child: who reads projections.events without ONLY, as feeds, definitions and replays do, reads what was archived too.
+CREATE TABLE projections.events_archive (
+    PRIMARY KEY (position),
+    UNIQUE (id),
+    UNIQUE (stream, version)
+) INHERITS (projections.events);
+CREATE INDEX events_archive_correlation_id ON projections.events_archive (correlation_id) WHERE correlation_id IS NOT NULL;
 COMMENT ON TABLE projections.events_archive IS 'Old events of our own store, moved here by projections.archive_events(); rebuilds read them.';
 
 DO $$
@@ -62,8 +68,7 @@ BEGIN
     WITH known AS (
         SELECT e.stream, e.version - g.place AS base, g.place, e.id
         FROM unnest(ids) WITH ORDINALITY AS g(id, place)
-        JOIN LATERAL (SELECT n.id, n.stream, n.version FROM projections.events n WHERE n.id = g.id
-                      UNION ALL SELECT n.id, n.stream, n.version FROM projections.events_archive n WHERE n.id = g.id) e ON true
+        JOIN projections.events e ON e.id = g.id
     )
     SELECT count(*) AS events, min(k.base) AS base,
            coalesce(bool_and(k.stream = _appended_before.stream), true) AND count(DISTINCT k.base) = 1 AND count(*) = cardinality(array_remove(ids, NULL)) AS same,
@@ -74,7 +79,7 @@ BEGIN
     END IF;
     IF NOT before.same THEN
         SELECT e.id, e.stream, e.version INTO other
-        FROM (TABLE projections.events UNION ALL TABLE projections.events_archive) e WHERE e.id = ids[before.place];
+        FROM projections.events e WHERE e.id = ids[before.place];
         RAISE EXCEPTION USING ERRCODE = 'unique_violation',
             MESSAGE = format('event id %s exists already', other.id),
             DETAIL = format('It is version %s of stream "%s", which was not appended by a call with the same ids.', other.version, other.stream),
@@ -82,7 +87,7 @@ BEGIN
     END IF;
     RETURN QUERY SELECT before.base + cardinality(ids),
         min(e.position), max(e.position)
-    FROM (TABLE projections.events UNION ALL TABLE projections.events_archive) e
+    FROM projections.events e
     WHERE e.stream = _appended_before.stream AND e.version IN (before.base + 1, before.base + cardinality(ids));
 END
 $$;
@@ -329,12 +334,7 @@ BEGIN
              ELSE format('e.%I::timestamptz', s.time_column) END,
         coalesce('e.' || quote_ident(s.correlation_column) || '::text', 'NULL::text'),
         coalesce('e.' || quote_ident(s.id_column) || '::text', 'NULL::text'));
-    IF source = 'projections.events'::regclass AND archived THEN
-        RETURN events || 'projections.events e UNION ALL ' || replace(events, ' e AS event ',
-            ' ROW(e.position, e.id, e.stream, e.version, e.type, e.data, e.metadata, e.correlation_id, e.causation_id, e.recorded_at)::projections.events ')
-            || 'projections.events_archive e';
-    END IF;
-    RETURN events || projections._name(source) || ' e'
+    RETURN events || CASE WHEN source = 'projections.events'::regclass AND NOT archived THEN 'ONLY ' ELSE '' END || projections._name(source) || ' e'
         || CASE WHEN s.arrivals IS NULL THEN '' ELSE format(' JOIN %s a ON a.position = e.%I', projections._name(s.arrivals), s.position_column) END;
 END
 $$;
@@ -346,7 +346,7 @@ CREATE FUNCTION projections.read_stream(stream text, from_version bigint DEFAULT
     LANGUAGE sql STABLE
 BEGIN ATOMIC
     SELECT e.position, e.id, e.version, e.type, e.data, e.metadata, e.correlation_id, e.causation_id, e.recorded_at
-    FROM (SELECT * FROM projections.events UNION ALL SELECT * FROM projections.events_archive) AS e
+    FROM projections.events AS e
     WHERE e.stream = read_stream.stream AND e.version >= read_stream.from_version
     ORDER BY e.version LIMIT read_stream.max_events;
 END;
@@ -355,11 +355,38 @@ COMMENT ON FUNCTION projections.read_stream(text, bigint, int) IS
 so many; go on from the last version + 1. No rows where there is no such stream. Needs SELECT on projections.events and events_archive.
 Example: SELECT version, type, data FROM projections.read_stream(''order-17'');';
 
+CREATE FUNCTION projections._owner_rows(projection regclass, query text, key jsonb)
+    RETURNS TABLE(source text, "position" bigint, type text, event_time timestamptz, event jsonb)
+    LANGUAGE c STRICT STABLE AS 'MODULE_PATHNAME', 'projections_owner_rows';
+COMMENT ON FUNCTION projections._owner_rows(regclass, text, jsonb) IS
+'Internal: the rows of a query over $1, run as the owner of the projection, who the caller must be or be a member of.';
+
+-- Whether the slot that an event's key belongs to has passed it; the owner can tell, who sees keys.
+CREATE FUNCTION projections._passed(projection regclass, event_position bigint) RETURNS boolean
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    feed regclass;
+    key text;
+BEGIN
+    SELECT p.definition INTO feed FROM projections.projection p JOIN pg_class c ON c.oid = p.relation
+    WHERE p.relation = projection AND pg_has_role(c.relowner, 'USAGE');
+    IF feed IS NULL THEN
+        RETURN false;
+    END IF;
+    SELECT r.source INTO key FROM projections._owner_rows(projection, format(
+        'SELECT f.keys[1], f.position::bigint, NULL::text, NULL::timestamptz, NULL::jsonb FROM %s f WHERE f.position = ($1)::bigint', projections._name(feed)),
+        to_jsonb(event_position)) r;
+    RETURN NOT FOUND OR (SELECT n.position >= event_position FROM (SELECT s.slot, s.position, count(*) OVER () AS slots FROM projections.slot s WHERE s.projection = _passed.projection) n
+                         WHERE n.slot = (hashtextextended(key, 0) & 9223372036854775807) % n.slots);
+END
+$$;
+COMMENT ON FUNCTION projections._passed(regclass, bigint) IS 'Internal: whether the slot of an event''s key has applied it.';
+
 -- What became of one event. Without error texts and keys, which are the owner's.
-CREATE FUNCTION projections._outcomes(source regclass, event_position bigint, event_type text, event_time timestamptz)
-    RETURNS TABLE(projection text, status text, detail text)
+CREATE FUNCTION projections._recorded_outcomes(source regclass, event_position bigint, event_type text, event_time timestamptz)
+    RETURNS TABLE(relation regclass, projection text, status text, detail text, some_passed boolean)
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT projections._name(p.relation), o.status,
+    SELECT p.relation, projections._name(p.relation), o.status,
         CASE o.status
             WHEN 'failed' THEN format('failure %s: SQLSTATE %s, retried %s times, %s', f.id, f.sqlstate, f.retry_count,
                                       coalesce('next at ' || to_char(f.next_retry_at, 'YYYY-MM-DD HH24:MI:SS'), 'a dead letter'))
@@ -367,26 +394,38 @@ CREATE FUNCTION projections._outcomes(source regclass, event_position bigint, ev
             WHEN 'skipped' THEN format('failure %s was skipped', r.id)
             WHEN 'filtered' THEN format('takes %s', array_to_string(p.event_types, ', '))
             WHEN 'pending' THEN CASE WHEN p.paused_at IS NOT NULL THEN 'paused' ELSE format('applied up to %s', s.lowest) END
-        END
+        END,
+        p.kind <> 'query' AND o.status = 'pending' AND s.highest >= event_position
     FROM projections.projection p
     LEFT JOIN projections.failure f ON f.projection = p.relation AND f.position = event_position AND f.resolved_at IS NULL
     LEFT JOIN projections.parked_event k ON k.projection = p.relation AND k.position = event_position
     LEFT JOIN LATERAL (SELECT x.id, x.resolution FROM projections.failure x WHERE x.projection = p.relation AND x.position = event_position AND x.resolved_at IS NOT NULL
                        ORDER BY x.id DESC LIMIT 1) r ON true
     CROSS JOIN LATERAL (
-        -- Query projections read events in stripes of positions; which slot takes a key is not to be seen here, so the lowest checkpoint counts.
+        -- Query projections read events in stripes of positions; which slot takes a key is not to be seen here.
         SELECT count(*) AS slots,
-               CASE WHEN p.kind = 'query' THEN min(n.position) FILTER (WHERE n.slot = (event_position / 8192) % n.slots) ELSE min(n.position) END AS lowest
+               CASE WHEN p.kind = 'query' THEN min(n.position) FILTER (WHERE n.slot = (event_position / 8192) % n.slots) ELSE min(n.position) END AS lowest,
+               max(n.position) AS highest
         FROM (SELECT n.slot, n.position, count(*) OVER () AS slots FROM projections.slot n WHERE n.projection = p.relation) n) s
     CROSS JOIN LATERAL (SELECT CASE
         WHEN f.id IS NOT NULL THEN 'failed'
         WHEN k.position IS NOT NULL THEN 'parked'
-        WHEN p.event_types IS NOT NULL AND NOT _outcomes.event_type = ANY (p.event_types) THEN 'filtered'
+        WHEN p.event_types IS NOT NULL AND NOT _recorded_outcomes.event_type = ANY (p.event_types) THEN 'filtered'
         WHEN r.resolution = 'skipped' THEN 'skipped'
-        WHEN p.mode = 'inline' AND p.paused_at <= _outcomes.event_time THEN 'pending'
+        WHEN p.mode = 'inline' AND p.paused_at <= _recorded_outcomes.event_time THEN 'pending'
         WHEN p.mode = 'async' AND coalesce(s.lowest, 0) < event_position THEN 'pending'
         ELSE 'applied' END AS status) o
     WHERE source = ANY (p.sources)
+$$;
+COMMENT ON FUNCTION projections._recorded_outcomes(regclass, bigint, text, timestamptz) IS
+'Internal: what each projection over a source did with one event; pending where one slot has not passed it, some_passed where another has.';
+
+CREATE FUNCTION projections._outcomes(source regclass, event_position bigint, event_type text, event_time timestamptz)
+    RETURNS TABLE(projection text, status text, detail text)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT r.projection, CASE WHEN p.passed THEN 'applied' ELSE r.status END, CASE WHEN NOT p.passed THEN r.detail END
+    FROM projections._recorded_outcomes(source, event_position, event_type, event_time) r,
+         LATERAL (SELECT r.some_passed AND projections._passed(r.relation, event_position) AS passed) p
 $$;
 COMMENT ON FUNCTION projections._outcomes(regclass, bigint, text, timestamptz) IS 'Internal: what each projection over a source did with one event.';
 
@@ -601,7 +640,7 @@ BEGIN
             DETAIL = 'It is a relation that nothing maintains.', HINT = 'projections.definitions lists the projections.';
     END IF;
     IF p.kind = 'query' THEN
-        RETURN QUERY EXECUTE projections._rows_behind(projection, key) USING key;
+        RETURN QUERY SELECT * FROM projections._owner_rows(projection, projections._rows_behind(projection, key), key);
         RETURN;
     END IF;
     IF jsonb_typeof(key) = 'object' THEN
@@ -611,8 +650,9 @@ BEGIN
         END IF;
         wanted := key ->> 'key';
     END IF;
-    RETURN QUERY EXECUTE format('SELECT projections._name($2), f.position::bigint, f.type::text, f.event_time::timestamptz, to_jsonb(f.event) FROM %s f WHERE $1 = ANY (f.keys) ORDER BY f.position',
-                                projections._name(p.definition)) USING wanted, p.sources[1];
+    RETURN QUERY SELECT * FROM projections._owner_rows(projection, format(
+        'SELECT %L::text, f.position::bigint, f.type::text, f.event_time::timestamptz, to_jsonb(f.event) FROM %s f WHERE ($1 #>> ''{}'') = ANY (f.keys) ORDER BY f.position',
+        projections._name(p.sources[1]), projections._name(p.definition)), to_jsonb(wanted));
 END
 $$;
 COMMENT ON FUNCTION projections._history(regclass, jsonb) IS 'Internal: projections.history() of a relation.';
@@ -624,11 +664,11 @@ BEGIN ATOMIC
     SELECT h.source, h."position", h.type, h.event_time, h.event FROM projections._history(history.name::pg_catalog.regclass, history.key) AS h;
 END;
 COMMENT ON FUNCTION projections.history(text, jsonb) IS
-'What made one row of a projection. key: one JSON object, as {"item": "A1"}; for a reducer or state machine also the key alone, as "A1".
+'What made one row of a projection. key: one JSON object, as {"item": "A1"}; for a reducer, state machine or handler also the key alone, as "A1".
 Of a reducer or state machine: the events delivered to that key, by position. Of a query projection: the source rows that its row stands
-for, as they are now; position, type and event_time are NULL where the table is no event source. Needs SELECT on the sources, and for
-reducers and state machines to be the owner. A handler writes what it likes, so it has no history by key: its key is a partition.
-Errors: 42P01 no such relation; 42809 not a projection; 22023 not a key of it; 42501 no right to read a source.
+for, as they are now; position, type and event_time are NULL where the table is no event source. Of a handler: the events of a
+partition. Runs as the projection''s owner, who the caller must be, or a member of it.
+Errors: 42P01 no such relation; 42809 not a projection; 22023 not a key of it; 42501 not the owner.
 Example: SELECT position, type, event FROM projections.history(''stock'', ''{"item": "A1"}'');';
 
 -- Archive.
@@ -701,12 +741,12 @@ BEGIN
     END IF;
 
     IF own THEN
-        WITH moved AS (DELETE FROM projections.events e WHERE e.position <= up_to RETURNING e.*)
+        WITH moved AS (DELETE FROM ONLY projections.events e WHERE e.position <= up_to RETURNING e.*)
         INSERT INTO projections.events_archive SELECT * FROM moved;
         GET DIAGNOSTICS deleted = ROW_COUNT;
         UPDATE projections.streams t SET archived_at = clock_timestamp()
         WHERE t.archived_at IS NULL AND t.stream IN (SELECT a.stream FROM projections.events_archive a WHERE a.position BETWEEN first_position AND up_to)
-          AND NOT EXISTS (SELECT FROM projections.events e WHERE e.stream = t.stream);
+          AND NOT EXISTS (SELECT FROM ONLY projections.events e WHERE e.stream = t.stream);
     ELSE
         -- The mark goes with the rows, so that nobody replays what is not there.
         UPDATE projections.source t SET archived_to = up_to WHERE t.relation = source;
