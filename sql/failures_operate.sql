@@ -11,9 +11,13 @@ SET ROLE regress_failing_owner;
 CREATE TABLE moves (seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, kind text, item text, quantity int);
 SELECT projections.register_source('moves', 'seq', type_column => 'kind');
 CREATE TABLE stock (item text PRIMARY KEY, quantity int CHECK (quantity >= 0), last bigint);
-CREATE FUNCTION move(event moves) RETURNS void LANGUAGE sql AS
-'INSERT INTO stock AS s VALUES (event.item, event.quantity, event.seq)
- ON CONFLICT (item) DO UPDATE SET quantity = s.quantity + event.quantity, last = event.seq';
+CREATE FUNCTION move(event moves) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE stock SET quantity = quantity + event.quantity, last = event.seq WHERE item = event.item;
+    IF NOT FOUND THEN
+        INSERT INTO stock VALUES (event.item, event.quantity, event.seq);
+    END IF;
+END $$;
 SELECT projections.create_handler('moving', 'moves', 'move(moves)', '{stock}', partition_by => 'item', options => '{"max_retries": 0}');
 SELECT projections.create('shares', 'SELECT kind, sum(100 / quantity) AS share, count(*) AS moves FROM moves GROUP BY kind', mode => 'async', options => '{"max_retries": 0}');
 CREATE VIEW open AS SELECT id, projection, position, key, error, sqlstate, retry_count FROM projections.failures WHERE resolved_at IS NULL;
@@ -38,7 +42,9 @@ SELECT projections.retry(id) FROM open WHERE position = 2;
 TABLE stock ORDER BY item;
 SELECT * FROM parked ORDER BY 1, 2;
 SELECT * FROM resolved ORDER BY 1, 2;
+\set VERBOSITY sqlstate
 SELECT projections.retry(id) FROM projections.failures WHERE projection = 'failing.moving' AND position = 2;
+\set VERBOSITY default
 -- a query's events wait for nothing but themselves
 SELECT projections.retry(id) FROM open WHERE projection = 'failing.shares';
 UPDATE moves SET quantity = 1 WHERE quantity = 0;

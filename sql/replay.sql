@@ -160,7 +160,7 @@ SELECT test.check('moved'), test.check('above');
 -- history that is gone is not made up
 --
 UPDATE projections.source SET archived_to = 10 WHERE relation = 'moves'::regclass;
-\set VERBOSITY verbose
+\set VERBOSITY sqlstate
 SELECT projections.reset('moved');
 \set VERBOSITY default
 SELECT projections.reset('balance');
