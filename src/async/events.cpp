@@ -137,13 +137,12 @@ void add_overrides(Batch &batch, int64 after, int64 to) {
         run(prepared(plans.overrides,
                      "SELECT position, state, ARRAY[key], set_at FROM projections.override WHERE projection = $1 AND "
                      "position > $2 AND position <= $3 AND (hashtextextended(key, 0) & 9223372036854775807) % $4 = $5 "
-                     "ORDER BY position, id",
+                     "ORDER BY id",
                      types),
             values, nullptr, Effect::write);
     });
     if (SPI_processed == 0) return;
     pg::within(batch.chunk.memory, [&] {
-        pg::vector<Event> overrides;
         for (uint64 i = 0; i < SPI_processed; i++) {
             bool null;
             auto column = [&](int number) {
@@ -155,14 +154,10 @@ void add_overrides(Batch &batch, int64 after, int64 to) {
             event.keys = keys_of(datumCopy(column(3), false, -1));
             event.time = DatumGetTimestampTz(column(4));
             event.has_time = event.override_ = true;
-            overrides.push_back(event);
+            batch.chunk.events->push_back(event);
         }
         // After the events of the same position, in the order in which they were set.
-        auto *all = pg::make<pg::vector<Event>>(batch.chunk.memory);
-        all->resize(batch.chunk.size() + overrides.size());
-        std::merge(batch.chunk.events->begin(), batch.chunk.events->end(), overrides.begin(), overrides.end(),
-                   all->begin(), [](const Event &x, const Event &y) { return x.position < y.position; });
-        batch.chunk.events = all;
+        order(*batch.chunk.events);
     });
     SPI_freetuptable(SPI_tuptable);
 }
