@@ -14,7 +14,7 @@ enum class Outcome { pending, applied, parked, failed };
 
 struct Event {
     int64 position;
-    Datum row; // of the source
+    Datum row;                 // of the source
     std::span<const Key> keys; // each once; none is null
     const char *type, *id;     // may be null
     TimestampTz time;

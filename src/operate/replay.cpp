@@ -71,26 +71,27 @@ void writing_all(const pg::vector<Oid> &tables, std::size_t from, Body &&body) {
 void empty(Projection &projection) {
     lock_projection(projection);
     pg::vector<Oid> tables = written_tables(projection);
-    maintain::maintaining(projection, [&] {
+    bool total = projection.kind == Kind::query && projection.block().shape == compile::Shape::total;
+    pg::as_owner(projection.owner(), [&] {
         catalog::with_pinned(projection.settings, [&] {
             pg::with_snapshot(GetLatestSnapshot(), [&] {
                 pg::with_spi([&] {
                     writing_all(tables, 0, [&] {
                         pg::spi_execute(delete_all(tables));
-                        bool total =
-                            projection.kind == Kind::query && projection.block().shape == compile::Shape::total;
                         if (total) pg::spi_execute(insert_total(projection));
                     });
                 });
             });
         });
     });
-    maintain::flush_for_any_read(); // projections over it
+    maintain::flush_logs(); // for projections over this one
 }
 
 // As after a TRUNCATE of a source, which fills the projection again.
 void refill_from_tables(Projection &projection) {
     lock_projection(projection);
+    // What this transaction has changed is in the table that is read: logged later, it would count twice.
+    maintain::flush_logs();
     pg::as_owner(projection.owner(), [&] {
         pg::with_spi([&] {
             pg::spi_execute(

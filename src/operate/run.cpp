@@ -145,6 +145,9 @@ const char *key_expression(Projection &projection) {
     if (keys == nullptr) elog(ERROR, "feed %s has no keys", get_rel_name(projection.definition));
     if (IsA(keys, ArrayExpr) && list_length(castNode(ArrayExpr, keys)->elements) == 1)
         keys = static_cast<Node *>(linitial(castNode(ArrayExpr, keys)->elements));
+    // A handler's partition may be NULL, which is a partition of its own.
+    if (projection.kind == catalog::Kind::handler && IsA(keys, CoalesceExpr))
+        keys = static_cast<Node *>(linitial(castNode(CoalesceExpr, keys)->args));
     if (!contain_var_clause(keys)) return nullptr;
     int number = 0;
     for (RangeTblEntry *entry : pg::each<RangeTblEntry>(query->rtable)) {

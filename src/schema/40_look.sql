@@ -430,7 +430,7 @@ COMMENT ON FUNCTION projections._wrap(text, integer) IS 'Internal: breaks a text
 
 -- psql puts a blank on either side of a column and a bar between two: 14 characters. Messages get what the others leave of 100.
 CREATE VIEW projections.status AS
-SELECT CASE WHEN pg_catalog.length(h.projection) > 40 THEN pg_catalog.left(h.projection, 39) || '…' ELSE h.projection END AS projection,
+SELECT CASE WHEN pg_catalog.length(h.projection) > 40 THEN pg_catalog.left(h.projection, 37) || '...' ELSE h.projection END AS projection,
        h.status, h.lag_events AS lag, h.failures,
        projections._wrap(h.message, (100 - 14 - LEAST(GREATEST(10, pg_catalog.max(pg_catalog.length(h.projection)) OVER ()), 40)
                                      - GREATEST(6, pg_catalog.max(pg_catalog.length(h.status)) OVER ())
