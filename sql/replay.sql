@@ -124,7 +124,7 @@ SELECT projections.replay('moved', 1000, 2000);
 --
 -- reset: from the first event, skips and states set by hand included
 --
-SELECT projections.skip(id, 'a slip') FROM projections.failures WHERE resolved_at IS NULL AND projection = 'replay.balance';
+SELECT projections.skip(id, 'a slip') FROM projections.failures WHERE resolved_at IS NULL AND projection IN ('replay.balance', 'replay.task');
 SELECT projections.catch_up() > 0 AS applied;
 DROP TABLE before_balance, before_task, before_slotted, before_history;
 CREATE TABLE before_balance AS TABLE balance;
