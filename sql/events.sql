@@ -182,7 +182,7 @@ INSERT INTO projections.parked_event (projection, slot, position, keys, parked_a
 SELECT p, s.* FROM generate_series(1, 12, 1) AS p, projections.event_status('steps', p) AS s;
 -- of two slots, the one that the event's key belongs to counts
 SELECT (hashtextextended(s.flow, 0) & 9223372036854775807) % 2 AS slot, o.status, o.detail, count(*)
-FROM steps s, projections.event_status('steps', s.n) o WHERE o.projection = 'events.handled' AND s.n > 4 AND s.flow IS NOT NULL GROUP BY 1, 2, 3;
+FROM steps s, projections.event_status('steps', s.n) o WHERE o.projection = 'events.handled' AND s.n > 4 AND s.flow IS NOT NULL GROUP BY 1, 2, 3 ORDER BY 1;
 SELECT * FROM projections.event_status('steps', 1000);
 SELECT * FROM projections.event_status('none_such', 1);
 SELECT * FROM projections.event_status('reduced', 1);

@@ -13,13 +13,13 @@ CREATE FUNCTION pg_temp.applied(name text) RETURNS SETOF movements LANGUAGE sql 
                       WHERE f.projection = name AND f.position = m.position AND f.resolution = 'skipped')
 $$;
 
-CREATE FUNCTION pg_temp.compare(name text, found text, expected text) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION pg_temp.compare(name text, actual text, wanted text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     EXECUTE format('WITH found AS MATERIALIZED (%s), expected AS MATERIALIZED (%s)
                     INSERT INTO verdicts
                     SELECT %L, (SELECT count(*) FROM found),
                            (SELECT count(*) FROM (TABLE expected EXCEPT ALL TABLE found) AS missing),
-                           (SELECT count(*) FROM (TABLE found EXCEPT ALL TABLE expected) AS extra)', found, expected, name);
+                           (SELECT count(*) FROM (TABLE found EXCEPT ALL TABLE expected) AS extra)', actual, wanted, name);
 END
 $$;
 

@@ -22,7 +22,7 @@ BEGIN
     END IF;
 END
 $$;
-SELECT projections.create_handler('stock', 'movements', 'apply_movement', ARRAY['stock'], partition_by => 'item',
+SELECT projections.create_handler('stock', 'movements', 'apply_movement(movements)', ARRAY['stock'], partition_by => 'item',
                                   options => '{"slots": 2, "max_retries": 0}') \g /dev/null
 
 -- Units at each location: a reducer whose key is an array, because a move touches two locations. Either both get the
@@ -32,7 +32,7 @@ CREATE FUNCTION balance(state jsonb, event movements, key text) RETURNS jsonb LA
                               'units', (state -> 'units')::int + CASE WHEN key = event.to_location THEN event.quantity ELSE 0 END
                                                                - CASE WHEN key = event.from_location THEN event.quantity ELSE 0 END)
 $$;
-SELECT projections.create_reducer('location_balance', 'movements', 'ARRAY[from_location, to_location]', 'balance',
+SELECT projections.create_reducer('location_balance', 'movements', 'ARRAY[from_location, to_location]', 'balance(jsonb, movements, text)',
                                   initial => '{"movements": 0, "units": 0}', options => '{"max_retries": 0}') \g /dev/null
 ALTER TABLE location_balance ADD CHECK ((state -> 'units')::int >= 0);
 
@@ -40,7 +40,7 @@ ALTER TABLE location_balance ADD CHECK ((state -> 'units')::int >= 0);
 CREATE FUNCTION reservation(state jsonb, event projections.events, key text) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
     SELECT CASE event.type WHEN 'StockReserved' THEN event.data END
 $$;
-SELECT projections.create_reducer('active_reservations', 'projections.events', 'correlation_id', 'reservation',
+SELECT projections.create_reducer('active_reservations', 'projections.events', 'correlation_id', 'reservation(jsonb, projections.events, text)',
                                   event_types => ARRAY['StockReserved', 'PickCompleted', 'PickCancelled']) \g /dev/null
 
 -- Where each pick task is, and which steps are allowed.

@@ -10,11 +10,14 @@ SELECT projections.healthy();
 SELECT projection, status, lag, failures, message FROM projections.status WHERE projection LIKE 'warehouse.%';
 
 \echo '-- What is the matter, and what can I do? The hint is SQL to paste.'
-SELECT projection, failures, parked_events AS parked, dead_letters AS dead, hint
-FROM projections.health() WHERE failures > 0 ORDER BY projection;
+\x on
+SELECT projection, lag_events AS lag, failures, parked_events AS parked, dead_letters AS dead, message,
+       replace(hint, '; ', E';\n') AS hint
+FROM projections.health('stock');
+\x off
 
 \echo '-- Which events failed, and why?'
-SELECT id, projection, position, key, sqlstate, category, left(error, 60) AS error FROM projections.dead_letters ORDER BY projection, position;
+SELECT id, projection, position, key, sqlstate, left(error, 45) AS error FROM projections.dead_letters ORDER BY projection, position;
 
 \echo '-- What waits behind them?'
 SELECT projection, position, event_type, key FROM projections.parked ORDER BY projection, position;
@@ -24,9 +27,9 @@ SELECT position AS slip FROM movements WHERE quantity = 5000 \gset
 SELECT * FROM projections.event_status('movements', :slip);
 
 \echo '-- What happened to order 13, over both sources?'
-SELECT source, position, type, projection, status FROM projections.trace('order-13');
+SELECT source, position, type, projection, status FROM projections.trace('order-13') WHERE status <> 'filtered';
 
-\echo '-- Which orders miss a step, or took them out of order?'
+\echo '-- Which picked orders miss a step, or took the steps out of order?'
 SELECT correlation_id, problem, missing
 FROM projections.find_incomplete('projections.events', ARRAY['StockReserved', 'PickCreated', 'PickAssigned', 'PickStarted', 'PickCompleted'])
-WHERE NOT 'PickCancelled' = ANY (found);
+WHERE 'PickCompleted' = ANY (found);

@@ -5,7 +5,7 @@
 SET search_path = warehouse, public;
 
 \echo '-- 5000 saws were a slip: leave the event out, in each projection that it failed in. What was parked behind it is applied.'
-SELECT f.projection, projections.skip(f.id, 'slip of the keyboard, see the next event')
+SELECT f.projection, position, projections.skip(f.id, 'slip of the keyboard, see the next event')
 FROM projections.dead_letters AS f JOIN movements AS m USING (position)
 WHERE f.projection IN ('warehouse.stock', 'warehouse.location_balance') AND m.quantity = 5000;
 
@@ -14,8 +14,9 @@ INSERT INTO items VALUES ('trowel', 'Trowel');
 SELECT projections.retry_all('stock') AS succeeded;
 
 \echo '-- Task 13 was done, the scanner had no network: set its state, and say so.'
-SELECT projections.set_state('pick_tasks', 'pick-13', 'done', 'scanner without network, asked the picker');
-SELECT projections.resolve(id, 'resolved', 'state set by hand') FROM projections.dead_letters WHERE projection = 'warehouse.pick_tasks';
+SELECT projections.set_state('pick_tasks', 'pick-13', 'done', 'scanner without network, asked the picker') \g /dev/null
+SELECT projection, position, projections.resolve(id, 'resolved', 'state set by hand') AS resolved
+FROM projections.dead_letters WHERE projection = 'warehouse.pick_tasks';
 SELECT from_state, event, to_state, reason FROM projections.transitions WHERE projection = 'warehouse.pick_tasks' AND key = 'pick-13';
 
 \echo '-- Which events made this row?'

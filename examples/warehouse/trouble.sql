@@ -10,4 +10,4 @@ INSERT INTO movements (type, item, lot, to_location, quantity, reference) VALUES
 INSERT INTO movements (type, item, lot, from_location, to_location, quantity) VALUES ('GoodsMoved', 'trowel', 'L6', 'DOCK', 'A-1', 30);
 
 SELECT FROM projections.append('pick-13', 'PickCompleted', '{"by": "picker 2"}', expected_version => 2, correlation_id => 'order-13') \g /dev/null
-INSERT INTO movements (type, item, lot, from_location, quantity, reference) VALUES ('GoodsPicked', 'mallet', 'L1', 'A-7', 2, 'order-13');
+INSERT INTO movements (type, item, lot, from_location, quantity, reference) VALUES ('GoodsPicked', 'nut', 'L1', 'A-7', 2, 'order-13');

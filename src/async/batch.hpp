@@ -1,8 +1,8 @@
 // A batch: events of one slot, applied in order in the current transaction.
 //
-// Events are applied by the chunk, one subtransaction each. Where an event fails, the subtransaction is rolled back, the
-// chunk is applied again up to that event, and the event is recorded. So a poison event costs half a chunk, and no event
-// pays for a subtransaction of its own.
+// Events are applied by the chunk, one subtransaction each. Where an event fails, the subtransaction is rolled back,
+// the chunk is applied again up to that event, and the event is recorded. So a poison event costs half a chunk, and no
+// event pays for a subtransaction of its own.
 #pragma once
 #include "async/failure.hpp"
 #include "async/feed.hpp"
@@ -33,8 +33,8 @@ bool parks(Batch &batch, Event &event);
 void fail(Batch &batch, Event &event, ErrorData *error);
 
 enum class Pace { until_deadline, to_the_end };
-// Applies the chunk's events [from, to) as far as the deadline allows; at least one. Sets their outcomes, and returns the
-// first event that has none.
+// Applies the chunk's events [from, to) as far as the deadline allows; at least one. Sets their outcomes, and returns
+// the first event that has none.
 std::size_t apply(Batch &batch, std::size_t from, std::size_t to, Pace pace);
 std::size_t apply_to_handler(Batch &batch, std::size_t from, std::size_t to, Pace pace);
 std::size_t apply_to_reducer(Batch &batch, std::size_t from, std::size_t to, Pace pace);

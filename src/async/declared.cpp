@@ -11,9 +11,9 @@ const char *machine_key(const char *from, const char *event) { return psprintf("
 
 void free_plans(void *argument) {
     auto *declared = static_cast<Declared *>(argument);
-    for (SPIPlanPtr plan : {declared->read, declared->read_slot, declared->read_at, declared->read_positions,
-                            declared->states, declared->upsert, declared->remove, declared->lock, declared->insert, declared->update,
-                            declared->expire})
+    for (SPIPlanPtr plan :
+         {declared->read, declared->read_slot, declared->read_at, declared->read_positions, declared->states,
+          declared->upsert, declared->remove, declared->lock, declared->insert, declared->update, declared->expire})
         if (plan) SPI_freeplan(plan);
 }
 
@@ -31,10 +31,10 @@ Datum datum_of(MemoryContext memory, int column, int length, bool *null) {
 
 StateMachine *read_machine(MemoryContext memory, Oid relation) {
     auto *machine = pg::make<StateMachine>(memory, memory);
-    const char *sql = psprintf(
-        "SELECT s.key, e.key, e.value FROM projections.projection p, pg_catalog.jsonb_each(p.transitions) s, "
-        "pg_catalog.jsonb_each_text(s.value) e WHERE p.relation = %u::pg_catalog.regclass",
-        relation);
+    const char *sql =
+        psprintf("SELECT s.key, e.key, e.value FROM projections.projection p, pg_catalog.jsonb_each(p.transitions) s, "
+                 "pg_catalog.jsonb_each_text(s.value) e WHERE p.relation = %u::pg_catalog.regclass",
+                 relation);
     pg::spi_execute(sql);
     for (uint64 i = 0; i < SPI_processed; i++) {
         auto column = [&](int number) {
@@ -43,11 +43,11 @@ StateMachine *read_machine(MemoryContext memory, Oid relation) {
         const char *place = MemoryContextStrdup(memory, machine_key(column(1), column(2)));
         machine->next.add(place, column(3));
     }
-    pg::spi_execute(
-        psprintf("SELECT p.options->>'initial', (p.options->>'retention')::interval, t.name FROM projections.projection p "
-                 "LEFT JOIN LATERAL pg_catalog.jsonb_array_elements_text(p.options->'terminal') AS t(name) ON true "
-                 "WHERE p.relation = %u::pg_catalog.regclass",
-                 relation));
+    pg::spi_execute(psprintf(
+        "SELECT p.options->>'initial', (p.options->>'retention')::interval, t.name FROM projections.projection p "
+        "LEFT JOIN LATERAL pg_catalog.jsonb_array_elements_text(p.options->'terminal') AS t(name) ON true "
+        "WHERE p.relation = %u::pg_catalog.regclass",
+        relation));
     bool null;
     machine->initial = text_of(memory, 1);
     machine->retention = datum_of(memory, 2, sizeof(Interval), &null);
@@ -70,11 +70,10 @@ Declared *read(catalog::Projection &projection) {
     made->made_at = catalog::generation();
     made->row_type = get_rel_type_id(projection.sources.front());
     auto read_row = [&] {
-        pg::spi_execute(psprintf(
-            "SELECT function, initial, options->>'on_failure', "
-            "(1000 * pg_catalog.extract('epoch', (options->>'event_timeout')::interval))::integer "
-            "FROM projections.projection WHERE relation = %u::pg_catalog.regclass",
-            projection.relation));
+        pg::spi_execute(psprintf("SELECT function, initial, options->>'on_failure', "
+                                 "(1000 * pg_catalog.extract('epoch', (options->>'event_timeout')::interval))::integer "
+                                 "FROM projections.projection WHERE relation = %u::pg_catalog.regclass",
+                                 projection.relation));
         if (SPI_processed != 1) elog(ERROR, "projection %s is not in the catalog", projection.name());
         made->function = text_of(memory, 1);
         made->initial = datum_of(memory, 2, -1, &made->initial_is_null);
@@ -102,7 +101,8 @@ Declared &declared(catalog::Projection &projection) {
         if (found->second->made_at) return *found->second;
     }
     Declared *made = read(projection);
-    auto *callback = static_cast<MemoryContextCallback *>(MemoryContextAlloc(made->memory, sizeof(MemoryContextCallback)));
+    auto *callback =
+        static_cast<MemoryContextCallback *>(MemoryContextAlloc(made->memory, sizeof(MemoryContextCallback)));
     callback->func = free_plans;
     callback->arg = made;
     MemoryContextRegisterResetCallback(made->memory, callback);
@@ -120,8 +120,8 @@ Declared &declared(catalog::Projection &projection) {
 SPIPlanPtr prepared(SPIPlanPtr &place, const char *sql, std::span<const Oid> types, int cursor_options) {
     if (place) return place;
     ereport(DEBUG1, (errmsg_internal("%s", sql), errhidestmt(true)));
-    SPIPlanPtr plan = SPI_prepare_cursor(sql, static_cast<int>(types.size()), const_cast<Oid *>(types.data()),
-                                         cursor_options);
+    SPIPlanPtr plan =
+        SPI_prepare_cursor(sql, static_cast<int>(types.size()), const_cast<Oid *>(types.data()), cursor_options);
     if (plan == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
     SPI_keepplan(plan);
     return place = plan;

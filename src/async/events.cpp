@@ -59,11 +59,12 @@ void load_blocked(Batch &batch, bool failures_only) {
     Datum values[] = {projection_datum(batch.slot), BoolGetDatum(batch.declared.on_failure == OnFailure::park_key),
                       BoolGetDatum(!failures_only)};
     as_extension([&] {
-        run(prepared(plans.blocked,
-                     "SELECT k, min(b.position) FROM (SELECT keys, position FROM projections.failure WHERE projection = $1 "
-                     "AND resolved_at IS NULL AND $2 UNION ALL SELECT keys, position FROM projections.parked_event WHERE "
-                     "projection = $1 AND $3) b, unnest(b.keys) AS k GROUP BY k",
-                     types),
+        run(prepared(
+                plans.blocked,
+                "SELECT k, min(b.position) FROM (SELECT keys, position FROM projections.failure WHERE projection = $1 "
+                "AND resolved_at IS NULL AND $2 UNION ALL SELECT keys, position FROM projections.parked_event WHERE "
+                "projection = $1 AND $3) b, unnest(b.keys) AS k GROUP BY k",
+                types),
             values, nullptr, Effect::write);
     });
     for (uint64 i = 0; i < SPI_processed; i++) {
@@ -76,9 +77,9 @@ void load_blocked(Batch &batch, bool failures_only) {
 
 void park(const Slot &slot, const Event &event) {
     static constexpr Oid types[] = {REGCLASSOID, INT4OID, INT8OID, TEXTOID, TIMESTAMPTZOID, TEXTARRAYOID};
-    Datum values[] = {projection_datum(slot), Int32GetDatum(slot.number), Int64GetDatum(event.position),
-                      event.type ? CStringGetTextDatum(event.type) : 0, TimestampTzGetDatum(event.time),
-                      key_array(event.keys)};
+    Datum values[] = {projection_datum(slot),          Int32GetDatum(slot.number),
+                      Int64GetDatum(event.position),   event.type ? CStringGetTextDatum(event.type) : 0,
+                      TimestampTzGetDatum(event.time), key_array(event.keys)};
     const char nulls[] = {' ', ' ', ' ', event.type ? ' ' : 'n', event.has_time ? ' ' : 'n', ' '};
     as_extension([&] {
         run(prepared(plans.park,
@@ -107,10 +108,11 @@ KeyTable<bool> *decided_positions(Batch &batch, int64 to) {
     static constexpr Oid types[] = {REGCLASSOID, INT8OID, INT8OID};
     Datum values[] = {projection_datum(batch.slot), Int64GetDatum(batch.slot.position), Int64GetDatum(to)};
     as_extension([&] {
-        run(prepared(plans.decided,
-                     "SELECT position FROM projections.failure WHERE projection = $1 AND position > $2 AND position <= $3 "
-                     "AND resolution IN ('skipped', 'resolved')",
-                     types),
+        run(prepared(
+                plans.decided,
+                "SELECT position FROM projections.failure WHERE projection = $1 AND position > $2 AND position <= $3 "
+                "AND resolution IN ('skipped', 'resolved')",
+                types),
             values, nullptr, Effect::write);
     });
     if (SPI_processed == 0) return nullptr;
@@ -155,9 +157,7 @@ void add_overrides(Batch &batch, int64 after, int64 to) {
             batch.chunk.events->push_back(event);
         }
         // After the events of the same position, in the order in which they were set.
-        std::stable_sort(batch.chunk.events->begin(), batch.chunk.events->end(), [](const Event &a, const Event &b) {
-            return a.position != b.position ? a.position < b.position : a.override_ < b.override_;
-        });
+        order(*batch.chunk.events);
     });
     SPI_freetuptable(SPI_tuptable);
 }
@@ -175,12 +175,11 @@ ErrorData *attempt_read(Batch &batch, int64 after, int64 to, int64 limit, int64 
     return attempt([&] { *reached = read_after(batch, after, to, limit); });
 }
 
-// The feed's own expressions, such as the key's, fail for some event: the events before it are read, or it is recorded if
-// it is the next. Its keys are unknown, so nothing waits behind it.
+// The feed's own expressions, such as the key's, fail for some event: the events before it are read, or it is recorded
+// if it is the next. Its keys are unknown, so nothing waits behind it.
 int64 read_up_to_error(Batch &batch, int64 after, int64 to, int64 limit, ErrorData *error) {
     pg::vector<int64> positions;
-    pg::as_owner(batch.projection.owner(),
-                 [&] { positions = read_positions(batch.projection, after, to, limit); });
+    pg::as_owner(batch.projection.owner(), [&] { positions = read_positions(batch.projection, after, to, limit); });
     if (positions.empty()) ReThrowError(error);
     std::size_t good = 0, bad = positions.size(); // reading positions[0, good) succeeds, [0, bad) fails
     int64 reached = after;
@@ -229,11 +228,12 @@ Stop next_stop(Batch &batch) {
     Datum values[] = {projection_datum(batch.slot), Int32GetDatum(batch.slot.number),
                       Int64GetDatum(batch.slot.position)};
     as_extension([&] {
-        run(prepared(plans.open,
-                     "SELECT position, next_retry_at IS NOT NULL AND next_retry_at <= clock_timestamp() FROM "
-                     "projections.failure WHERE projection = $1 AND slot = $2 AND position > $3 AND resolved_at IS NULL "
-                     "ORDER BY position LIMIT 1",
-                     types),
+        run(prepared(
+                plans.open,
+                "SELECT position, next_retry_at IS NOT NULL AND next_retry_at <= clock_timestamp() FROM "
+                "projections.failure WHERE projection = $1 AND slot = $2 AND position > $3 AND resolved_at IS NULL "
+                "ORDER BY position LIMIT 1",
+                types),
             values, nullptr, Effect::write);
     });
     if (SPI_processed == 0) return {0, false};
@@ -250,19 +250,19 @@ void expire_keys(Batch &batch) {
     const char *name = pg::qualified_name(table);
     SPIPlanPtr plan = prepared(
         batch.declared.expire,
-        psprintf("DELETE FROM %s WHERE key IN (SELECT key FROM %s WHERE state #>> '{}' = ANY ($1) AND updated_at < "
-                 "pg_catalog.clock_timestamp() - $2 AND (pg_catalog.hashtextextended(key, 0) & 9223372036854775807) %% $3 = "
-                 "$4 ORDER BY updated_at LIMIT 1000)",
-                 name, name),
+        psprintf(
+            "DELETE FROM %s WHERE key IN (SELECT key FROM %s WHERE state #>> '{}' = ANY ($1) AND updated_at < "
+            "pg_catalog.clock_timestamp() - $2 AND (pg_catalog.hashtextextended(key, 0) & 9223372036854775807) %% $3 = "
+            "$4 ORDER BY updated_at LIMIT 1000)",
+            name, name),
         types);
     auto *names = static_cast<Datum *>(palloc(sizeof(Datum) * machine->terminal.size()));
     for (std::size_t i = 0; i < machine->terminal.size(); i++) names[i] = CStringGetTextDatum(machine->terminal[i]);
     Datum values[] = {PointerGetDatum(construct_array(names, static_cast<int>(machine->terminal.size()), TEXTOID, -1,
                                                       false, TYPALIGN_INT)),
                       machine->retention, Int32GetDatum(batch.slot.count), Int32GetDatum(batch.slot.number)};
-    pg::as_owner(batch.projection.owner(), [&] {
-        maintain::writing_as(table, [&] { run(plan, values, nullptr, Effect::write); });
-    });
+    pg::as_owner(batch.projection.owner(),
+                 [&] { maintain::writing_as(table, [&] { run(plan, values, nullptr, Effect::write); }); });
 }
 
 // Applies the whole chunk as far as time allows. Returns how many of its events are done.
@@ -312,7 +312,8 @@ void apply_batch(Batch &batch, int64 to, Limits limits, Progress &progress) {
     progress.more = progress.position < to && !batch.stopped;
 }
 
-// -------------------------------------------------------------------------------------------------------------- retries
+// --------------------------------------------------------------------------------------------------------------
+// retries
 
 bool is_blocked(const Batch &batch, std::span<const Key> keys, int64 position) {
     return std::any_of(keys.begin(), keys.end(), [&](const Key &key) {
@@ -330,10 +331,11 @@ bool next_unblocked(Batch &batch, int64 *after, pg::vector<int64> &positions) {
                       Int64GetDatum(*after)};
     // Rows of a slot that there is no more are the first slot's.
     as_extension([&] {
-        run(prepared(plans.parked,
-                     "SELECT position, keys FROM projections.parked_event WHERE projection = $1 AND (slot = $2 OR $2 = 0 "
-                     "AND slot >= $3) AND position > $4 ORDER BY position LIMIT 10000",
-                     types),
+        run(prepared(
+                plans.parked,
+                "SELECT position, keys FROM projections.parked_event WHERE projection = $1 AND (slot = $2 OR $2 = 0 "
+                "AND slot >= $3) AND position > $4 ORDER BY position LIMIT 10000",
+                types),
             values, nullptr, Effect::write);
     });
     uint64 count = SPI_processed;
@@ -432,11 +434,12 @@ pg::vector<int64> due_failures(const Slot &slot, bool stops) {
     Datum values[] = {projection_datum(slot), Int32GetDatum(slot.number), Int32GetDatum(slot.count),
                       Int64GetDatum(slot.position), BoolGetDatum(stops)};
     as_extension([&] {
-        run(prepared(plans.due,
-                     "SELECT position FROM projections.failure WHERE projection = $1 AND (slot = $2 OR $2 = 0 AND slot >= "
-                     "$3) AND resolved_at IS NULL AND next_retry_at <= clock_timestamp() AND (position <= $4 OR NOT $5) "
-                     "ORDER BY position LIMIT 1000",
-                     types),
+        run(prepared(
+                plans.due,
+                "SELECT position FROM projections.failure WHERE projection = $1 AND (slot = $2 OR $2 = 0 AND slot >= "
+                "$3) AND resolved_at IS NULL AND next_retry_at <= clock_timestamp() AND (position <= $4 OR NOT $5) "
+                "ORDER BY position LIMIT 1000",
+                types),
             values, nullptr, Effect::write);
     });
     pg::vector<int64> positions;

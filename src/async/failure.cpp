@@ -35,10 +35,10 @@ const char *category_of(int code) {
     if (error_class == ERRCODE_INSUFFICIENT_RESOURCES) return "memory";
     if (error_class == ERRCODE_DATA_EXCEPTION) return "data";
     if (error_class == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION) return "constraint";
-    for (int code_class : {ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION, ERRCODE_FEATURE_NOT_SUPPORTED,
-                           ERRCODE_PLPGSQL_ERROR, ERRCODE_PROGRAM_LIMIT_EXCEEDED, ERRCODE_SQL_ROUTINE_EXCEPTION,
-                           ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, ERRCODE_EXTERNAL_ROUTINE_INVOCATION_EXCEPTION,
-                           ERRCODE_CARDINALITY_VIOLATION})
+    for (int code_class :
+         {ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION, ERRCODE_FEATURE_NOT_SUPPORTED, ERRCODE_PLPGSQL_ERROR,
+          ERRCODE_PROGRAM_LIMIT_EXCEEDED, ERRCODE_SQL_ROUTINE_EXCEPTION, ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
+          ERRCODE_EXTERNAL_ROUTINE_INVOCATION_EXCEPTION, ERRCODE_CARDINALITY_VIOLATION})
         if (error_class == ERRCODE_TO_CATEGORY(code_class)) return "code";
     return "other";
 }
@@ -78,8 +78,7 @@ constexpr const char *record_sql =
     "RETURNING f.id, (SELECT p.options->>'on_dead_letter' FROM projections.projection p WHERE p.relation = $1 AND "
     "f.next_retry_at IS NULL AND f.retry_count = coalesce((p.options->>'max_retries')::integer, $12))";
 
-constexpr const char *note_sql =
-    "UPDATE projections.failure SET note = concat_ws(E'\\n', note, $2) WHERE id = $1";
+constexpr const char *note_sql = "UPDATE projections.failure SET note = concat_ws(E'\\n', note, $2) WHERE id = $1";
 
 constexpr const char *resolve_sql =
     "UPDATE projections.failure SET resolved_at = clock_timestamp(), resolution = $3, resolved_by = session_user, "
@@ -88,17 +87,34 @@ constexpr const char *resolve_sql =
 
 // The failure's id, and the function to call if it became a dead letter.
 int64 record(const Slot &slot, const FailedEvent &event, const ErrorData *error, const char **dead_letter) {
-    static constexpr Oid types[] = {REGCLASSOID, INT4OID, INT8OID, TEXTOID, TEXTOID, TIMESTAMPTZOID,
+    static constexpr Oid types[] = {REGCLASSOID,  INT4OID, INT8OID, TEXTOID, TEXTOID, TIMESTAMPTZOID,
                                     TEXTARRAYOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID};
     const char *context = context_of(error);
     auto text = [](const char *value) { return value ? CStringGetTextDatum(value) : 0; };
-    Datum values[] = {ObjectIdGetDatum(slot.projection.relation), Int32GetDatum(slot.number),
-                      Int64GetDatum(event.position), text(event.id), text(event.type), TimestampTzGetDatum(event.time),
-                      text_array(event.keys), text(error->message ? error->message : "unknown error"),
-                      text(unpack_sql_state(error->sqlerrcode)), text(category_of(error->sqlerrcode)), text(context),
+    Datum values[] = {ObjectIdGetDatum(slot.projection.relation),
+                      Int32GetDatum(slot.number),
+                      Int64GetDatum(event.position),
+                      text(event.id),
+                      text(event.type),
+                      TimestampTzGetDatum(event.time),
+                      text_array(event.keys),
+                      text(error->message ? error->message : "unknown error"),
+                      text(unpack_sql_state(error->sqlerrcode)),
+                      text(category_of(error->sqlerrcode)),
+                      text(context),
                       Int32GetDatum(max_retries)};
-    const char nulls[] = {' ', ' ', ' ', event.id ? ' ' : 'n', event.type ? ' ' : 'n', event.time ? ' ' : 'n',
-                          ' ', ' ', ' ', ' ', context ? ' ' : 'n', ' '};
+    const char nulls[] = {' ',
+                          ' ',
+                          ' ',
+                          event.id ? ' ' : 'n',
+                          event.type ? ' ' : 'n',
+                          event.time ? ' ' : 'n',
+                          ' ',
+                          ' ',
+                          ' ',
+                          ' ',
+                          context ? ' ' : 'n',
+                          ' '};
     run(prepared(record_plan, record_sql, types), values, nulls, Effect::write);
     if (SPI_processed != 1) elog(ERROR, "recording a failure of %s did not succeed", slot.projection.name());
     bool null;
@@ -119,10 +135,9 @@ void call_dead_letter(const Slot &slot, int64 id, const char *function) {
         pg::as_owner(slot.projection.owner(), [&] {
             pg::with_snapshot(GetTransactionSnapshot(), [&] {
                 Oid oid = DatumGetObjectId(DirectFunctionCall1(regprocedurein, CStringGetDatum(function)));
-                pg::spi_execute(psprintf("SELECT %s(" INT64_FORMAT "::bigint)",
-                                         quote_qualified_identifier(get_namespace_name(get_func_namespace(oid)),
-                                                                    get_func_name(oid)),
-                                         id));
+                pg::spi_execute(psprintf(
+                    "SELECT %s(" INT64_FORMAT "::bigint)",
+                    quote_qualified_identifier(get_namespace_name(get_func_namespace(oid)), get_func_name(oid)), id));
             });
         });
     });
@@ -183,9 +198,8 @@ void resolve_failure(const Slot &slot, int64 position, const char *resolution, c
     Datum values[] = {ObjectIdGetDatum(slot.projection.relation), Int64GetDatum(position),
                       CStringGetTextDatum(resolution), why ? CStringGetTextDatum(why) : 0};
     const char nulls[] = {' ', ' ', ' ', why ? ' ' : 'n'};
-    pg::with_spi([&] {
-        as_extension([&] { run(prepared(resolve_plan, resolve_sql, types), values, nulls, Effect::write); });
-    });
+    pg::with_spi(
+        [&] { as_extension([&] { run(prepared(resolve_plan, resolve_sql, types), values, nulls, Effect::write); }); });
 }
 
 } // namespace async

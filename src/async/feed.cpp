@@ -106,12 +106,13 @@ bool read_events(catalog::Projection &projection, const Slot *slot, int64 after,
     std::size_t before = chunk.size();
     // Planned each time: only the actual range and limit tell an index on the event type from one on the position.
     SPIPlanPtr plan =
-        part ? prepared(d.read_slot,
-                        psprintf("%s LIMIT $3",
-                                 feed_select(projection,
-                                             "position > $1 AND position <= $2 AND (pg_catalog.hashtextextended(keys[1], "
-                                             "0) & 9223372036854775807) % $4 = $5")),
-                        types, CURSOR_OPT_CUSTOM_PLAN)
+        part ? prepared(
+                   d.read_slot,
+                   psprintf("%s LIMIT $3",
+                            feed_select(projection,
+                                        "position > $1 AND position <= $2 AND (pg_catalog.hashtextextended(keys[1], "
+                                        "0) & 9223372036854775807) % $4 = $5")),
+                   types, CURSOR_OPT_CUSTOM_PLAN)
              : prepared(d.read, psprintf("%s LIMIT $3", feed_select(projection, "position > $1 AND position <= $2")),
                         std::span(types).first(3), CURSOR_OPT_CUSTOM_PLAN);
     Datum values[] = {Int64GetDatum(after), Int64GetDatum(to), Int64GetDatum(limit),
@@ -132,18 +133,18 @@ bool read_events_at(catalog::Projection &projection, Datum positions, Chunk &chu
 pg::vector<int64> read_positions(catalog::Projection &projection, int64 after, int64 to, int64 limit) {
     static constexpr Oid types[] = {INT8OID, INT8OID, INT8OID};
     Declared &d = declared(projection);
-    SPIPlanPtr plan = prepared(d.read_positions,
-                               psprintf("SELECT position::bigint FROM %s WHERE position > $1 AND position <= $2 ORDER BY "
-                                        "1 LIMIT $3",
-                                        pg::qualified_name(projection.definition)),
-                               types, CURSOR_OPT_CUSTOM_PLAN);
+    SPIPlanPtr plan =
+        prepared(d.read_positions,
+                 psprintf("SELECT position::bigint FROM %s WHERE position > $1 AND position <= $2 ORDER BY "
+                          "1 LIMIT $3",
+                          pg::qualified_name(projection.definition)),
+                 types, CURSOR_OPT_CUSTOM_PLAN);
     Datum values[] = {Int64GetDatum(after), Int64GetDatum(to), Int64GetDatum(limit)};
     pg::vector<int64> positions;
     pg::with_snapshot(GetLatestSnapshot(), [&] { run(plan, values, nullptr, Effect::read); });
     for (uint64 i = 0; i < SPI_processed; i++) {
         bool null;
-        positions.push_back(
-            DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null)));
+        positions.push_back(DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null)));
     }
     SPI_freetuptable(SPI_tuptable);
     return positions;
@@ -152,15 +153,24 @@ pg::vector<int64> read_positions(catalog::Projection &projection, int64 after, i
 Datum bigint_array(std::span<const int64> values) {
     auto *datums = static_cast<Datum *>(palloc(sizeof(Datum) * std::max<std::size_t>(values.size(), 1)));
     for (std::size_t i = 0; i < values.size(); i++) datums[i] = Int64GetDatum(values[i]);
-    return PointerGetDatum(
-        construct_array(datums, static_cast<int>(values.size()), INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+    return PointerGetDatum(construct_array(datums, static_cast<int>(values.size()), INT8OID, sizeof(int64),
+                                           FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
 Datum key_array(std::span<const Key> keys) {
     auto *datums = static_cast<Datum *>(palloc(sizeof(Datum) * std::max<std::size_t>(keys.size(), 1)));
     for (std::size_t i = 0; i < keys.size(); i++) datums[i] = keys[i].text;
-    return PointerGetDatum(
-        construct_array(datums, static_cast<int>(keys.size()), TEXTOID, -1, false, TYPALIGN_INT));
+    return PointerGetDatum(construct_array(datums, static_cast<int>(keys.size()), TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+void order(pg::vector<Event> &events) {
+    auto before = [](const Event &a, const Event &b) {
+        return a.position != b.position ? a.position < b.position : a.override_ < b.override_;
+    };
+    for (auto next = events.begin(); next != events.end(); ++next) {
+        if (next == events.begin() || !before(*next, *(next - 1))) continue;
+        std::rotate(std::upper_bound(events.begin(), next, *next, before), next, next + 1);
+    }
 }
 
 } // namespace async

@@ -14,7 +14,7 @@ enum class Outcome { pending, applied, parked, failed };
 
 struct Event {
     int64 position;
-    Datum row; // of the source
+    Datum row;                 // of the source
     std::span<const Key> keys; // each once; none is null
     const char *type, *id;     // may be null
     TimestampTz time;
@@ -22,6 +22,10 @@ struct Event {
     bool override_; // a state set by hand: `row` is the state
     Outcome outcome = Outcome::pending;
 };
+
+// Orders events by position, and states set by hand after the events of their position and among themselves as they are.
+// Nearly all are in place: those few that were appended are moved there. (std::stable_sort allocates.)
+void order(pg::vector<Event> &events);
 
 // Some events in order, in memory of their own.
 struct Chunk {

@@ -58,9 +58,8 @@ ErrorData *attempt_calls(Batch &batch, Course &course, Pace pace) {
         // What the functions' statements allocate ends with the chunk.
         MemoryContext memory = AllocSetContextCreate(batch.chunk.memory, "calls", ALLOCSET_DEFAULT_SIZES);
         pg::within(memory, [&] {
-            pg::as_owner(batch.projection.owner(), [&] {
-                pg::with_snapshot(GetLatestSnapshot(), [&] { call_each(batch, course, pace); });
-            });
+            pg::as_owner(batch.projection.owner(),
+                         [&] { pg::with_snapshot(GetLatestSnapshot(), [&] { call_each(batch, course, pace); }); });
         });
         MemoryContextDelete(memory);
     };
@@ -74,9 +73,9 @@ ErrorData *attempt_calls(Batch &batch, Course &course, Pace pace) {
 Call call_of(catalog::Projection &projection, Declared &declared) {
     Oid function = DatumGetObjectId(DirectFunctionCall1(regprocedurein, CStringGetDatum(declared.function)));
     bool handler = projection.kind == catalog::Kind::handler;
-    List *arguments = handler ? list_make1(parameter(1, declared.row_type))
-                              : list_make3(parameter(1, JSONBOID), parameter(2, declared.row_type),
-                                           parameter(3, TEXTOID));
+    List *arguments = handler
+                          ? list_make1(parameter(1, declared.row_type))
+                          : list_make3(parameter(1, JSONBOID), parameter(2, declared.row_type), parameter(3, TEXTOID));
     FuncExpr *expression = makeFuncExpr(function, handler ? VOIDOID : JSONBOID, arguments, InvalidOid,
                                         handler ? InvalidOid : DEFAULT_COLLATION_OID, COERCE_EXPLICIT_CALL);
     Call call{};

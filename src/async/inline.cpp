@@ -1,8 +1,8 @@
 // Inline handlers and reducers: an event is applied in its writer's transaction, which fails with it.
 //
-// Writers of one key meet on the row of the reducer's table, which is locked before it is read; the keys of one event in
-// sorted order. The events' positions were drawn before that: who comes to the row with the lower position raises 40001,
-// for another try draws a new one. (test/isolation/specs/inline_reducer.spec)
+// Writers of one key meet on the row of the reducer's table, which is locked before it is read; the keys of one event
+// in sorted order. The events' positions were drawn before that: who comes to the row with the lower position raises
+// 40001, for another try draws a new one. (test/isolation/specs/inline_reducer.spec)
 #include "async/batch.hpp"
 #include "async/events.hpp"
 #include "catalog/settings.hpp"
@@ -51,8 +51,8 @@ Delivery *make_delivery(Projection &projection) {
         made->context = CreateStandaloneExprContext();
         if (Node *quals = query->jointree->quals) made->condition = prepare(quals);
         for (int i = 0; i < static_cast<int>(lengthof(made->columns)); i++)
-            made->columns[i] = prepare(
-                reinterpret_cast<Node *>(static_cast<TargetEntry *>(list_nth(query->targetList, i))->expr));
+            made->columns[i] =
+                prepare(reinterpret_cast<Node *>(static_cast<TargetEntry *>(list_nth(query->targetList, i))->expr));
         table_close(feed, AccessShareLock);
         if (projection.kind != catalog::Kind::state_machine) made->call = call_of(projection, declared(projection));
     });
@@ -66,7 +66,8 @@ Delivery &delivery(Projection &projection) {
         delivered_in = pg::local_transaction();
     }
     auto found = deliveries->find(projection.relation);
-    if (found == deliveries->end()) return *deliveries->emplace(projection.relation, make_delivery(projection)).first->second;
+    if (found == deliveries->end())
+        return *deliveries->emplace(projection.relation, make_delivery(projection)).first->second;
     Delivery *known = found->second;
     bool same = known->subtransaction == GetCurrentSubTransactionId() && known->made_at == catalog::generation();
     if (same && !known->busy) return *known;
@@ -100,17 +101,16 @@ TupleTableSlot *row_of_source(Delivery &delivery, Oid source, TupleTableSlot *ro
 bool deliver(Delivery &delivery, TupleTableSlot *row, Event &event) {
     delivery.context->ecxt_scantuple = row;
     bool null;
-    auto column = [&](int i) {
-        return ExecEvalExpr(delivery.columns[i], delivery.context, &null);
-    };
+    auto column = [&](int i) { return ExecEvalExpr(delivery.columns[i], delivery.context, &null); };
     if (delivery.condition) {
         bool passes = DatumGetBool(ExecEvalExpr(delivery.condition, delivery.context, &null));
         if (null || !passes) return false;
     }
     Datum position = column(0);
     Oid type = exprType(reinterpret_cast<Node *>(delivery.columns[0]->expr));
-    event.position = type == INT4OID ? DatumGetInt32(position) : type == INT2OID ? DatumGetInt16(position)
-                                                                                 : DatumGetInt64(position);
+    event.position = type == INT4OID   ? DatumGetInt32(position)
+                     : type == INT2OID ? DatumGetInt16(position)
+                                       : DatumGetInt64(position);
     event.row = column(1);
     Datum keys = column(2);
     if (!null) event.keys = keys_of(keys);
@@ -136,11 +136,12 @@ void take_row(State &state) {
 }
 
 [[noreturn]] void come_late(Projection &projection, const State &state, const Event &event) {
-    ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-                    errmsg("could not apply event " INT64_FORMAT " to projection %s", event.position, projection.name()),
-                    errdetail("A transaction with event " INT64_FORMAT " of key \"%s\" was faster.", state.position,
-                              TextDatumGetCString(state.key)),
-                    errhint("Try the transaction again.")));
+    ereport(ERROR,
+            (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+             errmsg("could not apply event " INT64_FORMAT " to projection %s", event.position, projection.name()),
+             errdetail("A transaction with event " INT64_FORMAT " of key \"%s\" was faster.", state.position,
+                       TextDatumGetCString(state.key)),
+             errhint("Try the transaction again.")));
     pg_unreachable();
 }
 
@@ -181,11 +182,12 @@ bool write_state(Projection &projection, Declared &declared, const State &state)
             values, nulls, Effect::write);
         return true;
     }
-    return run(prepared(declared.insert,
-                        psprintf("INSERT INTO %s (key, state, version, position, updated_at) VALUES ($1, $2, $3, $4, $5) "
-                                 "ON CONFLICT (key) DO NOTHING",
-                                 table),
-                        types),
+    return run(prepared(
+                   declared.insert,
+                   psprintf("INSERT INTO %s (key, state, version, position, updated_at) VALUES ($1, $2, $3, $4, $5) "
+                            "ON CONFLICT (key) DO NOTHING",
+                            table),
+                   types),
                values, nulls, Effect::write) > 0;
 }
 

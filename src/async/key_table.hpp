@@ -23,8 +23,8 @@ class KeyTable {
     }
 
     static uint64 hash_of(std::string_view key) {
-        return DatumGetUInt64(hash_any_extended(reinterpret_cast<const unsigned char *>(key.data()),
-                                                static_cast<int>(key.size()), 0));
+        return DatumGetUInt64(
+            hash_any_extended(reinterpret_cast<const unsigned char *>(key.data()), static_cast<int>(key.size()), 0));
     }
 
     Entry &place(std::string_view key, uint64 hash) const {
@@ -42,7 +42,7 @@ class KeyTable {
         pfree(old);
     }
 
-  public:
+public:
     explicit KeyTable(MemoryContext memory) : memory_(memory), entries_(allocate(memory, 64)), capacity_(64) {}
 
     bool empty() const { return count_ == 0; }

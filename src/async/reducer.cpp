@@ -19,11 +19,19 @@ struct Checks {
     TupleTableSlot *slot;
 };
 
+// Columns that users added have values that only the executor computes.
+bool has_only_ours(TupleDesc desc) {
+    for (int i = reducer_columns; i < desc->natts; i++)
+        if (!TupleDescAttr(desc, i)->attisdropped) return false;
+    return true;
+}
+
 Checks open_checks(Oid relation) {
     Checks checks{};
     checks.table = table_open(relation, RowExclusiveLock);
     TupleConstr *constraints = RelationGetDescr(checks.table)->constr;
-    if (constraints == nullptr || constraints->num_check == 0) return checks;
+    if (constraints == nullptr || constraints->num_check == 0 || !has_only_ours(RelationGetDescr(checks.table)))
+        return checks;
     checks.estate = CreateExecutorState();
     checks.target = makeNode(ResultRelInfo);
     InitResultRelInfo(checks.target, checks.table, 0, nullptr, 0);
@@ -39,12 +47,19 @@ void close_checks(Checks &checks) {
     table_close(checks.table, NoLock);
 }
 
-// Columns that users added have values that only the executor computes.
-bool has_only_ours(const Checks &checks) { return RelationGetNumberOfAttributes(checks.table) == reducer_columns; }
+// Checks over such columns are left to the table, which then has to be written after each event.
+bool is_written_singly(Oid relation) {
+    Relation table = table_open(relation, AccessShareLock);
+    TupleConstr *constraints = RelationGetDescr(table)->constr;
+    bool singly = constraints && constraints->num_check > 0 && !has_only_ours(RelationGetDescr(table));
+    table_close(table, AccessShareLock);
+    return singly;
+}
 
 void check_state(Checks &checks, const State &state) {
-    if (checks.estate == nullptr || !state.present || !has_only_ours(checks)) return;
+    if (checks.estate == nullptr || !state.present) return;
     TupleTableSlot *slot = ExecClearTuple(checks.slot);
+    std::fill_n(slot->tts_isnull, slot->tts_tupleDescriptor->natts, true);
     Datum values[] = {state.key, state.value, Int64GetDatum(state.version), Int64GetDatum(state.position),
                       TimestampTzGetDatum(state.time)};
     for (int i = 0; i < reducer_columns; i++) {
@@ -133,10 +148,12 @@ void fold_event(Batch &batch, Folding &work, Call *call, Checks &checks, const E
                 result.value = PointerGetDatum(PG_DETOAST_DATUM_COPY(result.value));
             return result;
         });
+        // A state set by hand before the first event is come by again with it.
+        bool repeated = event.override_ && state.present && datum_image_eq(state.value, folded.value, false, -1);
         state.value = folded.value;
         state.present = !folded.null;
         state.changed = true;
-        state.version = state.present ? state.version + 1 : 0;
+        state.version = state.present ? state.version + (repeated ? 0 : 1) : 0;
         state.position = std::max(state.position, event.position);
         state.time = event.time;
         state.has_time = event.has_time;
@@ -198,9 +215,9 @@ void upsert(catalog::Projection &projection, Declared &declared, const Columns &
 
 void remove_keys(catalog::Projection &projection, Declared &declared, const pg::vector<State> &states) {
     static constexpr Oid types[] = {TEXTARRAYOID};
-    SPIPlanPtr plan = prepared(
-        declared.remove,
-        psprintf("DELETE FROM %s WHERE key = ANY ($1)", pg::qualified_name(projection.relation)), types);
+    SPIPlanPtr plan =
+        prepared(declared.remove,
+                 psprintf("DELETE FROM %s WHERE key = ANY ($1)", pg::qualified_name(projection.relation)), types);
     Datum keys = keys_datum(states);
     run(plan, &keys, nullptr, Effect::write);
 }
@@ -237,9 +254,6 @@ void fold_each(Batch &batch, Folding &work, Course &course, Pace pace) {
         read_states(batch, work);
         course.read = true;
     }
-    // Checks that need columns we cannot compute are left to the table: an event for each write.
-    bool singly = checks.estate && !has_only_ours(checks);
-    if (singly) course.end = std::min(course.end, course.at + 1);
     std::size_t first = course.at;
     for (; course.at < course.end; course.at++) {
         if (pace == Pace::until_deadline && course.at > first && batch.late()) {
@@ -278,6 +292,13 @@ ErrorData *attempt_fold(Batch &batch, Folding &work, Course &course, Pace pace) 
 
 std::size_t apply_to_reducer(Batch &batch, std::size_t from, std::size_t to, Pace pace) {
     check_stack_depth();
+    if (to - from > 1 && is_written_singly(batch.projection.relation)) {
+        std::size_t reached = from;
+        while (reached < to && (reached == from || pace == Pace::to_the_end || !batch.late()) && !batch.stopped &&
+               apply_to_reducer(batch, reached, reached + 1, Pace::to_the_end) > reached)
+            reached++;
+        return reached;
+    }
     while (from < to) {
         MemoryContext memory = AllocSetContextCreate(batch.chunk.memory, "states", ALLOCSET_DEFAULT_SIZES);
         Folding &work = *pg::make<Folding>(memory, memory);
@@ -299,10 +320,7 @@ std::size_t apply_to_reducer(Batch &batch, std::size_t from, std::size_t to, Pac
                 bool parked = !event.override_ && !event.keys.empty() && parks(batch, event);
                 event.outcome = parked ? Outcome::parked : Outcome::applied;
             }
-            from = course.end;
-            if (pace == Pace::until_deadline && from < to && !batch.stopped && !batch.late()) continue; // singly
-            if (pace == Pace::to_the_end && from < to && !batch.stopped) continue;
-            return from;
+            return course.end;
         }
         // The table refused the states, as by a unique index or a trigger of a user's. Halves tell whose it is.
         if (course.end - from > 1) {

@@ -10,7 +10,8 @@ constinit SPIPlanPtr history_plan = nullptr;
 const char *state_name(Datum state) {
     Jsonb *jsonb = DatumGetJsonbP(state);
     JsonbValue value;
-    if (!JB_ROOT_IS_SCALAR(jsonb) || !JsonbExtractScalar(&jsonb->root, &value) || value.type != jbvString) return nullptr;
+    if (!JB_ROOT_IS_SCALAR(jsonb) || !JsonbExtractScalar(&jsonb->root, &value) || value.type != jbvString)
+        return nullptr;
     return pnstrdup(value.val.string.val, value.val.string.len);
 }
 
@@ -28,7 +29,7 @@ const char *allowed_in(const StateMachine &machine, const char *from) {
     std::string_view prefix(psprintf("%s\1", from ? from : ""));
     pg::vector<std::string_view> events;
     machine.next.each([&](std::string_view key, const char *) {
-        if (key.starts_with(prefix)) events.push_back(key.substr(prefix.size()));
+        if (key.starts_with(prefix)) events.push_back({key.data() + prefix.size(), key.size() - prefix.size()});
     });
     std::sort(events.begin(), events.end());
     for (std::string_view event : events)
@@ -39,14 +40,13 @@ const char *allowed_in(const StateMachine &machine, const char *from) {
 [[noreturn]] void refuse(catalog::Projection &projection, const StateMachine &machine, const Event &event,
                          const Key &key, const char *from) {
     const char *name = TextDatumGetCString(key.text), *allowed = allowed_in(machine, from);
-    ereport(ERROR,
-            (errcode(pg::error::invalid_transition),
-             errmsg("event \"%s\" is not allowed for \"%s\" in state %s", event.type ? event.type : "", name,
-                    from ? psprintf("\"%s\"", from) : "nothing"),
-             allowed ? errdetail("State machine %s allows here: %s.", projection.name(), allowed)
-                     : errdetail("State machine %s allows no event here.", projection.name()),
-             errhint("Skip the event, or set the state: SELECT projections.set_state(%s, %s, state, reason);",
-                     quote_literal_cstr(projection.name()), quote_literal_cstr(name))));
+    ereport(ERROR, (errcode(pg::error::invalid_transition),
+                    errmsg("event \"%s\" is not allowed for \"%s\" in state %s", event.type ? event.type : "", name,
+                           from ? psprintf("\"%s\"", from) : "nothing"),
+                    allowed ? errdetail("State machine %s allows here: %s.", projection.name(), allowed)
+                            : errdetail("State machine %s allows no event here.", projection.name()),
+                    errhint("Skip the event, or set the state: SELECT projections.set_state(%s, %s, state, reason);",
+                            quote_literal_cstr(projection.name()), quote_literal_cstr(name))));
     pg_unreachable();
 }
 
@@ -93,7 +93,9 @@ void write_transitions(catalog::Projection &projection, const pg::vector<Transit
         values[which + 1] = PointerGetDatum(
             construct_md_array(datums, nulls, 1, &size, &lower, elements[which], length, by_value, align));
     };
-    auto text = [](const char *value, bool *null) { return (*null = value == nullptr) ? 0 : CStringGetTextDatum(value); };
+    auto text = [](const char *value, bool *null) {
+        return (*null = value == nullptr) ? 0 : CStringGetTextDatum(value);
+    };
     array(0, [](const Transition &each, bool *) { return each.key; });
     array(1, [&](const Transition &each, bool *null) { return text(each.from, null); });
     array(2, [&](const Transition &each, bool *null) { return text(each.event, null); });
@@ -107,7 +109,8 @@ void write_transitions(catalog::Projection &projection, const pg::vector<Transit
         SPIPlanPtr plan = prepared(
             history_plan,
             "INSERT INTO projections.transition (projection, key, from_state, event, to_state, position, event_time) "
-            "SELECT $1, u.key, u.from_state, u.event, u.to_state, u.position, u.event_time FROM unnest($2, $3, $4, $5, $6, "
+            "SELECT $1, u.key, u.from_state, u.event, u.to_state, u.position, u.event_time FROM unnest($2, $3, $4, $5, "
+            "$6, "
             "$7) WITH ORDINALITY AS u(key, from_state, event, to_state, position, event_time, n) ORDER BY u.n",
             types);
         run(plan, values, nullptr, Effect::write);

@@ -21,9 +21,10 @@ namespace {
 constexpr int batch_milliseconds_aim = 100;
 constexpr int64 first_batch = 1000, smallest_batch = 10;
 constexpr int rest_milliseconds = 20;
+constexpr int yield_after = 1000;
 constexpr int64 surplus_after = 30 * 1000; // milliseconds without work
 constexpr int64 longest_pause = 60 * 1000;
-constexpr int64 remember_slow = 60 * 1000;
+constexpr int64 remember_slow = 600 * 1000;
 constexpr size_t most_paces = 4096;
 
 // How much to take at once; what this worker has learned about a slot.
@@ -44,9 +45,10 @@ constinit int projection_count = 0; // async ones, as of the last look
 constinit char activity[NAMEDATALEN * 4];
 
 // What may fail beside the batches of slots.
-constexpr Work looking{InvalidOid, -1}, cleaning{InvalidOid, -2}, counting{InvalidOid, -3};
+constexpr Work finding{InvalidOid, -1}, cleaning{InvalidOid, -2}, counting{InvalidOid, -3};
 
-volatile sig_atomic_t terminated = false;
+volatile sig_atomic_t terminated = false, yielding = false;
+constinit TimeoutId yield_timeout = MAX_TIMEOUTS;
 constinit bool finished = false; // leaves because nothing is left to do here
 
 TimestampTz after(TimestampTz now, int64 milliseconds) { return TimestampTzPlusMilliseconds(now, milliseconds); }
@@ -114,6 +116,7 @@ bool transient(int sqlstate) {
 
 // Returns when to try again.
 TimestampTz after_failure(Work work, const ErrorData *error) {
+    if (yielding && error->sqlerrcode == ERRCODE_QUERY_CANCELED) return GetCurrentTimestamp();
     if (transient(error->sqlerrcode))
         return after(GetCurrentTimestamp(), pg_prng_uint64_range(&pg_global_prng_state, 5, 50));
     TimestampTz retry = record_problem(work, error);
@@ -143,6 +146,23 @@ bool must_leave_room(Oid projection, TimestampTz now) {
             (marked_slow(worker.projection, now) || batch_milliseconds(worker, now) > slow_after))
             occupied++;
     return occupied >= max_workers - 1;
+}
+
+// Slow projections may not have been known as such, and have taken all workers: then the one that began last gives up
+// its batch. A signal handler, so without the lock: it may err, at the cost of a batch.
+void yield_if_all_are_slow() {
+    TimestampTz now = GetCurrentTimestamp();
+    int occupied = 0;
+    for (Worker &worker : shared->all()) {
+        if (!serves(worker, MyDatabaseId) || batch_milliseconds(worker, now) <= slow_after) continue;
+        if (worker.since > me->since) return;
+        occupied++;
+    }
+    if (occupied < max_workers) return;
+    yielding = true;
+    QueryCancelPending = true;
+    InterruptPending = true;
+    SetLatch(MyLatch);
 }
 
 // Takes the slot for the next batch. If not, *again is lowered to the milliseconds after which it may be possible.
@@ -223,6 +243,9 @@ ErrorData *caught(Body &&body) {
 }
 
 void apply(Work work, Limits limits, Progress &progress) {
+    yielding = false;
+    if (max_workers > 1 && projection_count > 1)
+        enable_timeout_every(yield_timeout, after(GetCurrentTimestamp(), yield_after), yield_after);
     SetCurrentStatementStartTimestamp();
     StartTransactionCommand();
     if (catalog::Projection *projection = catalog::projection(work.projection)) {
@@ -230,6 +253,8 @@ void apply(Work work, Limits limits, Progress &progress) {
         pg::with_snapshot(GetTransactionSnapshot(), [&] { progress = advance(*projection, work.slot, limits, false); });
     }
     CommitTransactionCommand();
+    disable_timeout(yield_timeout, false);
+    if (yielding) QueryCancelPending = false;
 }
 
 // Towards the time that a batch should take, from what this one took.
@@ -328,7 +353,9 @@ void call_for_company() {
         for (Worker &worker : shared->all()) {
             if (!serves(worker, MyDatabaseId)) continue;
             Phase phase = phase_of(worker);
-            if (phase == Phase::woken || phase == Phase::starting) return true;
+            // One between batches takes what it finds, too.
+            bool looking = &worker != me && phase == Phase::busy && !OidIsValid(worker.projection);
+            if (phase == Phase::woken || phase == Phase::starting || looking) return true;
             auto idle = static_cast<uint32>(Phase::idle), resting = static_cast<uint32>(Phase::resting);
             auto woken = static_cast<uint32>(Phase::woken);
             if (pg_atomic_compare_exchange_u32(&worker.phase, &idle, woken) ||
@@ -413,10 +440,10 @@ long round() {
 
     Found found;
     if (ErrorData *error = caught([&] { look(found); })) {
-        look_again = after_failure(looking, error);
+        look_again = after_failure(finding, error);
         return poll_interval;
     }
-    forget_problem(looking);
+    forget_problem(finding);
     if (found.installed)
         write_counted_conflicts();
     else
@@ -576,6 +603,7 @@ void projections_worker_main(Datum entry) {
     on_shmem_exit(async::end, 0);
     BackgroundWorkerUnblockSignals();
     BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+    async::yield_timeout = RegisterTimeout(USER_TIMEOUT, async::yield_if_all_are_slow);
     async::pin_settings();
     async::limit_memory();
     async::round_memory = AllocSetContextCreate(TopMemoryContext, "projections round", ALLOCSET_DEFAULT_SIZES);

@@ -242,6 +242,16 @@ Datum projections_capture(PG_FUNCTION_ARGS) {
     auto found = catalog::over(relation);
     boost::container::small_vector<catalog::Projection *, 8, pg::Allocator<catalog::Projection *>> projections(
         found.begin(), found.end());
+    // A partition's rows are events of the table that it is part of.
+    if (event->tg_relation->rd_rel->relispartition) {
+        List *ancestors = get_partition_ancestors(relation);
+        ListCell *cell;
+        foreach (cell, ancestors) {
+            found = catalog::over(lfirst_oid(cell));
+            projections.insert(projections.end(), found.begin(), found.end());
+        }
+        list_free(ancestors);
+    }
     if (projections.empty()) PG_RETURN_POINTER(nullptr);
 
     if (TRIGGER_FIRED_BY_TRUNCATE(event->tg_event)) {

@@ -52,9 +52,10 @@ struct OpenFailure {
 OpenFailure open_failure(int64 id) {
     OpenFailure found;
     pg::with_spi([&] {
-        pg::spi_execute(psprintf("SELECT projection::pg_catalog.oid, slot, position FROM projections.failure WHERE id = "
-                                 INT64_FORMAT " AND resolved_at IS NULL",
-                                 id));
+        pg::spi_execute(psprintf(
+            "SELECT projection::pg_catalog.oid, slot, position FROM projections.failure WHERE id = " INT64_FORMAT
+            " AND resolved_at IS NULL",
+            id));
         if (SPI_processed == 0) return;
         bool null;
         auto value = [&](int column) {
@@ -73,9 +74,9 @@ bool stops_before(const async::Slot &slot, int64 position) {
 // There the event is applied in its place, with what comes before it: it is only made due.
 bool retry_in_place(const async::Slot &slot, int64 id, int64 position) {
     pg::with_spi([&] {
-        pg::spi_execute(psprintf("UPDATE projections.failure SET next_retry_at = pg_catalog.clock_timestamp() WHERE id = "
-                                 INT64_FORMAT,
-                                 id));
+        pg::spi_execute(psprintf(
+            "UPDATE projections.failure SET next_retry_at = pg_catalog.clock_timestamp() WHERE id = " INT64_FORMAT,
+            id));
     });
     CommandCounterIncrement();
     Projection &projection = slot.projection;
@@ -126,7 +127,8 @@ void check_state(Projection &projection, NewState &given) {
         Datum values[] = {ObjectIdGetDatum(projection.relation), CStringGetTextDatum(given.state)};
         async::as_extension([&] {
             if (SPI_execute_with_args(
-                    "SELECT w.state, w.state IN (SELECT nullif(s.key, '') FROM jsonb_each(p.transitions) s UNION ALL SELECT "
+                    "SELECT w.state, w.state IN (SELECT nullif(s.key, '') FROM jsonb_each(p.transitions) s UNION ALL "
+                    "SELECT "
                     "e.value FROM jsonb_each(p.transitions) s, jsonb_each_text(s.value) e UNION ALL SELECT "
                     "p.options->>'initial') FROM projections.projection p, LATERAL (SELECT CASE WHEN "
                     "(p.options->>'normalize')::boolean THEN upper($2) ELSE $2 END AS state) w WHERE p.relation = $1",
@@ -141,26 +143,33 @@ void check_state(Projection &projection, NewState &given) {
                             errdetail("States are those that its transitions name."),
                             errhint("SELECT transitions FROM projections.projection WHERE relation = %s::regclass;",
                                     quote_literal_cstr(projection.name()))));
-        given.state = MemoryContextStrdup(TopTransactionContext,
-                                          SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
+        given.state =
+            MemoryContextStrdup(TopTransactionContext, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
     });
 }
 
-// Locks the key's slot, or for an inline machine the key's row. The position at which the state is set.
+// Locks the key's slot, or for an inline machine the key's row. The position at which the state is set: behind it are
+// the events that it comes before, which are those that still wait.
 int64 lock_key(Projection &projection, const char *key) {
     int64 position = 0;
     const char *sql =
         projection.async
-            ? "SELECT s.position FROM projections.slot s WHERE s.projection = $1 AND s.slot = (hashtextextended($2, 0) & "
-              "9223372036854775807) % (SELECT count(*) FROM projections.slot n WHERE n.projection = $1) FOR UPDATE"
+            ? "SELECT least(s.position, (SELECT min(w.position) - 1 FROM (SELECT f.position, f.keys FROM "
+              "projections.failure "
+              "f JOIN projections.projection p ON p.relation = f.projection WHERE f.projection = $1 AND f.resolved_at "
+              "IS "
+              "NULL AND coalesce(p.options->>'on_failure', 'park_key') <> 'skip' UNION ALL SELECT e.position, e.keys "
+              "FROM "
+              "projections.parked_event e WHERE e.projection = $1) w WHERE $2 = ANY (w.keys))) FROM projections.slot s "
+              "WHERE s.projection = $1 AND s.slot = (hashtextextended($2, 0) & "
+              "9223372036854775807) % (SELECT count(*) FROM projections.slot n WHERE n.projection = $1) FOR UPDATE OF s"
             : psprintf("SELECT t.position FROM %s t WHERE t.key = $2 AND $1 IS NOT NULL FOR UPDATE", projection.name());
     Oid types[] = {REGCLASSOID, TEXTOID};
     Datum values[] = {ObjectIdGetDatum(projection.relation), CStringGetTextDatum(key)};
     if (SPI_execute_with_args(sql, 2, types, values, nullptr, false, 1) != SPI_OK_SELECT)
         elog(ERROR, "locking a key failed");
     bool null;
-    if (SPI_processed)
-        position = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
+    if (SPI_processed) position = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
     return position;
 }
 
@@ -174,22 +183,26 @@ void set_state(Projection &projection, const NewState &given) {
     };
     auto body = [&] {
         values[4] = Int64GetDatum(lock_key(projection, given.key));
-        execute(psprintf("INSERT INTO projections.transition (projection, key, from_state, to_state, position, event_time, "
-                         "reason, set_by) VALUES ($1, $2, coalesce((SELECT t.state #>> '{}' FROM %s t WHERE t.key = $2), "
-                         "(SELECT p.options->>'initial' FROM projections.projection p WHERE p.relation = $1)), $3, $5, "
-                         "now(), $4, session_user)",
-                         projection.name()));
-        execute("INSERT INTO projections.override (projection, key, position, state, reason, set_at) VALUES ($1, $2, $5, "
-                "to_jsonb($3), $4, now())");
+        execute(
+            psprintf("INSERT INTO projections.transition (projection, key, from_state, to_state, position, event_time, "
+                     "reason, set_by) VALUES ($1, $2, coalesce((SELECT t.state #>> '{}' FROM %s t WHERE t.key = $2), "
+                     "(SELECT p.options->>'initial' FROM projections.projection p WHERE p.relation = $1)), $3, $5, "
+                     "now(), $4, session_user)",
+                     projection.name()));
+        execute(
+            "INSERT INTO projections.override (projection, key, position, state, reason, set_at) VALUES ($1, $2, $5, "
+            "to_jsonb($3), $4, now())");
     };
     // Triggers of the owner's on the table run as the owner.
     auto write = [&] {
         maintain::writing_as(projection.relation, [&] {
-            execute(psprintf("INSERT INTO %s AS t (key, state, version, position, updated_at) SELECT $2, to_jsonb($3), 1, $5, "
-                             "now() WHERE $1 IS NOT NULL AND $4 IS NOT NULL ON CONFLICT (key) DO UPDATE SET state = "
-                             "excluded.state, version = t.version + 1, position = greatest(t.position, "
-                             "excluded.position), updated_at = excluded.updated_at",
-                             projection.name()));
+            execute(psprintf(
+                "INSERT INTO %s AS t (key, state, version, position, updated_at) SELECT $2, to_jsonb($3), 1, $5, "
+                "now() WHERE $1 IS NOT NULL AND $4 IS NOT NULL ON CONFLICT (key) DO UPDATE SET state = "
+                "excluded.state, version = t.version + (t.state IS DISTINCT FROM excluded.state)::integer, position = "
+                "greatest(t.position, "
+                "excluded.position), updated_at = excluded.updated_at",
+                projection.name()));
         });
     };
     pg::with_spi([&] {

@@ -4,6 +4,7 @@
 // triggers, the catalog row. Writers of the sources are held off from the beginning by SHARE ROW EXCLUSIVE locks (taken
 // in OID order, as everywhere), so that no change falls between the rows that the fill reads and those that the
 // triggers see.
+#include "operate/declare.hpp"
 #include "async/recompute.hpp"
 #include "capture/trigger.hpp"
 #include "catalog/settings.hpp"
@@ -11,7 +12,6 @@
 #include "maintain/flush.hpp"
 #include "maintain/log.hpp"
 #include "maintain/statements.hpp"
-#include "operate/declare.hpp"
 #include "operate/describe.hpp"
 #include "operate/resolve.hpp"
 #include "pg/scope.hpp"
@@ -79,8 +79,7 @@ Place place_of(text *given) {
 
 const char *hidden_name(const char *relation, const char *suffix) {
     Oid schema = get_namespace_oid("projections", false);
-    const char *base =
-        pnstrdup(relation, pg_mbcliplen(relation, static_cast<int>(strlen(relation)), NAMEDATALEN - 20));
+    const char *base = pnstrdup(relation, pg_mbcliplen(relation, static_cast<int>(strlen(relation)), NAMEDATALEN - 20));
     const char *name = psprintf("%s_%s", base, suffix);
     for (int i = 2; OidIsValid(get_relname_relid(name, schema)); i++) name = psprintf("%s_%s_%d", base, suffix, i);
     return name;

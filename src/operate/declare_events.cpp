@@ -1,8 +1,8 @@
 // Declare handlers, reducers and state machines.
 //
 // Each reads its events through a feed, a hidden view over the source: what is delivered, of which types, and to which
-// keys. So it follows renames, is dumped with the rest, and keeps the source from being dropped. The user's key expression
-// is analyzed as his, with his search_path, before a superuser makes the view of it.
+// keys. So it follows renames, is dumped with the rest, and keeps the source from being dropped. The user's key
+// expression is analyzed as his, with his search_path, before a superuser makes the view of it.
 #include "async/events.hpp"
 #include "capture/trigger.hpp"
 #include "catalog/settings.hpp"
@@ -18,7 +18,7 @@ namespace {
 
 struct Source {
     Oid relation;
-    bool triggers; // capture 'trigger'
+    bool triggers;                                      // capture 'trigger'
     const char *arrivals, *position, *type, *time, *id; // quoted; the last three may be null
     const char *type_array;                             // of the type column
 };
@@ -28,7 +28,7 @@ struct Declaration {
     bool async;
     Place place;
     Source source;
-    Datum options; // as stored
+    Datum options;   // as stored
     const char *key; // an expression; null: one key for all
     Oid function;
     ArrayType *event_types; // null: all
@@ -124,8 +124,9 @@ void check_signature(const Declaration &d, Form_pg_proc form) {
     const char *type = format_type_be_qualified(row);
     refuse_function(form->oid, ERRCODE_INVALID_FUNCTION_DEFINITION,
                     handler ? "is not a handler of this source" : "is not a reducer of this source",
-                    handler ? psprintf("A handler is a function (event %s) RETURNS void.", type)
-                            : psprintf("A reducer is a function (state jsonb, event %s, key text) RETURNS jsonb.", type),
+                    handler
+                        ? psprintf("A handler is a function (event %s) RETURNS void.", type)
+                        : psprintf("A reducer is a function (state jsonb, event %s, key text) RETURNS jsonb.", type),
                     "Declare the function with these arguments, in this order.");
 }
 
@@ -155,10 +156,11 @@ void check_function(const Declaration &d) {
                             "A rebuild points the handler at other tables of the same names.",
                             "Write the body as a string: AS $$ … $$.");
         if (sets_search_path(tuple))
-            refuse_function(d.function, ERRCODE_FEATURE_NOT_SUPPORTED, "sets search_path",
-                            "A rebuild points the handler at other tables of the same names.",
-                            psprintf("ALTER FUNCTION %s RESET search_path; it runs under the search_path of this session.",
-                                     format_procedure_extended(d.function, FORMAT_PROC_FORCE_QUALIFY)));
+            refuse_function(
+                d.function, ERRCODE_FEATURE_NOT_SUPPORTED, "sets search_path",
+                "A rebuild points the handler at other tables of the same names.",
+                psprintf("ALTER FUNCTION %s RESET search_path; it runs under the search_path of this session.",
+                         format_procedure_extended(d.function, FORMAT_PROC_FORCE_QUALIFY)));
     }
     ReleaseSysCache(tuple);
 }
@@ -167,7 +169,8 @@ void check_function(const Declaration &d) {
 
 void check_deferred(Oid table) {
     pg::with_spi([&] {
-        pg::spi_execute(psprintf("SELECT conname FROM pg_catalog.pg_constraint WHERE conrelid = %u AND condeferred", table));
+        pg::spi_execute(
+            psprintf("SELECT conname FROM pg_catalog.pg_constraint WHERE conrelid = %u AND condeferred", table));
         if (SPI_processed == 0) return;
         const char *constraint = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -203,7 +206,8 @@ pg::vector<Oid> read_tables(FunctionCallInfo fcinfo, int number) {
     deconstruct_array(PG_GETARG_ARRAYTYPE_P(number), TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &count);
     pg::vector<Oid> tables;
     for (int i = 0; i < count; i++) {
-        if (nulls[i]) ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("a table's name must not be null")));
+        if (nulls[i])
+            ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("a table's name must not be null")));
         Oid table = RangeVarGetRelid(makeRangeVarFromNameList(textToQualifiedNameList(DatumGetTextPP(elements[i]))),
                                      AccessShareLock, false);
         check_table(table);
@@ -301,7 +305,8 @@ Oid make_feed(const Declaration &d) {
     const char *owner = quote_identifier(GetUserNameFromId(GetUserId(), false));
     pg::as_superuser([&] {
         pg::with_setting("search_path", "pg_catalog", [&] {
-            pg::spi_execute(psprintf("CREATE VIEW %s (position, event, keys, type, event_time, event_id) AS %s", view, text));
+            pg::spi_execute(
+                psprintf("CREATE VIEW %s (position, event, keys, type, event_time, event_id) AS %s", view, text));
             pg::spi_execute(psprintf("ALTER VIEW %s OWNER TO %s", view, owner));
         });
     });
@@ -318,10 +323,10 @@ Oid existing(const Declaration &d) {
     bool own = std::find(d.tables.begin(), d.tables.end(), relation) != d.tables.end();
     bool declared = catalog::projection(relation) != nullptr;
     if (own && !declared) return relation;
-    ereport(ERROR, (errcode(ERRCODE_DUPLICATE_TABLE),
-                    errmsg("relation %s already exists", pg::qualified_name(relation)),
-                    errdetail(declared ? "It is a projection." : "It is not among the tables of the handler."),
-                    errhint(declared ? "Drop it first with projections.drop()." : "Choose another name.")));
+    ereport(ERROR,
+            (errcode(ERRCODE_DUPLICATE_TABLE), errmsg("relation %s already exists", pg::qualified_name(relation)),
+             errdetail(declared ? "It is a projection." : "It is not among the tables of the handler."),
+             errhint(declared ? "Drop it first with projections.drop()." : "Choose another name.")));
     pg_unreachable();
 }
 
@@ -334,9 +339,10 @@ Oid make_relation(const Declaration &d, Oid feed) {
             "%s::pg_catalog.regclass",
             name, quote_literal_cstr(pg::qualified_name(feed))));
     } else {
-        pg::spi_execute(psprintf("CREATE TABLE %s (key text PRIMARY KEY, state jsonb NOT NULL, version bigint NOT NULL, "
-                                 "position bigint NOT NULL, updated_at timestamptz)",
-                                 name));
+        pg::spi_execute(
+            psprintf("CREATE TABLE %s (key text PRIMARY KEY, state jsonb NOT NULL, version bigint NOT NULL, "
+                     "position bigint NOT NULL, updated_at timestamptz)",
+                     name));
     }
     CommandCounterIncrement();
     Oid relation = get_relname_relid(d.place.relation, d.place.namespace_oid);
@@ -354,10 +360,11 @@ const char *function_text(Oid function) {
 void record(const Declaration &d, Oid relation, Oid feed, const char **settings) {
     static constexpr const char *sql =
         "INSERT INTO projections.projection (relation, definition, kind, mode, sources, options, function, tables, "
-        "event_types, initial, transitions, settings) VALUES ($1, $2, $3, $4, ARRAY[$5], $6, $7, $8::oid[]::regclass[], "
+        "event_types, initial, transitions, settings) VALUES ($1, $2, $3, $4, ARRAY[$5], $6, $7, "
+        "$8::oid[]::regclass[], "
         "$9, $10, $11, $12)";
-    Oid types[] = {REGCLASSOID, REGCLASSOID,  TEXTOID,      TEXTOID,  REGCLASSOID, JSONBOID,
-                   TEXTOID,     OIDARRAYOID,  TEXTARRAYOID, JSONBOID, JSONBOID,    TEXTARRAYOID};
+    Oid types[] = {REGCLASSOID, REGCLASSOID, TEXTOID,      TEXTOID,  REGCLASSOID, JSONBOID,
+                   TEXTOID,     OIDARRAYOID, TEXTARRAYOID, JSONBOID, JSONBOID,    TEXTARRAYOID};
     auto *pinned = static_cast<Datum *>(palloc(sizeof(Datum) * catalog::pinned_setting_count));
     for (int i = 0; i < catalog::pinned_setting_count; i++) pinned[i] = CStringGetTextDatum(settings[i]);
     auto *tables = static_cast<Datum *>(palloc(sizeof(Datum) * std::max<std::size_t>(d.tables.size(), 1)));
@@ -375,19 +382,28 @@ void record(const Declaration &d, Oid relation, Oid feed, const char **settings)
         PointerGetDatum(d.event_types),
         d.initial,
         d.transitions,
-        PointerGetDatum(
-            construct_array(pinned, catalog::pinned_setting_count, TEXTOID, -1, false, TYPALIGN_INT)),
+        PointerGetDatum(construct_array(pinned, catalog::pinned_setting_count, TEXTOID, -1, false, TYPALIGN_INT)),
     };
-    const char nulls[] = {' ', ' ', ' ', ' ', ' ', ' ', OidIsValid(d.function) ? ' ' : 'n',
-                          strcmp(d.kind, "handler") == 0 ? ' ' : 'n', d.event_types ? ' ' : 'n',
-                          d.has_initial ? ' ' : 'n', d.transitions ? ' ' : 'n', ' '};
+    const char nulls[] = {' ',
+                          ' ',
+                          ' ',
+                          ' ',
+                          ' ',
+                          ' ',
+                          OidIsValid(d.function) ? ' ' : 'n',
+                          strcmp(d.kind, "handler") == 0 ? ' ' : 'n',
+                          d.event_types ? ' ' : 'n',
+                          d.has_initial ? ' ' : 'n',
+                          d.transitions ? ' ' : 'n',
+                          ' '};
     pg::as_superuser([&] {
         pg::with_setting("search_path", "pg_catalog, pg_temp", [&] {
             if (SPI_execute_with_args(sql, lengthof(types), types, values, nulls, false, 0) != SPI_OK_INSERT)
                 elog(ERROR, "recording a projection failed");
             if (d.async)
                 pg::spi_execute(psprintf(
-                    "INSERT INTO projections.slot (projection, slot) SELECT p.relation, n FROM projections.projection p, "
+                    "INSERT INTO projections.slot (projection, slot) SELECT p.relation, n FROM projections.projection "
+                    "p, "
                     "generate_series(0, coalesce((p.options->>'slots')::int, 1) - 1) AS n WHERE p.relation = %u",
                     relation));
         });
@@ -399,15 +415,15 @@ void record(const Declaration &d, Oid relation, Oid feed, const char **settings)
 void index_retention(const Declaration &d, Oid relation) {
     Oid type = JSONBOID;
     Datum options = d.options;
-    if (SPI_execute_with_args("SELECT FROM (SELECT) AS o WHERE $1 OPERATOR(pg_catalog.?) 'retention'", 1, &type, &options,
-                              nullptr, true, 1) != SPI_OK_SELECT)
+    if (SPI_execute_with_args("SELECT FROM (SELECT) AS o WHERE $1 OPERATOR(pg_catalog.?) 'retention'", 1, &type,
+                              &options, nullptr, true, 1) != SPI_OK_SELECT)
         elog(ERROR, "reading options failed");
     if (SPI_processed == 0) return;
     if (!d.source.time)
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                        errmsg("option \"retention\" needs the time of events"),
-                        errdetail("Source %s has no time column.", pg::qualified_name(d.source.relation)),
-                        errhint("Register the source with time_column.")));
+        ereport(ERROR,
+                (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("option \"retention\" needs the time of events"),
+                 errdetail("Source %s has no time column.", pg::qualified_name(d.source.relation)),
+                 errhint("Register the source with time_column.")));
     pg::spi_execute(psprintf("CREATE INDEX ON %s (updated_at)", pg::qualified_name(relation)));
 }
 
@@ -416,8 +432,8 @@ void check_slots(const Declaration &d) {
     Datum options = d.options;
     int slots = 1;
     pg::with_spi([&] {
-        if (SPI_execute_with_args("SELECT coalesce(($1 OPERATOR(pg_catalog.->>) 'slots')::pg_catalog.int4, 1)", 1, &type,
-                                  &options, nullptr, true, 1) != SPI_OK_SELECT)
+        if (SPI_execute_with_args("SELECT coalesce(($1 OPERATOR(pg_catalog.->>) 'slots')::pg_catalog.int4, 1)", 1,
+                                  &type, &options, nullptr, true, 1) != SPI_OK_SELECT)
             elog(ERROR, "reading options failed");
         bool null;
         slots = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
@@ -446,14 +462,15 @@ Oid declare(Declaration &d) {
         make_capture({&d.source.relation, 1});
     });
     if (d.async) warn_without_workers(relation);
-    ereport(NOTICE, (errmsg("projection %s: %s, %s", pg::qualified_name(relation),
-                            strcmp(d.kind, "state_machine") == 0 ? "state machine" : d.kind,
-                            d.async ? "async from events"
-                                    : psprintf("inline, " INT64_FORMAT " events applied", events))));
+    ereport(NOTICE,
+            (errmsg("projection %s: %s, %s", pg::qualified_name(relation),
+                    strcmp(d.kind, "state_machine") == 0 ? "state machine" : d.kind,
+                    d.async ? "async from events" : psprintf("inline, " INT64_FORMAT " events applied", events))));
     return relation;
 }
 
-// ------------------------------------------------------------------------------------------------------------ arguments
+// ------------------------------------------------------------------------------------------------------------
+// arguments
 
 Declaration read_common(FunctionCallInfo fcinfo, const char *kind, int mode, int options) {
     Declaration d{};
@@ -492,8 +509,9 @@ void read_machine(Datum transitions, Declaration &d) {
     pg::with_spi([&] {
         Oid types[] = {JSONBOID, JSONBOID};
         Datum values[] = {transitions, d.options};
-        if (SPI_execute_with_args("SELECT transitions, options, events, upper_case FROM projections._state_machine($1, $2)", 2,
-                                  types, values, nullptr, true, 1) != SPI_OK_SELECT)
+        if (SPI_execute_with_args(
+                "SELECT transitions, options, events, upper_case FROM projections._state_machine($1, $2)", 2, types,
+                values, nullptr, true, 1) != SPI_OK_SELECT)
             elog(ERROR, "reading transitions failed");
         bool null;
         auto column = [&](int number) {
@@ -503,8 +521,7 @@ void read_machine(Datum transitions, Declaration &d) {
         d.transitions = column(1);
         d.options = column(2);
         d.event_types = DatumGetArrayTypeP(column(3));
-        d.upper_case =
-            DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 4, &null));
+        d.upper_case = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 4, &null));
     });
 }
 

@@ -67,16 +67,17 @@ void check_use(const Given &given, const Option &option, const char *kind, const
                         errmsg("option \"%s\" has no effect on this kind of projection", given.name),
                         errdetail("It belongs to state machines."), errhint("Leave it out.")));
     if (option.async_only && strcmp(mode, "async") != 0)
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                        errmsg("option \"%s\" has no effect on an inline projection", given.name),
-                        errdetail("It says how a worker applies events."),
-                        errhint("Leave it out, or use mode 'async'.")));
+        ereport(ERROR,
+                (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                 errmsg("option \"%s\" has no effect on an inline projection", given.name),
+                 errdetail("It says how a worker applies events."), errhint("Leave it out, or use mode 'async'.")));
 }
 
 // The value as a number, if that is what it is.
 double number_of(const Given &given, const Option &option) {
     bool whole = option.value == Value::integer;
-    const char *hint = psprintf("Give %s between %g and %g.", whole ? "a whole number" : "a number", option.least, option.most);
+    const char *hint =
+        psprintf("Give %s between %g and %g.", whole ? "a whole number" : "a number", option.least, option.most);
     if (strcmp(given.type, "number") != 0) refuse_value(given, "It is not a number.", hint);
     double value = strtod(given.text, nullptr);
     if (value < option.least || value > option.most || (whole && value != std::floor(value)))
@@ -87,8 +88,8 @@ double number_of(const Given &given, const Option &option) {
 void check_interval(const Given &given, const Option &option) {
     const char *hint = "Give an interval as text, such as \"30 seconds\".";
     if (strcmp(given.type, "string") != 0) refuse_value(given, "It is not an interval.", hint);
-    Interval *interval = DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(given.text),
-                                                               ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+    Interval *interval = DatumGetIntervalP(
+        DirectFunctionCall3(interval_in, CStringGetDatum(given.text), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
     double seconds = static_cast<double>(interval->time) / 1e6 + (interval->day + interval->month * 30.0) * 86400;
     if (seconds < option.least || seconds > option.most)
         refuse_value(given, psprintf("It is not between %g and %g seconds.", option.least, option.most), hint);
@@ -124,7 +125,8 @@ const char *check_value(const Given &given, const Option &option) {
         if (strcmp(given.type, "string") != 0) refuse_value(given, "It is not a name.", "Give a JSON string.");
         break;
     case Value::names:
-        if (strcmp(given.type, "array") != 0) refuse_value(given, "It is not a list of names.", "Give an array of strings.");
+        if (strcmp(given.type, "array") != 0)
+            refuse_value(given, "It is not a list of names.", "Give an array of strings.");
         break;
     case Value::unsupported: break;
     }
@@ -134,8 +136,8 @@ const char *check_value(const Given &given, const Option &option) {
 Datum with_text(Datum object, const char *name, const char *value) {
     Oid types[] = {JSONBOID, TEXTOID, TEXTOID};
     Datum values[] = {object, CStringGetTextDatum(name), CStringGetTextDatum(value)};
-    if (SPI_execute_with_args("SELECT $1 OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object($2, $3)", 3, types, values,
-                              nullptr, true, 1) != SPI_OK_SELECT)
+    if (SPI_execute_with_args("SELECT $1 OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object($2, $3)", 3, types,
+                              values, nullptr, true, 1) != SPI_OK_SELECT)
         elog(ERROR, "storing an option failed");
     bool null;
     return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null);

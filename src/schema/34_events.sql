@@ -671,6 +671,26 @@ partition. Runs as the projection''s owner, who the caller must be, or a member 
 Errors: 42P01 no such relation; 42809 not a projection; 22023 not a key of it; 42501 not the owner.
 Example: SELECT position, type, event FROM projections.history(''stock'', ''{"item": "A1"}'');';
 
+-- What is decided is remembered for the session only: one that just began sees none of it while anybody draws, and sees all of it once
+-- those have ended whom it saw first. That takes no longer than their transactions, however many others follow.
+CREATE FUNCTION projections._decided(source regclass, wanted bigint) RETURNS bigint
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    give_up timestamptz := clock_timestamp() + interval '1 s';
+    safe bigint;
+BEGIN
+    LOOP
+        safe := projections._safe_position(source);
+        EXIT WHEN safe >= wanted OR NOT EXISTS (SELECT FROM projections._drawing(source)) OR clock_timestamp() > give_up;
+        PERFORM pg_sleep(0.002);
+    END LOOP;
+    -- Who drew last may have ended after the first question and before the second.
+    RETURN projections._safe_position(source);
+END
+$$;
+COMMENT ON FUNCTION projections._decided(regclass, bigint) IS
+'Internal: the safe position; waits up to a second for those who draw to end, until it reaches the wanted one.';
+
 -- Archive.
 
 -- Who has not applied all events up to a position. Needs no rights: it tells names and positions.
@@ -703,7 +723,7 @@ CREATE FUNCTION projections._archive_events(source regclass, before timestamptz,
 DECLARE
     s projections.source := projections._source(source);
     own boolean := source = 'projections.events'::regclass;
-    up_to bigint := projections._safe_position(source);
+    up_to bigint;
     blockers text[];
     reader projections.subscription;
     unread boolean;
@@ -711,8 +731,10 @@ DECLARE
 BEGIN
     PERFORM projections._refuse_without(source, 'time');
     -- Only whole beginnings go: up to the first event that is to stay, and up to where no position can still be filled.
-    EXECUTE format('SELECT least($2, coalesce((SELECT e.position - 1 FROM (%s) e WHERE e.event_time >= $1 OR e.event_time IS NULL ORDER BY e.position LIMIT 1), $2))',
-                   projections._events_query(source, false)) INTO up_to USING before, up_to;
+    EXECUTE format('SELECT coalesce((SELECT e.position - 1 FROM (%1$s) e WHERE e.event_time >= $1 OR e.event_time IS NULL ORDER BY e.position LIMIT 1),
+                                    (SELECT max(e.position) FROM (%1$s) e), 0)',
+                   projections._events_query(source, false)) INTO up_to USING before;
+    up_to := least(up_to, projections._decided(source, up_to));
     EXECUTE format('SELECT count(*), min(e.position), max(e.position) FROM (%s) e WHERE e.position <= $1', projections._events_query(source, false))
         INTO events, first_position, last_position USING up_to;
     IF events = 0 THEN
@@ -911,7 +933,7 @@ BEGIN
     END IF;
     s := projections._subscription(name);
     -- First what is decided, then, in a statement of its own, a new snapshot.
-    safe := projections._safe_position(s.source);
+    safe := projections._decided(s.source, s.position + 1);
     RETURN QUERY EXECUTE format(projections._poll_query(), coalesce(s.partition_by, 'NULL'), projections._events_query(s.source),
                                 CASE WHEN s.event_types IS NOT NULL THEN 'AND e.type = ANY ($3)' ELSE '' END)
     USING s.position, safe, s.event_types, max;
@@ -919,7 +941,7 @@ END
 $$;
 COMMENT ON FUNCTION projections.poll(text, int) IS
 'The next events of a subscription, by position, up to where every event is decided: none can appear later among those returned. max: at
-most so many. key: partition_by of the event. The same events are returned again until projections.ack() says that they are done, also
+most so many. Where there is none while others are still writing, it waits up to a second for them. key: partition_by of the event. The same events are returned again until projections.ack() says that they are done, also
 to another session: a reader that must not do one twice notes the position along with what it writes.
 Errors: 42704 no such subscription; 42501 not its owner, or no right to read the source; 25001 in REPEATABLE READ or SERIALIZABLE; 22023 max.
 Example: SELECT position, type, event FROM projections.poll(''shipping'', 500);';
@@ -929,7 +951,7 @@ CREATE FUNCTION projections.ack(name text, "position" bigint) RETURNS void
 #variable_conflict use_column
 DECLARE
     s projections.subscription := projections._subscription(name);
-    safe bigint := projections._safe_position(s.source);
+    there boolean;
 BEGIN
     -- The row as it is after those who acknowledge side by side.
     SELECT r.* INTO s FROM projections.subscription r WHERE r.name = ack.name FOR UPDATE;
@@ -939,17 +961,22 @@ BEGIN
             DETAIL = format('It has acknowledged events up to %s.', s.position),
             HINT = 'To read events again, drop the subscription and create it anew.';
     END IF;
-    IF ack.position > greatest(safe, s.position) THEN
-        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
-            MESSAGE = format('position %s is not decided yet', ack.position),
-            DETAIL = format('Events are decided up to %s; poll has returned none after that.', safe),
-            HINT = 'Acknowledge the position of the last event that was read.';
+    -- What is decided was known to the session that polled, which may be another one.
+    IF ack.position > s.position THEN
+        EXECUTE format('SELECT EXISTS (SELECT FROM (%s) e WHERE e.position >= $1 ORDER BY e.position LIMIT 1)', projections._events_query(s.source))
+            INTO there USING ack.position;
+        IF NOT there THEN
+            RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+                MESSAGE = format('position %s is after the last event', ack.position),
+                DETAIL = 'poll cannot have returned it; events that are to come would be missed.',
+                HINT = 'Acknowledge the position of the last event that was read.';
+        END IF;
     END IF;
     UPDATE projections.subscription r SET position = ack.position, acked_at = clock_timestamp() WHERE r.name = ack.name;
 END
 $$;
 COMMENT ON FUNCTION projections.ack(text, bigint) IS
 'Says that a subscription''s events up to a position are done: poll goes on after it. Commits with the transaction it is called in.
-The same position again changes nothing. Errors: 22023 a position before the one acknowledged last, or one that is not decided yet;
+The same position again changes nothing. Errors: 22023 a position before the one acknowledged last, or after the last event;
 42704 no such subscription; 42501 not its owner.
 Example: SELECT projections.ack(''shipping'', 42);';
