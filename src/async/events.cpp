@@ -157,9 +157,7 @@ void add_overrides(Batch &batch, int64 after, int64 to) {
             batch.chunk.events->push_back(event);
         }
         // After the events of the same position, in the order in which they were set.
-        std::stable_sort(batch.chunk.events->begin(), batch.chunk.events->end(), [](const Event &a, const Event &b) {
-            return a.position != b.position ? a.position < b.position : a.override_ < b.override_;
-        });
+        order(*batch.chunk.events);
     });
     SPI_freetuptable(SPI_tuptable);
 }

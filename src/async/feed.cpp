@@ -163,4 +163,14 @@ Datum key_array(std::span<const Key> keys) {
     return PointerGetDatum(construct_array(datums, static_cast<int>(keys.size()), TEXTOID, -1, false, TYPALIGN_INT));
 }
 
+void order(pg::vector<Event> &events) {
+    auto before = [](const Event &a, const Event &b) {
+        return a.position != b.position ? a.position < b.position : a.override_ < b.override_;
+    };
+    for (auto next = events.begin(); next != events.end(); ++next) {
+        if (next == events.begin() || !before(*next, *(next - 1))) continue;
+        std::rotate(std::upper_bound(events.begin(), next, *next, before), next, next + 1);
+    }
+}
+
 } // namespace async

@@ -23,6 +23,10 @@ struct Event {
     Outcome outcome = Outcome::pending;
 };
 
+// Orders events by position, and states set by hand after the events of their position and among themselves as they are.
+// Nearly all are in place: those few that were appended are moved there. (std::stable_sort allocates.)
+void order(pg::vector<Event> &events);
+
 // Some events in order, in memory of their own.
 struct Chunk {
     MemoryContext memory;

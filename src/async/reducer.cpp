@@ -148,10 +148,12 @@ void fold_event(Batch &batch, Folding &work, Call *call, Checks &checks, const E
                 result.value = PointerGetDatum(PG_DETOAST_DATUM_COPY(result.value));
             return result;
         });
+        // A state set by hand before the first event is come by again with it.
+        bool repeated = event.override_ && state.present && datum_image_eq(state.value, folded.value, false, -1);
         state.value = folded.value;
         state.present = !folded.null;
         state.changed = true;
-        state.version = state.present ? state.version + 1 : 0;
+        state.version = state.present ? state.version + (repeated ? 0 : 1) : 0;
         state.position = std::max(state.position, event.position);
         state.time = event.time;
         state.has_time = event.has_time;

@@ -29,7 +29,7 @@ const char *allowed_in(const StateMachine &machine, const char *from) {
     std::string_view prefix(psprintf("%s\1", from ? from : ""));
     pg::vector<std::string_view> events;
     machine.next.each([&](std::string_view key, const char *) {
-        if (key.starts_with(prefix)) events.push_back(key.substr(prefix.size()));
+        if (key.starts_with(prefix)) events.push_back({key.data() + prefix.size(), key.size() - prefix.size()});
     });
     std::sort(events.begin(), events.end());
     for (std::string_view event : events)

@@ -45,7 +45,7 @@ constinit int projection_count = 0; // async ones, as of the last look
 constinit char activity[NAMEDATALEN * 4];
 
 // What may fail beside the batches of slots.
-constexpr Work looking{InvalidOid, -1}, cleaning{InvalidOid, -2}, counting{InvalidOid, -3};
+constexpr Work finding{InvalidOid, -1}, cleaning{InvalidOid, -2}, counting{InvalidOid, -3};
 
 volatile sig_atomic_t terminated = false, yielding = false;
 constinit TimeoutId yield_timeout = MAX_TIMEOUTS;
@@ -353,7 +353,9 @@ void call_for_company() {
         for (Worker &worker : shared->all()) {
             if (!serves(worker, MyDatabaseId)) continue;
             Phase phase = phase_of(worker);
-            if (phase == Phase::woken || phase == Phase::starting) return true;
+            // One between batches takes what it finds, too.
+            bool looking = &worker != me && phase == Phase::busy && !OidIsValid(worker.projection);
+            if (phase == Phase::woken || phase == Phase::starting || looking) return true;
             auto idle = static_cast<uint32>(Phase::idle), resting = static_cast<uint32>(Phase::resting);
             auto woken = static_cast<uint32>(Phase::woken);
             if (pg_atomic_compare_exchange_u32(&worker.phase, &idle, woken) ||
@@ -438,10 +440,10 @@ long round() {
 
     Found found;
     if (ErrorData *error = caught([&] { look(found); })) {
-        look_again = after_failure(looking, error);
+        look_again = after_failure(finding, error);
         return poll_interval;
     }
-    forget_problem(looking);
+    forget_problem(finding);
     if (found.installed)
         write_counted_conflicts();
     else

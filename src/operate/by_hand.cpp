@@ -199,7 +199,8 @@ void set_state(Projection &projection, const NewState &given) {
             execute(psprintf(
                 "INSERT INTO %s AS t (key, state, version, position, updated_at) SELECT $2, to_jsonb($3), 1, $5, "
                 "now() WHERE $1 IS NOT NULL AND $4 IS NOT NULL ON CONFLICT (key) DO UPDATE SET state = "
-                "excluded.state, version = t.version + 1, position = greatest(t.position, "
+                "excluded.state, version = t.version + (t.state IS DISTINCT FROM excluded.state)::integer, position = "
+                "greatest(t.position, "
                 "excluded.position), updated_at = excluded.updated_at",
                 projection.name()));
         });

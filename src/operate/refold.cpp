@@ -179,9 +179,7 @@ int64 refold_slot(const Slot &slot, int64 from, int64 to) {
             auto idle = [&](const Event &event) { return event.keys.empty() || contains(out, event.position); };
             events.erase(std::remove_if(events.begin(), events.end(), idle), events.end());
             add_overrides(until);
-            std::stable_sort(events.begin(), events.end(), [](const Event &a, const Event &b) {
-                return a.position != b.position ? a.position < b.position : a.override_ < b.override_;
-            });
+            async::order(events);
         });
         async::apply(batch, 0, events.size(), async::Pace::to_the_end);
     };

@@ -9,13 +9,14 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $seed = $ENV{TEST_SEED} // int(rand(1 << 31));
-my $seconds = $ENV{TEST_SECONDS} // 5;
+my $seed = $ENV{TEST_SEED} || int(rand(1 << 31));
+my $seconds = $ENV{TEST_SECONDS} || 5;
 note "seed $seed";
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
-$node->append_conf('postgresql.conf', "max_prepared_transactions = 40\nfsync = off");
+# Looking for those who draw takes the longer, the more processes there may be: time for others to draw meanwhile.
+$node->append_conf('postgresql.conf', "max_prepared_transactions = 40\nfsync = off\nmax_worker_processes = 2000");
 $node->start;
 $node->safe_psql('postgres', 'CREATE EXTENSION pg_projections; \i test/oracle.sql');
 $node->safe_psql(
