@@ -309,6 +309,11 @@ DECLARE
     queries boolean := pg_has_role(viewer, 'pg_read_all_stats', 'USAGE'); -- who may see other sessions' queries
     blockers jsonb := '{}';
     blocker record;
+    -- Batches that failed as a whole; what an error says is for those who may see the data.
+    broken jsonb := (SELECT coalesce(jsonb_object_agg(w.projection::oid, format('applying fails since %s: %s', to_char(w.since, 'HH24:MI:SS'),
+                                CASE WHEN pg_has_role(viewer, c.relowner, 'USAGE') OR pg_has_role(viewer, 'pg_read_all_data', 'USAGE')
+                                     THEN w.message ELSE 'SQLSTATE ' || w.sqlstate END)), '{}')
+                     FROM projections._worker_problems() w JOIN pg_class c ON c.oid = w.projection);
     f record;
     expected boolean; -- to advance by itself
 BEGIN
@@ -327,7 +332,7 @@ BEGIN
                 OR expected AND NOT workers AND (NOT by_choice OR f.lag_seconds > lag_degraded OR f.lag_events > events_degraded) THEN 'offline'
             WHEN f.stale_since IS NOT NULL THEN 'stale'
             WHEN f.failures >= failures_critical OR expected AND (f.lag_seconds > lag_critical OR f.lag_events > events_critical) THEN 'critical'
-            WHEN f.failures >= failures_degraded OR expected AND (f.lag_seconds > lag_degraded OR f.lag_events > events_degraded) THEN 'degraded'
+            WHEN f.failures >= failures_degraded OR expected AND (broken ? f.relation::oid::text OR f.lag_seconds > lag_degraded OR f.lag_events > events_degraded) THEN 'degraded'
             WHEN f.paused_at IS NOT NULL THEN 'paused'
             WHEN standby THEN 'standby'
             ELSE 'healthy' END;
@@ -358,6 +363,10 @@ BEGIN
                 SELECT b.message, b.hint INTO blocker FROM jsonb_to_record(blockers -> f.source::oid::text) AS b(message text, hint text);
                 message := concat_ws('; ', message, blocker.message);
                 hint := coalesce(hint, blocker.hint);
+            END IF;
+            IF broken ? f.relation::oid::text THEN
+                message := concat_ws('; ', broken ->> f.relation::oid::text, message);
+                hint := coalesce(hint, format('SELECT projections.catch_up(%L); -- raises what is wrong', projection));
             END IF;
             IF NOT workers THEN
                 message := concat_ws('; ', rtrim(projections._worker_problem(), '.'), message);
