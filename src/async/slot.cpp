@@ -157,7 +157,17 @@ Progress apply_next(const Slot &slot, Limits limits, bool wait) {
 
 } // namespace
 
+constinit bool calling_users = false;
+
+void refuse_while_applying() {
+    if (calling_users)
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE), errmsg("a projection is being brought up to date by this call"),
+                        errdetail("What a handler or reducer calls cannot apply events, or change projections."),
+                        errhint("Do it in another session.")));
+}
+
 Progress advance(Projection &declared, int number, Limits limits, bool wait) {
+    refuse_while_applying();
     Oid relation = declared.relation;
     Projection *root = &declared;
     maintain::lock_relations({&root, 1});

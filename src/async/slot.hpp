@@ -32,6 +32,22 @@ struct Progress {
 // definition) is to be tried again, and leaves nothing behind.
 Progress advance(catalog::Projection &projection, int slot, Limits limits, bool wait);
 
+// Raises 55006 where a handler or reducer is being called: what it calls must not move the ground under it.
+void refuse_while_applying();
+
+// Runs `body`, which calls handlers or reducers.
+extern bool calling_users;
+template <class Body>
+void while_calling_users(Body &&body) {
+    bool before = calling_users;
+    calling_users = true;
+    PG_TRY();
+    { body(); }
+    PG_FINALLY();
+    { calling_users = before; }
+    PG_END_TRY();
+}
+
 // The same for a query projection over events whose slots the transaction has locked: up to `to`, undecided or not.
 Progress advance_to(catalog::Projection &projection, int slot, int64 to);
 int64 checkpoint_of(Oid projection, int slot);

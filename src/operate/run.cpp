@@ -4,6 +4,7 @@
 // session's user, who may be a superuser inside a function that somebody else wrote. What the call does is then done by
 // the internal SQL function of the same name with a leading underscore (src/schema/44_run.sql, 46_failures.sql), as a
 // superuser; it gets what was checked, the caller's name, and the arguments. Code of users runs as its owner again.
+#include "async/slot.hpp"
 #include "operate/run.hpp"
 
 #include "pg/scope.hpp"
@@ -179,6 +180,7 @@ using operate::Argument;
 PG_FUNCTION_INFO_V1(projections_operate);
 // f(name, …): for the projection's owner.
 Datum projections_operate(PG_FUNCTION_ARGS) {
+    async::refuse_while_applying();
     catalog::Projection &projection = operate::named_projection(fcinfo);
     operate::require_owner(projection);
     return operate::run_internal(fcinfo, {OIDOID, ObjectIdGetDatum(projection.relation)}, 1);
@@ -187,12 +189,14 @@ Datum projections_operate(PG_FUNCTION_ARGS) {
 PG_FUNCTION_INFO_V1(projections_operate_all);
 // f(…): for the projections that the caller owns.
 Datum projections_operate_all(PG_FUNCTION_ARGS) {
+    async::refuse_while_applying();
     return operate::run_internal(fcinfo, {OIDOID, ObjectIdGetDatum(GetUserId())}, 0);
 }
 
 PG_FUNCTION_INFO_V1(projections_operate_failure);
 // f(failure_id, …): for the owner of the failure's projection.
 Datum projections_operate_failure(PG_FUNCTION_ARGS) {
+    async::refuse_while_applying();
     if (PG_ARGISNULL(0))
         ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"failure_id\" must not be null"),
                         errhint("Give the id of a row of projections.failures.")));

@@ -84,6 +84,7 @@ BEGIN
         WHERE t.objid IS NOT NULL OR d.objid IS NOT NULL
         ORDER BY p.relation
     LOOP
+        PERFORM projections._refuse_while_applying();
         IF gone.has_table AND gone.original THEN
             RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist',
                 MESSAGE = format('cannot drop the definition of projection %s', projections._name(gone.relation)),
