@@ -124,5 +124,5 @@ $$;
 
 CREATE FUNCTION test.check_all() RETURNS TABLE (projection text, verdict text)
 LANGUAGE sql AS $$
-    SELECT d.projection, test.check(d.relation) FROM projections.definitions AS d ORDER BY d.projection
+    SELECT d.projection, test.check(d.relation) FROM projections.definitions AS d WHERE d.query IS NOT NULL ORDER BY d.projection
 $$;

@@ -26,6 +26,9 @@ struct Progress {
     TimestampTz event_time = 0; // of the last event; 0 where the source has no time
 };
 
+// Raises if this session is applying events: a handler may not move the checkpoint that its own batch will move.
+void refuse_within_batch();
+
 // Applies the next batch of a slot in the current transaction, under the slot's row lock: retries that are due, then
 // events that are decided, then the checkpoint. `wait`: for the lock, and briefly for undecided events. Errors of
 // single events are recorded; what is raised (serialization failures, deadlocks, lock timeouts, cancellation, a broken

@@ -13,7 +13,8 @@ constexpr async::Limits batch{100000, 1000};
 // All slots of one projection, until nothing decided is left or `most` events are applied.
 int64 catch_up(Oid relation, int64 most) {
     int64 applied = 0;
-    // All slots at once: with groups of one slot locked, waiting for another's worker, which may want them, would deadlock.
+    // All slots at once: with groups of one slot locked, waiting for another's worker, which may want them, would
+    // deadlock.
     catalog::Projection *declared = catalog::projection(relation);
     if (declared == nullptr) return 0;
     maintain::lock_relations({&declared, 1});
@@ -42,6 +43,7 @@ extern "C" {
 PG_FUNCTION_INFO_V1(projections_catch_up);
 // Applies what one projection, or every one that the caller owns, has not applied yet. Returns how many events.
 Datum projections_catch_up(PG_FUNCTION_ARGS) {
+    async::refuse_within_batch();
     if (IsolationUsesXactSnapshot())
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
                         errmsg("projections cannot be caught up in a transaction above READ COMMITTED"),

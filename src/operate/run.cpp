@@ -6,6 +6,7 @@
 // superuser; it gets what was checked, the caller's name, and the arguments. Code of users runs as its owner again.
 #include "operate/run.hpp"
 
+#include "async/slot.hpp"
 #include "pg/scope.hpp"
 
 namespace operate {
@@ -75,6 +76,7 @@ struct Argument {
 // `receive` gets each row while the SPI connection is open.
 template <class Receive>
 void run_internal(FunctionCallInfo fcinfo, Argument checked, int first, Receive &&receive) {
+    async::refuse_within_batch();
     pg::vector<Argument> arguments;
     arguments.push_back(checked);
     arguments.push_back({TEXTOID, CStringGetTextDatum(caller_name())});
