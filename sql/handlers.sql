@@ -172,6 +172,7 @@ SELECT sqlstate, error FROM projections.failure WHERE projection = 'caller'::reg
 TABLE calls;
 SELECT projections.drop('caller');
 DROP TABLE calls;
+DROP FUNCTION call(movements);
 
 -- Dropping the view, the projection or the source.
 DROP VIEW watcher;

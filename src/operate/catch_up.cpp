@@ -13,7 +13,8 @@ constexpr async::Limits batch{100000, 1000};
 // All slots of one projection, until nothing decided is left or `most` events are applied.
 int64 catch_up(Oid relation, int64 most) {
     int64 applied = 0;
-    // All slots at once: with groups of one slot locked, waiting for another's worker, which may want them, would deadlock.
+    // All slots at once: with groups of one slot locked, waiting for another's worker, which may want them, would
+    // deadlock.
     catalog::Projection *declared = catalog::projection(relation);
     if (declared == nullptr) return 0;
     maintain::lock_relations({&declared, 1});

@@ -191,8 +191,16 @@ Plan plan_flow(const Request &request, const Block &block) {
 }
 
 void lock_sources(const Plan &plan) {
-    if (plan.flow == catalog::Flow::events) { // its events are read later
-        for (Oid source : plan.sources) LockRelationOid(source, AccessShareLock);
+    if (plan.flow == catalog::Flow::events) { // its events are read later, so nothing else would check the right now
+        for (Oid source : plan.sources) {
+            if (pg_class_aclcheck(source, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
+                ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+                                errmsg("permission denied for table %s", get_rel_name(source)),
+                                errdetail("A projection reads its source as its owner."),
+                                errhint("GRANT SELECT ON %s TO %s;", pg::qualified_name(source),
+                                        quote_identifier(GetUserNameFromId(GetUserId(), false)))));
+            LockRelationOid(source, AccessShareLock);
+        }
         return;
     }
     for (Oid source : plan.sources) {

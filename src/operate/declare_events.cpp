@@ -357,14 +357,17 @@ const char *function_text(Oid function) {
     return text;
 }
 
+// Keys that share an event, or all of them, have to be applied by one.
+bool one_order(const Declaration &d) { return !d.key || d.array_key; }
+
 void record(const Declaration &d, Oid relation, Oid feed, const char **settings) {
     static constexpr const char *sql =
         "INSERT INTO projections.projection (relation, definition, kind, mode, sources, options, function, tables, "
-        "event_types, initial, transitions, settings) VALUES ($1, $2, $3, $4, ARRAY[$5], $6, $7, "
+        "event_types, initial, transitions, settings, one_order) VALUES ($1, $2, $3, $4, ARRAY[$5], $6, $7, "
         "$8::oid[]::regclass[], "
-        "$9, $10, $11, $12)";
-    Oid types[] = {REGCLASSOID, REGCLASSOID, TEXTOID,      TEXTOID,  REGCLASSOID, JSONBOID,
-                   TEXTOID,     OIDARRAYOID, TEXTARRAYOID, JSONBOID, JSONBOID,    TEXTARRAYOID};
+        "$9, $10, $11, $12, $13)";
+    Oid types[] = {REGCLASSOID, REGCLASSOID,  TEXTOID,  TEXTOID,  REGCLASSOID,  JSONBOID, TEXTOID,
+                   OIDARRAYOID, TEXTARRAYOID, JSONBOID, JSONBOID, TEXTARRAYOID, BOOLOID};
     auto *pinned = static_cast<Datum *>(palloc(sizeof(Datum) * catalog::pinned_setting_count));
     for (int i = 0; i < catalog::pinned_setting_count; i++) pinned[i] = CStringGetTextDatum(settings[i]);
     auto *tables = static_cast<Datum *>(palloc(sizeof(Datum) * std::max<std::size_t>(d.tables.size(), 1)));
@@ -383,6 +386,7 @@ void record(const Declaration &d, Oid relation, Oid feed, const char **settings)
         d.initial,
         d.transitions,
         PointerGetDatum(construct_array(pinned, catalog::pinned_setting_count, TEXTOID, -1, false, TYPALIGN_INT)),
+        BoolGetDatum(one_order(d)),
     };
     const char nulls[] = {' ',
                           ' ',
@@ -395,6 +399,7 @@ void record(const Declaration &d, Oid relation, Oid feed, const char **settings)
                           d.event_types ? ' ' : 'n',
                           d.has_initial ? ' ' : 'n',
                           d.transitions ? ' ' : 'n',
+                          ' ',
                           ' '};
     pg::as_superuser([&] {
         pg::with_setting("search_path", "pg_catalog, pg_temp", [&] {
@@ -438,7 +443,7 @@ void check_slots(const Declaration &d) {
         bool null;
         slots = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
     });
-    if (slots == 1 || (d.key && !d.array_key)) return;
+    if (slots == 1 || !one_order(d)) return;
     ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("this projection has one slot only"),
                     errdetail(d.key ? "An event that goes to several keys is applied to all of them at once."
                                     : "Without partition_by, all events are in one order."),

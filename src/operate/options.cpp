@@ -77,7 +77,7 @@ void check_use(const Given &given, const Option &option, const char *kind, const
 double number_of(const Given &given, const Option &option) {
     bool whole = option.value == Value::integer;
     const char *hint =
-        psprintf("Give %s between %g and %g.", whole ? "a whole number" : "a number", option.least, option.most);
+        psprintf("Give %s between %.10g and %.10g.", whole ? "a whole number" : "a number", option.least, option.most);
     if (strcmp(given.type, "number") != 0) refuse_value(given, "It is not a number.", hint);
     double value = strtod(given.text, nullptr);
     if (value < option.least || value > option.most || (whole && value != std::floor(value)))

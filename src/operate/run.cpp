@@ -7,6 +7,7 @@
 #include "async/slot.hpp"
 #include "operate/run.hpp"
 
+#include "async/slot.hpp"
 #include "pg/scope.hpp"
 
 namespace operate {

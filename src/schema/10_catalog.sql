@@ -43,7 +43,8 @@ CREATE TABLE projections.projection (
     pause_reason text,
     created_at   timestamptz NOT NULL DEFAULT pg_catalog.now(),
     stale_since  timestamptz,
-    stale_reason text
+    stale_reason text,
+    one_order    boolean NOT NULL DEFAULT false -- an event may go to several keys, or has none to deal it out by: one slot
 );
 COMMENT ON TABLE projections.projection IS 'The catalog of projections; read projections.definitions instead.';
 

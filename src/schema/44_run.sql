@@ -346,6 +346,12 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'feature_not_supported',
             MESSAGE = format('projection %s cannot have several slots', projections._name(p.relation)),
             DETAIL = 'Its source changes: old and new images of a row have to be applied together.', HINT = 'Leave out slots.';
+    ELSIF slots > 1 AND p.one_order THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = format('projection %s has one slot only', projections._name(p.relation)),
+            DETAIL = CASE p.kind WHEN 'handler' THEN 'Without partition_by, all events are in one order.'
+                                 ELSE 'An event that goes to several keys is applied to all of them at once.' END,
+            HINT = 'Leave out slots.';
     END IF;
     IF slots = (SELECT count(*) FROM projections.slot s WHERE s.projection = p.relation) OR p.mode <> 'async' THEN
         slots := NULL;
