@@ -176,6 +176,38 @@ COMMIT;
 INSERT INTO receipt VALUES (2, 1, 1);
 SELECT test.check_all();
 
+-- Events that cannot be applied are set aside, each by itself, and retried; the others go on.
+CREATE TABLE poison (position bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, item text, kind text, amount text);
+SELECT projections.register_source('poison', position_column => 'position', type_column => 'kind');
+INSERT INTO poison (item, kind, amount)
+SELECT 'item ' || i % 10, CASE WHEN i % 3 = 0 THEN 'other' ELSE 'sold' END, CASE WHEN i IN (1, 500, 502, 1000, 1999, 2000) THEN 'much' ELSE '1' END
+FROM generate_series(1, 2000) AS i;
+SELECT projections.create('poisoned', $$SELECT item, sum(amount::int) AS amount, count(*) AS n FROM poison WHERE kind = 'sold' GROUP BY item$$, 'async');
+SELECT projections.create('poisoned_rows', $$SELECT position, amount::int AS amount FROM poison WHERE kind = 'sold'$$, 'async', options => '{"slots": 2}');
+SELECT projections.catch_up('poisoned'), projections.catch_up('poisoned_rows');
+SELECT projection, position, sqlstate, error, retry_count FROM projections.failures ORDER BY 1, 2;
+SELECT sum(amount), sum(n) FROM poisoned;
+SELECT sum(amount), count(*) FROM poisoned_rows;
+SELECT count(*) AS good FROM poison WHERE kind = 'sold' AND amount <> 'much';
+-- Mended, it comes in by itself when the retry is due.
+UPDATE poison SET amount = '1' WHERE position <= 1000;
+UPDATE projections.failure SET next_retry_at = now() WHERE resolved_at IS NULL;
+SELECT projections.catch_up();
+SELECT sum(amount), sum(n) FROM poisoned;
+SELECT sum(amount), count(*) FROM poisoned_rows;
+SELECT projection, position, resolution, retry_count FROM projections.failures ORDER BY 1, 2;
+-- A constraint of the table is about one event too, however many come with it.
+CREATE TABLE pick (position bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, item text, quantity int);
+SELECT projections.register_source('pick', position_column => 'position');
+SELECT projections.create('left_over', 'SELECT item, sum(quantity) AS quantity FROM pick GROUP BY item', 'async');
+ALTER TABLE left_over ADD CHECK (quantity >= 0);
+INSERT INTO pick (item, quantity) SELECT 'item ' || i % 5, 10 FROM generate_series(1, 100) AS i;
+INSERT INTO pick (item, quantity) VALUES ('item 1', -1000), ('item 2', -1);
+SELECT projections.catch_up('left_over');
+SELECT position, sqlstate FROM projections.failures WHERE projection = 'public.left_over';
+TABLE left_over ORDER BY item;
+DROP TABLE poison, pick CASCADE;
+
 -- What cannot be.
 SELECT projections.create('x', 'SELECT s.town, sum(r.amount) AS amount FROM receipt r JOIN shop s ON s.id = r.shop GROUP BY s.town', 'async');
 SELECT projections.create('x', 'SELECT 1', 'sometimes');

@@ -52,32 +52,64 @@ const char *rows_text(const Slot &slot, const EventSource &source) {
                     stripes);
 }
 
-// Applies the events in (from, to]. Returns how many counted.
-int64 apply_range(const Slot &slot, const EventSource &source, int64 from, int64 to, Snapshot snapshot) {
-    Projection &projection = slot.projection;
-    maintain::renew_statements(projection);
-    MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext, "projection events", ALLOCSET_DEFAULT_SIZES);
-    MemoryContext before = MemoryContextSwitchTo(memory);
-    maintain::Taken &taken =
-        *new (palloc(sizeof(maintain::Taken))) maintain::Taken{projection, projection.block(), memory};
-    taken.snapshot = snapshot;
-    int64 rows = 0;
-    maintain::maintaining(projection, [&] {
-        maintain::with_statements(projection, [&] {
-            rows = maintain::compute_additions(taken, rows_text(slot, source),
-                                               static_cast<uint64>(slot.count) << 32 | static_cast<uint32>(slot.number),
-                                               from, to, snapshot);
+// What came of an attempt at a range.
+struct Outcome {
+    int64 rows;    // that counted
+    int64 reached; // up to here it is applied
+    ErrorData *error;
+    bool whole; // the error came when all was read: which event it is about does not follow
+};
+
+void apply_taken(maintain::Taken &taken) {
+    maintain::maintaining(taken.projection, [&] {
+        maintain::with_statements(taken.projection, [&] {
             if (taken.fold)
                 maintain::apply_fold(taken);
             else
                 maintain::apply_images(taken);
         });
     });
-    MemoryContextSwitchTo(before);
-    MemoryContextDelete(memory);
     // Projections over this one fail or succeed with the events that they follow from.
     maintain::flush_for_any_read();
-    return rows;
+}
+
+// Applies the events in (from, to], or those before the first that cannot be read: rows come in the order of positions,
+// so what has been folded by then is right, and the event is one of the next.
+Outcome apply_range(const Slot &slot, const EventSource &source, int64 from, int64 to, Snapshot snapshot) {
+    Projection &projection = slot.projection;
+    maintain::renew_statements(projection);
+    MemoryContext outside = CurrentMemoryContext;
+    MemoryContext memory = AllocSetContextCreate(outside, "projection events", ALLOCSET_DEFAULT_SIZES);
+    maintain::Taken &taken = *pg::within(memory, [&] {
+        return new (palloc(sizeof(maintain::Taken))) maintain::Taken{projection, projection.block(), memory};
+    });
+    taken.snapshot = snapshot;
+    maintain::Additions additions;
+    additions.reached = from;
+    volatile bool read = false;
+    ErrorData *error = attempt([&] {
+        pg::within(memory, [&] {
+            uint64 variant = static_cast<uint64>(slot.count) << 32 | static_cast<uint32>(slot.number);
+            maintain::maintaining(projection, [&] {
+                maintain::with_statements(projection, [&] {
+                    maintain::compute_additions(taken, rows_text(slot, source), variant, from, to, snapshot, additions);
+                });
+            });
+            read = true;
+            apply_taken(taken);
+        });
+    });
+    Outcome outcome{additions.rows, to, nullptr, false};
+    if (error) {
+        outcome = {0, from, error, read || additions.torn};
+        bool some = !outcome.whole && additions.rows > 0;
+        if (some && attempt([&] { pg::within(memory, [&] { apply_taken(taken); }); }) == nullptr)
+            outcome = {additions.rows, additions.reached, error, false};
+        else
+            outcome.whole |= some;
+    }
+    MemoryContextDelete(memory);
+    return outcome;
 }
 
 // The lowest event after `from` up to `to`; false where there is none.
@@ -128,22 +160,41 @@ FailedEvent describe_event(const EventSource &source, int64 position, Snapshot s
     return event;
 }
 
-// Applies (from, to] and leaves out the events that cannot be applied: halves the range until it is one event.
-int64 apply_or_bisect(const Slot &slot, const EventSource &source, int64 from, int64 to, Snapshot snapshot) {
+// Applies (from, to] and leaves out the events that cannot be applied, which are recorded. Returns how many counted.
+int64 apply_all(const Slot &slot, const EventSource &source, int64 from, int64 to, Snapshot snapshot) {
+    constexpr int few = 16;
     int64 rows = 0;
-    ErrorData *error = attempt([&] { rows = apply_range(slot, source, from, to, snapshot); });
-    if (error == nullptr) return rows;
-    if (blames_definition(error)) ReThrowError(error);
-    int64 first;
-    if (!next_event(source, from, to, snapshot, &first)) return 0; // nothing there that could have failed
-    int64 second;
-    if (!next_event(source, first, to, snapshot, &second)) {
-        record_failure(slot, describe_event(source, first, snapshot), error);
-        return 1;
+    for (int singles = 0; from < to; singles++) {
+        CHECK_FOR_INTERRUPTS();
+        Outcome outcome = apply_range(slot, source, from, to, snapshot);
+        rows += outcome.rows;
+        from = outcome.reached;
+        if (outcome.error == nullptr) break;
+        if (blames_definition(outcome.error)) ReThrowError(outcome.error);
+        int64 first, second;
+        if (!next_event(source, from, to, snapshot, &first)) break;
+        bool only = !next_event(source, first, to, snapshot, &second);
+        if (!only && (outcome.whole || singles >= few)) {
+            int64 middle = first + (to - first) / 2;
+            rows += apply_all(slot, source, from, middle, snapshot);
+            from = middle;
+            continue;
+        }
+        // The first of the rest, unless the definition leaves that out: then one soon after.
+        if (!only) {
+            Outcome single = apply_range(slot, source, first - 1, first, snapshot);
+            rows += single.rows;
+            outcome.error = single.error;
+            if (outcome.error && blames_definition(outcome.error)) ReThrowError(outcome.error);
+        }
+        if (outcome.error) {
+            record_failure(slot, describe_event(source, first, snapshot), outcome.error);
+            rows++;
+            singles = -1;
+        }
+        from = first;
     }
-    int64 middle = first + (to - first) / 2;
-    return apply_or_bisect(slot, source, first - 1, middle, snapshot) +
-           apply_or_bisect(slot, source, middle, to, snapshot);
+    return rows;
 }
 
 } // namespace
@@ -155,7 +206,8 @@ const char *rows_select(const Projection &projection, const EventSource &source)
     appendStringInfoString(&text, "SELECT ");
     for (AttrNumber column : used.used)
         appendStringInfo(&text, "e.%s, ", quote_identifier(get_attname(used.relation, column, false)));
-    appendStringInfo(&text, "1::bigint AS %s %s", capture::weight_column, events_from(source));
+    appendStringInfo(&text, "%s::bigint AS %s %s", position_expression(source), capture::weight_column,
+                     events_from(source));
     return text.data;
 }
 
@@ -166,7 +218,7 @@ Progress apply_query(const Slot &slot, const EventSource &source, int64 to, Limi
     // Newer than the safe position: everything up to it is seen.
     Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
     int64 until = std::min(to, slot.position + limits.events * slot.count);
-    progress.events = apply_or_bisect(slot, source, slot.position, until, snapshot);
+    progress.events = apply_all(slot, source, slot.position, until, snapshot);
     // Positions may have wide gaps.
     int64 next;
     if (progress.events == 0 && until < to)
@@ -197,7 +249,7 @@ int64 retry_query(const Slot &slot, const EventSource &source) {
     Slot any{slot.projection, slot.number, 1, slot.position};
     for (int64 position : due) {
         Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-        ErrorData *error = attempt([&] { apply_range(any, source, position - 1, position, snapshot); });
+        ErrorData *error = apply_range(any, source, position - 1, position, snapshot).error;
         if (error)
             record_failure(slot, describe_event(source, position, snapshot), error);
         else

@@ -201,21 +201,40 @@ static TupleDesc named_as_today(TupleDesc logged, const compile::Source &source)
     return desc;
 }
 
-int64 compute_additions(Taken &taken, const char *rows, uint64 variant, int64 from, int64 to, Snapshot snapshot) {
+namespace {
+
+struct AdditionSink {
+    Sink sink;
+    Additions &additions;
+};
+
+void receive_addition(TupleTableSlot *row, void *context) {
+    auto &[sink, additions] = *static_cast<AdditionSink *>(context);
+    slot_getallattrs(row);
+    int64 position = DatumGetInt64(row->tts_values[sink.columns]);
+    row->tts_values[sink.columns] = Int64GetDatum(1);
+    additions.torn = true;
+    receive_change(row, &sink);
+    additions = {sink.rows, position, false};
+}
+
+} // namespace
+
+void compute_additions(Taken &taken, const char *rows, uint64 variant, int64 from, int64 to, Snapshot snapshot,
+                       Additions &additions) {
     const Block &block = taken.block;
-    TupleDesc desc = feed_desc(block);
+    TupleDesc desc = pg::within(taken.memory, [&] { return feed_desc(block); });
     if (block.grouped())
         taken.fold = pg::make<capture::Fold>(taken.memory, block, taken.memory);
     else
         taken.images = make_images(desc, taken.memory);
-    Sink sink{&taken, desc->natts, true, false, {}, desc};
+    AdditionSink to_add{{&taken, desc->natts, true, false, {}, desc}, additions};
     SPIPlanPtr plan = cached_query(taken.projection, -3, variant,
                                    [&] { return additions_text(taken.projection, rows); }, {INT8OID, INT8OID});
     ParamListInfo parameters = makeParamList(2);
     int64 values[] = {from, to};
     for (int i = 0; i < 2; i++) parameters->params[i] = {Int64GetDatum(values[i]), false, PARAM_FLAG_CONST, INT8OID};
-    read_rows(plan, snapshot, receive_change, &sink, parameters);
-    return sink.rows;
+    read_rows(plan, snapshot, receive_addition, &to_add, parameters);
 }
 
 void compute_changes(Taken &taken) {

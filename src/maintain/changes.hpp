@@ -35,10 +35,19 @@ struct Taken {
 // failure.
 void compute_changes(Taken &taken);
 
-// The same from one source's rows that come as a query: its text yields what term_text's `delta_0` has, its two
-// parameters are bigint. Only additions. Returns how many rows counted. In an SPI connection.
-// `variant` tells texts of one projection apart.
-int64 compute_additions(Taken &taken, const char *rows, uint64 variant, int64 from, int64 to, Snapshot snapshot);
+// What came of reading additions, kept also when that raised: `reached` is the position of the last row that has been
+// added, and `torn` says that the error came while adding one.
+struct Additions {
+    int64 rows = 0;
+    int64 reached = 0;
+    bool torn = false;
+};
+
+// The same from one source's rows that come as a query: its text yields what term_text's `delta_0` has, with the row's
+// position in the place of the weight, which is 1; its two parameters are bigint, and rows come in the order of
+// positions. In an SPI connection. `variant` tells texts of one projection apart.
+void compute_additions(Taken &taken, const char *rows, uint64 variant, int64 from, int64 to, Snapshot snapshot,
+                       Additions &additions);
 
 Images *make_images(TupleDesc desc, MemoryContext parent);
 

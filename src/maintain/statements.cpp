@@ -416,7 +416,7 @@ const char *term_text(Projection &projection, int occurrence, uint32 changed) {
 }
 
 const char *additions_text(Projection &projection, const char *rows) {
-    return psprintf("WITH delta_0 AS NOT MATERIALIZED (%s)%s", rows, term_text(projection, 1, 1));
+    return psprintf("WITH delta_0 AS NOT MATERIALIZED (%s)%s ORDER BY weight_1", rows, term_text(projection, 1, 1));
 }
 
 const char *definition_text(Projection &projection, const char *rows) {

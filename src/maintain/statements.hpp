@@ -64,7 +64,8 @@ const char *outputs_text(catalog::Projection &projection);
 // and then weights, whose product counts.
 const char *term_text(catalog::Projection &projection, int occurrence, uint32 changed);
 
-// The only term of a single source whose added rows are what `rows` selects: its used columns and a weight.
+// The only term of a single source whose added rows are what `rows` selects: its used columns and, where a delta has
+// its weight, a position, in whose order they come.
 const char *additions_text(catalog::Projection &projection, const char *rows);
 // The whole definition over such rows.
 const char *definition_text(catalog::Projection &projection, const char *rows);
