@@ -157,16 +157,19 @@ Progress apply_next(const Slot &slot, Limits limits, bool wait) {
 
 constinit bool in_batch = false;
 
-// The definition stays open, so that a handler cannot drop the projection that calls it.
+// The definition stays open, so that a handler cannot drop the projection that calls it. What a handler SETs would stay
+// in the worker, for projections of others.
 template <class Body>
 void as_batch(Projection &projection, Body &&body) {
     Relation definition = relation_open(projection.definition, AccessShareLock);
+    int level = NewGUCNestLevel();
     in_batch = true;
     PG_TRY();
     { body(); }
     PG_FINALLY();
     { in_batch = false; }
     PG_END_TRY();
+    AtEOXact_GUC(false, level);
     relation_close(definition, NoLock);
 }
 
