@@ -39,6 +39,7 @@ BEGIN
         SELECT DISTINCT s.oid FROM unnest(sources::oid[]) AS s(oid) JOIN pg_class c ON c.oid = s.oid
         WHERE NOT EXISTS (SELECT FROM projections.projection p WHERE s.oid = ANY (p.sources::oid[]) AND projections._captures(p)) ORDER BY 1
     LOOP
+        CONTINUE WHEN NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = source AND t.tgname = 'projections_capture');
         EXECUTE format('DROP TRIGGER IF EXISTS projections_capture ON %s', projections._name(source));
         EXECUTE format('DROP TRIGGER IF EXISTS projections_capture_truncate ON %s', projections._name(source));
     END LOOP;
@@ -264,5 +265,5 @@ COMMENT ON FUNCTION projections._after_ddl() IS 'Internal: refuses DDL that woul
 CREATE EVENT TRIGGER projections_before_ddl ON ddl_command_start WHEN TAG IN ('DROP EXTENSION', 'DROP TABLE')
     EXECUTE FUNCTION projections._before_ddl();
 CREATE EVENT TRIGGER projections_after_drop ON sql_drop EXECUTE FUNCTION projections._after_drop();
-CREATE EVENT TRIGGER projections_after_ddl ON ddl_command_end WHEN TAG IN ('ALTER TABLE', 'CREATE TRIGGER', 'ALTER TRIGGER', 'CREATE RULE', 'CREATE TABLE')
+CREATE EVENT TRIGGER projections_after_ddl ON ddl_command_end WHEN TAG IN ('ALTER TABLE', 'ALTER VIEW', 'CREATE TRIGGER', 'ALTER TRIGGER', 'CREATE RULE', 'CREATE TABLE')
     EXECUTE FUNCTION projections._after_ddl();
