@@ -60,6 +60,7 @@ test:
 
 demo:
 	test/server examples/retail/run
+	test/server examples/warehouse/run
 
 dist:
 	git archive --prefix=$(EXTENSION)-$(EXTVERSION)/ -o $(EXTENSION)-$(EXTVERSION).zip HEAD

@@ -10,7 +10,7 @@ sql() { psql -X -q -A -t -v ON_ERROR_STOP=1 "$@"; }
 # No wait for the disk, no checkpoint or vacuum by chance: what is left is what the contestants differ in.
 # configure [SQL...]: with more settings.
 configure() {
-    sql <<SETTINGS
+    sql -f - <<SETTINGS
 ALTER SYSTEM SET fsync = off;
 ALTER SYSTEM SET synchronous_commit = off;
 ALTER SYSTEM SET shared_buffers = '1GB';

@@ -154,6 +154,26 @@ SELECT position, sqlstate, error FROM projections.failure WHERE projection = 'mi
 SELECT projections.drop('mine');
 DROP TABLE mine;
 
+-- What a handler calls may not apply events, or change projections.
+CREATE TABLE calls (call text PRIMARY KEY);
+CREATE FUNCTION call(e movements) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO handlers.calls VALUES (e.item);
+    EXECUTE e.item;
+END
+$$;
+INSERT INTO movements (item, quantity, type)
+VALUES ('SELECT 1', 1, 'call'), ('SELECT projections.catch_up(''caller'')', 1, 'call'), ('SELECT projections.catch_up()', 1, 'call'),
+       ('SELECT projections.drop(''caller'')', 1, 'call'), ('SELECT projections.reset(''caller'')', 1, 'call'), ('SELECT projections.pause(''caller'', ''x'')', 1, 'call'),
+       ('SELECT projections.pause_all(''x'')', 1, 'call'), ('DROP VIEW handlers.caller', 1, 'call'), ('SELECT 2', 1, 'call');
+SELECT projections.create_handler('caller', 'movements', 'call(movements)', '{calls}', event_types => '{call}', partition_by => 'item');
+SELECT projections.catch_up('caller');
+SELECT sqlstate, error FROM projections.failure WHERE projection = 'caller'::regclass ORDER BY position;
+TABLE calls;
+SELECT projections.drop('caller');
+DROP TABLE calls;
+DROP FUNCTION call(movements);
+
 -- Dropping the view, the projection or the source.
 DROP VIEW watcher;
 SELECT projections.drop('copier');

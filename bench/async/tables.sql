@@ -52,6 +52,15 @@ SELECT projections.register_source('ticket', position_column => 'position', time
 CREATE TABLE seen_by_handler (position bigint PRIMARY KEY);
 CREATE FUNCTION see(event ticket) RETURNS void LANGUAGE plpgsql AS $$ BEGIN INSERT INTO seen_by_handler VALUES (event.position); END $$;
 
+-- One long wait_for would hold a snapshot, and with it every dead row version that the projection leaves behind.
+CREATE PROCEDURE await(name text) LANGUAGE plpgsql AS $$
+BEGIN
+    WHILE NOT projections.wait_for(name, timeout => '20 ms') LOOP
+        COMMIT;
+    END LOOP;
+END
+$$;
+
 CREATE TABLE measured (place int, scenario text, unit text, variant text, round int, value float8);
 CREATE SEQUENCE versions;
 CREATE TABLE batch AS

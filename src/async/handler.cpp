@@ -125,8 +125,12 @@ std::size_t apply_to_handler(Batch &batch, std::size_t from, std::size_t to, Pac
 }
 
 std::size_t apply(Batch &batch, std::size_t from, std::size_t to, Pace pace) {
-    return batch.projection.kind == catalog::Kind::handler ? apply_to_handler(batch, from, to, pace)
-                                                           : apply_to_reducer(batch, from, to, pace);
+    std::size_t reached = from;
+    while_calling_users([&] {
+        reached = batch.projection.kind == catalog::Kind::handler ? apply_to_handler(batch, from, to, pace)
+                                                                  : apply_to_reducer(batch, from, to, pace);
+    });
+    return reached;
 }
 
 } // namespace async

@@ -155,36 +155,19 @@ Progress apply_next(const Slot &slot, Limits limits, bool wait) {
     return progress;
 }
 
-constinit bool in_batch = false;
-
-// The definition stays open, so that a handler cannot drop the projection that calls it. What a handler SETs would stay
-// in the worker, for projections of others.
-template <class Body>
-void as_batch(Projection &projection, Body &&body) {
-    Relation definition = relation_open(projection.definition, AccessShareLock);
-    int level = NewGUCNestLevel();
-    in_batch = true;
-    PG_TRY();
-    { body(); }
-    PG_FINALLY();
-    { in_batch = false; }
-    PG_END_TRY();
-    AtEOXact_GUC(false, level);
-    relation_close(definition, NoLock);
-}
-
 } // namespace
 
-void refuse_within_batch() {
-    if (!in_batch) return;
-    ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                    errmsg("projections cannot be operated by a function that they call"),
-                    errdetail("A batch of events is being applied, which moves the checkpoint itself."),
-                    errhint("Call it outside handlers and reducers.")));
+constinit bool calling_users = false;
+
+void refuse_while_applying() {
+    if (calling_users)
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE), errmsg("a projection is being brought up to date by this call"),
+                        errdetail("What a handler or reducer calls cannot apply events, or change projections."),
+                        errhint("Do it in another session.")));
 }
 
 Progress advance(Projection &declared, int number, Limits limits, bool wait) {
-    refuse_within_batch();
+    refuse_while_applying();
     Oid relation = declared.relation;
     Projection *root = &declared;
     maintain::lock_relations({&root, 1});
@@ -202,7 +185,10 @@ Progress advance(Projection &declared, int number, Limits limits, bool wait) {
         if (row.max_rate > 0)
             limits.events = std::max<int64>(1, std::min(limits.events, static_cast<int64>(row.max_rate / 10)));
         Slot slot{*projection, number, row.count, row.position};
-        as_batch(*projection, [&] { progress = apply_next(slot, limits, wait); });
+        // What a handler SETs would stay in the worker, for projections of others.
+        int level = NewGUCNestLevel();
+        progress = apply_next(slot, limits, wait);
+        AtEOXact_GUC(false, level);
         move_checkpoint(slot, progress, row.max_rate);
         if (row.max_rate > 0 && progress.events > 0) progress.more = false;
     });

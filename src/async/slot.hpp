@@ -26,14 +26,27 @@ struct Progress {
     TimestampTz event_time = 0; // of the last event; 0 where the source has no time
 };
 
-// Raises if this session is applying events: a handler may not move the checkpoint that its own batch will move.
-void refuse_within_batch();
-
 // Applies the next batch of a slot in the current transaction, under the slot's row lock: retries that are due, then
 // events that are decided, then the checkpoint. `wait`: for the lock, and briefly for undecided events. Errors of
 // single events are recorded; what is raised (serialization failures, deadlocks, lock timeouts, cancellation, a broken
 // definition) is to be tried again, and leaves nothing behind.
 Progress advance(catalog::Projection &projection, int slot, Limits limits, bool wait);
+
+// Raises 55006 where a handler or reducer is being called: what it calls must not move the ground under it.
+void refuse_while_applying();
+
+// Runs `body`, which calls handlers or reducers.
+extern bool calling_users;
+template <class Body>
+void while_calling_users(Body &&body) {
+    bool before = calling_users;
+    calling_users = true;
+    PG_TRY();
+    { body(); }
+    PG_FINALLY();
+    { calling_users = before; }
+    PG_END_TRY();
+}
 
 // The same for a query projection over events whose slots the transaction has locked: up to `to`, undecided or not.
 Progress advance_to(catalog::Projection &projection, int slot, int64 to);

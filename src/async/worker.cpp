@@ -31,7 +31,11 @@ constexpr size_t most_paces = 4096;
 struct Pace {
     int64 events = first_batch;
     TimestampTz not_before = 0; // after a conflict with somebody else
+    int conflicts = 0;          // in a row
 };
+
+// A conflict that does not go away is told: somebody holds a lock, or an event raises it every time.
+constexpr int conflicts_to_tell = 20;
 
 constinit Worker *me = nullptr;
 constinit MemoryContext round_memory = nullptr; // reset before each round
@@ -117,7 +121,7 @@ bool transient(int sqlstate) {
 // Returns when to try again.
 TimestampTz after_failure(Work work, const ErrorData *error) {
     if (yielding && error->sqlerrcode == ERRCODE_QUERY_CANCELED) return GetCurrentTimestamp();
-    if (transient(error->sqlerrcode))
+    if (transient(error->sqlerrcode) && pace(work).conflicts < conflicts_to_tell)
         return after(GetCurrentTimestamp(), pg_prng_uint64_range(&pg_global_prng_state, 5, 50));
     TimestampTz retry = record_problem(work, error);
     ereport(LOG,
@@ -277,11 +281,14 @@ bool run_batch(Work work) {
     Pace &p = pace(work);
     if (error) {
         p.not_before = after_failure(work, error);
-        p.events = std::max(p.events / 2, smallest_batch);
+        p.conflicts = transient(error->sqlerrcode) ? p.conflicts + 1 : 0;
+        // What comes before the event that conflicts gets through: in the end it is alone.
+        p.events = std::max(p.events / 2, p.conflicts ? 1 : smallest_batch);
     } else if (progress.busy) {
         p.not_before = after(GetCurrentTimestamp(), 2 * rest_milliseconds); // a session is at it
     } else {
         forget_problem(work);
+        p.conflicts = 0;
         adapt(p, progress.events, milliseconds);
     }
     say("");
@@ -461,6 +468,9 @@ long round() {
         if (!claim(work, pace(work).events, &found.again)) continue;
         if (anything_unclaimed(found.work.subspan(i + 1))) call_for_company();
         useful |= run_batch(work);
+        // What conflicted is to be tried again soon, not when somebody wakes us.
+        long pause = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), pace(work).not_before);
+        if (pause > 0) found.again = found.again < 0 ? pause : std::min(found.again, pause);
     }
     if (useful) {
         last_useful = GetCurrentTimestamp();

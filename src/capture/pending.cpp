@@ -91,14 +91,20 @@ Pending *find_pending(Oid projection) {
 }
 
 Pending &pending(catalog::Projection *projection) {
-    if (Pending *known = find_pending(projection->relation)) return *known;
+    bool applied = projection->flow == catalog::Flow::inline_;
+    if (Pending *known = find_pending(projection->relation)) {
+        if (known->folded == (known->block->folds() && applied)) return *known;
+        // Paused or resumed meanwhile: a rollback to a savepoint has released the lock on the source that holds that
+        // off, and undone all that was pending. (test/isolation/specs/async_pause.spec)
+        forget(projection->relation);
+    }
     const compile::Block &block = projection->block();
     return *pg::within(memory(), [&] {
         Pending *made = pg::make<Pending>(memory());
         made->projection = projection;
         made->block = &block;
         // A change log takes rows: it is consumed by a plan that may differ, and under another snapshot.
-        made->folded = block.folds() && projection->flow == catalog::Flow::inline_;
+        made->folded = block.folds() && applied;
         if (!made->folded) {
             made->logs.resize(block.sources.size());
             for (std::size_t i = 0; i < block.sources.size(); i++) made->logs[i].desc = log_desc(block.sources[i]);

@@ -67,9 +67,7 @@ int64 run_under(Snapshot snapshot, bool read_only, const char *text) {
     return static_cast<int64>(SPI_processed);
 }
 
-// Takes rows off one log: reads and deletes what one snapshot sees. No TRUNCATE comes between, which alone would delete
-// rows too: it waits for our lock on the source.
-// Adds them to `rows`.
+// Takes rows off one log: reads and deletes what one snapshot sees. Nobody else deletes: consumers are one at a time.
 Reading take_rows(Projection &projection, std::size_t source, int64 at_most, Snapshot snapshot, Tuplestorestate *rows) {
     const char *log = log_name(projection, source);
     const char *columns = logged_columns(projection.block().sources[source]);
@@ -141,9 +139,7 @@ bool any_truncated(Projection &projection, Snapshot snapshot) {
 void append_changes(Taken &taken) {
     Projection &projection = taken.projection;
     if (taken.cleared) {
-        // Who wrote the source before has ended: TRUNCATE waited for them. The marker says all that there is to know.
-        for (std::size_t i = 0; i < projection.changes.size(); i++)
-            execute_text(psprintf("DELETE FROM ONLY %s", log_name(projection, i)));
+        // The marker says all that there is to know: what else is in the logs goes with it.
         execute_text(psprintf("INSERT INTO %s (weight) VALUES (NULL)", log_name(projection, 0)));
         return;
     }

@@ -3,7 +3,7 @@
 // A change log has the source's used columns as c1, c2 …, a weight (-1 for an old image, +1 for a new one), and a
 // number. It is written in the transaction that changed the source, so both become visible at once; whoever consumes
 // all that one snapshot sees of it brings the projection to the state of that snapshot. A row without a weight says
-// that the source was truncated: what it holds since is in no log.
+// that the source was truncated: the projection is filled anew, and what else is in the logs says nothing.
 #pragma once
 #include "maintain/changes.hpp"
 

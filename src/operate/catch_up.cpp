@@ -40,10 +40,17 @@ int64 catch_up(Oid relation, int64 most) {
 
 extern "C" {
 
+PG_FUNCTION_INFO_V1(projections_refuse_while_applying);
+Datum projections_refuse_while_applying(PG_FUNCTION_ARGS) {
+    static_cast<void>(fcinfo);
+    async::refuse_while_applying();
+    PG_RETURN_VOID();
+}
+
 PG_FUNCTION_INFO_V1(projections_catch_up);
 // Applies what one projection, or every one that the caller owns, has not applied yet. Returns how many events.
 Datum projections_catch_up(PG_FUNCTION_ARGS) {
-    async::refuse_within_batch();
+    async::refuse_while_applying();
     if (IsolationUsesXactSnapshot())
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
                         errmsg("projections cannot be caught up in a transaction above READ COMMITTED"),

@@ -87,14 +87,21 @@ const char *hidden_name(const char *relation, const char *suffix) {
 
 namespace {
 
-void check_options(const char *mode, Datum options) {
+// The options as they are to be stored.
+Datum checked_options(const char *mode, Datum options) {
+    MemoryContext outside = CurrentMemoryContext;
+    Datum checked = 0;
     pg::with_spi([&] {
         Oid types[] = {TEXTOID, JSONBOID};
         Datum values[] = {CStringGetTextDatum(mode), options};
         if (SPI_execute_with_args("SELECT projections._check_options('query', $1, $2)", 2, types, values, nullptr, true,
                                   0) != SPI_OK_SELECT)
             elog(ERROR, "checking options failed");
+        bool null;
+        Datum result = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null);
+        checked = pg::within(outside, [&] { return datumCopy(result, false, -1); });
     });
+    return checked;
 }
 
 Request read_request(FunctionCallInfo fcinfo) {
@@ -104,7 +111,7 @@ Request read_request(FunctionCallInfo fcinfo) {
     const char *mode = text_argument(fcinfo, 2, "mode");
     request.async = is_async(mode);
     request.options = PG_ARGISNULL(4) ? DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")) : PG_GETARG_DATUM(4);
-    check_options(mode, request.options);
+    request.options = checked_options(mode, request.options);
     request.if_not_exists = !PG_ARGISNULL(5) && PG_GETARG_BOOL(5);
     Place place = place_of(PG_GETARG_TEXT_PP(0));
     request.namespace_oid = place.namespace_oid;

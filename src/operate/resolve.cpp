@@ -1,8 +1,11 @@
 #include "operate/resolve.hpp"
 
+#include "async/slot.hpp"
+
 namespace operate {
 
 catalog::Projection *resolve(text *name, bool missing_ok) {
+    async::refuse_while_applying();
     RangeVar *range = makeRangeVarFromNameList(textToQualifiedNameList(name));
     Oid relation = RangeVarGetRelid(range, NoLock, missing_ok);
     if (!OidIsValid(relation)) return nullptr;

@@ -4,6 +4,7 @@
 // session's user, who may be a superuser inside a function that somebody else wrote. What the call does is then done by
 // the internal SQL function of the same name with a leading underscore (src/schema/44_run.sql, 46_failures.sql), as a
 // superuser; it gets what was checked, the caller's name, and the arguments. Code of users runs as its owner again.
+#include "async/slot.hpp"
 #include "operate/run.hpp"
 
 #include "async/slot.hpp"
@@ -76,7 +77,6 @@ struct Argument {
 // `receive` gets each row while the SPI connection is open.
 template <class Receive>
 void run_internal(FunctionCallInfo fcinfo, Argument checked, int first, Receive &&receive) {
-    async::refuse_within_batch();
     pg::vector<Argument> arguments;
     arguments.push_back(checked);
     arguments.push_back({TEXTOID, CStringGetTextDatum(caller_name())});
@@ -181,6 +181,7 @@ using operate::Argument;
 PG_FUNCTION_INFO_V1(projections_operate);
 // f(name, …): for the projection's owner.
 Datum projections_operate(PG_FUNCTION_ARGS) {
+    async::refuse_while_applying();
     catalog::Projection &projection = operate::named_projection(fcinfo);
     operate::require_owner(projection);
     return operate::run_internal(fcinfo, {OIDOID, ObjectIdGetDatum(projection.relation)}, 1);
@@ -189,12 +190,14 @@ Datum projections_operate(PG_FUNCTION_ARGS) {
 PG_FUNCTION_INFO_V1(projections_operate_all);
 // f(…): for the projections that the caller owns.
 Datum projections_operate_all(PG_FUNCTION_ARGS) {
+    async::refuse_while_applying();
     return operate::run_internal(fcinfo, {OIDOID, ObjectIdGetDatum(GetUserId())}, 0);
 }
 
 PG_FUNCTION_INFO_V1(projections_operate_failure);
 // f(failure_id, …): for the owner of the failure's projection.
 Datum projections_operate_failure(PG_FUNCTION_ARGS) {
+    async::refuse_while_applying();
     if (PG_ARGISNULL(0))
         ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"failure_id\" must not be null"),
                         errhint("Give the id of a row of projections.failures.")));
@@ -245,6 +248,8 @@ Datum projections_read_as_owner(PG_FUNCTION_ARGS) {
     if (!HeapTupleIsValid(tuple)) PG_RETURN_NULL(); // dropped meanwhile
     Oid owner = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple))->relowner;
     ReleaseSysCache(tuple);
+    // An owner who has taken the right from himself must not keep everybody from seeing how things are.
+    if (pg_class_aclcheck(PG_GETARG_OID(0), owner, ACL_SELECT) != ACLCHECK_OK) owner = GetUserId();
     const char *query = text_to_cstring(PG_GETARG_TEXT_PP(1));
     MemoryContext outside = CurrentMemoryContext;
     text *result = nullptr;

@@ -68,9 +68,8 @@ inline int trigger_depth() { return DatumGetInt32(DirectFunctionCall1(pg_trigger
 
 // A relation's name, schema-qualified and quoted where needed, in the current memory context.
 inline const char *qualified_name(Oid relation) {
-    const char *name = get_rel_name(relation);
-    if (name == nullptr) return psprintf("%u", relation); // dropped; the caller's error is the one to show
-    return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), name);
+    if (get_rel_name(relation) == nullptr) return psprintf("with OID %u, which is gone,", relation);
+    return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), get_rel_name(relation));
 }
 
 // Executes one command text in the current SPI connection; raises unless SPI reports success.

@@ -162,8 +162,9 @@ END
 $$;
 COMMENT ON FUNCTION projections._head(regclass) IS 'Internal: the position of the last committed event of a source; NULL where there is none.';
 
--- The oldest event that is not applied, by its own time. NULL where there is none or the source has no times.
-CREATE FUNCTION projections._oldest_after(source regclass, after bigint) RETURNS timestamptz
+-- The time of the first event after each of some positions, in one query: a thousand projections may lag. NULL where there is none
+-- or the source has no times.
+CREATE FUNCTION projections._oldest_after(source regclass, positions bigint[]) RETURNS timestamptz[]
     LANGUAGE plpgsql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     s projections.source;
@@ -173,13 +174,16 @@ BEGIN
         RETURN NULL;
     END IF;
     -- A time without a zone is in UTC.
-    RETURN projections._read_as_owner(s.relation, format('SELECT e.%I%s FROM %s WHERE %4$s > %5$s ORDER BY %4$s LIMIT 1', s.time_column,
+    RETURN projections._read_as_owner(s.relation, format(
+        'SELECT ARRAY(SELECT (SELECT e.%1$I%2$s FROM %3$s WHERE %4$s > p.reached ORDER BY %4$s LIMIT 1)
+                      FROM pg_catalog.unnest(%5$L::pg_catalog.int8[]) WITH ORDINALITY AS p(reached, place) ORDER BY p.place)',
+        s.time_column,
         (SELECT CASE WHEN a.atttypid = 'timestamp'::regtype THEN ' AT TIME ZONE ''UTC''' END FROM pg_attribute a
          WHERE a.attrelid = s.relation AND a.attname = s.time_column),
-        projections._events_from(s), projections._event_position(s), after));
+        projections._events_from(s), projections._event_position(s), positions));
 END
 $$;
-COMMENT ON FUNCTION projections._oldest_after(regclass, bigint) IS 'Internal: the time of a source''s first event after a position.';
+COMMENT ON FUNCTION projections._oldest_after(regclass, bigint[]) IS 'Internal: the times of a source''s first events after some positions.';
 
 -- Change numbers are dense but for rolled back ones, so that first and last tell how many there are.
 CREATE FUNCTION projections._log_ends(changes regclass[], OUT first bigint, OUT last bigint, OUT lag bigint)
@@ -263,16 +267,21 @@ CREATE FUNCTION projections._health_facts(only_projection oid, viewer oid) RETUR
         LEFT JOIN slots ON slots.projection = p.relation
         LEFT JOIN heads ON p.mode = 'async' AND p.changes = '{}' AND heads.relation = p.sources[1]
         LEFT JOIN LATERAL projections._log_ends(p.changes) AS log ON p.changes <> '{}'
+    ), oldest AS MATERIALIZED (
+        SELECT g.source, u.checkpoint, u.at
+        FROM (SELECT lags.sources[1]::oid AS source, array_agg(DISTINCT lags.checkpoint) AS checkpoints
+              FROM lags WHERE lags.mode = 'async' AND lags.changes = '{}' AND lags.lag > 0 GROUP BY 1) g,
+             LATERAL unnest(g.checkpoints, projections._oldest_after(g.source, g.checkpoints)) AS u(checkpoint, at)
     )
     SELECT l.relation, l.kind, l.mode, l.relowner, l.sources[1], l.mode = 'async' AND l.changes = '{}', l.lag,
            -- A source without times tells only since when its checkpoint stands still.
-           CASE WHEN l.lag > 0 THEN greatest(extract(epoch FROM clock_timestamp() - coalesce(
-                CASE WHEN l.mode = 'async' AND l.changes = '{}' THEN projections._oldest_after(l.sources[1], l.checkpoint) END,
-                l.checkpoint_at)), 0)::float8 ELSE 0 END,
+           CASE WHEN l.lag > 0 THEN greatest(extract(epoch FROM clock_timestamp() - coalesce(o.at, l.checkpoint_at)), 0)::float8 ELSE 0 END,
            l.checkpoint, l.head, l.checkpoint_at,
            coalesce(f.failures, 0), coalesce(k.events, 0), coalesce(f.dead, 0),
            l.paused_at, l.paused_by, l.pause_reason, l.stale_since, l.stale_reason
-    FROM lags l LEFT JOIN failed f ON f.projection = l.relation LEFT JOIN parked k ON k.projection = l.relation
+    FROM lags l
+    LEFT JOIN oldest o ON l.mode = 'async' AND l.changes = '{}' AND o.source = l.sources[1]::oid AND o.checkpoint = l.checkpoint
+    LEFT JOIN failed f ON f.projection = l.relation LEFT JOIN parked k ON k.projection = l.relation
 $$;
 COMMENT ON FUNCTION projections._health_facts(oid, oid) IS 'Internal: what the health of the projections that a role may look at is made of.';
 
@@ -300,6 +309,11 @@ DECLARE
     queries boolean := pg_has_role(viewer, 'pg_read_all_stats', 'USAGE'); -- who may see other sessions' queries
     blockers jsonb := '{}';
     blocker record;
+    -- Batches that failed as a whole; what an error says is for those who may see the data.
+    broken jsonb := (SELECT coalesce(jsonb_object_agg(w.projection::oid, format('applying fails since %s: %s', to_char(w.since, 'HH24:MI:SS'),
+                                CASE WHEN pg_has_role(viewer, c.relowner, 'USAGE') OR pg_has_role(viewer, 'pg_read_all_data', 'USAGE')
+                                     THEN w.message ELSE 'SQLSTATE ' || w.sqlstate END)), '{}')
+                     FROM projections._worker_problems() w JOIN pg_class c ON c.oid = w.projection);
     f record;
     expected boolean; -- to advance by itself
 BEGIN
@@ -318,7 +332,7 @@ BEGIN
                 OR expected AND NOT workers AND (NOT by_choice OR f.lag_seconds > lag_degraded OR f.lag_events > events_degraded) THEN 'offline'
             WHEN f.stale_since IS NOT NULL THEN 'stale'
             WHEN f.failures >= failures_critical OR expected AND (f.lag_seconds > lag_critical OR f.lag_events > events_critical) THEN 'critical'
-            WHEN f.failures >= failures_degraded OR expected AND (f.lag_seconds > lag_degraded OR f.lag_events > events_degraded) THEN 'degraded'
+            WHEN f.failures >= failures_degraded OR expected AND (broken ? f.relation::oid::text OR f.lag_seconds > lag_degraded OR f.lag_events > events_degraded) THEN 'degraded'
             WHEN f.paused_at IS NOT NULL THEN 'paused'
             WHEN standby THEN 'standby'
             ELSE 'healthy' END;
@@ -349,6 +363,10 @@ BEGIN
                 SELECT b.message, b.hint INTO blocker FROM jsonb_to_record(blockers -> f.source::oid::text) AS b(message text, hint text);
                 message := concat_ws('; ', message, blocker.message);
                 hint := coalesce(hint, blocker.hint);
+            END IF;
+            IF broken ? f.relation::oid::text THEN
+                message := concat_ws('; ', broken ->> f.relation::oid::text, message);
+                hint := coalesce(hint, format('SELECT projections.catch_up(%L); -- raises what is wrong', projection));
             END IF;
             IF NOT workers THEN
                 message := concat_ws('; ', rtrim(projections._worker_problem(), '.'), message);
@@ -448,7 +466,7 @@ COMMENT ON VIEW projections.status IS
 
 GRANT SELECT ON projections.definitions, projections.dependencies, projections.status, projections.checkpoints, projections.checkpoint_history,
                 projections.failures, projections.dead_letters, projections.parked TO PUBLIC;
-REVOKE EXECUTE ON FUNCTION projections._read_as_owner(regclass, text), projections._head(regclass), projections._oldest_after(regclass, bigint),
+REVOKE EXECUTE ON FUNCTION projections._read_as_owner(regclass, text), projections._head(regclass), projections._oldest_after(regclass, bigint[]),
                            projections._log_ends(regclass[]), projections._blocker_text(regclass, boolean), projections._health_facts(oid, oid),
                            projections._health(oid, oid), projections.health_json(), projections.healthy() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION projections.health_json(), projections.healthy() TO pg_monitor;

@@ -38,3 +38,6 @@ CREATE FUNCTION projections._recompute_events(projection oid, from_position bigi
 COMMENT ON FUNCTION projections._recompute_events(oid, bigint, bigint) IS
 'Internal: recomputes the rows that events of a range belong to, of a query projection over events.';
 REVOKE EXECUTE ON FUNCTION projections._pause_inline(oid), projections._resume_inline(oid), projections._recompute_events(oid, bigint, bigint) FROM PUBLIC;
+
+CREATE FUNCTION projections._refuse_while_applying() RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'projections_refuse_while_applying';
+COMMENT ON FUNCTION projections._refuse_while_applying() IS 'Internal: raises where a handler or reducer is being called.';

@@ -127,7 +127,8 @@ COMMENT ON FUNCTION projections.wait_for(text, bigint, interval) IS
 'Waits until a projection has applied its source up to a position. position: of an event; NULL: everything that was committed before the call.
 timeout: how long at most; NULL: until statement_timeout. Returns whether it got there. Events that failed or are parked behind a failure count as done:
 projections.failures tells of them. An inline projection is there at once. Also waits in REPEATABLE READ, though the transaction''s own queries
-do not see what came after its snapshot. Any role may call it.
+do not see what came after its snapshot. While it waits, its own snapshot keeps dead rows from being removed: rather than minutes, wait
+seconds, and again in a new transaction. Any role may call it.
 Errors: 42P01; 42809 not a projection; 55000 the transaction itself has appended events, which nobody can apply before it commits.
 Example: SELECT projections.wait_for(''stock'', timeout => ''1 s'');';
 

@@ -33,15 +33,15 @@ REVOKE EXECUTE ON FUNCTION projections._forget(projections.projection) FROM PUBL
 CREATE FUNCTION projections._drop_idle_triggers(sources regclass[]) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    source oid;
+    idle record;
 BEGIN
-    FOR source IN
-        SELECT DISTINCT s.oid FROM unnest(sources::oid[]) AS s(oid) JOIN pg_class c ON c.oid = s.oid
-        WHERE NOT EXISTS (SELECT FROM projections.projection p WHERE s.oid = ANY (p.sources::oid[]) AND projections._captures(p)) ORDER BY 1
+    FOR idle IN
+        SELECT t.tgrelid AS source, t.tgname FROM pg_trigger t
+        WHERE t.tgrelid = ANY (sources::oid[]) AND t.tgname IN ('projections_capture', 'projections_capture_truncate') AND t.tgparentid = 0
+          AND NOT EXISTS (SELECT FROM projections.projection p WHERE t.tgrelid = ANY (p.sources::oid[]) AND projections._captures(p))
+        ORDER BY 1, 2
     LOOP
-        CONTINUE WHEN NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = source AND t.tgname = 'projections_capture');
-        EXECUTE format('DROP TRIGGER IF EXISTS projections_capture ON %s', projections._name(source));
-        EXECUTE format('DROP TRIGGER IF EXISTS projections_capture_truncate ON %s', projections._name(source));
+        EXECUTE format('DROP TRIGGER %I ON %s', idle.tgname, projections._name(idle.source));
     END LOOP;
 END
 $$;
@@ -84,6 +84,7 @@ BEGIN
         WHERE t.objid IS NOT NULL OR d.objid IS NOT NULL
         ORDER BY p.relation
     LOOP
+        PERFORM projections._refuse_while_applying();
         IF gone.has_table AND gone.original THEN
             RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist',
                 MESSAGE = format('cannot drop the definition of projection %s', projections._name(gone.relation)),
