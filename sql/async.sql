@@ -1,5 +1,6 @@
 -- Query projections in async mode: over events, and over tables that change.
 SET client_min_messages = error;
+\set SHOW_CONTEXT never
 CREATE TABLE sale (
     position bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     item text NOT NULL,
