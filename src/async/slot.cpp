@@ -185,7 +185,10 @@ Progress advance(Projection &declared, int number, Limits limits, bool wait) {
         if (row.max_rate > 0)
             limits.events = std::max<int64>(1, std::min(limits.events, static_cast<int64>(row.max_rate / 10)));
         Slot slot{*projection, number, row.count, row.position};
+        // What a handler SETs would stay in the worker, for projections of others.
+        int level = NewGUCNestLevel();
         progress = apply_next(slot, limits, wait);
+        AtEOXact_GUC(false, level);
         move_checkpoint(slot, progress, row.max_rate);
         if (row.max_rate > 0 && progress.events > 0) progress.more = false;
     });

@@ -371,11 +371,6 @@ BEGIN
             IF NOT workers THEN
                 message := concat_ws('; ', rtrim(projections._worker_problem(), '.'), message);
             END IF;
-            message := concat_ws('; ', message, (
-                SELECT format('no batch succeeds: %s', CASE WHEN pg_has_role(viewer, c.relowner, 'USAGE') OR pg_has_role(viewer, 'pg_read_all_data', 'USAGE')
-                                                            THEN w.message ELSE 'SQLSTATE ' || w.sqlstate END)
-                FROM projections._worker_problems() AS w JOIN pg_class AS c ON c.oid = w.projection
-                WHERE w.projection = f.relation ORDER BY w.since LIMIT 1));
             hint := coalesce(hint, format('SELECT projections.catch_up(%L);', projection));
         END IF;
         RETURN NEXT;
