@@ -206,6 +206,13 @@ INSERT INTO pick (item, quantity) VALUES ('item 1', -1000), ('item 2', -1);
 SELECT projections.catch_up('left_over');
 SELECT position, sqlstate FROM projections.failures WHERE projection = 'public.left_over';
 TABLE left_over ORDER BY item;
+-- Positions that start again would be taken for applied.
+TRUNCATE pick RESTART IDENTITY;
+INSERT INTO pick (item, quantity) VALUES ('item 1', 1);
+SELECT projections.catch_up('left_over');
+SELECT projections.reset('left_over');
+SELECT projections.catch_up('left_over');
+SELECT item, quantity FROM left_over;
 DROP TABLE poison, pick CASCADE;
 
 -- What cannot be.

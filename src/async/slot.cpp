@@ -149,6 +149,16 @@ Progress apply_next(const Slot &slot, Limits limits, bool wait) {
     bool query = projection.kind == Kind::query;
     int64 retried = query ? retry_query(slot, *source) : retry_due(slot);
     Safe safe = wait ? wait_until_decided(*source) : safe_position(*source);
+    // What is drawn from now on would be taken for applied.
+    if (safe.drawn < slot.position)
+        ereport(ERROR,
+                (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                 errmsg("positions of %s start again below what projection %s has applied",
+                        pg::qualified_name(source->relation), projection.name()),
+                 errdetail("Its sequence stands at " INT64_FORMAT ", the checkpoint at " INT64_FORMAT ".", safe.drawn,
+                           slot.position),
+                 errhint("Event sources are append-only. SELECT projections.reset(%s); starts from the first event.",
+                         quote_literal_cstr(projection.name()))));
     Progress progress =
         query ? apply_query(slot, *source, safe.position, limits) : apply_events(slot, safe.position, limits);
     progress.events += retried;

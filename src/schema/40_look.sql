@@ -332,7 +332,8 @@ BEGIN
                 OR expected AND NOT workers AND (NOT by_choice OR f.lag_seconds > lag_degraded OR f.lag_events > events_degraded) THEN 'offline'
             WHEN f.stale_since IS NOT NULL THEN 'stale'
             WHEN f.failures >= failures_critical OR expected AND (f.lag_seconds > lag_critical OR f.lag_events > events_critical) THEN 'critical'
-            WHEN f.failures >= failures_degraded OR expected AND (broken ? f.relation::oid::text OR f.lag_seconds > lag_degraded OR f.lag_events > events_degraded) THEN 'degraded'
+            WHEN f.failures >= failures_degraded OR broken ? f.relation::oid::text AND f.paused_at IS NULL
+                OR expected AND (f.lag_seconds > lag_degraded OR f.lag_events > events_degraded) THEN 'degraded'
             WHEN f.paused_at IS NOT NULL THEN 'paused'
             WHEN standby THEN 'standby'
             ELSE 'healthy' END;
@@ -364,14 +365,14 @@ BEGIN
                 message := concat_ws('; ', message, blocker.message);
                 hint := coalesce(hint, blocker.hint);
             END IF;
-            IF broken ? f.relation::oid::text THEN
-                message := concat_ws('; ', broken ->> f.relation::oid::text, message);
-                hint := coalesce(hint, format('SELECT projections.catch_up(%L); -- raises what is wrong', projection));
-            END IF;
             IF NOT workers THEN
                 message := concat_ws('; ', rtrim(projections._worker_problem(), '.'), message);
             END IF;
             hint := coalesce(hint, format('SELECT projections.catch_up(%L);', projection));
+        END IF;
+        IF broken ? f.relation::oid::text AND f.paused_at IS NULL THEN -- also without a lag: positions may have started again
+            message := concat_ws('; ', broken ->> f.relation::oid::text, message);
+            hint := coalesce(hint, format('SELECT projections.catch_up(%L); -- raises what is wrong', projection));
         END IF;
         RETURN NEXT;
     END LOOP;
