@@ -222,6 +222,11 @@ BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT projections.catch_up();
 ROLLBACK;
 ALTER SEQUENCE sale_position_seq CACHE 10;
+ALTER SEQUENCE sale_position_seq CYCLE;
+-- Nor where nobody refused it in time.
+SET session_replication_role = replica;
+ALTER SEQUENCE sale_position_seq CACHE 10;
+RESET session_replication_role;
 INSERT INTO sale (item, quantity) VALUES ('cached', 1);
 SELECT projections.catch_up('sold');
 ALTER SEQUENCE sale_position_seq CACHE 1;

@@ -428,9 +428,20 @@ BEGIN
             DETAIL = 'The source was registered with that column.',
             HINT = format('First SELECT projections.unregister_source(%L); and register it again afterwards.', projections._name(lost.relation));
     END IF;
+
+    SELECT s.relation, s.sequence INTO lost
+    FROM projections.source s JOIN pg_sequence q ON q.seqrelid = s.sequence
+    WHERE s.sequence = ANY (touched) AND (q.seqcache > 1 OR q.seqcycle OR q.seqincrement < 1) LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+            MESSAGE = format('sequence %s cannot have CACHE, CYCLE or a descending INCREMENT because %s is an event source', projections._name(lost.sequence), projections._name(lost.relation)),
+            DETAIL = 'Positions would be drawn long before their events, or again.',
+            HINT = format('First SELECT projections.unregister_source(%L);', projections._name(lost.relation));
+    END IF;
 END
 $$;
-COMMENT ON FUNCTION projections._check_altered_sources(oid[]) IS 'Internal: refuses to rename or drop a column that an event source is registered with.';
+COMMENT ON FUNCTION projections._check_altered_sources(oid[]) IS
+'Internal: refuses to rename or drop a column that an event source is registered with, and options of its sequence that would lose events.';
 
 REVOKE EXECUTE ON FUNCTION projections._make_arrivals(regclass, name), projections._drop_arrivals(regclass, regclass),
     projections._register_source(regclass, name, name, name, name, name, name, name, text, text), projections._unregister_source(regclass),

@@ -266,5 +266,5 @@ COMMENT ON FUNCTION projections._after_ddl() IS 'Internal: refuses DDL that woul
 CREATE EVENT TRIGGER projections_before_ddl ON ddl_command_start WHEN TAG IN ('DROP EXTENSION', 'DROP TABLE')
     EXECUTE FUNCTION projections._before_ddl();
 CREATE EVENT TRIGGER projections_after_drop ON sql_drop EXECUTE FUNCTION projections._after_drop();
-CREATE EVENT TRIGGER projections_after_ddl ON ddl_command_end WHEN TAG IN ('ALTER TABLE', 'ALTER VIEW', 'CREATE TRIGGER', 'ALTER TRIGGER', 'CREATE RULE', 'CREATE TABLE')
+CREATE EVENT TRIGGER projections_after_ddl ON ddl_command_end WHEN TAG IN ('ALTER TABLE', 'ALTER VIEW', 'ALTER SEQUENCE', 'CREATE TRIGGER', 'ALTER TRIGGER', 'CREATE RULE', 'CREATE TABLE')
     EXECUTE FUNCTION projections._after_ddl();
