@@ -189,7 +189,9 @@ Progress advance(Projection &declared, int number, Limits limits, bool wait) {
         Row row = lock_row(relation, number, wait);
         progress.busy = !row.locked || row.paused;
         progress.position = row.position;
-        if (progress.busy || !row.rested) return;
+        // Who calls catch_up() wants it now. The rate is the projection's, whatever its number of slots.
+        row.max_rate = wait || row.count == 0 ? 0 : row.max_rate / row.count;
+        if (progress.busy || (row.max_rate > 0 && !row.rested)) return;
         if (row.batch_size > 0) limits.events = std::min(limits.events, row.batch_size);
         // A tenth of a second's worth at a time.
         if (row.max_rate > 0)
