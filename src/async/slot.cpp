@@ -95,12 +95,18 @@ void move_checkpoint(const Slot &slot, const Progress &progress, double max_rate
 
 // Waits until what other transactions have drawn is decided, but not for long transactions.
 Safe wait_until_decided(const EventSource &source) {
+    // A call waits so long once, whatever the number of its projections.
+    static constinit TimestampTz statement = 0;
+    static constinit long waited = 0;
+    if (statement != GetCurrentStatementStartTimestamp()) {
+        statement = GetCurrentStatementStartTimestamp();
+        waited = 0;
+    }
     Safe safe = safe_position(source);
     int64 first_seen = safe.position;
     long pause = 1;
     auto somebody_else = [](const Safe &each) { return each.undecided && VirtualTransactionIdIsValid(each.blocker); };
-    for (long waited = 0; somebody_else(safe) && safe.position == first_seen && waited < undecided_wait;
-         waited += pause) {
+    for (; somebody_else(safe) && safe.position == first_seen && waited < undecided_wait; waited += pause) {
         static_cast<void>(
             WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, pause, PG_WAIT_EXTENSION));
         ResetLatch(MyLatch);
