@@ -52,12 +52,16 @@ const char *rows_text(const Slot &slot, const EventSource &source) {
                     stripes);
 }
 
+struct Failed {
+    int64 position;
+    ErrorData *error;
+};
+
 // What came of an attempt at a range.
 struct Outcome {
-    int64 rows;    // that counted
-    int64 reached; // up to here it is applied
-    ErrorData *error;
-    bool whole; // the error came when all was read: which event it is about does not follow
+    int64 rows = 0;             // that counted
+    ErrorData *error = nullptr; // nothing of the range is applied; which event it is about does not follow
+    pg::vector<Failed> failed;  // else: the events that cannot be read; all others are applied
 };
 
 void apply_taken(maintain::Taken &taken) {
@@ -71,45 +75,6 @@ void apply_taken(maintain::Taken &taken) {
     });
     // Projections over this one fail or succeed with the events that they follow from.
     maintain::flush_for_any_read();
-}
-
-// Applies the events in (from, to], or those before the first that cannot be read: rows come in the order of positions,
-// so what has been folded by then is right, and the event is one of the next.
-Outcome apply_range(const Slot &slot, const EventSource &source, int64 from, int64 to, Snapshot snapshot) {
-    Projection &projection = slot.projection;
-    maintain::renew_statements(projection);
-    MemoryContext outside = CurrentMemoryContext;
-    MemoryContext memory = AllocSetContextCreate(outside, "projection events", ALLOCSET_DEFAULT_SIZES);
-    maintain::Taken &taken = *pg::within(memory, [&] {
-        return new (palloc(sizeof(maintain::Taken))) maintain::Taken{projection, projection.block(), memory};
-    });
-    taken.snapshot = snapshot;
-    maintain::Additions additions;
-    additions.reached = from;
-    volatile bool read = false;
-    ErrorData *error = attempt([&] {
-        pg::within(memory, [&] {
-            uint64 variant = static_cast<uint64>(slot.count) << 32 | static_cast<uint32>(slot.number);
-            maintain::maintaining(projection, [&] {
-                maintain::with_statements(projection, [&] {
-                    maintain::compute_additions(taken, rows_text(slot, source), variant, from, to, snapshot, additions);
-                });
-            });
-            read = true;
-            apply_taken(taken);
-        });
-    });
-    Outcome outcome{additions.rows, to, nullptr, false};
-    if (error) {
-        outcome = {0, from, error, read || additions.torn};
-        bool some = !outcome.whole && additions.rows > 0;
-        if (some && attempt([&] { pg::within(memory, [&] { apply_taken(taken); }); }) == nullptr)
-            outcome = {additions.rows, additions.reached, error, false};
-        else
-            outcome.whole |= some;
-    }
-    MemoryContextDelete(memory);
-    return outcome;
 }
 
 // The lowest event after `from` up to `to`; false where there is none.
@@ -160,41 +125,83 @@ FailedEvent describe_event(const EventSource &source, int64 position, Snapshot s
     return event;
 }
 
-// Applies (from, to] and leaves out the events that cannot be applied, which are recorded. Returns how many counted.
-int64 apply_all(const Slot &slot, const EventSource &source, int64 from, int64 to, Snapshot snapshot) {
+// Folds the events in (from, to] and leaves out those that cannot be read. Rows come in the order of positions: when
+// reading raises, what has been folded by then is right, and the event is the next, or, as the definition may leave
+// some out unread, one of the next few. Sets the outcome's error where it is not found among those.
+void read_range(const Slot &slot, const EventSource &source, int64 from, int64 to, Snapshot snapshot,
+                maintain::Taken &taken, Outcome &outcome) {
     constexpr int few = 16;
-    int64 rows = 0;
-    for (int singles = 0; from < to; singles++) {
+    maintain::Additions additions;
+    additions.reached = from;
+    auto read = [&](int64 after, int64 until) {
+        return attempt([&] {
+            pg::within(taken.memory, [&] {
+                uint64 variant = static_cast<uint64>(slot.count) << 32 | static_cast<uint32>(slot.number);
+                maintain::maintaining(taken.projection, [&] {
+                    maintain::with_statements(taken.projection, [&] {
+                        maintain::compute_additions(taken, rows_text(slot, source), variant, after, until, snapshot,
+                                                    additions);
+                    });
+                });
+            });
+        });
+    };
+    while (from < to) {
         CHECK_FOR_INTERRUPTS();
-        Outcome outcome = apply_range(slot, source, from, to, snapshot);
-        rows += outcome.rows;
-        from = outcome.reached;
+        outcome.error = read(from, to);
         if (outcome.error == nullptr) break;
-        if (blames_definition(outcome.error)) ReThrowError(outcome.error);
-        int64 first, second;
-        if (!next_event(source, from, to, snapshot, &first)) break;
-        bool only = !next_event(source, first, to, snapshot, &second);
-        if (!only && (outcome.whole || singles >= few)) {
-            int64 middle = first + (to - first) / 2;
-            rows += apply_all(slot, source, from, middle, snapshot);
-            from = middle;
-            continue;
+        if (additions.torn || blames_definition(outcome.error)) return;
+        from = std::max(from, additions.reached);
+        ErrorData *single = nullptr;
+        for (int tries = 0; single == nullptr; tries++) {
+            int64 next;
+            if (tries == few || !next_event(source, from, to, snapshot, &next)) return;
+            single = read(next - 1, next);
+            if (additions.torn) return;
+            from = next;
         }
-        // The first of the rest, unless the definition leaves that out: then one soon after.
-        if (!only) {
-            Outcome single = apply_range(slot, source, first - 1, first, snapshot);
-            rows += single.rows;
-            outcome.error = single.error;
-            if (outcome.error && blames_definition(outcome.error)) ReThrowError(outcome.error);
-        }
-        if (outcome.error) {
-            record_failure(slot, describe_event(source, first, snapshot), outcome.error);
-            rows++;
-            singles = -1;
-        }
-        from = first;
+        outcome.failed.push_back({from, single});
+        outcome.error = nullptr;
     }
-    return rows;
+    outcome.rows = additions.rows;
+}
+
+// Applies the events in (from, to] that can be read.
+Outcome apply_range(const Slot &slot, const EventSource &source, int64 from, int64 to, Snapshot snapshot) {
+    Projection &projection = slot.projection;
+    maintain::renew_statements(projection);
+    MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext, "projection events", ALLOCSET_DEFAULT_SIZES);
+    maintain::Taken &taken = *pg::within(memory, [&] {
+        return new (palloc(sizeof(maintain::Taken))) maintain::Taken{projection, projection.block(), memory};
+    });
+    taken.snapshot = snapshot;
+    Outcome outcome;
+    read_range(slot, source, from, to, snapshot, taken, outcome);
+    if (outcome.error == nullptr) outcome.error = attempt([&] { pg::within(memory, [&] { apply_taken(taken); }); });
+    MemoryContextDelete(memory);
+    return outcome;
+}
+
+int64 record(const Slot &slot, const EventSource &source, int64 position, Snapshot snapshot, const ErrorData *error) {
+    record_failure(slot, describe_event(source, position, snapshot), error);
+    return 1;
+}
+
+// Applies (from, to] and leaves out the events that cannot be applied, which are recorded: where applying raises, or
+// the event is not found while reading, the range is halved. Returns how many counted.
+int64 apply_all(const Slot &slot, const EventSource &source, int64 from, int64 to, Snapshot snapshot) {
+    Outcome outcome = apply_range(slot, source, from, to, snapshot);
+    if (outcome.error == nullptr) {
+        for (const Failed &each : outcome.failed)
+            outcome.rows += record(slot, source, each.position, snapshot, each.error);
+        return outcome.rows;
+    }
+    if (blames_definition(outcome.error)) ReThrowError(outcome.error);
+    int64 first, second;
+    if (!next_event(source, from, to, snapshot, &first)) return 0;
+    if (!next_event(source, first, to, snapshot, &second)) return record(slot, source, first, snapshot, outcome.error);
+    int64 middle = first + (to - first) / 2;
+    return apply_all(slot, source, from, middle, snapshot) + apply_all(slot, source, middle, to, snapshot);
 }
 
 } // namespace
@@ -249,7 +256,8 @@ int64 retry_query(const Slot &slot, const EventSource &source) {
     Slot any{slot.projection, slot.number, 1, slot.position};
     for (int64 position : due) {
         Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-        ErrorData *error = apply_range(any, source, position - 1, position, snapshot).error;
+        Outcome outcome = apply_range(any, source, position - 1, position, snapshot);
+        ErrorData *error = outcome.failed.empty() ? outcome.error : outcome.failed.front().error;
         if (error)
             record_failure(slot, describe_event(source, position, snapshot), error);
         else

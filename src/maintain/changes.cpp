@@ -224,11 +224,10 @@ void compute_additions(Taken &taken, const char *rows, uint64 variant, int64 fro
                        Additions &additions) {
     const Block &block = taken.block;
     TupleDesc desc = pg::within(taken.memory, [&] { return feed_desc(block); });
-    if (block.grouped())
+    if (block.grouped() && taken.fold == nullptr)
         taken.fold = pg::make<capture::Fold>(taken.memory, block, taken.memory);
-    else
-        taken.images = make_images(desc, taken.memory);
-    AdditionSink to_add{{&taken, desc->natts, true, false, {}, desc}, additions};
+    if (!block.grouped() && taken.images == nullptr) taken.images = make_images(desc, taken.memory);
+    AdditionSink to_add{{&taken, desc->natts, true, false, {}, desc, additions.rows}, additions};
     SPIPlanPtr plan = cached_query(taken.projection, -3, variant,
                                    [&] { return additions_text(taken.projection, rows); }, {INT8OID, INT8OID});
     ParamListInfo parameters = makeParamList(2);
