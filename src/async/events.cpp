@@ -143,19 +143,8 @@ void add_overrides(Batch &batch, int64 after, int64 to) {
     });
     if (SPI_processed == 0) return;
     pg::within(batch.chunk.memory, [&] {
-        for (uint64 i = 0; i < SPI_processed; i++) {
-            bool null;
-            auto column = [&](int number) {
-                return SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, number, &null);
-            };
-            Event event{};
-            event.position = DatumGetInt64(column(1));
-            event.row = datumCopy(column(2), false, -1);
-            event.keys = keys_of(datumCopy(column(3), false, -1));
-            event.time = DatumGetTimestampTz(column(4));
-            event.has_time = event.override_ = true;
-            batch.chunk.events->push_back(event);
-        }
+        for (uint64 i = 0; i < SPI_processed; i++)
+            batch.chunk.events->push_back(override_of(SPI_tuptable->vals[i], SPI_tuptable->tupdesc));
         // After the events of the same position, in the order in which they were set.
         order(*batch.chunk.events);
     });

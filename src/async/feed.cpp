@@ -163,6 +163,18 @@ Datum key_array(std::span<const Key> keys) {
     return PointerGetDatum(construct_array(datums, static_cast<int>(keys.size()), TEXTOID, -1, false, TYPALIGN_INT));
 }
 
+Event override_of(HeapTuple row, TupleDesc desc) {
+    bool null;
+    auto column = [&](int number) { return SPI_getbinval(row, desc, number, &null); };
+    Event event{};
+    event.position = DatumGetInt64(column(1));
+    event.row = datumCopy(column(2), false, -1);
+    event.keys = keys_of(datumCopy(column(3), false, -1));
+    event.time = DatumGetTimestampTz(column(4));
+    event.has_time = event.override_ = true;
+    return event;
+}
+
 void order(pg::vector<Event> &events) {
     auto before = [](const Event &a, const Event &b) {
         return a.position != b.position ? a.position < b.position : a.override_ < b.override_;

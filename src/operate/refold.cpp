@@ -132,19 +132,8 @@ pg::vector<Event> overrides_of(Batch &batch, Datum keys, int64 to) {
                      batch.projection.relation, to),
             keys);
     });
-    for (uint64 i = 0; i < SPI_processed; i++) {
-        bool null;
-        auto column = [&](int number) {
-            return SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, number, &null);
-        };
-        Event event{};
-        event.position = DatumGetInt64(column(1));
-        event.row = datumCopy(column(2), false, -1);
-        event.keys = async::keys_of(datumCopy(column(3), false, -1));
-        event.time = DatumGetTimestampTz(column(4));
-        event.has_time = event.override_ = true;
-        events.push_back(event);
-    }
+    for (uint64 i = 0; i < SPI_processed; i++)
+        events.push_back(async::override_of(SPI_tuptable->vals[i], SPI_tuptable->tupdesc));
     SPI_freetuptable(SPI_tuptable);
     return events;
 }
