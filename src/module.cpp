@@ -257,7 +257,8 @@ void _PG_init() {
                             &async::max_retries, 5, 0, 100, PGC_SUSET, 0, nullptr, nullptr, nullptr);
     DefineCustomIntVariable("pg_projections.event_timeout", "How long a handler or reducer may take for one event.",
                             "Then the event fails. A projection's option of that name comes first.",
-                            &async::event_timeout, 30000, 1, INT_MAX, PGC_SUSET, GUC_UNIT_MS, nullptr, nullptr, nullptr);
+                            &async::event_timeout, 30000, 1, INT_MAX, PGC_SUSET, GUC_UNIT_MS, nullptr, nullptr,
+                            nullptr);
     MarkGUCPrefixReserved("pg_projections");
 
     next_executor_start = ExecutorStart_hook;

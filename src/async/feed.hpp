@@ -26,8 +26,8 @@ struct Event {
 // A state set by hand, from a row (position, state, keys, set_at), in the current memory context.
 Event override_of(HeapTuple row, TupleDesc desc);
 
-// Orders events by position, and states set by hand after the events of their position and among themselves as they are.
-// Nearly all are in place: those few that were appended are moved there. (std::stable_sort allocates.)
+// Orders events by position, and states set by hand after the events of their position and among themselves as they
+// are. Nearly all are in place: those few that were appended are moved there. (std::stable_sort allocates.)
 void order(pg::vector<Event> &events);
 
 // Some events in order, in memory of their own.

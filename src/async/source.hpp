@@ -29,8 +29,9 @@ struct Safe {
 // Why a sequence cannot tell what is decided, or null.
 const char *sequence_problem(Oid sequence);
 
-// Never waits. What this transaction itself has drawn is undecided until it ends. Remembers for the session which transactions it saw drawing, so asking again gets further.
-// Raises 55000 for a sequence that cannot tell (CACHE, CYCLE, INCREMENT).
+// Never waits. What this transaction itself has drawn is undecided until it ends. Remembers for the session which
+// transactions it saw drawing, so asking again gets further. Raises 55000 for a sequence that cannot tell (CACHE,
+// CYCLE, INCREMENT).
 Safe safe_position(const EventSource &source);
 
 } // namespace async

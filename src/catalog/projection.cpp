@@ -125,8 +125,11 @@ void check_version(TupleDesc desc) {
     static constexpr struct {
         int number;
         const char *name;
-    } expected[] = {{Column::relation, "relation"}, {Column::kind, "kind"},         {Column::changes, "changes"},
-                    {Column::settings, "settings"}, {Column::paused_at, "paused_at"}};
+    } expected[] = {{Column::relation, "relation"},
+                    {Column::kind, "kind"},
+                    {Column::changes, "changes"},
+                    {Column::settings, "settings"},
+                    {Column::paused_at, "paused_at"}};
     for (const auto &[number, name] : expected)
         if (desc->natts < number || strcmp(NameStr(TupleDescAttr(desc, number - 1)->attname), name) != 0)
             ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -4,8 +4,8 @@
 // session's user, who may be a superuser inside a function that somebody else wrote. What the call does is then done by
 // the internal SQL function of the same name with a leading underscore (src/schema/44_run.sql, 46_failures.sql), as a
 // superuser; it gets what was checked, the caller's name, and the arguments. Code of users runs as its owner again.
-#include "async/slot.hpp"
 #include "operate/run.hpp"
+#include "async/slot.hpp"
 
 #include "async/slot.hpp"
 #include "pg/scope.hpp"
