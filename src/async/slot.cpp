@@ -73,26 +73,6 @@ Row lock_row(Oid projection, int slot, bool wait) {
     return row;
 }
 
-void move_checkpoint(const Slot &slot, const Progress &progress, double max_rate) {
-    if (progress.position == slot.position && progress.events == 0) return;
-    pg::with_spi([&] {
-        Oid types[] = {REGCLASSOID, INT4OID, INT8OID, INT8OID, TIMESTAMPTZOID, FLOAT8OID};
-        Datum values[] = {ObjectIdGetDatum(slot.projection.relation), Int32GetDatum(slot.number),
-                          Int64GetDatum(progress.position),           Int64GetDatum(progress.events),
-                          TimestampTzGetDatum(progress.event_time),   Float8GetDatum(max_rate)};
-        char nulls[] = {' ', ' ', ' ', ' ', progress.event_time ? ' ' : 'n', ' '};
-        if (SPI_execute_with_args(
-                "UPDATE projections.slot SET position = $3, events_processed = events_processed + $4, "
-                "event_time = coalesce($5, event_time), checkpoint_at = pg_catalog.clock_timestamp(), "
-                "not_before = CASE WHEN $6 > 0 THEN pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => $4 "
-                "/ $6) END "
-                "WHERE projection = $1 AND slot = $2",
-                6, types, values, nulls, false, 0) != SPI_OK_UPDATE ||
-            SPI_processed != 1)
-            elog(ERROR, "moving a checkpoint failed");
-    });
-}
-
 // Waits until what other transactions have drawn is decided, but not for long transactions.
 Safe wait_until_decided(const EventSource &source) {
     // A call waits so long once, whatever the number of its projections.
@@ -172,6 +152,26 @@ Progress apply_next(const Slot &slot, Limits limits, bool wait) {
 }
 
 } // namespace
+
+void move_checkpoint(const Slot &slot, const Progress &progress, double max_rate) {
+    if (progress.position == slot.position && progress.events == 0) return;
+    pg::with_spi([&] {
+        Oid types[] = {REGCLASSOID, INT4OID, INT8OID, INT8OID, TIMESTAMPTZOID, FLOAT8OID};
+        Datum values[] = {ObjectIdGetDatum(slot.projection.relation), Int32GetDatum(slot.number),
+                          Int64GetDatum(progress.position),           Int64GetDatum(progress.events),
+                          TimestampTzGetDatum(progress.event_time),   Float8GetDatum(max_rate)};
+        char nulls[] = {' ', ' ', ' ', ' ', progress.event_time ? ' ' : 'n', ' '};
+        if (SPI_execute_with_args(
+                "UPDATE projections.slot SET position = $3, events_processed = events_processed + $4, "
+                "event_time = coalesce($5, event_time), checkpoint_at = pg_catalog.clock_timestamp(), "
+                "not_before = CASE WHEN $6 > 0 THEN pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => $4 "
+                "/ $6) END "
+                "WHERE projection = $1 AND slot = $2",
+                6, types, values, nulls, false, 0) != SPI_OK_UPDATE ||
+            SPI_processed != 1)
+            elog(ERROR, "moving a checkpoint failed");
+    });
+}
 
 constinit bool calling_users = false;
 

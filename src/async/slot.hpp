@@ -32,6 +32,9 @@ struct Progress {
 // definition) is to be tried again, and leaves nothing behind.
 Progress advance(catalog::Projection &projection, int slot, Limits limits, bool wait);
 
+// Writes what a batch did into the slot's row, as a superuser. max_rate: the slot's, in events per second; 0: none.
+void move_checkpoint(const Slot &slot, const Progress &progress, double max_rate = 0);
+
 // Raises 55006 where a handler or reducer is being called: what it calls must not move the ground under it.
 void refuse_while_applying();
 

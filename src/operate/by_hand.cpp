@@ -79,15 +79,8 @@ bool retry_in_place(const async::Slot &slot, int64 id, int64 position) {
             id));
     });
     CommandCounterIncrement();
-    Projection &projection = slot.projection;
     async::Progress progress = async::apply_events(slot, position, {PG_INT64_MAX, 0});
-    pg::with_spi([&] {
-        pg::spi_execute(psprintf("UPDATE projections.slot SET position = " INT64_FORMAT
-                                 ", events_processed = events_processed + " INT64_FORMAT
-                                 ", checkpoint_at = pg_catalog.clock_timestamp() WHERE projection = "
-                                 "%u::pg_catalog.regclass AND slot = %d",
-                                 progress.position, progress.events, projection.relation, slot.number));
-    });
+    async::move_checkpoint(slot, progress);
     return progress.position >= position;
 }
 

@@ -121,13 +121,7 @@ async::Slot locked_slot(Projection &projection, int number) {
 int64 advance_events(Projection &projection, int number, int64 target, int64 events) {
     async::Slot slot = locked_slot(projection, number);
     async::Progress progress = async::apply_events(slot, target, {events, 1000});
-    pg::with_spi([&] {
-        pg::spi_execute(psprintf("UPDATE projections.slot SET position = " INT64_FORMAT
-                                 ", events_processed = events_processed + " INT64_FORMAT
-                                 ", checkpoint_at = pg_catalog.clock_timestamp() "
-                                 "WHERE projection = %u::pg_catalog.regclass AND slot = %d",
-                                 progress.position, progress.events, projection.relation, slot.number));
-    });
+    async::move_checkpoint(slot, progress);
     return progress.position;
 }
 

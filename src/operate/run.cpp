@@ -210,12 +210,6 @@ Datum projections_operate_failure(PG_FUNCTION_ARGS) {
     return operate::run_internal(fcinfo, {OIDOID, ObjectIdGetDatum(relation)}, 0);
 }
 
-PG_FUNCTION_INFO_V1(projections_require_owner);
-Datum projections_require_owner(PG_FUNCTION_ARGS) {
-    operate::require_owner(operate::projection_of(PG_GETARG_OID(0)));
-    PG_RETURN_VOID();
-}
-
 PG_FUNCTION_INFO_V1(projections_health);
 // Rows of what the caller may look at; what is asked for by name must be among it.
 Datum projections_health(PG_FUNCTION_ARGS) {

@@ -4,11 +4,6 @@
 -- function could not tell who called it, and then runs the internal function of the same name with a leading underscore, as a superuser.
 -- That gets the projection's OID, the caller's name, and the arguments. What has to run a user's code goes back to the owner.
 
-CREATE FUNCTION projections._require_owner(projection oid) RETURNS void
-    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'projections_require_owner';
-COMMENT ON FUNCTION projections._require_owner(oid) IS
-'Internal: raises 42501 unless the current user owns the projection, and 42809 where it is none.';
-
 -- The slots' row locks keep workers away until the end of the transaction.
 CREATE FUNCTION projections._lock_slots(projection oid) RETURNS SETOF projections.slot
     LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
@@ -461,7 +456,7 @@ position first, in transactions of its own, and then replaces them there; nothin
 Errors: 0A000 query or mode given; 22023 an option is unknown, or its value not possible; 2D000 inside a transaction block; 42P01; 42809 not a projection; 42501 not the owner.
 Example: CALL projections.alter(''stock'', options => ''{"slots": 4}'');';
 
-REVOKE EXECUTE ON FUNCTION projections._require_owner(oid), projections._lock_slots(oid), projections._pause(oid, text, text),
+REVOKE EXECUTE ON FUNCTION projections._lock_slots(oid), projections._pause(oid, text, text),
     projections._resume(oid, text), projections._pause_all(oid, text, text), projections._resume_all(oid, text), projections._refuse_archived(oid, bigint),
     projections._move_slots(oid, bigint, text, text), projections._require_async(oid, text), projections._empty(oid), projections._reset(oid, text),
     projections._set_checkpoint(oid, text, bigint, boolean), projections._replay(oid, text, bigint, bigint, boolean), projections.__alter_options(oid, text, jsonb), projections._advance_to(oid, integer, bigint, bigint),
