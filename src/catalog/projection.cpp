@@ -7,7 +7,10 @@ namespace catalog {
 namespace {
 
 // Columns of projections.projection.
-enum Column { relation = 1, definition, kind, mode, user_columns, shape, sources, changes, settings, paused_at = 16 };
+enum Column {
+    relation = 1, definition, kind, mode, user_columns, shape, sources, changes, settings, paused_at = 16,
+    shadow_of = 23, building
+};
 
 struct Cache {
     MemoryContext memory;
@@ -73,7 +76,13 @@ void read_state(Projection &projection, HeapTuple tuple, TupleDesc desc) {
     projection.changes = pg::within(projection.memory, [&] { return oids(changes); });
     value(Column::paused_at);
     projection.paused = !null;
-    projection.flow = !projection.changes.empty() ? Flow::log : projection.async ? Flow::events : Flow::inline_;
+    Datum of = value(Column::shadow_of);
+    projection.shadow_of = null ? InvalidOid : DatumGetObjectId(of);
+    bool building = DatumGetBool(value(Column::building));
+    projection.flow = building                      ? Flow::none
+                      : !projection.changes.empty() ? Flow::log
+                      : projection.async            ? Flow::events
+                                                    : Flow::inline_;
 }
 
 Projection *read(HeapTuple tuple, TupleDesc desc) {
@@ -129,7 +138,9 @@ void check_version(TupleDesc desc) {
                     {Column::kind, "kind"},
                     {Column::changes, "changes"},
                     {Column::settings, "settings"},
-                    {Column::paused_at, "paused_at"}};
+                    {Column::paused_at, "paused_at"},
+                    {Column::shadow_of, "shadow_of"},
+                    {Column::building, "building"}};
     for (const auto &[number, name] : expected)
         if (desc->natts < number || strcmp(NameStr(TupleDescAttr(desc, number - 1)->attname), name) != 0)
             ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -176,7 +187,7 @@ Cache *load() {
     });
     for (Projection *projection : fresh->ordered)
         for (Oid source : projection->sources) {
-            if (projection->flow == Flow::events) continue;
+            if (projection->flow == Flow::events || projection->flow == Flow::none) continue;
             auto &list = fresh->by_source[source];
             if (list == nullptr) list = pg::make<pg::vector<Projection *>>(memory);
             list->push_back(projection);

@@ -18,7 +18,8 @@ enum class Kind { query, handler, reducer, state_machine };
 enum class Flow {
     inline_, // triggers on the sources; applied in the writer's transaction
     log,     // triggers on the sources; appended to change logs, which a worker consumes, or the end of a pause
-    events   // no triggers: a worker reads an event source
+    events,  // no triggers: a worker reads an event source
+    none     // being built: its shadow is told, and takes its place
 };
 
 struct Projection {
@@ -29,6 +30,7 @@ struct Projection {
     Flow flow;
     bool async; // as declared; a paused inline projection flows through a log
     bool paused;
+    Oid shadow_of; // the projection that this is the next generation of; InvalidOid for what users know
     int user_columns;
     bool bag;
     pg::vector<Oid> changes; // change logs, one for each source, where flow is log

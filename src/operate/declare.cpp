@@ -377,6 +377,7 @@ const char *flow_name(catalog::Flow flow) {
     case catalog::Flow::inline_: return "inline";
     case catalog::Flow::log: return "async from a change log";
     case catalog::Flow::events: return "async from events";
+    case catalog::Flow::none: return "to be filled";
     }
     pg_unreachable();
 }

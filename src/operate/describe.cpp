@@ -146,6 +146,7 @@ const char *capture_name(catalog::Flow flow) {
     case catalog::Flow::inline_: return "trigger";
     case catalog::Flow::log: return "trigger and change log";
     case catalog::Flow::events: return "events by position";
+    case catalog::Flow::none: return "none yet: it is being filled";
     }
     pg_unreachable();
 }

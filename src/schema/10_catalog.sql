@@ -44,7 +44,9 @@ CREATE TABLE projections.projection (
     created_at   timestamptz NOT NULL DEFAULT pg_catalog.now(),
     stale_since  timestamptz,
     stale_reason text,
-    one_order    boolean NOT NULL DEFAULT false -- an event may go to several keys, or has none to deal it out by: one slot
+    one_order    boolean NOT NULL DEFAULT false, -- an event may go to several keys, or has none to deal it out by: one slot
+    shadow_of    regclass, -- a rebuild's next generation of that projection: maintained like any other, and shown to nobody
+    building     boolean NOT NULL DEFAULT false -- not filled yet: its sources' changes reach its shadow only
 );
 COMMENT ON TABLE projections.projection IS 'The catalog of projections; read projections.definitions instead.';
 
@@ -179,17 +181,40 @@ CREATE TABLE projections.conflict (
 );
 COMMENT ON TABLE projections.conflict IS 'Appends that expected another version; read projections.conflicts instead.';
 
+-- Rebuilds, also past ones. Who runs one holds a session lock beside it, so that a row without its holder is known to be dead at once.
+CREATE TABLE projections.rebuild (
+    id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    projection    regclass NOT NULL,
+    action        text NOT NULL CHECK (action IN ('rebuild', 'fill', 'alter')),
+    shadow        regclass,  -- while there is one
+    finish        text CHECK (finish IN ('merge', 'swap')), -- once it is known
+    phase         text NOT NULL, -- waiting, comparing, copying, indexing, catching up, finishing, done
+    done          bigint,    -- of the phase
+    total         bigint,
+    rows          bigint,    -- written in the end
+    pid           integer NOT NULL,
+    backend_start timestamptz NOT NULL,
+    started_by    text NOT NULL,
+    started_at    timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    phase_at      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    ended_at      timestamptz,
+    outcome       text CHECK (outcome IN ('done', 'failed', 'cancelled', 'died')), -- null while it runs, or until somebody finds it dead
+    error         text
+);
+CREATE INDEX ON projections.rebuild (projection, id);
+COMMENT ON TABLE projections.rebuild IS 'Rebuilds; read projections.rebuilds instead.';
+
 DO $$
 DECLARE
     each text;
 BEGIN
     FOREACH each IN ARRAY ARRAY['projection', 'source', 'slot', 'checkpoint_change', 'failure', 'failure_id_seq', 'parked_event', 'override', 'override_id_seq',
-                                'transition', 'transition_id_seq', 'subscription', 'conflict'] LOOP
+                                'transition', 'transition_id_seq', 'subscription', 'conflict', 'rebuild', 'rebuild_id_seq'] LOOP
         PERFORM pg_catalog.pg_extension_config_dump(pg_catalog.format('projections.%I', each)::pg_catalog.regclass, '');
     END LOOP;
 END
 $$;
-GRANT SELECT ON projections.projection, projections.source, projections.slot TO PUBLIC;
+GRANT SELECT ON projections.projection, projections.source, projections.slot, projections.rebuild TO PUBLIC;
 
 CREATE FUNCTION projections._announce_change() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', 'projections_announce_change';
 COMMENT ON FUNCTION projections._announce_change() IS 'Internal: tells every session that the catalog changed, also when a restore fills it.';

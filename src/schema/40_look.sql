@@ -64,7 +64,8 @@ SELECT projections._name(p.relation) AS projection,
                               WHERE a.attrelid = p.relation AND NOT a.attisdropped
                                 AND a.attnum BETWEEN 1 AND CASE p.kind WHEN 'query' THEN p.user_columns ELSE 32767 END ORDER BY a.attnum) END AS columns,
        projections._create_sql(p.relation) AS create_sql
-FROM projections.projection p;
+FROM projections.projection p
+WHERE p.shadow_of IS NULL;
 COMMENT ON VIEW projections.definitions IS
 'Every projection with its query as it reads today, its strategy, key and columns, and the SQL that declares it again.';
 
@@ -73,7 +74,8 @@ SELECT projections._name(p.relation) AS projection,
        p.relation,
        s.source,
        EXISTS (SELECT FROM projections.projection u WHERE u.relation = s.source) AS source_is_projection
-FROM projections.projection p, LATERAL pg_catalog.unnest(p.sources) AS s(source);
+FROM projections.projection p, LATERAL pg_catalog.unnest(p.sources) AS s(source)
+WHERE p.shadow_of IS NULL;
 COMMENT ON VIEW projections.dependencies IS 'Which tables each projection reads, and which of them are projections themselves.';
 
 -- --------------------------------------------------------------------------------------------------------- checkpoints
@@ -81,7 +83,8 @@ COMMENT ON VIEW projections.dependencies IS 'Which tables each projection reads,
 CREATE VIEW projections.checkpoints AS
 SELECT projections._name(s.projection) AS projection,
        s.slot, s.position, s.event_time, s.events_processed, s.checkpoint_at
-FROM projections.slot s;
+FROM projections.slot s
+WHERE NOT EXISTS (SELECT FROM projections.projection p WHERE p.relation = s.projection AND p.shadow_of IS NOT NULL);
 COMMENT ON VIEW projections.checkpoints IS
 'Where each slot of each async projection stands: the last position it has applied, that event''s time, how many events it has processed, and when.';
 
@@ -246,7 +249,7 @@ CREATE FUNCTION projections._health_facts(only_projection oid, viewer oid) RETUR
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     WITH seen AS (
         SELECT p.*, c.relowner FROM projections.projection p JOIN pg_class c ON c.oid = p.relation
-        WHERE (only_projection IS NULL OR p.relation = only_projection)
+        WHERE p.shadow_of IS NULL AND (only_projection IS NULL OR p.relation = only_projection)
           AND (pg_has_role(viewer, 'pg_monitor', 'USAGE') OR pg_has_role(viewer, c.relowner, 'USAGE'))
     ), heads AS MATERIALIZED (
         SELECT s.relation, coalesce(projections._head(s.relation), 0) AS head
