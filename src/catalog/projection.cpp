@@ -8,8 +8,18 @@ namespace {
 
 // Columns of projections.projection.
 enum Column {
-    relation = 1, definition, kind, mode, user_columns, shape, sources, changes, settings, paused_at = 16,
-    shadow_of = 23, building
+    relation = 1,
+    definition,
+    kind,
+    mode,
+    user_columns,
+    shape,
+    sources,
+    changes,
+    settings,
+    paused_at = 16,
+    shadow_of = 23,
+    building
 };
 
 struct Cache {
@@ -134,12 +144,8 @@ void check_version(TupleDesc desc) {
     static constexpr struct {
         int number;
         const char *name;
-    } expected[] = {{Column::relation, "relation"},
-                    {Column::kind, "kind"},
-                    {Column::changes, "changes"},
-                    {Column::settings, "settings"},
-                    {Column::paused_at, "paused_at"},
-                    {Column::shadow_of, "shadow_of"},
+    } expected[] = {{Column::relation, "relation"}, {Column::kind, "kind"},           {Column::changes, "changes"},
+                    {Column::settings, "settings"}, {Column::paused_at, "paused_at"}, {Column::shadow_of, "shadow_of"},
                     {Column::building, "building"}};
     for (const auto &[number, name] : expected)
         if (desc->natts < number || strcmp(NameStr(TupleDescAttr(desc, number - 1)->attname), name) != 0)
@@ -295,6 +301,11 @@ void register_callbacks() {
     CacheRegisterRelcacheCallback(relation_changed, 0);
     CacheRegisterSyscacheCallback(PROCOID, function_or_schema_changed, 0);
     CacheRegisterSyscacheCallback(NAMESPACEOID, function_or_schema_changed, 0);
+}
+
+void mark_hidden(const char *object, const char *kind, const char *of) {
+    pg::spi_execute(
+        psprintf("COMMENT ON %s IS %s", object, quote_literal_cstr(psprintf("pg_projections: %s of %s", kind, of))));
 }
 
 } // namespace catalog

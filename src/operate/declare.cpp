@@ -251,6 +251,8 @@ Oid make_definition(const Request &request, const Block &block) {
             pg::spi_execute(psprintf("CREATE VIEW %s (%s) AS %s", view, column_list(block, false), text));
             pg::spi_execute(
                 psprintf("ALTER VIEW %s OWNER TO %s", view, quote_identifier(GetUserNameFromId(user, false))));
+            catalog::mark_hidden(psprintf("VIEW %s", view), "definition",
+                                 quote_qualified_identifier(request.schema, request.relation));
         });
     });
     CommandCounterIncrement();
