@@ -8,18 +8,8 @@ namespace {
 
 // Columns of projections.projection.
 enum Column {
-    relation = 1,
-    definition,
-    kind,
-    mode,
-    user_columns,
-    shape,
-    sources,
-    changes,
-    settings,
-    paused_at = 16,
-    shadow_of = 23,
-    building
+    relation = 1, definition, kind, mode, user_columns, shape, sources, changes, settings, paused_at = 16,
+    shadow_of = 23, building
 };
 
 struct Cache {
@@ -144,8 +134,12 @@ void check_version(TupleDesc desc) {
     static constexpr struct {
         int number;
         const char *name;
-    } expected[] = {{Column::relation, "relation"}, {Column::kind, "kind"},           {Column::changes, "changes"},
-                    {Column::settings, "settings"}, {Column::paused_at, "paused_at"}, {Column::shadow_of, "shadow_of"},
+    } expected[] = {{Column::relation, "relation"},
+                    {Column::kind, "kind"},
+                    {Column::changes, "changes"},
+                    {Column::settings, "settings"},
+                    {Column::paused_at, "paused_at"},
+                    {Column::shadow_of, "shadow_of"},
                     {Column::building, "building"}};
     for (const auto &[number, name] : expected)
         if (desc->natts < number || strcmp(NameStr(TupleDescAttr(desc, number - 1)->attname), name) != 0)
