@@ -27,6 +27,7 @@
 #include "operate/run.hpp"
 #include "pg/scope.hpp"
 #include "rebuild/copy.hpp"
+#include "rebuild/merge.hpp"
 #include "rebuild/replay.hpp"
 #include "rebuild/session.hpp"
 #include "rebuild/shadow.hpp"
@@ -319,19 +320,19 @@ void begin(Rebuild &rebuild) {
     });
 }
 
-void end(Rebuild &rebuild) {
+void end(Rebuild &rebuild, Finish finish) {
     step(rebuild, [&] {
         execute(
             psprintf("UPDATE projections.rebuild SET ended_at = pg_catalog.clock_timestamp(), phase = 'done', outcome "
                      "= 'done', rows = " INT64_FORMAT " WHERE id = " INT64_FORMAT,
                      rebuild.rows, rebuild.id));
     });
-    ereport(NOTICE, (errmsg("projection %s rebuilt: " INT64_FORMAT " rows in %ld ms", rebuild.name, rebuild.rows,
+    ereport(NOTICE, (errmsg("projection %s rebuilt by %s: " INT64_FORMAT " rows written in %ld ms", rebuild.name,
+                            finish == Finish::merge ? "merge" : "swap", rebuild.rows,
                             TimestampDifferenceMilliseconds(rebuild.began, GetCurrentTimestamp()))));
 }
 
-void run(Rebuild &rebuild) {
-    begin(rebuild);
+void swap(Rebuild &rebuild) {
     make(rebuild);
     if (replays(rebuild)) {
         index(rebuild);
@@ -343,7 +344,26 @@ void run(Rebuild &rebuild) {
         catch_up(rebuild);
     }
     finish(rebuild);
-    end(rebuild);
+}
+
+void note_finish(Rebuild &rebuild, Finish finish) {
+    step(rebuild, [&] {
+        execute(psprintf("UPDATE projections.rebuild SET finish = '%s' WHERE id = " INT64_FORMAT,
+                         finish == Finish::merge ? "merge" : "swap", rebuild.id));
+    });
+}
+
+void run(Rebuild &rebuild) {
+    begin(rebuild);
+    Choice choice = choose(rebuild);
+    Finish taken = choice.finish;
+    if (choice.finish != Finish::swap) {
+        bool merged = merge(rebuild, choice.finish == Finish::merge ? PG_INT64_MAX : merge_limit(rebuild));
+        taken = merged ? Finish::merge : Finish::swap;
+    }
+    note_finish(rebuild, taken);
+    if (taken == Finish::swap) swap(rebuild);
+    end(rebuild, taken);
 }
 
 void refuse_block(bool atomic, const char *name) {
