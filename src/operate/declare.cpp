@@ -523,7 +523,9 @@ void before_drop_table(const DropStmt *statement) {
     for (Node *object : pg::each<Node>(statement->objects)) {
         Oid relation = RangeVarGetRelid(makeRangeVarFromNameList(castNode(List, object)), NoLock, true);
         catalog::Projection *projection = OidIsValid(relation) ? catalog::projection(relation) : nullptr;
-        if (projection && pg::owns_relation(relation, GetUserId())) lock_for_drop(*projection);
+        // A shadow's writers hold its own locks; its projection's writers go on.
+        if (projection && !OidIsValid(projection->shadow_of) && pg::owns_relation(relation, GetUserId()))
+            lock_for_drop(*projection);
     }
 }
 
