@@ -58,27 +58,6 @@ pg::vector<const char *> read_texts(const char *query, Snapshot snapshot) {
     pg_unreachable();
 }
 
-// The events that have been applied.
-const char *applied_events(Projection &projection, Snapshot snapshot) {
-    const async::EventSource *source = async::event_source(projection.sources.front());
-    if (source == nullptr) elog(ERROR, "projection %s reads no event source", projection.name());
-    if (source->archived_to > 0) fail_archived(projection, *source);
-    pg::vector<const char *> applied = read_texts(
-        psprintf("SELECT array_agg(s.position ORDER BY s.slot), max(s.position), count(*), (SELECT "
-                 "coalesce(array_agg(f.position), '{}') FROM projections.failure f WHERE f.projection = %u AND "
-                 "(f.resolved_at IS NULL OR f.resolution IN ('skipped', 'resolved'))) FROM projections.slot s WHERE "
-                 "s.projection = %u",
-                 projection.relation, projection.relation),
-        snapshot);
-    if (applied[0] == nullptr) elog(ERROR, "projection %s has no checkpoint", projection.name());
-    projection.block();
-    const char *position = async::position_expression(*source);
-    return psprintf("%s WHERE %s <= %s AND %s <= ('%s'::bigint[])[((%s / " INT64_FORMAT ") %% %s)::int + 1] AND %s <> "
-                    "ALL ('%s'::bigint[])",
-                    async::rows_select(projection, *source), position, applied[1], position, applied[0], position,
-                    async::stripe, applied[2], position, applied[3]);
-}
-
 // The rows of a source as they were before the changes that are in its log. Rows are known by their text, which tells
 // apart what `=` may not, and which every type has.
 const char *rows_before_log(Projection &projection, std::size_t index) {
@@ -116,11 +95,11 @@ Logged read_log(Oid log, Snapshot snapshot) {
 }
 
 // The definition of what has been applied; null where all of it is to be replaced anyway.
-const char *expected_text(Projection &projection, Snapshot snapshot) {
+const char *expected_text(Projection &projection, Snapshot snapshot, bool with_log) {
     const compile::Block &block = projection.block();
     pg::vector<const char *> rows(block.sources.size(), nullptr);
     if (projection.flow == Flow::events) rows[0] = applied_events(projection, snapshot);
-    for (std::size_t i = 0; projection.flow == Flow::log && i < rows.size(); i++)
+    for (std::size_t i = 0; projection.flow == Flow::log && !with_log && i < rows.size(); i++)
         switch (read_log(projection.changes[i], snapshot)) {
         case Logged::nothing: break;
         case Logged::changes: rows[i] = rows_before_log(projection, i); break;
@@ -166,20 +145,20 @@ void name_projection(void *argument) {
 
 // Runs `body(snapshot)` as the owner, in an SPI connection, under the pinned settings.
 template <class Body>
-void verifying(Projection &projection, Body &&body) {
+void verifying(Projection &projection, Snapshot given, Body &&body) {
     LockRelationOid(projection.relation, AccessShareLock);
     ErrorContextCallback context{error_context_stack, name_projection, &projection};
     error_context_stack = &context;
-    Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+    Snapshot snapshot = RegisterSnapshot(given ? given : GetLatestSnapshot());
     pg::as_owner(projection.owner(),
                  [&] { catalog::with_pinned(projection.settings, [&] { pg::with_spi([&] { body(snapshot); }); }); });
     UnregisterSnapshot(snapshot);
     error_context_stack = context.previous;
 }
 
-Compared compare_query(Projection &projection, Scope scope, Snapshot snapshot,
+Compared compare_query(Projection &projection, Scope scope, Snapshot snapshot, bool with_log,
                        void (*report)(const Difference &, void *), void *context) {
-    const char *definition = expected_text(projection, snapshot);
+    const char *definition = expected_text(projection, snapshot, with_log);
     if (definition == nullptr) {
         ereport(NOTICE, (errmsg("projection %s is about to be filled anew", projection.name()),
                          errdetail("A source was truncated, which has not been applied yet.")));
@@ -307,6 +286,30 @@ Compared compare_states(Projection &projection, Scope scope, Snapshot snapshot,
 
 } // namespace
 
+const char *applied_events(Projection &projection, Snapshot snapshot) {
+    MemoryContext outside = CurrentMemoryContext; // SPI leaves another one current
+    const async::EventSource *source = async::event_source(projection.sources.front());
+    if (source == nullptr) elog(ERROR, "projection %s reads no event source", projection.name());
+    if (source->archived_to > 0) fail_archived(projection, *source);
+    pg::vector<const char *> applied = read_texts(
+        psprintf("SELECT array_agg(s.position ORDER BY s.slot), max(s.position), count(*), (SELECT "
+                 "coalesce(array_agg(f.position), '{}') FROM projections.failure f WHERE f.projection = %u AND "
+                 "(f.resolved_at IS NULL OR f.resolution IN ('skipped', 'resolved'))) FROM projections.slot s WHERE "
+                 "s.projection = %u",
+                 projection.relation, projection.relation),
+        snapshot);
+    if (applied[0] == nullptr) elog(ERROR, "projection %s has no checkpoint", projection.name());
+    projection.block();
+    const char *position = async::position_expression(*source);
+    return pg::within(outside, [&] {
+        return psprintf("%s WHERE %s <= %s AND %s <= ('%s'::bigint[])[((%s / " INT64_FORMAT
+                        ") %% %s)::int + 1] AND %s <> "
+                        "ALL ('%s'::bigint[])",
+                        async::rows_select(projection, *source), position, applied[1], position, applied[0], position,
+                        async::stripe, applied[2], position, applied[3]);
+    });
+}
+
 Layout layout_of(Projection &projection) {
     Layout layout{nullptr, {}, false, false};
     int columns = async::reducer_columns;
@@ -330,7 +333,7 @@ Layout layout_of(Projection &projection) {
 }
 
 Compared compare_projection(Projection &projection, Scope scope, void (*report)(const Difference &, void *),
-                            void *context) {
+                            void *context, Basis basis) {
     if (projection.kind == Kind::handler)
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
                         errmsg("handler %s cannot be verified in this version", projection.name()),
@@ -339,9 +342,10 @@ Compared compare_projection(Projection &projection, Scope scope, void (*report)(
                                 "applies all events anew.")));
     prepare(projection);
     Compared compared;
-    verifying(projection, [&](Snapshot snapshot) {
-        compared = projection.kind == Kind::query ? compare_query(projection, scope, snapshot, report, context)
-                                                  : compare_states(projection, scope, snapshot, report, context);
+    verifying(projection, basis.snapshot, [&](Snapshot snapshot) {
+        compared = projection.kind == Kind::query
+                       ? compare_query(projection, scope, snapshot, basis.with_log, report, context)
+                       : compare_states(projection, scope, snapshot, report, context);
     });
     return compared;
 }
@@ -419,7 +423,7 @@ void end_key_sort(Collecting &collecting) {
 
 } // namespace
 
-Drift find_drift(Projection &projection, Scope scope) {
+Drift find_drift(Projection &projection, Scope scope, Basis basis) {
     if (projection.kind != Kind::query) elog(ERROR, "projection %s is no query", projection.name());
     Drift drift;
     Layout layout = layout_of(projection);
@@ -434,7 +438,7 @@ Drift find_drift(Projection &projection, Scope scope) {
         collecting.keys = begin_key_sort(drift.key_desc);
         collecting.key = MakeSingleTupleTableSlot(drift.key_desc, &TTSOpsVirtual);
     }
-    drift.compared = compare_projection(projection, scope, collect, &collecting);
+    drift.compared = compare_projection(projection, scope, collect, &collecting, basis);
     if (collecting.keys) end_key_sort(collecting);
     return drift;
 }
