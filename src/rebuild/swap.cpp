@@ -7,10 +7,10 @@
 #include "pg/scope.hpp"
 
 namespace rebuild {
-namespace {
 
-// An index of a shadow says by its name which index it is made for: indexes come and go while a rebuild runs.
 const char *counterpart_name(Oid index, Oid shadow) { return psprintf("rebuild_%u_%u", shadow, index); }
+
+namespace {
 
 struct ClassRow {
     HeapTuple tuple;

@@ -9,6 +9,9 @@ struct IndexPair {
     Oid index, shadow;
 };
 
+// An index of a shadow says by its name which index it is made for: indexes come and go while a rebuild runs.
+const char *counterpart_name(Oid index, Oid shadow);
+
 // The live table's indexes with those of the shadow that are made for them; `shadow` is InvalidOid where one is
 // missing.
 pg::vector<IndexPair> index_pairs(Oid table, Oid shadow);
