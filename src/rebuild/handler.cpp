@@ -29,7 +29,8 @@ pg::vector<Oid> oids(const char *query) {
             pg::spi_execute(query);
             bool null;
             for (uint64 i = 0; i < SPI_processed; i++)
-                found.push_back(DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null)));
+                found.push_back(
+                    DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null)));
         });
     });
     return found;
@@ -50,12 +51,11 @@ const char *free_schema(Oid projection) {
     return name;
 }
 
-// Runs `body` with a schema in which the tables' owners may create. Nobody else can see that they may, as the right is
-// taken back before the transaction ends.
+// Runs `body` while the tables' owners may create in the schema. Nobody can see that they may, as the right is taken
+// back before the transaction ends.
 template <class Body>
-void with_schema(const char *schema, const pg::vector<Oid> &tables, Body &&body) {
+void with_create(const char *schema, const pg::vector<Oid> &tables, Body &&body) {
     const char *name = quote_identifier(schema);
-    pg::spi_execute(psprintf("CREATE SCHEMA %s", name));
     for (Oid table : tables)
         pg::spi_execute(psprintf("GRANT USAGE, CREATE ON SCHEMA %s TO %s", name, role_name(table_owner(table))));
     CommandCounterIncrement();
@@ -63,6 +63,13 @@ void with_schema(const char *schema, const pg::vector<Oid> &tables, Body &&body)
     for (Oid table : tables)
         pg::spi_execute(psprintf("REVOKE CREATE ON SCHEMA %s FROM %s", name, role_name(table_owner(table))));
     CommandCounterIncrement();
+}
+
+template <class Body>
+void with_schema(const char *schema, const pg::vector<Oid> &tables, Body &&body) {
+    pg::spi_execute(psprintf("CREATE SCHEMA %s", quote_identifier(schema)));
+    CommandCounterIncrement();
+    with_create(schema, tables, body);
 }
 
 void check_function(Projection &projection) {
@@ -90,6 +97,19 @@ void check_tables(Projection &projection, const pg::vector<Oid> &tables) {
     }
 }
 
+Oid make_view(Projection &projection, Oid definition) {
+    const char *name = operate::hidden_name(get_rel_name(projection.relation), "shadow");
+    const char *view = quote_qualified_identifier("projections", name);
+    pg::spi_execute(
+        psprintf("CREATE VIEW %s AS SELECT s.slot, s.position FROM projections.slot AS s JOIN projections.projection "
+                 "AS p ON p.relation = s.projection WHERE p.definition = %s::regclass",
+                 view, quote_literal_cstr(pg::qualified_name(definition))));
+    pg::spi_execute(psprintf("ALTER VIEW %s OWNER TO %s", view, role_name(projection.owner())));
+    catalog::mark_hidden(psprintf("VIEW %s", view), "shadow", projection.name());
+    CommandCounterIncrement();
+    return get_relname_relid(name, get_namespace_oid("projections", false));
+}
+
 const char *settings_with(Projection &projection, const char *schema) {
     // As pinned: pg_catalog, what was the search_path, pg_temp.
     const char *path = projection.settings[0], *first = "pg_catalog";
@@ -98,7 +118,8 @@ const char *settings_with(Projection &projection, const char *schema) {
     return psprintf("%s, %s%s", first, quote_identifier(schema), rest);
 }
 
-// ------------------------------------------------------------------------------------------------------------ finishing
+// ------------------------------------------------------------------------------------------------------------
+// finishing
 
 const char *list(const pg::vector<Oid> &tables) {
     StringInfoData text;
@@ -111,22 +132,21 @@ const char *list(const pg::vector<Oid> &tables) {
 
 // Why the rows must be changed one by one, or null.
 const char *who_follows(const pg::vector<Oid> &tables) {
-    return ask_text(psprintf(
-        "SELECT x.why FROM pg_class AS c, LATERAL (VALUES "
-        "(1, CASE WHEN EXISTS (SELECT FROM pg_publication WHERE puballtables) OR EXISTS (SELECT FROM "
-        "pg_publication_rel WHERE prrelid = c.oid) OR EXISTS (SELECT FROM pg_publication_namespace WHERE pnnspid = "
-        "c.relnamespace) THEN format('%%s is published', projections._name(c.oid::regclass)) END), "
-        "(2, (SELECT format('foreign keys of %%s refer to %%s', projections._name(min(conrelid)::regclass), "
-        "projections._name(c.oid::regclass)) FROM pg_constraint WHERE contype = 'f' AND confrelid = c.oid AND conrelid <> ALL "
-        "(t.tables) HAVING count(*) > 0)), "
-        "(3, (SELECT format('foreign keys of %%s refer to %%s', projections._name(c.oid::regclass), "
-        "projections._name(min(confrelid)::regclass)) FROM pg_constraint WHERE contype = 'f' AND conrelid = c.oid AND confrelid "
-        "<> ALL (t.tables) HAVING count(*) > 0)), "
-        "(4, CASE WHEN EXISTS (SELECT FROM projections.projection AS p WHERE c.oid = ANY (p.sources::oid[]) AND "
-        "p.shadow_of IS NULL) OR EXISTS (SELECT FROM projections.source AS s WHERE s.relation = c.oid) THEN "
-        "format('other projections read %%s', projections._name(c.oid::regclass)) END)) AS x(n, why), (VALUES (%s)) AS t(tables) "
-        "WHERE c.oid = ANY (t.tables) AND x.why IS NOT NULL ORDER BY x.n LIMIT 1",
-        list(tables)));
+    return ask_text(
+        psprintf("SELECT x.why FROM (VALUES (%s)) AS t(tables) JOIN pg_class AS c ON c.oid = ANY (t.tables), LATERAL ("
+                 "SELECT 1, format('%%s is published', projections._name(c.oid::regclass)) WHERE "
+                 "EXISTS (SELECT FROM pg_publication WHERE puballtables) "
+                 "OR EXISTS (SELECT FROM pg_publication_rel WHERE prrelid = c.oid) "
+                 "OR EXISTS (SELECT FROM pg_publication_namespace WHERE pnnspid = c.relnamespace) "
+                 "UNION ALL SELECT 2, format('foreign keys of %%s refer to %%s', "
+                 "projections._name(k.conrelid::regclass), projections._name(k.confrelid::regclass)) "
+                 "FROM pg_constraint AS k WHERE k.contype = 'f' AND c.oid IN (k.conrelid, k.confrelid) "
+                 "AND NOT ARRAY[k.conrelid, k.confrelid] <@ t.tables "
+                 "UNION ALL SELECT 3, format('other projections read %%s', projections._name(c.oid::regclass)) WHERE "
+                 "EXISTS (SELECT FROM projections.projection AS p WHERE c.oid = ANY (p.sources::oid[]) AND p.shadow_of "
+                 "IS NULL) OR EXISTS (SELECT FROM projections.source AS s WHERE s.relation = c.oid)"
+                 ") AS x(n, why) ORDER BY x.n, x.why LIMIT 1",
+                 list(tables)));
 }
 
 void require_keys(const pg::vector<Oid> &tables, const char *because) {
@@ -141,45 +161,24 @@ void require_keys(const pg::vector<Oid> &tables, const char *because) {
                     errhint("ALTER TABLE %s ADD PRIMARY KEY (…); then rebuild.", name)));
 }
 
-// A table and its shadow.
-struct Pair {
-    Oid table, shadow;
-};
-
-pg::vector<Pair> pairs(Rebuild &rebuild) {
-    pg::vector<Pair> found;
-    Projection &projection = live(rebuild);
-    if (projection.kind != Kind::handler) {
-        found.push_back({rebuild.target, rebuild.shadow});
-        return found;
-    }
-    pg::vector<Oid> tables = tables_of(rebuild.target), shadows = tables_of(rebuild.shadow);
-    for (std::size_t i = 0; i < tables.size(); i++) {
-        if (i >= shadows.size() || strcmp(get_rel_name(tables[i]), get_rel_name(shadows[i])) != 0)
-            ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                            errmsg("tables of projection %s were renamed meanwhile", rebuild.name),
-                            errhint("Rebuild it again.")));
-        found.push_back({tables[i], shadows[i]});
-    }
-    return found;
-}
-
 // Columns were added, dropped, or became of another type meanwhile.
-void check_layout(const Pair &pair) {
+void check_layout(const TablePair &pair) {
     Relation table = table_open(pair.table, NoLock), twin = table_open(pair.shadow, NoLock);
     TupleDesc a = RelationGetDescr(table), b = RelationGetDescr(twin);
     bool same = a->natts == b->natts && table->rd_rel->relam == twin->rd_rel->relam;
     for (int i = 0; same && i < a->natts; i++) {
         Form_pg_attribute x = TupleDescAttr(a, i), y = TupleDescAttr(b, i);
-        same = x->attisdropped == y->attisdropped && (x->attisdropped || (x->atttypid == y->atttypid && x->atttypmod == y->atttypmod && strcmp(NameStr(x->attname), NameStr(y->attname)) == 0));
+        same = x->attisdropped == y->attisdropped &&
+               (x->attisdropped || (x->atttypid == y->atttypid && x->atttypmod == y->atttypmod &&
+                                    strcmp(NameStr(x->attname), NameStr(y->attname)) == 0));
     }
     table_close(table, NoLock);
     table_close(twin, NoLock);
     if (!same)
-        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                        errmsg("columns of %s were changed meanwhile", pg::qualified_name(pair.table)),
-                        errdetail("The shadow has those that it had when the rebuild began."),
-                        errhint("Rebuild it again.")));
+        ereport(ERROR,
+                (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                 errmsg("columns of %s were changed meanwhile", pg::qualified_name(pair.table)),
+                 errdetail("The shadow has those that it had when the rebuild began."), errhint("Rebuild it again.")));
 }
 
 // "t.a OPERATOR(…) s.a AND …" over the primary key.
@@ -203,7 +202,7 @@ const char *columns(Oid table, const char *format, bool updates) {
 
 // One statement, at whose end foreign keys are checked: deletes of all tables, then updates, then inserts. Each refers
 // to all that go before it, which therefore are done first: unique keys change hands.
-const char *merge_text(const pg::vector<Pair> &all) {
+const char *merge_text(const pg::vector<TablePair> &all) {
     StringInfoData text, before;
     initStringInfo(&text);
     initStringInfo(&before);
@@ -213,19 +212,19 @@ const char *merge_text(const pg::vector<Pair> &all) {
                          before.data);
         appendStringInfo(&before, " AND (SELECT count(*) FROM d%d) >= 0", number++);
     };
-    for (const Pair &each : all) {
+    for (const TablePair &each : all) {
         const char *table = pg::qualified_name(each.table), *shadow = pg::qualified_name(each.shadow);
         add(psprintf("DELETE FROM ONLY %s AS t WHERE ", table),
             psprintf("NOT EXISTS (SELECT FROM ONLY %s AS s WHERE %s)", shadow, key_condition(each.table)));
     }
-    for (const Pair &each : all) {
+    for (const TablePair &each : all) {
         const char *table = pg::qualified_name(each.table), *shadow = pg::qualified_name(each.shadow);
         const char *set = columns(each.table, "%1$I = s.%1$I", true);
         if (set)
             add(psprintf("UPDATE ONLY %s AS t SET %s FROM ONLY %s AS s WHERE ", table, set, shadow),
                 psprintf("%s AND t.* OPERATOR(pg_catalog.*<>) s.*", key_condition(each.table)));
     }
-    for (const Pair &each : all) {
+    for (const TablePair &each : all) {
         const char *table = pg::qualified_name(each.table), *shadow = pg::qualified_name(each.shadow);
         add(psprintf("INSERT INTO %s (%s) OVERRIDING SYSTEM VALUE SELECT %s FROM ONLY %s AS s WHERE ", table,
                      columns(each.table, "%I", false), columns(each.table, "s.%I", false), shadow),
@@ -239,7 +238,7 @@ const char *merge_text(const pg::vector<Pair> &all) {
 }
 
 template <class Body>
-void writing_all(const pg::vector<Pair> &tables, std::size_t from, Body &&body) {
+void writing_all(const pg::vector<TablePair> &tables, std::size_t from, Body &&body) {
     if (from == tables.size()) {
         body();
         return;
@@ -249,6 +248,26 @@ void writing_all(const pg::vector<Pair> &tables, std::size_t from, Body &&body) 
 
 } // namespace
 
+pg::vector<TablePair> table_pairs(Rebuild &rebuild) {
+    pg::vector<TablePair> found;
+    Projection &projection = live(rebuild);
+    if (projection.kind != Kind::handler) {
+        found.push_back({rebuild.target, rebuild.shadow});
+        return found;
+    }
+    pg::vector<Oid> tables = tables_of(rebuild.target), shadows = tables_of(rebuild.shadow);
+    for (std::size_t i = 0; i < tables.size(); i++) {
+        const char *name = get_rel_name(tables[i]), *shadow = i < shadows.size() ? get_rel_name(shadows[i]) : nullptr;
+        if (name == nullptr || shadow == nullptr || strcmp(name, shadow) != 0)
+            ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                            errmsg("a table of projection %s was renamed or dropped meanwhile", rebuild.name),
+                            errdetail("The handler was replayed into shadows of the names that the tables had."),
+                            errhint("Rebuild it again.")));
+        found.push_back({tables[i], shadows[i]});
+    }
+    return found;
+}
+
 pg::vector<Oid> tables_of(Oid projection) {
     return oids(psprintf("SELECT t FROM projections.projection AS p, pg_catalog.unnest(CASE p.kind WHEN 'handler' THEN "
                          "p.tables::pg_catalog.oid[] ELSE ARRAY[p.relation::pg_catalog.oid] END) WITH ORDINALITY AS "
@@ -256,35 +275,23 @@ pg::vector<Oid> tables_of(Oid projection) {
                          projection));
 }
 
-Oid make_handler_view(Projection &projection, Oid definition) {
+HandlerShadow make_handler_shadow(Projection &projection, Oid definition) {
+    pg::vector<Oid> tables = tables_of(projection.relation);
     check_function(projection);
-    check_tables(projection, tables_of(projection.relation));
-    const char *name = operate::hidden_name(get_rel_name(projection.relation), "shadow");
-    const char *view = quote_qualified_identifier("projections", name);
-    pg::spi_execute(psprintf("CREATE VIEW %s AS SELECT s.slot, s.position FROM projections.slot AS s JOIN "
-                             "projections.projection AS p ON p.relation = s.projection WHERE p.definition = %s::regclass",
-                             view, quote_literal_cstr(pg::qualified_name(definition))));
-    pg::spi_execute(psprintf("ALTER VIEW %s OWNER TO %s", view, role_name(projection.owner())));
-    catalog::mark_hidden(psprintf("VIEW %s", view), "shadow", projection.name());
-    CommandCounterIncrement();
-    return get_relname_relid(name, get_namespace_oid("projections", false));
-}
-
-void make_handler_tables(Projection &projection, Oid shadow) {
-    pg::vector<Oid> tables = tables_of(projection.relation), twins;
-    if (tables.empty()) return;
-    const char *schema = free_schema(projection.relation);
+    check_tables(projection, tables);
+    HandlerShadow shadow{make_view(projection, definition), "tables", "settings"};
+    if (tables.empty()) return shadow;
+    const char *schema = free_schema(projection.relation), *name = quote_identifier(schema);
+    pg::vector<Oid> twins;
     with_schema(schema, tables, [&] {
         for (Oid table : tables) twins.push_back(make_writable_twin(table, schema));
         for (Oid table : tables) copy_foreign_keys(table, tables, schema);
     });
-    pg::spi_execute(
-        psprintf("GRANT USAGE ON SCHEMA %s TO %s", quote_identifier(schema), role_name(projection.owner())));
-    catalog::mark_hidden(psprintf("SCHEMA %s", quote_identifier(schema)), "shadow", projection.name());
-    pg::spi_execute(psprintf("UPDATE projections.projection SET tables = %s::pg_catalog.regclass[], settings[1] = %s "
-                             "WHERE relation = %u",
-                             list(twins), quote_literal_cstr(settings_with(projection, schema)), shadow));
-    CommandCounterIncrement();
+    pg::spi_execute(psprintf("GRANT USAGE ON SCHEMA %s TO %s", name, role_name(projection.owner())));
+    catalog::mark_hidden(psprintf("SCHEMA %s", name), "shadow", projection.name());
+    shadow.tables = psprintf("%s::pg_catalog.regclass[]", list(twins));
+    shadow.settings = psprintf("ARRAY[%s] || settings[2:]", quote_literal_cstr(settings_with(projection, schema)));
+    return shadow;
 }
 
 Oid make_reducer_twin(Projection &projection, const char *name) {
@@ -304,33 +311,57 @@ Oid make_reducer_twin(Projection &projection, const char *name) {
     return twin;
 }
 
-Choice choose_for_events(Rebuild &rebuild) {
+Choice choice_for_events(Projection &projection) {
     Choice choice{Finish::swap, "its events are applied again"};
-    ErrorData *error = attempt(rebuild, true, [&] {
-        pg::vector<Oid> tables = tables_of(rebuild.target);
-        const char *wanted = ask_text(
-            psprintf("SELECT options ->> 'finish' FROM projections.projection WHERE relation = %u", rebuild.target));
-        const char *followed = who_follows(tables);
-        if (wanted && strcmp(wanted, "swap") == 0 && followed)
-            ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                            errmsg("projection %s cannot be swapped: %s", rebuild.name, followed),
-                            errdetail("They would not be told what has changed."),
-                            errhint("CALL projections.alter(%s, options => '{\"finish\": \"merge\"}');",
-                                    quote_literal_cstr(rebuild.name))));
-        if (wanted && strcmp(wanted, "merge") == 0)
-            choice = {Finish::merge, "options.finish says so"};
-        else if (followed)
-            choice = {Finish::merge, MemoryContextStrdup(rebuild.memory, followed)};
-        if (choice.finish == Finish::merge) require_keys(tables, choice.because);
-    });
-    if (error) give_up(rebuild, error);
-    SPI_commit();
+    pg::vector<Oid> tables = tables_of(projection.relation);
+    const char *wanted = ask_text(
+        psprintf("SELECT options ->> 'finish' FROM projections.projection WHERE relation = %u", projection.relation));
+    const char *followed = who_follows(tables);
+    if (wanted && strcmp(wanted, "swap") == 0 && followed)
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                        errmsg("projection %s cannot be swapped: %s", projection.name(), followed),
+                        errdetail("They would not be told what has changed."),
+                        errhint("CALL projections.alter(%s, options => '{\"finish\": \"merge\"}');",
+                                quote_literal_cstr(projection.name()))));
+    if (wanted && strcmp(wanted, "merge") == 0)
+        choice = {Finish::merge, "options.finish says so"};
+    else if (followed)
+        choice = {Finish::merge, followed};
+    if (choice.finish == Finish::merge) require_keys(tables, choice.because);
     return choice;
+}
+
+bool tables_are_complete(Rebuild &rebuild) {
+    bool handler = live(rebuild).kind == Kind::handler, complete = true;
+    for (const TablePair &each : table_pairs(rebuild))
+        for (const IndexPair &index :
+             handler ? pairs_by_name(each.table, each.shadow) : index_pairs(each.table, each.shadow))
+            complete &= OidIsValid(index.shadow);
+    return complete;
+}
+
+void complete_tables(Rebuild &rebuild) {
+    bool handler = live(rebuild).kind == Kind::handler;
+    pg::as_superuser([&] {
+        pg::with_spi([&] {
+            for (const TablePair &each : table_pairs(rebuild)) {
+                LockRelationOid(each.table, AccessShareLock);
+                const char *schema = get_namespace_name(get_rel_namespace(each.shadow));
+                pg::vector<Oid> one;
+                one.push_back(each.table);
+                if (handler)
+                    with_create(schema, one, [&] { complete_indexes(each.table, schema); });
+                else
+                    copy_indexes(each.table, each.shadow);
+                pg::spi_execute(psprintf("ANALYZE %s", pg::qualified_name(each.shadow)));
+            }
+        });
+    });
 }
 
 void swap_tables(Rebuild &rebuild) {
     bool handler = live(rebuild).kind == Kind::handler;
-    for (const Pair &each : pairs(rebuild)) {
+    for (const TablePair &each : table_pairs(rebuild)) {
         check_layout(each);
         pg::as_superuser([&] {
             pg::with_spi([&] {
@@ -344,10 +375,10 @@ void swap_tables(Rebuild &rebuild) {
 
 int64 merge_tables(Rebuild &rebuild) {
     int64 rows = 0;
-    pg::vector<Pair> all = pairs(rebuild);
+    pg::vector<TablePair> all = table_pairs(rebuild);
     if (all.empty()) return 0;
     bool one_owner = true;
-    for (const Pair &each : all) {
+    for (const TablePair &each : all) {
         check_layout(each);
         one_owner &= table_owner(each.table) == table_owner(all.front().table);
     }
@@ -362,7 +393,7 @@ int64 merge_tables(Rebuild &rebuild) {
         });
     });
     maintain::flush_logs(); // for projections over these
-    for (const Pair &each : all)
+    for (const TablePair &each : all)
         pg::as_superuser([&] { pg::with_spi([&] { advance_sequences(each.table, each.shadow); }); });
     return rows;
 }
@@ -372,9 +403,8 @@ void confined(Rebuild &rebuild, void (*body)(void *), void *argument) {
         body(argument);
         return;
     }
-    async::Confinement confinement{.handler = rebuild.target,
-                                   .live = tables_of(rebuild.target),
-                                   .writable = tables_of(rebuild.shadow)};
+    async::Confinement confinement{
+        .handler = rebuild.target, .live = tables_of(rebuild.target), .writable = tables_of(rebuild.shadow)};
     int level = NewGUCNestLevel();
     // Parallel workers would read what their leader may not.
     pg::set_locally("max_parallel_workers_per_gather", "0");

@@ -56,10 +56,11 @@ void refuse_unusual(Oid table) {
         "inheritance tree' WHEN c.reloftype <> 0 THEN 'it is a typed table' END FROM pg_class AS c WHERE c.oid = %u",
         table));
     if (why.empty() || why.front() == nullptr) return;
-    ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-                    errmsg("no shadow of table %s can be made: %s", pg::qualified_name(table), why.front()),
-                    errdetail("A rebuild replays events into tables beside those that the handler writes."),
-                    errhint("Use an ordinary table; or projections.reset(), which empties the tables and starts over.")));
+    ereport(ERROR,
+            (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+             errmsg("no shadow of table %s can be made: %s", pg::qualified_name(table), why.front()),
+             errdetail("A rebuild replays events into tables beside those that the handler writes."),
+             errhint("Use an ordinary table; or projections.reset(), which empties the tables and starts over.")));
 }
 
 // "name type …, …" of all columns, dropped ones too, which keep the numbers of the others.
@@ -136,20 +137,34 @@ pg::vector<const char *> own_sequences(Oid table, const char *twin, const char *
         quote_literal_cstr(schema), quote_literal_cstr(twin), table));
 }
 
-// CHECK constraints, and those that an index serves.
-pg::vector<const char *> constraints(Oid table, const char *twin) {
-    return texts(psprintf("SELECT format('ALTER TABLE %%s ADD CONSTRAINT %%I %%s', %s, conname, "
-                          "pg_get_constraintdef(oid)) FROM pg_constraint WHERE conrelid = %u AND contype IN ('c', 'p', "
-                          "'u', 'x') ORDER BY contype, conname",
-                          quote_literal_cstr(twin), table));
+pg::vector<const char *> checks(Oid table, const char *twin) {
+    return texts(
+        psprintf("SELECT format('ALTER TABLE %%s ADD CONSTRAINT %%I %%s', %s, conname, "
+                 "pg_get_constraintdef(oid)) FROM pg_constraint WHERE conrelid = %u AND contype = 'c' ORDER BY "
+                 "conname",
+                 quote_literal_cstr(twin), table));
+}
+
+constexpr const char *missing =
+    "NOT EXISTS (SELECT FROM pg_class AS n WHERE n.relname = x.relname AND n.relnamespace = "
+    "%s::regnamespace)";
+
+// Those that an index serves.
+pg::vector<const char *> index_constraints(Oid table, const char *schema) {
+    return texts(psprintf(
+        "SELECT format('ALTER TABLE %%s ADD CONSTRAINT %%I %%s', %s, k.conname, pg_get_constraintdef(k.oid)) FROM "
+        "pg_constraint AS k JOIN pg_class AS x ON x.oid = k.conindid WHERE k.conrelid = %u AND k.contype IN ('p', 'u', "
+        "'x') AND %s ORDER BY k.contype, k.conname",
+        quote_literal_cstr(quote_qualified_identifier(schema, get_rel_name(table))), table,
+        psprintf(missing, quote_literal_cstr(quote_identifier(schema)))));
 }
 
 void copy_plain_indexes(Oid table, const char *schema) {
     pg::vector<const char *> plain = texts(
-        psprintf("SELECT i.indexrelid::oid::text FROM pg_index AS i WHERE i.indrelid = %u AND i.indisvalid AND NOT "
-                 "EXISTS (SELECT FROM pg_constraint AS k WHERE k.conindid = i.indexrelid AND k.conrelid = i.indrelid "
-                 "AND k.contype IN ('p', 'u', 'x')) ORDER BY 1",
-                 table));
+        psprintf("SELECT i.indexrelid::oid::text FROM pg_index AS i JOIN pg_class AS x ON x.oid = i.indexrelid WHERE "
+                 "i.indrelid = %u AND i.indislive AND %s AND NOT EXISTS (SELECT FROM pg_constraint AS k WHERE "
+                 "k.conindid = i.indexrelid AND k.conrelid = i.indrelid AND k.contype IN ('p', 'u', 'x')) ORDER BY 1",
+                 table, psprintf(missing, quote_literal_cstr(quote_identifier(schema)))));
     for (const char *each : plain) {
         auto index = static_cast<Oid>(strtoul(each, nullptr, 10));
         auto *statement = castNode(IndexStmt, parse_one(pg_get_indexdef_string(index)));
@@ -165,7 +180,8 @@ pg::vector<const char *> grants(Oid table, const char *twin) {
         "SELECT format('GRANT %%s ON %%s TO %%s', g.privilege_type, %1$s, CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE "
         "quote_ident(pg_get_userbyid(g.grantee)) END) FROM pg_class AS c, aclexplode(c.relacl) AS g WHERE c.oid = %2$u "
         "AND g.grantee <> c.relowner "
-        "UNION ALL SELECT format('ALTER TABLE %%s REPLICA IDENTITY %%s', %1$s, CASE c.relreplident WHEN 'f' THEN 'FULL' "
+        "UNION ALL SELECT format('ALTER TABLE %%s REPLICA IDENTITY %%s', %1$s, CASE c.relreplident WHEN 'f' THEN "
+        "'FULL' "
         "WHEN 'n' THEN 'NOTHING' ELSE (SELECT format('USING INDEX %%I', x.relname) FROM pg_index AS i JOIN pg_class AS "
         "x ON x.oid = i.indexrelid WHERE i.indrelid = c.oid AND i.indisreplident) END) FROM pg_class AS c WHERE c.oid "
         "= %2$u AND c.relreplident <> 'd'",
@@ -183,7 +199,26 @@ void mark_as_rewrite(Oid twin, Oid table) {
     CommandCounterIncrement();
 }
 
-// The live table's indexes with those of the same name.
+} // namespace
+
+Oid make_writable_twin(Oid table, const char *schema) {
+    refuse_unusual(table);
+    const char *twin = quote_qualified_identifier(schema, get_rel_name(table));
+    const char *quoted = quote_identifier(schema);
+    pg::as_owner(owner_of(table), [&] {
+        pg::spi_execute(create_table(table, twin, quoted));
+        CommandCounterIncrement();
+        execute_each(column_details(table, twin));
+        execute_each(own_sequences(table, twin, quoted));
+        execute_each(checks(table, twin));
+    });
+    complete_indexes(table, schema);
+    pg::as_owner(owner_of(table), [&] { execute_each(grants(table, twin)); });
+    Oid made = get_relname_relid(get_rel_name(table), get_namespace_oid(schema, false));
+    mark_as_rewrite(made, table);
+    return made;
+}
+
 pg::vector<IndexPair> pairs_by_name(Oid table, Oid twin) {
     Relation opened = table_open(table, AccessShareLock);
     List *indexes = RelationGetIndexList(opened);
@@ -197,24 +232,11 @@ pg::vector<IndexPair> pairs_by_name(Oid table, Oid twin) {
     return pairs;
 }
 
-} // namespace
-
-Oid make_writable_twin(Oid table, const char *schema) {
-    refuse_unusual(table);
-    const char *twin = quote_qualified_identifier(schema, get_rel_name(table));
-    const char *quoted = quote_identifier(schema);
+void complete_indexes(Oid table, const char *schema) {
     pg::as_owner(owner_of(table), [&] {
-        pg::spi_execute(create_table(table, twin, quoted));
-        CommandCounterIncrement();
-        execute_each(column_details(table, twin));
-        execute_each(own_sequences(table, twin, quoted));
-        execute_each(constraints(table, twin));
+        execute_each(index_constraints(table, schema));
         copy_plain_indexes(table, schema);
-        execute_each(grants(table, twin));
     });
-    Oid made = get_relname_relid(get_rel_name(table), get_namespace_oid(schema, false));
-    mark_as_rewrite(made, table);
-    return made;
 }
 
 void copy_foreign_keys(Oid table, const pg::vector<Oid> &tables, const char *schema) {
@@ -234,7 +256,7 @@ void copy_foreign_keys(Oid table, const pg::vector<Oid> &tables, const char *sch
 
 void name_for_swap(Oid table, Oid twin) {
     for (const IndexPair &pair : pairs_by_name(table, twin)) {
-        if (!OidIsValid(pair.shadow)) continue; // made meanwhile, and by copy_indexes
+        if (!OidIsValid(pair.shadow)) continue;
         RenameRelationInternal(pair.shadow, counterpart_name(pair.index, twin), false, true);
         CommandCounterIncrement();
     }
@@ -248,7 +270,8 @@ void advance_sequences(Oid table, Oid twin) {
         "s.relkind = 'S' JOIN pg_sequence AS q ON q.seqrelid = l.objid JOIN pg_depend AS t ON t.classid = l.classid "
         "AND t.refclassid = l.refclassid AND t.deptype = l.deptype AND t.refobjid = %2$u AND t.refobjsubid = "
         "l.refobjsubid JOIN pg_class AS u ON u.oid = t.objid AND u.relname = s.relname WHERE l.classid = "
-        "'pg_class'::regclass AND l.refclassid = 'pg_class'::regclass AND l.refobjid = %1$u AND l.deptype IN ('a', 'i')",
+        "'pg_class'::regclass AND l.refclassid = 'pg_class'::regclass AND l.refobjid = %1$u AND l.deptype IN ('a', "
+        "'i')",
         table, twin));
     execute_each(moves);
 }

@@ -13,6 +13,12 @@ Oid make_writable_twin(Oid table, const char *schema);
 // Foreign keys of `table` to others of `tables` are made for their twins in `schema`.
 void copy_foreign_keys(Oid table, const pg::vector<Oid> &tables, const char *schema);
 
+// Makes the indexes, and the constraints that they serve, which the twin in `schema` lacks.
+void complete_indexes(Oid table, const char *schema);
+
+// The live table's indexes with the twin's of the same names; InvalidOid where one is missing.
+pg::vector<IndexPair> pairs_by_name(Oid table, Oid twin);
+
 // Gives the twin's indexes the names by which a swap pairs them.
 void name_for_swap(Oid table, Oid twin);
 
