@@ -12,6 +12,7 @@
 #include "operate/guard.hpp"
 #include "operate/run.hpp"
 #include "pg/scope.hpp"
+#include "rebuild/rebuild.hpp"
 
 extern "C" {
 PG_MODULE_MAGIC;
@@ -256,6 +257,7 @@ void _PG_init() {
                              &operate::allow_direct_writes, false, PGC_SUSET, 0, nullptr, nullptr, nullptr);
     async::start_background();
     operate::define_settings();
+    rebuild::define_settings();
     DefineCustomIntVariable("pg_projections.max_retries", "Retries of a failed event before it is a dead letter.",
                             "After 1, 2, 4, 8, 16 … seconds. A projection's option of that name comes first.",
                             &async::max_retries, 5, 0, 100, PGC_SUSET, 0, nullptr, nullptr, nullptr);

@@ -278,7 +278,7 @@ pg::vector<Candidate> candidates(long *again) {
             "                  pg_catalog.min(next_retry_at) AS next "
             "           FROM projections.failure WHERE resolved_at IS NULL GROUP BY 1, 2) AS f "
             "  ON f.projection = s.projection AND f.slot = s.slot "
-            "WHERE p.mode = 'async' AND p.paused_at IS NULL ORDER BY s.checkpoint_at";
+            "WHERE p.mode = 'async' AND p.paused_at IS NULL AND p.shadow_of IS NULL ORDER BY s.checkpoint_at";
         if (SPI_execute(text, false, 0) != SPI_OK_SELECT) elog(ERROR, "reading slots failed");
         for (uint64 i = 0; i < SPI_processed; i++) {
             bool null;

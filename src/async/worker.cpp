@@ -306,7 +306,7 @@ struct Found {
     bool installed = false;
 };
 
-bool is_async(const catalog::Projection *projection) { return projection->async; }
+bool is_async(const catalog::Projection *projection) { return projection->async && !OidIsValid(projection->shadow_of); }
 
 void look(Found &found) {
     SetCurrentStatementStartTimestamp();

@@ -185,6 +185,13 @@ Consumed consume_changes(Projection &projection, int64 at_most, Snapshot snapsho
     return consumed;
 }
 
+int64 discard_changes(Projection &projection, Snapshot snapshot) {
+    int64 rows = 0;
+    for (std::size_t i = 0; i < projection.changes.size(); i++)
+        rows += run_under(snapshot, false, psprintf("DELETE FROM ONLY %s", log_name(projection, i)));
+    return rows;
+}
+
 pg::vector<Oid> make_change_logs(const compile::Block &block, const char *name, Oid owner) {
     pg::vector<Oid> logs;
     Oid schema = get_namespace_oid("projections", false);
@@ -211,6 +218,7 @@ pg::vector<Oid> make_change_logs(const compile::Block &block, const char *name, 
                      columns.data));
         pg::spi_execute(
             psprintf("ALTER TABLE %s OWNER TO %s", table, quote_identifier(GetUserNameFromId(owner, false))));
+        catalog::mark_hidden(psprintf("TABLE %s", table), "change log", quote_identifier(name));
         CommandCounterIncrement();
         logs.push_back(get_relname_relid(log, schema));
     }

@@ -425,6 +425,21 @@ const char *definition_text(Projection &projection, const char *rows) {
     return psprintf("WITH delta_0 AS NOT MATERIALIZED (%s) %s", rows, compile::deparse(query));
 }
 
+const char *definition_over(Projection &projection, std::span<const char *const> rows) {
+    const Block &block = projection.block();
+    Query *query = static_cast<Query *>(copyObjectImpl(block.core));
+    StringInfoData with;
+    initStringInfo(&with);
+    for (std::size_t i = 0; i < rows.size(); i++) {
+        if (rows[i] == nullptr) continue;
+        appendStringInfo(&with, "%ssource_%zu AS NOT MATERIALIZED (%s)", with.len ? ", " : "WITH ", i, rows[i]);
+        for (std::size_t k = 0; k < block.occurrence_source.size(); k++)
+            if (block.occurrence_source[k] == static_cast<int>(i))
+                replace_entry(query, static_cast<int>(k + 1), psprintf("source_%zu", i));
+    }
+    return psprintf("%s %s", with.data, compile::deparse(query));
+}
+
 const char *recompute_text(Projection &projection, NullMask nulls, const char *rows) {
     const Block &block = projection.block();
     Query *query = static_cast<Query *>(copyObjectImpl(block.core));

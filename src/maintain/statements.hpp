@@ -69,6 +69,8 @@ const char *term_text(catalog::Projection &projection, int occurrence, uint32 ch
 const char *additions_text(catalog::Projection &projection, const char *rows);
 // The whole definition over such rows.
 const char *definition_text(catalog::Projection &projection, const char *rows);
+// The whole definition, where rows[i] selects the used columns of source i, and null stands for the table itself.
+const char *definition_over(catalog::Projection &projection, std::span<const char *const> rows);
 
 // The definition for the keys in the relation `affected` (columns k0…, ordinal): all columns, then the ordinal.
 // `rows`: of the single source, as for additions_text; null for all.

@@ -69,7 +69,7 @@ Datum projections_catch_up(PG_FUNCTION_ARGS) {
         relations.push_back(projection->relation);
     } else {
         for (catalog::Projection *each : catalog::all())
-            if (each->async && pg::owns_relation(each->relation, GetUserId())) relations.push_back(each->relation);
+            if (each->async && !OidIsValid(each->shadow_of) && pg::owns_relation(each->relation, GetUserId())) relations.push_back(each->relation);
     }
     maintain::flush_logs();
     for (Oid relation : relations)

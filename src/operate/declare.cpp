@@ -251,6 +251,8 @@ Oid make_definition(const Request &request, const Block &block) {
             pg::spi_execute(psprintf("CREATE VIEW %s (%s) AS %s", view, column_list(block, false), text));
             pg::spi_execute(
                 psprintf("ALTER VIEW %s OWNER TO %s", view, quote_identifier(GetUserNameFromId(user, false))));
+            catalog::mark_hidden(psprintf("VIEW %s", view), "definition",
+                                 quote_qualified_identifier(request.schema, request.relation));
         });
     });
     CommandCounterIncrement();
@@ -523,7 +525,9 @@ void before_drop_table(const DropStmt *statement) {
     for (Node *object : pg::each<Node>(statement->objects)) {
         Oid relation = RangeVarGetRelid(makeRangeVarFromNameList(castNode(List, object)), NoLock, true);
         catalog::Projection *projection = OidIsValid(relation) ? catalog::projection(relation) : nullptr;
-        if (projection && pg::owns_relation(relation, GetUserId())) lock_for_drop(*projection);
+        // A shadow's writers hold its own locks; its projection's writers go on.
+        if (projection && !OidIsValid(projection->shadow_of) && pg::owns_relation(relation, GetUserId()))
+            lock_for_drop(*projection);
     }
 }
 

@@ -122,6 +122,21 @@ inline void insert_index_tuples(ResultRelInfo *target, TupleTableSlot *slot, ESt
 #endif
 }
 
+// To be called when a relation's file is exchanged: before the catalog changes, and after.
+inline void assume_new_file(Relation relation) {
+#if PG_VERSION_NUM >= 160000
+    RelationAssumeNewRelfilelocator(relation);
+#else
+    RelationAssumeNewRelfilenode(relation);
+#endif
+}
+
+inline void forget_file([[maybe_unused]] Oid relation) {
+#if PG_VERSION_NUM < 170000
+    RelationCloseSmgrByOid(relation);
+#endif
+}
+
 inline IndexScanDesc begin_index_scan(Relation table, Relation index, Snapshot snapshot, int keys) {
 #if PG_VERSION_NUM >= 180000
     return index_beginscan(table, index, snapshot, nullptr, keys, 0);
@@ -139,16 +154,22 @@ inline LocalTransactionId local_transaction() {
 #endif
 }
 
-// The process that runs a transaction; 0 for a prepared or ended one, whose process may run the next.
-inline int process_of(VirtualTransactionId transaction) {
+// What runs a transaction; null for a prepared or ended one, whose process may run the next.
+inline PGPROC *process_entry(VirtualTransactionId transaction) {
 #if PG_VERSION_NUM >= 170000
     PGPROC *process =
         transaction.procNumber == INVALID_PROC_NUMBER ? nullptr : ProcNumberGetProc(transaction.procNumber);
-    return process && process->vxid.lxid == transaction.localTransactionId ? process->pid : 0;
+    return process && process->vxid.lxid == transaction.localTransactionId ? process : nullptr;
 #else
     PGPROC *process = transaction.backendId == InvalidBackendId ? nullptr : BackendIdGetProc(transaction.backendId);
-    return process && process->lxid == transaction.localTransactionId ? process->pid : 0;
+    return process && process->lxid == transaction.localTransactionId ? process : nullptr;
 #endif
+}
+
+// Its process; 0 where there is none.
+inline int process_of(VirtualTransactionId transaction) {
+    PGPROC *process = process_entry(transaction);
+    return process ? process->pid : 0;
 }
 
 #if PG_VERSION_NUM >= 180000

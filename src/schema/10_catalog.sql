@@ -210,11 +210,13 @@ DECLARE
     each text;
 BEGIN
     FOREACH each IN ARRAY ARRAY['projection', 'source', 'slot', 'checkpoint_change', 'failure', 'failure_id_seq', 'parked_event', 'override', 'override_id_seq',
-                                'transition', 'transition_id_seq', 'subscription', 'conflict', 'rebuild', 'rebuild_id_seq'] LOOP
+                                'transition', 'transition_id_seq', 'subscription', 'conflict'] LOOP
         PERFORM pg_catalog.pg_extension_config_dump(pg_catalog.format('projections.%I', each)::pg_catalog.regclass, '');
     END LOOP;
 END
 $$;
+SELECT pg_catalog.pg_extension_config_dump('projections.rebuild', '');
+SELECT pg_catalog.pg_extension_config_dump('projections.rebuild_id_seq', '');
 GRANT SELECT ON projections.projection, projections.source, projections.slot, projections.rebuild TO PUBLIC;
 
 CREATE FUNCTION projections._announce_change() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', 'projections_announce_change';

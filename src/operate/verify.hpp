@@ -1,0 +1,43 @@
+// Whether a projection holds what its definition says: under one snapshot, without holding anybody up.
+#pragma once
+#include "catalog/projection.hpp"
+#include "operate/compare.hpp"
+
+namespace operate {
+
+// What differs between a query projection's table and its definition.
+struct Drift {
+    Compared compared;
+    // The keys that differ, each at least once and in the order in which writers lock them: what async::refresh_keys
+    // and maintain::recompute_keys take. Of a bag, null.
+    Tuplestorestate *keys = nullptr;
+    TupleDesc key_desc = nullptr;
+    bool duplicates = false; // keys with several rows, of which a recomputation leaves as many
+    // Of a bag: the rows that are missing, and those that are too many, one for each copy. Else null.
+    Tuplestorestate *missing = nullptr, *extra = nullptr;
+    TupleDesc row_desc = nullptr;
+};
+
+// Compares a query projection's table with its definition, as far as changes of its sources have been applied: async
+// over events up to each slot's checkpoint, without failed and skipped events; over a change log, without what is in
+// the log. Takes one snapshot for all, and no lock but ACCESS SHARE. What this transaction has changed is applied (or
+// logged) first.
+//
+// Stops when more than scope.limit keys differ: then compared.more is set, and what has been found by then is in the
+// stores. The stores are in the current memory context; the caller ends them. Raises PJ006 where it takes archived
+// events, 55000 for a projection that is being filled, and what the definition raises.
+Drift find_drift(catalog::Projection &projection, Scope scope);
+
+// Applies a bag's drift, as of whatever has been committed since it was found: a difference of counted rows stays true
+// while writers go on. Returns the rows written.
+int64 apply_row_drift(catalog::Projection &projection, const Drift &drift);
+
+// The same comparison for every kind of projection; each difference goes to `report`, as the projection's owner. Raises
+// 0A000 for handlers.
+Compared compare_projection(catalog::Projection &projection, Scope scope,
+                            void (*report)(const Difference &difference, void *context), void *context);
+
+// How the projection's rows are told apart.
+Layout layout_of(catalog::Projection &projection);
+
+} // namespace operate

@@ -1,0 +1,629 @@
+// Rebuild.
+//
+// A rebuild makes a shadow (shadow.cpp), fills it, brings it up to date, and lets it change places with the live table
+// (swap.cpp). It is a procedure that commits after each of these steps, so that readers and writers go on: the live
+// projection is maintained as always until the end. The order is what makes it right:
+//
+//  1. The shadow's catalog row is committed: writers that begin from here on feed it.
+//  2. Writers that began before are waited for.
+//  3. One snapshot: what it sees of the shadow's change log is thrown away, and the definition under it is copied. What
+//     it does not see is in the log.
+//  4. Indexes and statistics. 5. The log is applied, until little is left of it.
+//  6. The live table is locked against its maintenance, for the session, and what is left of the log applied: from this
+//     commit on the shadow is what the live table is, for every newer snapshot.
+//  7. Snapshots that are older are waited for, as they would see an empty table; then ACCESS EXCLUSIVE, and the files
+//     change places.
+//
+// 6 and 7 together are bounded by pg_projections.swap_lock_timeout; when they take longer, all locks are given back and
+// tried again later. What reads events has a replay in the place of 2, 3 and 5.
+//
+// A session lock says that the rebuild lives. It goes with its process, so a row in projections.rebuild without one is
+// that of a rebuild which died, and what it left is removed by the next one, or by cleanup_orphans().
+#include "rebuild/rebuild.hpp"
+
+#include "async/events.hpp"
+#include "async/slot.hpp"
+#include "async/source.hpp"
+#include "capture/trigger.hpp"
+#include "catalog/settings.hpp"
+#include "maintain/flush.hpp"
+#include "maintain/locks.hpp"
+#include "maintain/log.hpp"
+#include "maintain/maintaining.hpp"
+#include "operate/run.hpp"
+#include "pg/scope.hpp"
+#include "rebuild/copy.hpp"
+#include "rebuild/shadow.hpp"
+#include "rebuild/swap.hpp"
+
+namespace rebuild {
+
+using catalog::Flow;
+using catalog::Kind;
+using catalog::Projection;
+
+namespace {
+
+constexpr uint16 lock_class = 0x504B;
+constinit int swap_lock_timeout = 150; // ms
+
+// A log of fewer rows than this is applied under the lock.
+constexpr int64 short_log = 1000;
+constexpr int most_rounds = 100;
+constexpr long least_pause = 50, longest_pause = 5000; // ms, between attempts to swap
+
+struct Rebuild {
+    MemoryContext memory; // survives transactions
+    int64 id = 0;
+    Oid target;
+    Oid shadow = InvalidOid;
+    const char *name;
+    const char *phase = "";
+    TimestampTz began, phase_began;
+    int64 rows = 0;
+    bool locked = false; // session locks on the live table
+};
+
+LOCKTAG rebuild_tag(Oid projection) {
+    LOCKTAG tag;
+    SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, projection, 0, lock_class);
+    return tag;
+}
+
+[[noreturn]] void refuse_second(Projection &projection) {
+    const char *holder = "It has just begun.";
+    MemoryContext outside = CurrentMemoryContext;
+    pg::as_superuser([&] {
+        pg::with_spi([&] {
+            pg::spi_execute(psprintf(
+                "SELECT pg_catalog.format('Process %%s of %%s began it at %%s; it is %%s%%s.', pid, started_by, "
+                "pg_catalog.to_char(started_at, 'YYYY-MM-DD HH24:MI:SS'), phase, "
+                "' (' || done || coalesce(' of ' || total, '') || ')') "
+                "FROM projections.rebuild WHERE projection = %u AND ended_at IS NULL ORDER BY id DESC LIMIT 1",
+                projection.relation));
+            if (SPI_processed > 0)
+                holder = MemoryContextStrdup(outside, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
+        });
+    });
+    ereport(ERROR, (errcode(pg::error::rebuild_in_progress),
+                    errmsg("projection %s is being rebuilt", projection.name()), errdetail("%s", holder),
+                    errhint("Wait for it, see projections.rebuilds, or stop it: SELECT projections.cancel_rebuild(%s);",
+                            quote_literal_cstr(projection.name()))));
+    pg_unreachable();
+}
+
+// ------------------------------------------------------------------------------------------------------------ steps
+
+// Runs one step in a subtransaction of its own, so that a failed one can be cleaned up after. Returns its error.
+template <class Body>
+ErrorData *attempt(Rebuild &rebuild, bool with_snapshot, Body &&body) {
+    MemoryContext before = CurrentMemoryContext;
+    ResourceOwner owner = CurrentResourceOwner;
+    ErrorData *volatile error = nullptr;
+    BeginInternalSubTransaction(nullptr);
+    PG_TRY();
+    {
+        pg::with_setting("search_path", "pg_catalog, pg_temp", [&] {
+            if (with_snapshot)
+                pg::with_snapshot(GetLatestSnapshot(), body);
+            else
+                body();
+        });
+        ReleaseCurrentSubTransaction();
+    }
+    PG_CATCH();
+    {
+        MemoryContextSwitchTo(rebuild.memory);
+        error = CopyErrorData();
+        FlushErrorState();
+        RollbackAndReleaseCurrentSubTransaction();
+    }
+    PG_END_TRY();
+    MemoryContextSwitchTo(before);
+    CurrentResourceOwner = owner;
+    return error;
+}
+
+// A statement on the extension's tables.
+void execute(const char *text) {
+    pg::as_superuser([&] { pg::with_spi([&] { pg::spi_execute(text); }); });
+    CommandCounterIncrement();
+}
+
+int64 ask(const char *text) {
+    int64 value = 0;
+    pg::as_superuser([&] {
+        pg::with_spi([&] {
+            pg::spi_execute(text);
+            bool null = true;
+            if (SPI_processed > 0) value = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
+            if (null) value = 0;
+        });
+    });
+    return value;
+}
+
+void release_session_locks(Rebuild &rebuild) {
+    if (!rebuild.locked) return;
+    LockRelId relation{rebuild.target, MyDatabaseId};
+    UnlockRelationIdForSession(&relation, ShareRowExclusiveLock);
+    rebuild.locked = false;
+}
+
+void drop_shadows(Oid target) {
+    pg::as_superuser([&] {
+        pg::with_spi([&] {
+            for (Oid shadow : shadows_of(target)) drop_shadow(shadow);
+        });
+    });
+}
+
+// Leaves nothing behind but the row that tells of it, and raises the error.
+[[noreturn]] void give_up(Rebuild &rebuild, ErrorData *error) {
+    release_session_locks(rebuild);
+    bool cancelled = error->sqlerrcode == ERRCODE_QUERY_CANCELED;
+    ErrorData *another = attempt(rebuild, true, [&] {
+        drop_shadows(rebuild.target);
+        execute(psprintf("UPDATE projections.rebuild SET ended_at = pg_catalog.clock_timestamp(), outcome = '%s', "
+                         "shadow = NULL, error = %s WHERE id = " INT64_FORMAT,
+                         cancelled ? "cancelled" : "failed", quote_literal_cstr(error->message), rebuild.id));
+    });
+    if (another)
+        ereport(WARNING, (errmsg("what the rebuild of %s had made could not be removed: %s", rebuild.name,
+                                 another->message),
+                          errhint("SELECT * FROM projections.cleanup_orphans();")));
+    else
+        SPI_commit();
+    ReThrowError(error);
+    pg_unreachable();
+}
+
+// One step, and its commit.
+template <class Body>
+void step(Rebuild &rebuild, Body &&body) {
+    if (ErrorData *error = attempt(rebuild, true, body)) give_up(rebuild, error);
+    SPI_commit();
+}
+
+Projection &live(Rebuild &rebuild) { return operate::projection_of(rebuild.target); }
+Projection &shadow(Rebuild &rebuild) { return operate::projection_of(rebuild.shadow); }
+
+// What others see from now on. `total`: -1 for not known.
+void enter(Rebuild &rebuild, const char *phase, int64 total = -1) {
+    rebuild.phase = phase;
+    rebuild.phase_began = GetCurrentTimestamp();
+    step(rebuild, [&] {
+        execute(psprintf("UPDATE projections.rebuild SET phase = '%s', phase_at = pg_catalog.clock_timestamp(), done = "
+                         "%s, total = %s WHERE id = " INT64_FORMAT,
+                         phase, total < 0 ? "NULL" : "0", total < 0 ? "NULL" : psprintf(INT64_FORMAT, total),
+                         rebuild.id));
+    });
+}
+
+void note_progress(Rebuild &rebuild, int64 done, int64 total) {
+    execute(psprintf("UPDATE projections.rebuild SET done = " INT64_FORMAT ", total = " INT64_FORMAT
+                     " WHERE id = " INT64_FORMAT,
+                     done, total, rebuild.id));
+}
+
+// Tells the caller how far a long phase has come.
+void notice_progress(Rebuild &rebuild, TimestampTz &told, int64 done, int64 total) {
+    TimestampTz now = GetCurrentTimestamp();
+    if (!TimestampDifferenceExceeds(told, now, 10000)) return;
+    told = now;
+    ereport(NOTICE, (errmsg("rebuild of %s: %s, " INT64_FORMAT " of " INT64_FORMAT " (%d %%)", rebuild.name, rebuild.phase,
+                            done, total, total > 0 ? static_cast<int>(100 * done / total) : 100)));
+}
+
+// ------------------------------------------------------------------------------------------------------ what to wait for
+
+// Transactions that write what the shadow reads and may have begun before it was there.
+void wait_for_writers(Rebuild &rebuild) {
+    ErrorData *error = attempt(rebuild, false, [&] {
+        for (Oid source : shadow(rebuild).sources) {
+            List *tables = find_all_inheritors(source, NoLock, nullptr);
+            ListCell *cell;
+            foreach (cell, tables) {
+                LOCKTAG tag;
+                SET_LOCKTAG_RELATION(tag, MyDatabaseId, lfirst_oid(cell));
+                WaitForLockers(tag, ShareLock, true);
+            }
+        }
+    });
+    if (error) give_up(rebuild, error);
+    SPI_commit();
+}
+
+// Whether the process of a transaction waits for the live table's lock, which this session holds: maintenance takes its
+// snapshots after its locks, so its older one is of no matter.
+bool waits_for(VirtualTransactionId transaction, Oid table) {
+    LOCKTAG tag;
+    SET_LOCKTAG_RELATION(tag, MyDatabaseId, table);
+    // A lock with this tag comes and goes under this partition's lock only, and so does who waits for it.
+    LWLock *partition = LockHashPartitionLock(LockTagHashCode(&tag));
+    LWLockAcquire(partition, LW_SHARED);
+    PGPROC *process = pg::process_entry(transaction);
+    LOCK *wanted = process ? process->waitLock : nullptr;
+    bool waits = wanted && memcmp(&wanted->tag, &tag, sizeof tag) == 0;
+    LWLockRelease(partition);
+    return waits;
+}
+
+// Waits for the transactions whose snapshots do not see what `last` committed. Returns whether they ended in time.
+bool wait_for_snapshots(Rebuild &rebuild, TransactionId last, TimestampTz deadline) {
+    int count;
+    VirtualTransactionId *old =
+        GetCurrentVirtualXIDs(last, true, false, PROC_IS_AUTOVACUUM | PROC_IN_VACUUM | PROC_IN_SAFE_IC, &count);
+    for (int i = 0; i < count; i++) {
+        while (!VirtualXactLock(old[i], false)) {
+            if (waits_for(old[i], rebuild.target)) break;
+            int still;
+            VirtualTransactionId *now =
+                GetCurrentVirtualXIDs(last, true, false, PROC_IS_AUTOVACUUM | PROC_IN_VACUUM | PROC_IN_SAFE_IC, &still);
+            bool holds = false;
+            for (int j = 0; j < still; j++) holds |= VirtualTransactionIdEquals(old[i], now[j]);
+            if (!holds) break; // the transaction goes on, with another snapshot
+            if (GetCurrentTimestamp() >= deadline) return false;
+            CHECK_FOR_INTERRUPTS();
+            static_cast<void>(WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 1, PG_WAIT_EXTENSION));
+            ResetLatch(MyLatch);
+        }
+    }
+    return true;
+}
+
+long left_until(TimestampTz deadline) {
+    return std::max(1L, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline));
+}
+
+void limit_lock_waits(TimestampTz deadline) { pg::set_locally("lock_timeout", psprintf("%ld", left_until(deadline))); }
+
+// ------------------------------------------------------------------------------------------------------------- phases
+
+void make(Rebuild &rebuild) {
+    step(rebuild, [&] {
+        drop_shadows(rebuild.target);
+        Projection &projection = live(rebuild);
+        pg::as_superuser([&] { pg::with_spi([&] { rebuild.shadow = make_shadow(projection); }); });
+        execute(psprintf("UPDATE projections.rebuild SET shadow = %u WHERE id = " INT64_FORMAT, rebuild.shadow,
+                         rebuild.id));
+    });
+}
+
+bool replays(Rebuild &rebuild) { return live(rebuild).kind != Kind::query || live(rebuild).flow == Flow::events; }
+
+void copy(Rebuild &rebuild) {
+    int64 expected = 0;
+    step(rebuild, [&] {
+        expected = ask(psprintf("SELECT greatest(reltuples, 0)::bigint FROM pg_catalog.pg_class WHERE oid = %u",
+                                rebuild.target));
+    });
+    enter(rebuild, "copying", expected);
+    step(rebuild, [&] {
+        Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+        Projection &next = shadow(rebuild);
+        pg::as_owner(next.owner(), [&] { pg::with_spi([&] { maintain::discard_changes(next, snapshot); }); });
+        rebuild.rows = copy_rows(next, snapshot);
+        UnregisterSnapshot(snapshot);
+        note_progress(rebuild, rebuild.rows, rebuild.rows);
+    });
+}
+
+void index(Rebuild &rebuild) {
+    enter(rebuild, "indexing");
+    step(rebuild, [&] {
+        LockRelationOid(rebuild.target, AccessShareLock);
+        int level = NewGUCNestLevel();
+        pg::set_locally("max_parallel_maintenance_workers", psprintf("%d", rebuild_workers));
+        pg::as_superuser([&] {
+            pg::with_spi([&] {
+                copy_indexes(rebuild.target, rebuild.shadow);
+                pg::spi_execute(psprintf("ANALYZE %s", pg::qualified_name(rebuild.shadow)));
+            });
+        });
+        AtEOXact_GUC(true, level);
+    });
+}
+
+// Applies what the log has, in one transaction. Returns the rows.
+int64 catch_up_log(Rebuild &rebuild) {
+    int64 rows = maintain::consume_changes(shadow(rebuild), 0).rows;
+    maintain::flush_logs();
+    return rows;
+}
+
+void catch_up(Rebuild &rebuild) {
+    enter(rebuild, "catching up");
+    TimestampTz told = GetCurrentTimestamp();
+    int64 rows = 0, done = 0;
+    for (int round = 0; round < most_rounds; round++) {
+        step(rebuild, [&] {
+            rows = catch_up_log(rebuild);
+            done += rows;
+            note_progress(rebuild, done, done + rows);
+        });
+        notice_progress(rebuild, told, done, done + rows);
+        if (rows <= short_log) return;
+    }
+}
+
+// Events from the first one on, each slot in turn, until all that is decided has been applied.
+void replay(Rebuild &rebuild) {
+    int64 head = 0;
+    int slots = 0;
+    step(rebuild, [&] {
+        const async::EventSource *source = async::event_source(shadow(rebuild).sources.front());
+        if (source == nullptr) elog(ERROR, "projection %s reads no event source", rebuild.name);
+        head = async::safe_position(*source).position;
+        slots = static_cast<int>(ask(
+            psprintf("SELECT pg_catalog.count(*) FROM projections.slot WHERE projection = %u", rebuild.shadow)));
+    });
+    enter(rebuild, "replaying", head);
+    TimestampTz told = GetCurrentTimestamp();
+    bool more = true;
+    while (more) {
+        more = false;
+        int64 lowest = PG_INT64_MAX;
+        for (int slot = 0; slot < slots; slot++)
+            step(rebuild, [&] {
+                async::Progress progress = async::advance(shadow(rebuild), slot, {100000, 1000}, true);
+                more |= progress.more;
+                lowest = std::min(lowest, progress.position);
+                note_progress(rebuild, std::min(lowest, head), head);
+                maintain::flush_logs();
+            });
+        notice_progress(rebuild, told, std::min(lowest, head), head);
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------------- finish
+
+// With the live table locked against its maintenance: what is left. Returns false where that is too much for a lock.
+bool last_catch_up(Rebuild &rebuild, TimestampTz deadline) {
+    if (!replays(rebuild)) {
+        int64 left = 0;
+        for (Oid log : shadow(rebuild).changes)
+            left += ask(psprintf("SELECT pg_catalog.count(*) FROM (SELECT FROM %s LIMIT " INT64_FORMAT ") AS l",
+                                 pg::qualified_name(log), 10 * short_log));
+        if (left >= 10 * short_log) return false;
+        catch_up_log(rebuild);
+        return true;
+    }
+    pg::vector<std::pair<int, int64>> targets;
+    pg::as_superuser([&] {
+        pg::with_spi([&] {
+            pg::spi_execute(psprintf("SELECT slot, position FROM projections.slot WHERE projection = %u ORDER BY slot",
+                                     rebuild.target));
+            bool null;
+            for (uint64 i = 0; i < SPI_processed; i++)
+                targets.push_back(
+                    {DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null)),
+                     DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &null))});
+        });
+    });
+    for (auto [slot, position] : targets) {
+        async::Progress progress;
+        do {
+            progress = async::advance(shadow(rebuild), slot, {100000, 100}, true);
+            CommandCounterIncrement();
+            if (progress.position < position && GetCurrentTimestamp() >= deadline) return false;
+        } while (progress.position < position);
+    }
+    return true;
+}
+
+// The shadow's slots, failures and histories become the projection's.
+void adopt_events(Rebuild &rebuild) {
+    bool async = live(rebuild).async;
+    auto run = [&](const char *format) { execute(psprintf(format, rebuild.target, rebuild.shadow)); };
+    run("DELETE FROM projections.slot WHERE projection = %1$u");
+    if (async) run("UPDATE projections.slot SET projection = %1$u WHERE projection = %2$u");
+    run("UPDATE projections.failure SET resolved_at = pg_catalog.clock_timestamp(), resolution = 'rebuilt', resolved_by "
+        "= session_user, next_retry_at = NULL WHERE projection = %1$u AND resolved_at IS NULL");
+    run("UPDATE projections.failure SET projection = %1$u WHERE projection = %2$u AND resolved_at IS NULL");
+    run("DELETE FROM projections.parked_event WHERE projection = %1$u");
+    run("UPDATE projections.parked_event SET projection = %1$u WHERE projection = %2$u");
+    run("DELETE FROM projections.transition WHERE projection = %1$u AND set_by IS NULL");
+    run("UPDATE projections.transition SET projection = %1$u WHERE projection = %2$u AND set_by IS NULL");
+}
+
+// The shadow's log holds what its table has still to be told.
+void adopt_log(Rebuild &rebuild) {
+    execute(psprintf("UPDATE projections.projection AS p SET changes = o.changes FROM projections.projection AS o WHERE "
+                     "p.relation IN (%u, %u) AND o.relation IN (%u, %u) AND o.relation <> p.relation",
+                     rebuild.target, rebuild.shadow, rebuild.target, rebuild.shadow));
+}
+
+void put_in_place(Rebuild &rebuild) {
+    pg::as_superuser([&] { pg::with_spi([&] { swap_storage(rebuild.target, rebuild.shadow); }); });
+    if (replays(rebuild))
+        adopt_events(rebuild);
+    else if (live(rebuild).flow == Flow::log)
+        adopt_log(rebuild);
+    execute(psprintf("UPDATE projections.projection SET stale_since = NULL, stale_reason = NULL, building = false WHERE "
+                     "relation = %u",
+                     rebuild.target));
+    pg::as_superuser([&] { pg::with_spi([&] { drop_shadow(rebuild.shadow); }); });
+    execute(psprintf("UPDATE projections.rebuild SET shadow = NULL WHERE id = " INT64_FORMAT, rebuild.id));
+}
+
+bool timed_out(const ErrorData *error) {
+    return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE || error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
+}
+
+// One attempt at 6 and 7. Returns whether the shadow is in place.
+bool try_to_finish(Rebuild &rebuild) {
+    TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), swap_lock_timeout);
+    TransactionId last = InvalidTransactionId;
+    bool ready = false;
+    LockRelId target{rebuild.target, MyDatabaseId};
+    ErrorData *error = attempt(rebuild, true, [&] {
+        limit_lock_waits(deadline);
+        // In the order in which maintenance locks.
+        for (Oid source : shadow(rebuild).sources) LockRelationOid(source, AccessShareLock);
+        LockRelationIdForSession(&target, ShareRowExclusiveLock);
+        rebuild.locked = true;
+        pg::with_snapshot(GetLatestSnapshot(), [&] { ready = last_catch_up(rebuild, deadline); });
+        last = GetTopTransactionId();
+    });
+    if (error == nullptr) {
+        SPI_commit();
+        if (ready) {
+            error = attempt(rebuild, false, [&] { ready = wait_for_snapshots(rebuild, last, deadline); });
+        }
+    }
+    if (error == nullptr && ready) {
+        error = attempt(rebuild, false, [&] {
+            limit_lock_waits(deadline);
+            LockRelationOid(rebuild.target, AccessExclusiveLock);
+            LockRelationOid(rebuild.shadow, AccessExclusiveLock);
+            pg::with_snapshot(GetLatestSnapshot(), [&] { put_in_place(rebuild); });
+        });
+        if (error == nullptr) SPI_commit();
+    }
+    release_session_locks(rebuild);
+    if (error && !timed_out(error)) give_up(rebuild, error);
+    return error == nullptr && ready;
+}
+
+void finish(Rebuild &rebuild) {
+    enter(rebuild, "finishing");
+    long pause = least_pause;
+    for (;;) {
+        // An index that has come meanwhile.
+        bool complete = true;
+        step(rebuild, [&] {
+            for (const IndexPair &pair : index_pairs(rebuild.target, rebuild.shadow))
+                complete &= OidIsValid(pair.shadow);
+        });
+        if (!complete) {
+            index(rebuild);
+            enter(rebuild, "finishing");
+        }
+        if (try_to_finish(rebuild)) return;
+        ErrorData *error = attempt(rebuild, false, [&] {
+            static_cast<void>(
+                WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, pause, PG_WAIT_EXTENSION));
+            ResetLatch(MyLatch);
+            CHECK_FOR_INTERRUPTS();
+        });
+        if (error) give_up(rebuild, error);
+        pause = std::min(pause * 2, longest_pause);
+        if (!replays(rebuild))
+            step(rebuild, [&] { catch_up_log(rebuild); });
+    }
+}
+
+// -------------------------------------------------------------------------------------------------------------- the whole
+
+void begin(Rebuild &rebuild) {
+    step(rebuild, [&] {
+        execute(psprintf("UPDATE projections.rebuild SET ended_at = pg_catalog.clock_timestamp(), outcome = 'died', "
+                         "shadow = NULL WHERE projection = %u AND ended_at IS NULL",
+                         rebuild.target));
+        rebuild.id = ask(psprintf(
+            "INSERT INTO projections.rebuild (projection, action, phase, pid, backend_start, started_by) SELECT %u, "
+            "'rebuild', 'waiting', pid, backend_start, %s FROM pg_catalog.pg_stat_get_activity(%d) RETURNING id",
+            rebuild.target, quote_literal_cstr(GetUserNameFromId(GetUserId(), false)), MyProcPid));
+    });
+}
+
+void end(Rebuild &rebuild) {
+    step(rebuild, [&] {
+        execute(psprintf("UPDATE projections.rebuild SET ended_at = pg_catalog.clock_timestamp(), phase = 'done', outcome "
+                         "= 'done', rows = " INT64_FORMAT " WHERE id = " INT64_FORMAT,
+                         rebuild.rows, rebuild.id));
+    });
+    ereport(NOTICE, (errmsg("projection %s rebuilt: " INT64_FORMAT " rows in %ld ms", rebuild.name, rebuild.rows,
+                            TimestampDifferenceMilliseconds(rebuild.began, GetCurrentTimestamp()))));
+}
+
+void run(Rebuild &rebuild) {
+    begin(rebuild);
+    make(rebuild);
+    if (replays(rebuild)) {
+        index(rebuild);
+        replay(rebuild);
+    } else {
+        wait_for_writers(rebuild);
+        copy(rebuild);
+        index(rebuild);
+        catch_up(rebuild);
+    }
+    finish(rebuild);
+    end(rebuild);
+}
+
+void refuse_block(bool atomic, const char *name) {
+    if (!atomic) return;
+    ereport(ERROR, (errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+                    errmsg("a rebuild cannot run inside a transaction block or a function"),
+                    errdetail("It commits between its phases, so that nobody waits for it."),
+                    errhint("CALL it by itself; or: SELECT projections.schedule_rebuild(%s);", quote_literal_cstr(name))));
+}
+
+void refuse_paused(Projection &projection) {
+    if (!projection.paused) return;
+    ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                    errmsg("projection %s is paused", projection.name()),
+                    errdetail("A rebuild would bring it up to date."),
+                    errhint("SELECT projections.resume(%s);", quote_literal_cstr(projection.name()))));
+}
+
+// With the rebuild's lock, which goes with the session or here, whatever happens.
+void rebuild_one(Oid relation) {
+    Projection &projection = operate::projection_of(relation);
+    LOCKTAG tag = rebuild_tag(relation);
+    if (LockAcquire(&tag, ExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL) refuse_second(projection);
+    MemoryContext memory = AllocSetContextCreate(TopMemoryContext, "rebuild", ALLOCSET_SMALL_SIZES);
+    Rebuild rebuild{memory, 0, relation, InvalidOid, MemoryContextStrdup(memory, projection.name()), "",
+                    GetCurrentTimestamp(), 0, 0, false};
+    PG_TRY();
+    { run(rebuild); }
+    PG_FINALLY();
+    {
+        release_session_locks(rebuild);
+        LockRelease(&tag, ExclusiveLock, true);
+        MemoryContextDelete(memory);
+    }
+    PG_END_TRY();
+}
+
+} // namespace
+
+void hold_off_rebuild(Projection &projection) {
+    LOCKTAG tag = rebuild_tag(projection.relation);
+    if (LockAcquire(&tag, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL) refuse_second(projection);
+}
+
+void define_settings() {
+    DefineCustomIntVariable("pg_projections.swap_lock_timeout",
+                            "How long a rebuild may hold up writers and readers when it puts its result in place.",
+                            "An attempt that takes longer gives its locks back and is repeated later.",
+                            &swap_lock_timeout, 150, 1, 60000, PGC_USERSET, GUC_UNIT_MS, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable("pg_projections.rebuild_workers",
+                            "Parallel workers that help to copy and to build indexes in a rebuild.", nullptr,
+                            &rebuild_workers, 2, 0, 64, PGC_USERSET, 0, nullptr, nullptr, nullptr);
+}
+
+} // namespace rebuild
+
+extern "C" {
+
+PG_FUNCTION_INFO_V1(projections_rebuild);
+// The procedure.
+Datum projections_rebuild(PG_FUNCTION_ARGS) {
+    async::refuse_while_applying();
+    catalog::Projection &projection = operate::named_projection(fcinfo);
+    operate::require_owner(projection);
+    auto *call = reinterpret_cast<CallContext *>(fcinfo->context);
+    rebuild::refuse_block(call == nullptr || !IsA(call, CallContext) || call->atomic, projection.name());
+    rebuild::refuse_paused(projection);
+    Oid relation = projection.relation;
+    SPI_connect_ext(SPI_OPT_NONATOMIC);
+    rebuild::rebuild_one(relation);
+    SPI_finish();
+    PG_RETURN_VOID();
+}
+
+} // extern "C"

@@ -1,0 +1,88 @@
+// Shadow.
+//
+// A shadow is a projection like any other, except that users do not see it and workers leave it alone. A query over
+// tables is fed through change logs, as a paused projection is: what its writers log and what the tables hold are always
+// in step, so it can be filled under any snapshot and brought up to any later one. What reads events has slots of its own
+// that start from nothing.
+#include "rebuild/shadow.hpp"
+#include "maintain/log.hpp"
+#include "operate/declare.hpp"
+#include "pg/scope.hpp"
+#include "rebuild/swap.hpp"
+
+namespace rebuild {
+
+using catalog::Flow;
+using catalog::Kind;
+using catalog::Projection;
+
+namespace {
+
+// A copy of the definition, under another name and of the same owner.
+Oid copy_definition(Projection &projection) {
+    const char *name = operate::hidden_name(get_rel_name(projection.relation), "shadow_definition");
+    const char *view = quote_qualified_identifier("projections", name);
+    const char *query = TextDatumGetCString(OidFunctionCall1(F_PG_GET_VIEWDEF_OID, ObjectIdGetDatum(projection.definition)));
+    pg::spi_execute(psprintf("CREATE VIEW %s AS %s", view, query));
+    pg::spi_execute(psprintf("ALTER VIEW %s OWNER TO %s", view,
+                             quote_identifier(GetUserNameFromId(projection.owner(), false))));
+    CommandCounterIncrement();
+    return get_relname_relid(name, get_namespace_oid("projections", false));
+}
+
+void record(const Projection &projection, Oid table, Oid definition, const pg::vector<Oid> &changes) {
+    bool events = projection.kind != Kind::query || projection.flow == Flow::events;
+    pg::spi_execute(psprintf(
+        "INSERT INTO projections.projection (relation, definition, kind, mode, user_columns, shape, sources, changes, "
+        "settings, options, function, tables, event_types, initial, transitions, one_order, shadow_of) "
+        "SELECT %u, %u, kind, CASE WHEN %s THEN 'async' ELSE mode END, user_columns, shape, sources, %s, settings, "
+        "options - '{max_rate,on_dead_letter}'::pg_catalog.text[], function, tables, event_types, initial, transitions, "
+        "one_order, relation FROM projections.projection WHERE relation = %u",
+        table, definition, events ? "true" : "false", operate::oid_list({changes.data(), changes.size()}),
+        projection.relation));
+    if (!events) return;
+    pg::spi_execute(psprintf("INSERT INTO projections.slot (projection, slot) SELECT %u, n FROM "
+                             "pg_catalog.generate_series(0, (SELECT greatest(pg_catalog.count(*), 1) FROM "
+                             "projections.slot WHERE projection = %u)::int - 1) AS n",
+                             table, projection.relation));
+    // What somebody decided about single events holds for the next generation.
+    pg::spi_execute(psprintf(
+        "INSERT INTO projections.failure (projection, slot, position, event_id, event_type, event_time, keys, error, "
+        "sqlstate, category, context, retry_count, first_failed_at, failed_at, resolved_at, resolution, resolved_by, note) "
+        "SELECT %u, slot, position, event_id, event_type, event_time, keys, error, sqlstate, category, context, "
+        "retry_count, first_failed_at, failed_at, resolved_at, resolution, resolved_by, note FROM projections.failure "
+        "WHERE projection = %u AND resolution IN ('skipped', 'resolved')",
+        table, projection.relation));
+    pg::spi_execute(psprintf("INSERT INTO projections.override (projection, key, position, state, reason, set_by, "
+                             "set_at) SELECT %u, key, position, state, reason, set_by, set_at FROM projections.override "
+                             "WHERE projection = %u ORDER BY id",
+                             table, projection.relation));
+}
+
+} // namespace
+
+Oid make_shadow(Projection &projection) {
+    const char *name = get_rel_name(projection.relation);
+    Oid table = make_twin(projection.relation, operate::hidden_name(name, "shadow"));
+    Oid definition = copy_definition(projection);
+    pg::vector<Oid> changes;
+    if (projection.kind == Kind::query && projection.flow != Flow::events)
+        changes = maintain::make_change_logs(projection.block(), get_rel_name(table), projection.owner());
+    record(projection, table, definition, changes);
+    CommandCounterIncrement();
+    return table;
+}
+
+void drop_shadow(Oid shadow) {
+    pg::spi_execute(psprintf("DROP TABLE %s", pg::qualified_name(shadow)));
+    CommandCounterIncrement();
+}
+
+pg::vector<Oid> shadows_of(Oid projection) {
+    pg::vector<Oid> shadows;
+    for (Projection *each : catalog::all())
+        if (each->shadow_of == projection) shadows.push_back(each->relation);
+    return shadows;
+}
+
+} // namespace rebuild

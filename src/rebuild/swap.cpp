@@ -1,0 +1,151 @@
+// Swap.
+//
+// PostgreSQL does the same at the end of CLUSTER and VACUUM FULL, but builds the indexes of the new heap under the lock.
+// Here they were built before, one for each index of the live table, and change places with theirs. What refers to the
+// table refers to its OID: views, grants, policies, triggers, constraints, publications, statistics targets.
+#include "rebuild/swap.hpp"
+#include "pg/scope.hpp"
+
+namespace rebuild {
+namespace {
+
+// An index of a shadow says by its name which index it is made for: indexes come and go while a rebuild runs.
+const char *counterpart_name(Oid index, Oid shadow) { return psprintf("rebuild_%u_%u", shadow, index); }
+
+struct ClassRow {
+    HeapTuple tuple;
+    Form_pg_class form;
+};
+
+ClassRow class_row(Oid relation) {
+    HeapTuple tuple = SearchSysCacheCopy1(RELOID, ObjectIdGetDatum(relation));
+    if (!HeapTupleIsValid(tuple)) elog(ERROR, "cache lookup failed for relation %u", relation);
+    return {tuple, reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple))};
+}
+
+// The relation's file is another one from here on: its pages in this session's caches are not.
+void note_new_file(Oid relation) {
+    Relation opened = relation_open(relation, NoLock);
+    pg::assume_new_file(opened);
+    relation_close(opened, NoLock);
+}
+
+// The TOAST table belongs to the heap whose values it holds.
+void own_toast(Oid toast, Oid heap) {
+    if (!OidIsValid(toast)) return;
+    if (deleteDependencyRecordsFor(RelationRelationId, toast, false) != 1)
+        elog(ERROR, "TOAST table %u has more than its owner", toast);
+    ObjectAddress base{RelationRelationId, heap, 0}, dependent{RelationRelationId, toast, 0};
+    recordDependencyOn(&dependent, &base, DEPENDENCY_INTERNAL);
+}
+
+// A TOAST table is named after its heap: under another's name it would be in the way of a later table with that OID.
+void name_toast(Oid toast, const char *name) {
+    if (!OidIsValid(toast)) return;
+    Relation opened = table_open(toast, AccessExclusiveLock);
+    Oid index = linitial_oid(RelationGetIndexList(opened));
+    table_close(opened, NoLock);
+    RenameRelationInternal(toast, name, true, false);
+    RenameRelationInternal(index, psprintf("%s_index", name), true, true);
+    CommandCounterIncrement();
+}
+
+void swap_files(Oid a, Oid b, bool heap) {
+    ClassRow one = class_row(a), two = class_row(b);
+    if (!OidIsValid(one.form->relfilenode) || !OidIsValid(two.form->relfilenode))
+        elog(ERROR, "relations %u and %u cannot change places", a, b);
+    std::swap(one.form->relfilenode, two.form->relfilenode);
+    std::swap(one.form->reltablespace, two.form->reltablespace);
+    std::swap(one.form->relpersistence, two.form->relpersistence);
+    std::swap(one.form->relpages, two.form->relpages);
+    std::swap(one.form->reltuples, two.form->reltuples);
+    std::swap(one.form->relallvisible, two.form->relallvisible);
+    if (heap) {
+        std::swap(one.form->reltoastrelid, two.form->reltoastrelid);
+        std::swap(one.form->relfrozenxid, two.form->relfrozenxid);
+        std::swap(one.form->relminmxid, two.form->relminmxid);
+    }
+    note_new_file(a);
+    note_new_file(b);
+    Relation catalog = table_open(RelationRelationId, RowExclusiveLock);
+    CatalogTupleUpdate(catalog, &one.tuple->t_self, one.tuple);
+    CatalogTupleUpdate(catalog, &two.tuple->t_self, two.tuple);
+    table_close(catalog, RowExclusiveLock);
+    CacheInvalidateRelcacheByTuple(one.tuple);
+    CacheInvalidateRelcacheByTuple(two.tuple);
+    if (heap && (OidIsValid(one.form->reltoastrelid) || OidIsValid(two.form->reltoastrelid))) {
+        own_toast(one.form->reltoastrelid, a);
+        own_toast(two.form->reltoastrelid, b);
+        CommandCounterIncrement();
+        name_toast(two.form->reltoastrelid, psprintf("pg_toast_%u_%u", b, a));
+        name_toast(one.form->reltoastrelid, psprintf("pg_toast_%u", a));
+        name_toast(two.form->reltoastrelid, psprintf("pg_toast_%u", b));
+    }
+    CommandCounterIncrement();
+    pg::forget_file(a);
+    pg::forget_file(b);
+}
+
+// CREATE INDEX as the live table's, on the shadow.
+void copy_index(Oid index, Oid shadow) {
+    auto *raw = static_cast<RawStmt *>(linitial(raw_parser(pg_get_indexdef_string(index), RAW_PARSE_DEFAULT)));
+    auto *statement = castNode(IndexStmt, raw->stmt);
+    statement->idxname = pstrdup(counterpart_name(index, shadow));
+    statement->relation =
+        makeRangeVar(get_namespace_name(get_rel_namespace(shadow)), get_rel_name(shadow), -1);
+    PlannedStmt *planned = makeNode(PlannedStmt);
+    planned->commandType = CMD_UTILITY;
+    planned->utilityStmt = reinterpret_cast<Node *>(statement);
+    planned->stmt_location = -1;
+    ProcessUtility(planned, "CREATE INDEX", false, PROCESS_UTILITY_QUERY, nullptr, nullptr, None_Receiver, nullptr);
+    CommandCounterIncrement();
+}
+
+} // namespace
+
+pg::vector<IndexPair> index_pairs(Oid table, Oid shadow) {
+    Oid schema = get_rel_namespace(shadow);
+    Relation opened = table_open(table, AccessShareLock);
+    List *indexes = RelationGetIndexList(opened);
+    table_close(opened, NoLock);
+    pg::vector<IndexPair> pairs;
+    ListCell *cell;
+    foreach (cell, indexes) {
+        Oid index = lfirst_oid(cell);
+        pairs.push_back({index, get_relname_relid(counterpart_name(index, shadow), schema)});
+    }
+    return pairs;
+}
+
+int copy_indexes(Oid table, Oid shadow) {
+    int made = 0;
+    for (const IndexPair &pair : index_pairs(table, shadow))
+        if (!OidIsValid(pair.shadow)) copy_index(pair.index, shadow), made++;
+    return made;
+}
+
+Oid make_twin(Oid table, const char *name) {
+    Relation opened = table_open(table, AccessShareLock);
+    Oid space = opened->rd_rel->reltablespace, method = opened->rd_rel->relam;
+    char persistence = opened->rd_rel->relpersistence;
+    table_close(opened, NoLock);
+    Oid twin = make_new_heap(table, space, method, persistence, AccessShareLock);
+    pg::spi_execute(psprintf("ALTER TABLE %s RENAME TO %s", pg::qualified_name(twin), quote_identifier(name)));
+    pg::spi_execute(psprintf("ALTER TABLE %s SET SCHEMA projections", pg::qualified_name(twin)));
+    CommandCounterIncrement();
+    return twin;
+}
+
+void swap_storage(Oid table, Oid shadow) {
+    pg::vector<IndexPair> pairs = index_pairs(table, shadow);
+    for (const IndexPair &pair : pairs)
+        if (!OidIsValid(pair.shadow)) elog(ERROR, "index %u has no counterpart", pair.index);
+    swap_files(table, shadow, true);
+    for (const IndexPair &pair : pairs) {
+        LockRelationOid(pair.index, AccessExclusiveLock);
+        LockRelationOid(pair.shadow, AccessExclusiveLock);
+        swap_files(pair.index, pair.shadow, false);
+    }
+}
+
+} // namespace rebuild
