@@ -34,11 +34,12 @@ COMMENT ON TABLE projections.counter IS 'Counters of the database; read projecti
 CREATE FUNCTION projections._add_buckets(a integer[], b integer[]) RETURNS integer[]
     LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'projections_add_buckets';
 COMMENT ON FUNCTION projections._add_buckets(integer[], integer[]) IS 'Internal: the sum of two histograms.';
-CREATE AGGREGATE projections._sum_buckets(integer[]) (SFUNC = projections._add_buckets, STYPE = integer[]);
-COMMENT ON AGGREGATE projections._sum_buckets(integer[]) IS 'Internal: the sum of histograms.';
+CREATE FUNCTION projections._all_buckets(buckets integer[]) RETURNS integer[]
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'projections_all_buckets';
+COMMENT ON FUNCTION projections._all_buckets(integer[]) IS 'Internal: a histogram with its empty buckets, so that array_agg() takes several.';
 CREATE FUNCTION projections._quantile(buckets integer[], fraction double precision) RETURNS double precision
     LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'projections_quantile';
-COMMENT ON FUNCTION projections._quantile(integer[], double precision) IS 'Internal: the time that so large a share of the batches took at most, in milliseconds.';
+COMMENT ON FUNCTION projections._quantile(integer[], double precision) IS 'Internal: the time that so large a share of the batches took at most, in milliseconds; of one histogram, or of the sum of several.';
 
 CREATE FUNCTION projections._throughput(OUT projection regclass, OUT minute timestamptz, OUT events bigint, OUT errors bigint, OUT batches bigint,
                                         OUT seconds double precision, OUT buckets integer[]) RETURNS SETOF record
@@ -89,9 +90,9 @@ SELECT projections._name(p.relation) AS projection,
        pg_catalog.sum(t.events)::bigint AS events,
        pg_catalog.sum(t.errors)::bigint AS errors,
        pg_catalog.sum(t.batches)::bigint AS batches,
-       projections._quantile(projections._sum_buckets(t.buckets), 0.5) AS p50,
-       projections._quantile(projections._sum_buckets(t.buckets), 0.95) AS p95,
-       projections._quantile(projections._sum_buckets(t.buckets), 0.99) AS p99
+       projections._quantile(pg_catalog.array_agg(projections._all_buckets(t.buckets)), 0.5) AS p50,
+       projections._quantile(pg_catalog.array_agg(projections._all_buckets(t.buckets)), 0.95) AS p95,
+       projections._quantile(pg_catalog.array_agg(projections._all_buckets(t.buckets)), 0.99) AS p99
 FROM (SELECT m.projection, m.minute, m.events, m.errors, m.batches, m.buckets FROM projections.throughput_minute m
       UNION ALL
       SELECT s.projection, s.minute, s.events, s.errors, s.batches, s.buckets FROM projections._throughput() AS s) t
@@ -239,7 +240,7 @@ CREATE FUNCTION projections._projection_metrics() RETURNS TABLE(place integer, n
     WITH slots AS (
         SELECT s.projection, sum(s.events_processed)::bigint AS events FROM projections.slot s GROUP BY s.projection
     ), recent AS (
-        SELECT t.projection, projections._sum_buckets(t.buckets) AS buckets
+        SELECT t.projection, pg_catalog.array_agg(projections._all_buckets(t.buckets)) AS buckets
         FROM (SELECT m.projection, m.buckets FROM projections.throughput_minute m WHERE m.minute > clock_timestamp() - interval '5 min'
               UNION ALL SELECT s.projection, s.buckets FROM projections._throughput() AS s WHERE s.minute > clock_timestamp() - interval '5 min') t
         GROUP BY t.projection
