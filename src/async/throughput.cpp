@@ -2,6 +2,7 @@
 
 #include "async/background.hpp"
 #include "async/shared.hpp"
+#include "catalog/projection.hpp"
 #include "pg/scope.hpp"
 
 namespace async {
@@ -240,6 +241,7 @@ void count_failed_batch(Oid projection, TimestampTz began) {
 void write_noted() {
     if (notes == nullptr || worker_writes()) return;
     auto &all = *std::exchange(notes, nullptr);
+    if (!catalog::sql_is_current()) return; // an older version has no table for it
     pg::vector<Applied> applied;
     for (Note &each : all) {
         each.applied.minute = this_minute();

@@ -304,6 +304,7 @@ struct Found {
     std::span<Work> work;
     long again = -1;
     bool installed = false;
+    bool current = false; // the SQL objects are those of this library
 };
 
 bool is_async(const catalog::Projection *projection) { return projection->async && !OidIsValid(projection->shadow_of); }
@@ -312,6 +313,7 @@ void look(Found &found) {
     SetCurrentStatementStartTimestamp();
     StartTransactionCommand();
     found.installed = OidIsValid(catalog::catalog_relation());
+    found.current = found.installed && catalog::sql_is_current();
     auto all = catalog::all();
     projection_count = std::count_if(all.begin(), all.end(), is_async);
     if (projection_count > 0) {
@@ -469,13 +471,13 @@ long round() {
         return poll_interval;
     }
     forget_problem(finding);
-    if (found.installed) {
+    if (found.current) {
         write_counted_conflicts();
         write_measured();
     } else {
-        forget_conflicts();
-        forget_throughput();
+        forget_throughput(); // an older version has no table for it
     }
+    if (!found.installed) forget_conflicts();
     if (projection_count == 0) {
         leave_unless_announced();
         return 0;
