@@ -102,7 +102,6 @@ Datum projections_metrics(PG_FUNCTION_ARGS) {
 
 PG_FUNCTION_INFO_V1(projections_metrics_text);
 Datum projections_metrics_text(PG_FUNCTION_ARGS) {
-    static_cast<void>(fcinfo);
     StringInfoData out, family;
     initStringInfo(&out);
     initStringInfo(&family);

@@ -71,9 +71,10 @@ CREATE FUNCTION projections._expire_throughput() RETURNS void
 DECLARE
     minutes interval := current_setting('pg_projections.throughput_retention');
     history interval := current_setting('pg_projections.history_retention');
+    oldest timestamptz := clock_timestamp() - minutes;
 BEGIN
     IF minutes > interval '0' THEN
-        DELETE FROM projections.throughput_minute t WHERE t.minute < clock_timestamp() - minutes;
+        DELETE FROM projections.throughput_minute t WHERE t.minute < oldest;
     END IF;
     DELETE FROM projections.throughput_total t WHERE NOT EXISTS (SELECT FROM projections.projection p WHERE p.relation = t.projection);
     IF history > interval '0' THEN
@@ -136,7 +137,7 @@ SELECT 'stream' AS kind, NULL::text AS projection, c.stream AS key, c.conflicts 
 FROM projections.conflict c
 WHERE pg_catalog.pg_has_role('pg_monitor', 'USAGE')
 UNION ALL
-SELECT 'key', projections._name(f.projection), pg_catalog.array_to_string(f.keys, ', '),
+SELECT 'key', projections._name(f.projection), NULLIF(pg_catalog.array_to_string(f.keys, ', '), ''), -- a query's events have none
        pg_catalog.sum(1 + f.retry_count)::bigint,
        pg_catalog.round(pg_catalog.count(*) FILTER (WHERE f.failed_at > pg_catalog.clock_timestamp() - interval '10 min') / 10.0, 2)::double precision,
        pg_catalog.max(f.failed_at)
@@ -234,22 +235,25 @@ projections.rebuilds. query: as pg_stat_activity shows it to you. Workers and se
 
 -- ------------------------------------------------------------------------------------------------------------- metrics
 
--- Labels are made once for a projection, not once for each of its metrics.
-CREATE FUNCTION projections._projection_metrics() RETURNS TABLE(place integer, name text, labels jsonb, value double precision)
+-- Labels are made once for a projection, not once for each of its metrics; and all is one statement, as rows that are handed from
+-- function to function take longer than to make. `check` takes too long to come with the others (validate() compiles every definition).
+CREATE FUNCTION projections._metrics(about text) RETURNS TABLE(name text, labels jsonb, value double precision, type text, help text)
     LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
     WITH slots AS (
         SELECT s.projection, sum(s.events_processed)::bigint AS events FROM projections.slot s GROUP BY s.projection
+    ), unwritten AS MATERIALIZED (
+        SELECT * FROM projections._throughput()
     ), recent AS (
-        SELECT t.projection, pg_catalog.array_agg(projections._all_buckets(t.buckets)) AS buckets
-        FROM (SELECT m.projection, m.buckets FROM projections.throughput_minute m WHERE m.minute > clock_timestamp() - interval '5 min'
-              UNION ALL SELECT s.projection, s.buckets FROM projections._throughput() AS s WHERE s.minute > clock_timestamp() - interval '5 min') t
+        SELECT t.projection, array_agg(projections._all_buckets(t.buckets)) AS buckets
+        FROM (SELECT m.projection, m.buckets FROM projections.throughput_minute m WHERE m.minute > now() - interval '5 min'
+              UNION ALL SELECT u.projection, u.buckets FROM unwritten u WHERE u.minute > now() - interval '5 min') t
         GROUP BY t.projection
     ), totals AS (
         SELECT t.projection, sum(t.errors) AS errors, sum(t.batches) AS batches, sum(t.seconds) AS seconds
         FROM (SELECT n.projection, n.errors, n.batches, n.seconds FROM projections.throughput_total n
-              UNION ALL SELECT s.projection, s.errors, s.batches, s.seconds FROM projections._throughput() AS s) t
+              UNION ALL SELECT u.projection, u.errors, u.batches, u.seconds FROM unwritten u) t
         GROUP BY t.projection
-    ), facts AS MATERIALIZED (
+    ), projection AS MATERIALIZED (
         SELECT jsonb_build_object('database', current_database(), 'projection', h.projection) AS labels,
                h.*, p.mode = 'async' AS async, p.changes <> '{}' AS logged, p.building, p.stale_since IS NOT NULL AS stale, p.paused_at IS NOT NULL AS paused,
                s.events, r.buckets, t.errors, t.batches, t.seconds, b.started_at
@@ -259,88 +263,76 @@ CREATE FUNCTION projections._projection_metrics() RETURNS TABLE(place integer, n
         LEFT JOIN recent r ON r.projection = p.relation
         LEFT JOIN totals t ON t.projection = p.relation
         LEFT JOIN projections._running_rebuilds() AS b ON b.projection = p.relation
-    )
-    SELECT m.place, m.name, f.labels || m.more, m.value
-    FROM facts f, LATERAL (VALUES
-        (11, 'pg_projections_status', jsonb_build_object('status', f.status), 1::float8),
-        (12, 'pg_projections_lag_events', '{}', CASE WHEN f.async OR f.logged THEN f.lag_events END),
-        (13, 'pg_projections_lag_seconds', '{}', CASE WHEN f.async OR f.logged THEN f.lag_seconds END),
-        (14, 'pg_projections_checkpoint', '{}', CASE WHEN f.async THEN f.checkpoint END),
-        (15, 'pg_projections_checkpoint_timestamp_seconds', '{}', CASE WHEN f.async THEN extract(epoch FROM f.last_updated) END),
-        (16, 'pg_projections_failures', '{}', CASE WHEN f.async THEN f.failures END),
-        (17, 'pg_projections_dead_letters', '{}', CASE WHEN f.async THEN f.dead_letters END),
-        (18, 'pg_projections_parked_events', '{}', CASE WHEN f.async THEN f.parked_events END),
-        (19, 'pg_projections_paused', '{}', f.paused::int),
-        (20, 'pg_projections_stale', '{}', f.stale::int),
-        (21, 'pg_projections_building', '{}', f.building::int),
-        (22, 'pg_projections_rebuilding', '{}', (f.started_at IS NOT NULL)::int),
-        (23, 'pg_projections_rebuild_seconds', '{}', extract(epoch FROM clock_timestamp() - f.started_at)),
-        (24, 'pg_projections_change_log_rows', '{}', CASE WHEN f.logged THEN f.lag_events END),
-        (25, 'pg_projections_events_processed_total', '{}', CASE WHEN f.async THEN f.events END),
-        (26, 'pg_projections_errors_total', '{}', CASE WHEN f.async THEN coalesce(f.errors, 0) END),
-        (27, 'pg_projections_apply_seconds', '{"quantile": "0.5"}', projections._quantile(f.buckets, 0.5) / 1000),
-        (27, 'pg_projections_apply_seconds', '{"quantile": "0.95"}', projections._quantile(f.buckets, 0.95) / 1000),
-        (27, 'pg_projections_apply_seconds', '{"quantile": "0.99"}', projections._quantile(f.buckets, 0.99) / 1000),
-        (27, 'pg_projections_apply_seconds_sum', '{}', CASE WHEN f.async THEN coalesce(f.seconds, 0) END),
-        (27, 'pg_projections_apply_seconds_count', '{}', CASE WHEN f.async THEN coalesce(f.batches, 0) END)
-    ) AS m(place, name, more, value)
-    WHERE m.value IS NOT NULL
-$$;
-COMMENT ON FUNCTION projections._projection_metrics() IS 'Internal: the metrics of each projection.';
-
-CREATE FUNCTION projections._source_metrics() RETURNS TABLE(place integer, name text, labels jsonb, value double precision)
-    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
-    WITH facts AS MATERIALIZED (
+    ), source AS MATERIALIZED (
         SELECT jsonb_build_object('database', current_database(), 'source', projections._name(s.relation)) AS labels,
                coalesce(projections._head(s.relation), 0) AS head,
                -- On a standby nobody draws.
                CASE WHEN NOT pg_is_in_recovery() THEN coalesce(extract(epoch FROM clock_timestamp() - b.since), 0) END AS held
         FROM projections.source s JOIN pg_class c ON c.oid = s.relation LEFT JOIN LATERAL projections._blocker(s.relation) AS b ON true
-    )
-    SELECT m.place, m.name, f.labels, m.value
-    FROM facts f, LATERAL (VALUES
-        (31, 'pg_projections_source_positions_total', f.head::float8),
-        (32, 'pg_projections_source_held_back_seconds', f.held)
-    ) AS m(place, name, value)
-    WHERE m.value IS NOT NULL
-$$;
-COMMENT ON FUNCTION projections._source_metrics() IS 'Internal: the metrics of each event source.';
-
-CREATE FUNCTION projections._database_metrics() RETURNS TABLE(place integer, name text, labels jsonb, value double precision)
-    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
-    WITH workers AS (
-        SELECT count(*) AS running, count(*) FILTER (WHERE w.state = 'stuck') AS stuck
-        FROM projections._workers() AS w WHERE w.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
-    ), facts AS MATERIALIZED (
+    ), database AS MATERIALIZED (
         SELECT jsonb_build_object('database', current_database()) AS labels,
-               -- A database whose async projections are all paused needs none.
+               -- A database whose async projections are all paused needs no worker.
                (current_setting('shared_preload_libraries') ~ 'pg_projections' AND current_setting('pg_projections.workers') <> '0' AND NOT pg_is_in_recovery()
-                AND EXISTS (SELECT FROM projections.projection p WHERE p.mode = 'async' AND p.paused_at IS NULL))::int AS expected,
+                AND EXISTS (SELECT FROM projections.projection p WHERE p.mode = 'async' AND p.paused_at IS NULL AND p.shadow_of IS NULL))::int AS expected,
                w.running, w.stuck,
                -- As a table: the functions that tell it take a lock that holds back the safe position.
                (SELECT CASE WHEN q.is_called THEN q.last_value ELSE 0 END FROM projections.events_position_seq q) AS appends,
                coalesce((SELECT n.value FROM projections.counter n WHERE n.name = 'conflicts'), 0) AS conflicts
-        FROM workers w
+        FROM (SELECT count(*) AS running, count(*) FILTER (WHERE x.state = 'stuck') AS stuck
+              FROM projections._workers() AS x WHERE x.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())) w
+    ), checked AS MATERIALIZED (
+        SELECT jsonb_build_object('database', current_database()) AS labels,
+               count(*) FILTER (WHERE v.severity = 'ERROR') AS errors, count(*) FILTER (WHERE v.severity = 'WARNING') AS warnings,
+               (SELECT count(*) FROM projections.orphans()) AS orphans
+        FROM projections.validate() AS v
+    ), sample AS (
+        SELECT m.place, 'pg_projections_' || m.name AS name, f.labels || m.more AS labels, m.value
+        FROM projection f, LATERAL (VALUES
+            (11, 'status', jsonb_build_object('status', f.status), 1::float8),
+            (12, 'lag_events', '{}', CASE WHEN f.async OR f.logged THEN f.lag_events END),
+            (13, 'lag_seconds', '{}', CASE WHEN f.async OR f.logged THEN f.lag_seconds END),
+            (14, 'checkpoint', '{}', CASE WHEN f.async THEN f.checkpoint END),
+            (15, 'checkpoint_timestamp_seconds', '{}', CASE WHEN f.async THEN extract(epoch FROM f.last_updated) END),
+            (16, 'failures', '{}', CASE WHEN f.async THEN f.failures END),
+            (17, 'dead_letters', '{}', CASE WHEN f.async THEN f.dead_letters END),
+            (18, 'parked_events', '{}', CASE WHEN f.async THEN f.parked_events END),
+            (19, 'paused', '{}', f.paused::int),
+            (20, 'stale', '{}', f.stale::int),
+            (21, 'building', '{}', f.building::int),
+            (22, 'rebuilding', '{}', (f.started_at IS NOT NULL)::int),
+            (23, 'rebuild_seconds', '{}', extract(epoch FROM clock_timestamp() - f.started_at)),
+            (24, 'change_log_rows', '{}', CASE WHEN f.logged THEN f.lag_events END),
+            (25, 'events_processed_total', '{}', CASE WHEN f.async THEN f.events END),
+            (26, 'errors_total', '{}', CASE WHEN f.async THEN coalesce(f.errors, 0) END),
+            (27, 'apply_seconds', '{"quantile": "0.5"}', projections._quantile(f.buckets, 0.5) / 1000),
+            (27, 'apply_seconds', '{"quantile": "0.95"}', projections._quantile(f.buckets, 0.95) / 1000),
+            (27, 'apply_seconds', '{"quantile": "0.99"}', projections._quantile(f.buckets, 0.99) / 1000),
+            (27, 'apply_seconds_sum', '{}', CASE WHEN f.async THEN coalesce(f.seconds, 0) END),
+            (27, 'apply_seconds_count', '{}', CASE WHEN f.async THEN coalesce(f.batches, 0) END)
+        ) AS m(place, name, more, value)
+        WHERE coalesce(about, 'projection') = 'projection' AND m.value IS NOT NULL
+        UNION ALL
+        SELECT m.place, 'pg_projections_source_' || m.name, f.labels, m.value
+        FROM source f, LATERAL (VALUES (31, 'positions_total', f.head::float8), (32, 'held_back_seconds', f.held)) AS m(place, name, value)
+        WHERE coalesce(about, 'source') = 'source' AND m.value IS NOT NULL
+        UNION ALL
+        SELECT m.place, 'pg_projections_' || m.name, f.labels || m.more, m.value
+        FROM database f, LATERAL (VALUES
+            (1, 'version_info', (SELECT jsonb_build_object('library', v.library, 'sql', v.sql) FROM projections.version() AS v), 1::float8),
+            (41, 'workers_expected', '{}', f.expected),
+            (42, 'workers_running', '{}', f.running),
+            (43, 'workers_stuck', '{}', f.stuck),
+            (44, 'store_appends_total', '{}', f.appends),
+            (45, 'store_conflicts_total', '{}', f.conflicts)
+        ) AS m(place, name, more, value)
+        WHERE coalesce(about, 'database') = 'database'
+        UNION ALL
+        SELECT m.place, 'pg_projections_check_' || m.name, f.labels, m.value
+        FROM checked f, LATERAL (VALUES (51, 'errors', f.errors::float8), (52, 'warnings', f.warnings), (53, 'orphans', f.orphans)) AS m(place, name, value)
+        WHERE about = 'check'
     )
-    SELECT m.place, m.name, f.labels || m.more, m.value
-    FROM facts f, LATERAL (VALUES
-        (1, 'pg_projections_version_info', (SELECT jsonb_build_object('library', v.library, 'sql', v.sql) FROM projections.version() AS v), 1::float8),
-        (41, 'pg_projections_workers_expected', '{}', f.expected),
-        (42, 'pg_projections_workers_running', '{}', f.running),
-        (43, 'pg_projections_workers_stuck', '{}', f.stuck),
-        (44, 'pg_projections_store_appends_total', '{}', f.appends),
-        (45, 'pg_projections_store_conflicts_total', '{}', f.conflicts)
-    ) AS m(place, name, more, value)
-$$;
-COMMENT ON FUNCTION projections._database_metrics() IS 'Internal: the metrics of the database.';
-
--- One family at a time, as the text format wants it.
-CREATE FUNCTION projections._metrics(about text) RETURNS TABLE(name text, labels jsonb, value double precision, type text, help text)
-    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
     SELECT m.name, m.labels, m.value, d.type, d.help
-    FROM (SELECT * FROM projections._projection_metrics() WHERE coalesce(about, 'projection') = 'projection'
-          UNION ALL SELECT * FROM projections._source_metrics() WHERE coalesce(about, 'source') = 'source'
-          UNION ALL SELECT * FROM projections._database_metrics() WHERE coalesce(about, 'database') = 'database') AS m
+    FROM sample m
     JOIN (VALUES
         (1, 'gauge', 'Always 1; the versions of the library and of the SQL objects.'),
         (11, 'gauge', '1 for the status that the projection has, as projections.health() tells it.'),
@@ -366,9 +358,12 @@ CREATE FUNCTION projections._metrics(about text) RETURNS TABLE(name text, labels
         (42, 'gauge', 'Workers of the database.'),
         (43, 'gauge', 'Workers whose batch has been running for more than 60 seconds.'),
         (44, 'counter', 'Events appended to projections.events.'),
-        (45, 'counter', 'Appends that expected another version.')
+        (45, 'counter', 'Appends that expected another version.'),
+        (51, 'gauge', 'Errors that projections.validate() reports.'),
+        (52, 'gauge', 'Warnings that projections.validate() reports.'),
+        (53, 'gauge', 'What projections.orphans() lists.')
     ) AS d(place, type, help) ON d.place = m.place
-    ORDER BY m.place, m.labels ->> 'projection', m.labels ->> 'source', m.name, m.labels ->> 'quantile'
+    ORDER BY m.place -- one family at a time, as the text format wants it
 $$;
 COMMENT ON FUNCTION projections._metrics(text) IS 'Internal: projections.metrics().';
 
@@ -376,20 +371,19 @@ CREATE FUNCTION projections.metrics(about text DEFAULT NULL) RETURNS TABLE(name 
     LANGUAGE c ROWS 1000 AS 'MODULE_PATHNAME', 'projections_metrics';
 COMMENT ON FUNCTION projections.metrics(text) IS
 'What a monitoring system wants to know, by Prometheus'' conventions: a row for each sample, those of a metric together. about: projection,
-source or database, for the metrics of those only; another text is about nothing. labels: at least the
+source or database, for those only; check, for what validate() and orphans() find, which takes some milliseconds for each projection and is left out otherwise. labels: at least the
 database, and projection or source. value: in base units (seconds), or a count. type: gauge, counter or summary. What a projection does not have (the lag of
 an inline one) is left out. The same names come from monitoring/queries.yaml. For members of pg_monitor; others need EXECUTE. Errors: 42501.
 Example: SELECT labels ->> ''projection'' AS projection, value FROM projections.metrics() WHERE name = ''pg_projections_lag_seconds'';';
 
-CREATE FUNCTION projections.metrics_text() RETURNS text
+CREATE FUNCTION projections.metrics_text(about text DEFAULT NULL) RETURNS text
     LANGUAGE c AS 'MODULE_PATHNAME', 'projections_metrics_text';
-COMMENT ON FUNCTION projections.metrics_text() IS
-'projections.metrics() in Prometheus'' text format, to be served as it is or written to a file for node_exporter''s textfile collector. For members of pg_monitor;
+COMMENT ON FUNCTION projections.metrics_text(text) IS
+'projections.metrics(about) in Prometheus'' text format, to be served as it is or written to a file for node_exporter''s textfile collector. For members of pg_monitor;
 others need EXECUTE. Errors: 42501.
 Example: SELECT projections.metrics_text();';
 
 GRANT SELECT ON projections.throughput, projections.hot_keys, projections.rebuilds, projections.activity TO PUBLIC;
-REVOKE EXECUTE ON FUNCTION projections.metrics(text), projections.metrics_text(), projections._metrics(text), projections._projection_metrics(), projections._source_metrics(),
-    projections._database_metrics(), projections._expire_throughput(), projections._add_conflicts(text, bigint, timestamptz),
+REVOKE EXECUTE ON FUNCTION projections.metrics(text), projections.metrics_text(text), projections._metrics(text), projections._expire_throughput(), projections._add_conflicts(text, bigint, timestamptz),
     projections._add_throughput(regclass, timestamptz, bigint, bigint, bigint, double precision, integer[]) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION projections.metrics(text), projections.metrics_text() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION projections.metrics(text), projections.metrics_text(text) TO pg_monitor;
