@@ -55,6 +55,12 @@ LOCKTAG rebuild_tag(Oid projection) {
     return tag;
 }
 
+bool held_by_another(const LOCKTAG &tag) {
+    if (LockAcquire(&tag, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL) return true;
+    LockRelease(&tag, ShareLock, false);
+    return false;
+}
+
 [[noreturn]] void refuse_second(Projection &projection) {
     const char *holder = "It has just begun.";
     MemoryContext outside = CurrentMemoryContext;
@@ -97,8 +103,8 @@ void wait_for_writers(Rebuild &rebuild) {
     SPI_commit();
 }
 
-// Whether the process of a transaction waits for the live table's lock, which this session holds: maintenance takes its
-// snapshots after its locks, so its older one is of no matter.
+// Whether the process of a transaction waits for a table that this session has locked. Maintenance takes its snapshots
+// after its locks, and where it keeps the transaction's it refuses a table that has changed places since.
 bool waits_for(VirtualTransactionId transaction, Oid table) {
     LOCKTAG tag;
     SET_LOCKTAG_RELATION(tag, MyDatabaseId, table);
@@ -112,6 +118,12 @@ bool waits_for(VirtualTransactionId transaction, Oid table) {
     return waits;
 }
 
+bool waits_for_us(const Rebuild &rebuild, VirtualTransactionId transaction) {
+    for (auto [relation, mode] : rebuild.locked)
+        if (waits_for(transaction, relation)) return true;
+    return false;
+}
+
 // Waits for the transactions whose snapshots do not see what `last` committed. Returns whether they ended in time.
 bool wait_for_snapshots(Rebuild &rebuild, TransactionId last, TimestampTz deadline) {
     int count;
@@ -119,7 +131,7 @@ bool wait_for_snapshots(Rebuild &rebuild, TransactionId last, TimestampTz deadli
         GetCurrentVirtualXIDs(last, true, false, PROC_IS_AUTOVACUUM | PROC_IN_VACUUM | PROC_IN_SAFE_IC, &count);
     for (int i = 0; i < count; i++) {
         while (!VirtualXactLock(old[i], false)) {
-            if (waits_for(old[i], rebuild.target)) break;
+            if (waits_for_us(rebuild, old[i])) break;
             int still;
             VirtualTransactionId *now =
                 GetCurrentVirtualXIDs(last, true, false, PROC_IS_AUTOVACUUM | PROC_IN_VACUUM | PROC_IN_SAFE_IC, &still);
@@ -237,7 +249,7 @@ void put_in_place(Rebuild &rebuild) {
     pg::as_superuser([&] { pg::with_spi([&] { swap_storage(rebuild.target, rebuild.shadow); }); });
     if (replays(rebuild))
         adopt_events(rebuild);
-    else if (live(rebuild).flow == Flow::log)
+    else if (live(rebuild).async)
         adopt_log(rebuild);
     execute(
         psprintf("UPDATE projections.projection SET stale_since = NULL, stale_reason = NULL, building = false WHERE "
@@ -251,6 +263,24 @@ bool timed_out(const ErrorData *error) {
     return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE || error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
 }
 
+// In the order in which maintenance locks. Where the live table is fed in another way, or not at all, what transactions
+// have captured for one generation would be lost to the other: there must be none.
+void hold_still(Rebuild &rebuild) {
+    bool same_feed = live(rebuild).flow != Flow::none;
+    pg::vector<Oid> sources = shadow(rebuild).sources;
+    std::sort(sources.begin(), sources.end());
+    for (Oid source : sources) {
+        if (same_feed) {
+            LockRelationOid(source, AccessShareLock);
+            continue;
+        }
+        List *tables = find_all_inheritors(source, NoLock, nullptr);
+        ListCell *cell;
+        foreach (cell, tables) lock_for_session(rebuild, lfirst_oid(cell), ShareRowExclusiveLock);
+    }
+    lock_for_session(rebuild, rebuild.target, ShareRowExclusiveLock);
+}
+
 // One attempt at 6 and 7. Returns whether the shadow is in place.
 bool try_to_finish(Rebuild &rebuild) {
     TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), swap_lock_timeout);
@@ -258,17 +288,15 @@ bool try_to_finish(Rebuild &rebuild) {
     bool ready = false;
     ErrorData *error = attempt(rebuild, true, [&] {
         limit_lock_waits(deadline);
-        // In the order in which maintenance locks.
-        for (Oid source : shadow(rebuild).sources) LockRelationOid(source, AccessShareLock);
-        lock_for_session(rebuild, rebuild.target, ShareRowExclusiveLock);
+        hold_still(rebuild);
         pg::with_snapshot(GetLatestSnapshot(), [&] { ready = last_catch_up(rebuild, deadline); });
         last = GetTopTransactionId();
     });
     if (error == nullptr) {
         SPI_commit();
-        if (ready) {
+        // Who has seen a table that was not filled yet may go on seeing that.
+        if (ready && live(rebuild).flow != Flow::none)
             error = attempt(rebuild, false, [&] { ready = wait_for_snapshots(rebuild, last, deadline); });
-        }
     }
     if (error == nullptr && ready) {
         error = attempt(rebuild, false, [&] {
@@ -315,13 +343,14 @@ void begin(Rebuild &rebuild) {
                          rebuild.target));
         rebuild.id = ask(psprintf(
             "INSERT INTO projections.rebuild (projection, action, phase, pid, backend_start, started_by) SELECT %u, "
-            "'rebuild', 'waiting', pid, backend_start, %s FROM pg_catalog.pg_stat_get_activity(%d) RETURNING id",
-            rebuild.target, quote_literal_cstr(GetUserNameFromId(GetUserId(), false)), MyProcPid));
+            "'%s', 'waiting', pid, backend_start, %s FROM pg_catalog.pg_stat_get_activity(%d) RETURNING id",
+            rebuild.target, rebuild.action, quote_literal_cstr(rebuild.by), MyProcPid));
     });
 }
 
 void end(Rebuild &rebuild, Finish finish) {
     step(rebuild, [&] {
+        execute(psprintf("DELETE FROM projections.rebuild_request WHERE projection = %u", rebuild.target));
         execute(
             psprintf("UPDATE projections.rebuild SET ended_at = pg_catalog.clock_timestamp(), phase = 'done', outcome "
                      "= 'done', rows = " INT64_FORMAT " WHERE id = " INT64_FORMAT,
@@ -354,6 +383,7 @@ void note_finish(Rebuild &rebuild, Finish finish) {
 }
 
 void run(Rebuild &rebuild) {
+    if (live(rebuild).flow == Flow::none) rebuild.action = "fill";
     begin(rebuild);
     Choice choice = choose(rebuild);
     Finish taken = choice.finish;
@@ -366,13 +396,13 @@ void run(Rebuild &rebuild) {
     end(rebuild, taken);
 }
 
-void refuse_block(bool atomic, const char *name) {
-    if (!atomic) return;
-    ereport(ERROR,
-            (errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-             errmsg("a rebuild cannot run inside a transaction block or a function"),
-             errdetail("It commits between its phases, so that nobody waits for it."),
-             errhint("CALL it by itself; or: SELECT projections.schedule_rebuild(%s);", quote_literal_cstr(name))));
+void refuse_block(FunctionCallInfo fcinfo, const char *instead) {
+    auto *call = reinterpret_cast<CallContext *>(fcinfo->context);
+    if (call && IsA(call, CallContext) && !call->atomic) return;
+    ereport(ERROR, (errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+                    errmsg("a rebuild cannot run inside a transaction block or a function"),
+                    errdetail("It commits between its phases, so that nobody waits for it."),
+                    errhint("CALL it by itself; or: %s", instead)));
 }
 
 void refuse_paused(Projection &projection) {
@@ -383,15 +413,21 @@ void refuse_paused(Projection &projection) {
              errhint("SELECT projections.resume(%s);", quote_literal_cstr(projection.name()))));
 }
 
+} // namespace
+
 // With the rebuild's lock, which goes with the session or here, whatever happens.
-void rebuild_one(Oid relation) {
+void run_rebuild(Oid relation, const char *by) {
     Projection &projection = operate::projection_of(relation);
+    refuse_paused(projection);
     LOCKTAG tag = rebuild_tag(relation);
     if (LockAcquire(&tag, ExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL) refuse_second(projection);
     MemoryContext memory = AllocSetContextCreate(TopMemoryContext, "rebuild", ALLOCSET_SMALL_SIZES);
     Rebuild &rebuild = *pg::within(memory, [&] {
-        return new (palloc(sizeof(Rebuild))) Rebuild{
-            .memory = memory, .target = relation, .name = pstrdup(projection.name()), .began = GetCurrentTimestamp()};
+        return new (palloc(sizeof(Rebuild))) Rebuild{.memory = memory,
+                                                     .target = relation,
+                                                     .name = pstrdup(projection.name()),
+                                                     .by = pstrdup(by),
+                                                     .began = GetCurrentTimestamp()};
     });
     PG_TRY();
     { run(rebuild); }
@@ -401,6 +437,59 @@ void rebuild_one(Oid relation) {
         LockRelease(&tag, ExclusiveLock, true);
         MemoryContextDelete(memory);
     }
+    PG_END_TRY();
+}
+
+namespace {
+
+// What a rebuild would do, in a NOTICE.
+void tell_plan(Projection &projection) {
+    refuse_paused(projection);
+    LOCKTAG tag = rebuild_tag(projection.relation);
+    if (LockAcquire(&tag, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL) refuse_second(projection);
+    Choice choice = choice_for(projection);
+    bool events = projection.kind != Kind::query || projection.flow == Flow::events;
+    const char *way = choice.finish == Finish::merge ? "comparing table and definition, and recomputing what differs"
+                      : choice.finish == Finish::swap
+                          ? (events ? "replaying its events into a shadow, and swapping that in"
+                                    : "filling a shadow, and swapping that in")
+                          : "recomputing what differs, or, where that is much, swapping in a shadow";
+    ereport(NOTICE,
+            (errmsg("projection %s would be rebuilt by %s", projection.name(), way),
+             errdetail("Because %s. It has about " INT64_FORMAT " rows and takes %s.", choice.because,
+                       ask(psprintf("SELECT greatest(reltuples, 0)::bigint FROM pg_catalog.pg_class WHERE oid = %u",
+                                    projection.relation)),
+                       TextDatumGetCString(DirectFunctionCall1(
+                           pg_size_pretty,
+                           DirectFunctionCall1(pg_total_relation_size, ObjectIdGetDatum(projection.relation)))))));
+}
+
+// Those that others read come first.
+void rebuild_owned() {
+    MemoryContext memory = AllocSetContextCreate(TopMemoryContext, "rebuilds", ALLOCSET_SMALL_SIZES);
+    const char *by = MemoryContextStrdup(memory, GetUserNameFromId(GetUserId(), false));
+    List *owned = NIL;
+    pg::within(memory, [&] {
+        for (Projection *each : catalog::all())
+            if (!OidIsValid(each->shadow_of) && pg::owns_relation(each->relation, GetUserId()))
+                owned = lappend_oid(owned, each->relation);
+    });
+    PG_TRY();
+    {
+        ListCell *cell;
+        foreach (cell, owned) {
+            Projection *projection = catalog::projection(lfirst_oid(cell));
+            if (projection == nullptr) continue;
+            LOCKTAG tag = rebuild_tag(projection->relation);
+            const char *why = projection->paused ? "is paused" : held_by_another(tag) ? "is being rebuilt" : nullptr;
+            if (why)
+                ereport(NOTICE, (errmsg("projection %s %s, skipping", projection->name(), why)));
+            else
+                run_rebuild(projection->relation, by);
+        }
+    }
+    PG_FINALLY();
+    { MemoryContextDelete(memory); }
     PG_END_TRY();
 }
 
@@ -429,14 +518,31 @@ PG_FUNCTION_INFO_V1(projections_rebuild);
 // The procedure.
 Datum projections_rebuild(PG_FUNCTION_ARGS) {
     async::refuse_while_applying();
+    catalog::require_current_sql();
     catalog::Projection &projection = operate::named_projection(fcinfo);
     operate::require_owner(projection);
-    auto *call = reinterpret_cast<CallContext *>(fcinfo->context);
-    rebuild::refuse_block(call == nullptr || !IsA(call, CallContext) || call->atomic, projection.name());
-    rebuild::refuse_paused(projection);
+    if (!PG_ARGISNULL(1) && PG_GETARG_BOOL(1)) {
+        rebuild::tell_plan(projection);
+        PG_RETURN_VOID();
+    }
+    rebuild::refuse_block(fcinfo,
+                          psprintf("SELECT projections.schedule_rebuild(%s);", quote_literal_cstr(projection.name())));
     Oid relation = projection.relation;
+    const char *by = GetUserNameFromId(GetUserId(), false);
     SPI_connect_ext(SPI_OPT_NONATOMIC);
-    rebuild::rebuild_one(relation);
+    rebuild::run_rebuild(relation, by);
+    SPI_finish();
+    PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(projections_rebuild_all);
+// The procedure.
+Datum projections_rebuild_all(PG_FUNCTION_ARGS) {
+    async::refuse_while_applying();
+    catalog::require_current_sql();
+    rebuild::refuse_block(fcinfo, "SELECT projections.schedule_rebuild(projection) FROM projections.definitions;");
+    SPI_connect_ext(SPI_OPT_NONATOMIC);
+    rebuild::rebuild_owned();
     SPI_finish();
     PG_RETURN_VOID();
 }
