@@ -81,7 +81,7 @@ RESET pg_projections.failures_degraded; RESET pg_projections.failures_critical; 
 --
 -- metrics
 --
-SELECT name, labels - 'database' AS labels, CASE WHEN name ~ 'seconds|version|source|store|processed' THEN NULL ELSE value END AS value, type
+SELECT name, labels - 'database' AS labels, CASE WHEN name ~ 'seconds|version|source|store|workers|processed' THEN NULL ELSE value END AS value, type
 FROM projections.metrics()
 WHERE coalesce(labels ->> 'source', 'metrics.events') = 'metrics.events' AND coalesce(labels ->> 'projection', '') <> 'metrics.handled' AND NOT labels ? 'library' ORDER BY labels ->> 'projection', name, labels;
 SELECT bool_and(labels ->> 'database' = current_database()) AS labelled, bool_and(help <> '') AS told FROM projections.metrics();
