@@ -162,6 +162,12 @@ CREATE FUNCTION projections._lives(pid integer, backend_start timestamptz) RETUR
     RETURN EXISTS (SELECT FROM pg_catalog.pg_stat_get_activity(pid) AS a WHERE COALESCE(a.backend_start = _lives.backend_start, true));
 COMMENT ON FUNCTION projections._lives(integer, timestamptz) IS 'Internal: whether a process still runs that began then.';
 
+-- A phase that is one transaction tells how far it is as COPY does (src/rebuild/copy.cpp); what it writes into its row shows at its end.
+CREATE FUNCTION projections._rebuild_done(pid integer, phase text, done bigint) RETURNS bigint
+    LANGUAGE sql STABLE
+    RETURN CASE WHEN phase = 'copying' THEN GREATEST(done, (SELECT c.tuples_processed FROM pg_catalog.pg_stat_progress_copy c WHERE c.pid = _rebuild_done.pid)) ELSE done END;
+COMMENT ON FUNCTION projections._rebuild_done(integer, text, bigint) IS 'Internal: how far a running rebuild''s phase is.';
+
 CREATE FUNCTION projections._pace(done bigint, total bigint, since timestamptz, OUT percent numeric, OUT rate double precision, OUT eta timestamptz)
     LANGUAGE sql STABLE
     RETURN (SELECT ROW(CASE WHEN total > 0 THEN pg_catalog.round(100.0 * LEAST(done, total) / total, 1) END,
@@ -173,7 +179,7 @@ COMMENT ON FUNCTION projections._pace(bigint, bigint, timestamptz) IS 'Internal:
 CREATE VIEW projections.rebuilds WITH (security_barrier) AS
 SELECT r.id,
        COALESCE(projections._name(r.projection), r.projection::text) AS projection,
-       r.action, r.finish, r.phase, r.done, r.total,
+       r.action, r.finish, r.phase, s.done, r.total,
        CASE WHEN s.running THEN pace.percent END AS percent,
        CASE WHEN s.running THEN pace.rate END AS rate,
        CASE WHEN s.running THEN pace.eta END AS eta,
@@ -183,8 +189,9 @@ SELECT r.id,
        CASE WHEN pg_catalog.pg_has_role('pg_read_all_data', 'USAGE') OR pg_catalog.pg_has_role(c.relowner, 'USAGE') THEN r.error END AS error
 FROM projections.rebuild r
 LEFT JOIN pg_catalog.pg_class c ON c.oid = r.projection
-CROSS JOIN LATERAL (SELECT r.ended_at IS NULL AND projections._lives(r.pid, r.backend_start) AS running) s
-CROSS JOIN LATERAL projections._pace(r.done, r.total, r.phase_at) AS pace
+CROSS JOIN LATERAL (SELECT l.running, CASE WHEN l.running THEN projections._rebuild_done(r.pid, r.phase, r.done) ELSE r.done END AS done
+                    FROM (SELECT r.ended_at IS NULL AND projections._lives(r.pid, r.backend_start) AS running) l) s
+CROSS JOIN LATERAL projections._pace(s.done, r.total, r.phase_at) AS pace
 ORDER BY r.id DESC;
 COMMENT ON VIEW projections.rebuilds IS
 'Rebuilds, fills and changed definitions, the latest first: the phase, done and total of it and, while it runs, percent, rate per second and eta (when the phase will
@@ -195,7 +202,7 @@ CREATE FUNCTION projections._running_rebuilds() RETURNS TABLE(projection oid, ac
     LANGUAGE sql STABLE
 BEGIN ATOMIC
     SELECT r.projection::oid, r.action,
-           r.phase || COALESCE(pg_catalog.format(' %s %%', pg_catalog.floor(100.0 * LEAST(r.done, r.total) / NULLIF(r.total, 0))), ''),
+           r.phase || COALESCE(' ' || pg_catalog.floor(100.0 * LEAST(projections._rebuild_done(r.pid, r.phase, r.done), r.total) / NULLIF(r.total, 0)) || ' %', ''),
            r.pid, r.started_by, r.started_at
     FROM projections.rebuild r
     WHERE r.ended_at IS NULL AND projections._lives(r.pid, r.backend_start);
@@ -220,7 +227,7 @@ FROM (SELECT w.pid, 'worker' AS kind, w.projection, w.slot, NULL::name AS for_wh
       SELECT s.pid, 'session', s.projection, NULL, b.usename, s.since, 'applying', NULL, NULL, NULL, b.query
       FROM projections._sessions() AS s LEFT JOIN pg_catalog.pg_stat_activity b ON b.pid = s.pid
       UNION ALL
-      SELECT r.pid, r.action, r.projection, NULL, r.started_by, r.started_at, r.phase, r.done, r.total, r.phase_at, b.query
+      SELECT r.pid, r.action, r.projection, NULL, r.started_by, r.started_at, r.phase, projections._rebuild_done(r.pid, r.phase, r.done), r.total, r.phase_at, b.query
       FROM projections.rebuild r LEFT JOIN pg_catalog.pg_stat_activity b ON b.pid = r.pid
       WHERE r.ended_at IS NULL AND projections._lives(r.pid, r.backend_start)) a
 LEFT JOIN projections.projection p ON p.relation = a.projection

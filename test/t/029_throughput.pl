@@ -84,6 +84,26 @@ for my $end ('COMMIT', 'ROLLBACK', 'pg_terminate_backend')
 }
 is(value('SELECT sum(events) FROM projections.throughput'), value('SELECT sum(events_processed) FROM projections.checkpoints'), 'what was rolled back is not counted');
 
+# A rebuild is told with its phase, in every place, and is no lag's fault.
+$node->safe_psql('postgres', q{
+	SET client_min_messages = warning;
+	CREATE TABLE goods (id int PRIMARY KEY, quantity int);
+	INSERT INTO goods SELECT g, 1 FROM generate_series(1, 3000) g;
+	CREATE FUNCTION waits(id int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN IF id = 2500 AND current_setting('test.wait', true) = 'on' THEN PERFORM pg_sleep(600); END IF; RETURN id; END $$;
+	SELECT projections.create('total', 'SELECT waits(id) AS id, quantity FROM goods', options => '{"finish": "swap"}');
+	ANALYZE total});
+my $rebuild = $node->background_psql('postgres', on_error_stop => 0);
+$rebuild->query_until(qr/started/, "SET test.wait = 'on';\n\\echo started\nCALL projections.rebuild('total');\n");
+becomes('a rebuild tells how far it is',
+	q{SELECT count(*) = 1 FROM projections.rebuilds WHERE projection = 'public.total' AND holder_alive AND phase = 'copying' AND done BETWEEN 1 AND 2499 AND total = 3000 AND percent > 0 AND rate > 0 AND eta > now() AND outcome IS NULL});
+is(value(q{SELECT status, phase ~ '^copying \d+ %$', message ~ '^rebuild by .* \(pid \d+\) since .*: copying \d+ %$' FROM projections.health('total')}), 'rebuilding|t|t', 'health() tells it');
+is(value(q{SELECT kind, phase, done > 0, total, percent > 0, query ~ 'projections.rebuild' FROM projections.activity WHERE projection = 'public.total'}), 'rebuild|copying|t|3000|t|t', 'activity, too');
+is(value(q{SELECT string_agg(name, ' ' ORDER BY name) FROM projections.metrics() WHERE labels ->> 'projection' = 'public.total' AND value > 0}), 'pg_projections_rebuild_seconds pg_projections_rebuilding pg_projections_status', 'and metrics');
+is(value(q{SELECT projections.cancel_rebuild('total')}), 't', 'it is cancelled');
+becomes('and is told as that', q{SELECT outcome = 'cancelled' AND NOT holder_alive AND percent IS NULL AND ended_at IS NOT NULL FROM projections.rebuilds WHERE projection = 'public.total'});
+is(value(q{SELECT status, phase IS NULL FROM projections.health('total')}), 'healthy|t', 'nothing of it is left');
+$rebuild->{run}->kill_kill;
+
 # A crash loses what no worker had written, and nothing else.
 $node->append_conf('postgresql.conf', 'pg_projections.workers = 4');
 $node->reload;
