@@ -133,6 +133,7 @@ my %names = map { $_->{metric}{__name__} => 1 } query('{__name__=~"pg_projection
 my @missing = grep { !$names{$_} } grep { $_ ne 'pg_projections_version_info' } $text =~ /^(pg_projections_\w+)/mg;
 is("@missing", '', 'the exporter has every metric that metrics() has');
 ok(query('pg_exporter_user_queries_load_error == 0'), 'its queries are accepted');
+ok(query('pg_projections_check_errors == 0') && query('pg_projections_check_orphans == 0'), 'what is asked for less often comes, too');
 my ($exported) = query('pg_projections_checkpoint{projection!=""}');
 is($exported->{metric}{projection}, $projection, 'a label is what it was');
 # Long enough for each rule to have been true for as long as it asks.
