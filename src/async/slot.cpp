@@ -261,7 +261,7 @@ pg::vector<Candidate> candidates(long *again) {
     pg::vector<Candidate> found;
     pg::with_spi([&] {
         // A slot that stops at failures has nothing to do but to retry.
-        static constexpr const char *text =
+        const char *text = psprintf(
             "SELECT s.projection::oid, s.slot, s.position, coalesce(f.due, false), "
             "coalesce(s.not_before <= pg_catalog.clock_timestamp(), true) "
             " AND (f.projection IS NULL OR f.due OR p.options ->> 'on_failure' IS DISTINCT FROM 'stop'), "
@@ -272,7 +272,8 @@ pg::vector<Candidate> candidates(long *again) {
             "                  pg_catalog.min(next_retry_at) AS next "
             "           FROM projections.failure WHERE resolved_at IS NULL GROUP BY 1, 2) AS f "
             "  ON f.projection = s.projection AND f.slot = s.slot "
-            "WHERE p.mode = 'async' AND p.paused_at IS NULL AND p.shadow_of IS NULL ORDER BY s.checkpoint_at";
+            "WHERE p.mode = 'async' AND p.paused_at IS NULL %s ORDER BY s.checkpoint_at",
+            catalog::sql_is_current() ? "AND p.shadow_of IS NULL" : "");
         if (SPI_execute(text, false, 0) != SPI_OK_SELECT) elog(ERROR, "reading slots failed");
         for (uint64 i = 0; i < SPI_processed; i++) {
             bool null;

@@ -9,6 +9,7 @@
 // and the worker goes on with the other slots.
 #include "async/background.hpp"
 #include "async/conflict.hpp"
+#include "async/failed_call.hpp"
 #include "async/shared.hpp"
 #include "async/slot.hpp"
 #include "async/wake.hpp"
@@ -49,7 +50,7 @@ constinit int projection_count = 0; // async ones, as of the last look
 constinit char activity[NAMEDATALEN * 4];
 
 // What may fail beside the batches of slots.
-constexpr Work finding{InvalidOid, -1}, cleaning{InvalidOid, -2}, counting{InvalidOid, -3};
+constexpr Work finding{InvalidOid, -1}, cleaning{InvalidOid, -2}, counting{InvalidOid, -3}, auditing{InvalidOid, -4};
 
 volatile sig_atomic_t terminated = false, yielding = false;
 constinit TimeoutId yield_timeout = MAX_TIMEOUTS;
@@ -302,6 +303,7 @@ struct Found {
     std::span<Work> work;
     long again = -1;
     bool installed = false;
+    bool audits; // has the table that calls are written to
 };
 
 bool is_async(const catalog::Projection *projection) { return projection->async && !OidIsValid(projection->shadow_of); }
@@ -310,6 +312,7 @@ void look(Found &found) {
     SetCurrentStatementStartTimestamp();
     StartTransactionCommand();
     found.installed = OidIsValid(catalog::catalog_relation());
+    found.audits = found.installed && catalog::sql_is_current();
     auto all = catalog::all();
     projection_count = std::count_if(all.begin(), all.end(), is_async);
     if (projection_count > 0) {
@@ -436,6 +439,19 @@ void write_counted_conflicts() {
     say("");
 }
 
+void write_noted_calls() {
+    if (!failed_calls_noted()) return;
+    ErrorData *error = caught([] {
+        say("writing failed calls");
+        write_failed_calls();
+    });
+    if (error)
+        after_failure(auditing, error);
+    else
+        forget_problem(auditing);
+    say("");
+}
+
 // Looks for work once and does it. Returns the milliseconds until there may be more; 0: look again at once.
 long round() {
     MemoryContextReset(round_memory);
@@ -455,7 +471,12 @@ long round() {
         write_counted_conflicts();
     else
         forget_conflicts();
+    if (found.audits)
+        write_noted_calls();
+    else
+        forget_failed_calls();
     if (projection_count == 0) {
+        if (found.audits) clean_history();
         leave_unless_announced();
         return 0;
     }
