@@ -71,6 +71,13 @@ struct Conflict {
     char stream[stream_bytes + 1];
 };
 
+// A session that applies by hand, until its transaction ends.
+struct Session {
+    pid_t pid; // 0: unused
+    Oid database, projection;
+    TimestampTz since;
+};
+
 struct Shared {
     LWLock *lock;
     PGPROC *launcher;
@@ -87,6 +94,7 @@ struct Shared {
     Conflict conflicts[256];
     Call failed_calls[64];
     int64 lost_calls; // that found no place, of any database
+    Session sessions[128];
     int worker_count;
     Worker workers[FLEXIBLE_ARRAY_MEMBER];
 

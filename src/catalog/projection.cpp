@@ -388,4 +388,9 @@ void register_callbacks() {
     CacheRegisterSyscacheCallback(NAMESPACEOID, function_or_schema_changed, 0);
 }
 
+void mark_hidden(const char *object, const char *kind, const char *of) {
+    pg::spi_execute(
+        psprintf("COMMENT ON %s IS %s", object, quote_literal_cstr(psprintf("pg_projections: %s of %s", kind, of))));
+}
+
 } // namespace catalog

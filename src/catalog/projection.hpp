@@ -83,6 +83,11 @@ Oid catalog_relation();
 // To be called after every change of the catalog table: tells all sessions, this one included.
 void announce_change();
 
+// Says of an object in the extension's schema, as a superuser and in an SPI connection, that the extension made it:
+// what carries this comment, and no row names, may be removed. A comment survives dumps, which no entry in pg_depend
+// does. `object` is as COMMENT ON wants it ("VIEW projections.x"); `kind` is what orphans() calls it.
+void mark_hidden(const char *object, const char *kind, const char *of);
+
 // Grows with every DDL that may change names, functions or plans.
 uint64 generation();
 

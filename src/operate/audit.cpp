@@ -10,7 +10,7 @@ namespace {
 using async::Call;
 
 // What only looks goes through the same gate.
-constexpr const char *looks[] = {"verify", "stale_keys"};
+constexpr const char *looks[] = {"health", "metrics", "orphans", "stale_keys", "verify"};
 
 struct Running {
     Call call;

@@ -1,5 +1,6 @@
 // catch_up: what a worker would do, in the caller's session and transaction.
 #include "async/slot.hpp"
+#include "async/throughput.hpp"
 #include "maintain/flush.hpp"
 #include "maintain/locks.hpp"
 #include "operate/audit.hpp"
@@ -76,6 +77,7 @@ AUDITED(projections_catch_up) {
     for (Oid relation : relations)
         if (applied < most) applied += operate::catch_up(relation, most - applied);
     if (applied == 0) operate::audit_nothing();
+    async::write_noted();
     PG_RETURN_INT64(applied);
 }
 

@@ -177,7 +177,8 @@ COMMENT ON TABLE projections.subscription IS 'Readers outside the database.';
 CREATE TABLE projections.conflict (
     stream    text PRIMARY KEY,
     conflicts bigint NOT NULL,
-    last_at   timestamptz NOT NULL
+    last_at   timestamptz NOT NULL,
+    heat      double precision NOT NULL DEFAULT 0 -- conflicts, each halved every ten minutes; as of last_at
 );
 COMMENT ON TABLE projections.conflict IS 'Appends that expected another version; read projections.conflicts instead.';
 
