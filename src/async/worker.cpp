@@ -9,6 +9,7 @@
 // and the worker goes on with the other slots.
 #include "async/background.hpp"
 #include "async/conflict.hpp"
+#include "async/failed_call.hpp"
 #include "async/shared.hpp"
 #include "async/slot.hpp"
 #include "async/throughput.hpp"
@@ -50,7 +51,8 @@ constinit int projection_count = 0; // async ones, as of the last look
 constinit char activity[NAMEDATALEN * 4];
 
 // What may fail beside the batches of slots.
-constexpr Work finding{InvalidOid, -1}, cleaning{InvalidOid, -2}, counting{InvalidOid, -3}, measuring{InvalidOid, -4};
+constexpr Work finding{InvalidOid, -1}, cleaning{InvalidOid, -2}, counting{InvalidOid, -3}, measuring{InvalidOid, -4},
+    auditing{InvalidOid, -5};
 
 volatile sig_atomic_t terminated = false, yielding = false;
 constinit TimeoutId yield_timeout = MAX_TIMEOUTS;
@@ -452,6 +454,19 @@ void write_counted_conflicts() {
     say("");
 }
 
+void write_noted_calls() {
+    if (!failed_calls_noted()) return;
+    ErrorData *error = caught([] {
+        say("writing failed calls");
+        write_failed_calls();
+    });
+    if (error)
+        after_failure(auditing, error);
+    else
+        forget_problem(auditing);
+    say("");
+}
+
 // The last worker to leave writes what there is.
 void write_measured() {
     bool last = projection_count == 0;
@@ -483,14 +498,22 @@ long round() {
         return poll_interval;
     }
     forget_problem(finding);
-    if (found.current) {
+    if (found.installed)
         write_counted_conflicts();
+    else
+        forget_conflicts();
+    if (found.current) {
         write_measured();
-    } else {
-        forget_throughput(); // an older version has no table for it
+        write_noted_calls();
+    } else { // there are no such tables
+        forget_throughput();
+        forget_failed_calls();
     }
-    if (!found.installed) forget_conflicts();
     if (projection_count == 0) {
+        if (found.current) {
+            clean_history();
+            launch_rebuilds(found);
+        }
         leave_unless_announced();
         return 0;
     }
