@@ -26,6 +26,7 @@ Oid copy_definition(Projection &projection) {
     pg::spi_execute(psprintf("CREATE VIEW %s AS %s", view, query));
     pg::spi_execute(psprintf("ALTER VIEW %s OWNER TO %s", view,
                              quote_identifier(GetUserNameFromId(projection.owner(), false))));
+    catalog::mark_hidden(psprintf("VIEW %s", view), "definition", projection.name());
     CommandCounterIncrement();
     return get_relname_relid(name, get_namespace_oid("projections", false));
 }
@@ -64,6 +65,7 @@ void record(const Projection &projection, Oid table, Oid definition, const pg::v
 Oid make_shadow(Projection &projection) {
     const char *name = get_rel_name(projection.relation);
     Oid table = make_twin(projection.relation, operate::hidden_name(name, "shadow"));
+    catalog::mark_hidden(psprintf("TABLE %s", pg::qualified_name(table)), "shadow", projection.name());
     Oid definition = copy_definition(projection);
     pg::vector<Oid> changes;
     if (projection.kind == Kind::query && projection.flow != Flow::events)

@@ -7,8 +7,8 @@
 -- What repairs the contents of all projections that read a table.
 CREATE FUNCTION projections._repair_readers(source oid) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT CASE count(*) WHEN 0 THEN '' WHEN 1 THEN format(' SELECT projections.repair(%L);', min(projections._name(p.relation)))
-        ELSE format(' SELECT projections.repair(projection) FROM projections.dependencies WHERE source = %L::regclass;', projections._name(source)) END
+    SELECT CASE count(*) WHEN 0 THEN '' WHEN 1 THEN format('SELECT projections.repair(%L);', min(projections._name(p.relation)))
+        ELSE format('SELECT projections.repair(projection) FROM projections.dependencies WHERE source = %L::regclass;', projections._name(source)) END
     FROM projections.projection p WHERE source = ANY (p.sources::oid[]) AND p.shadow_of IS NULL
 $$;
 COMMENT ON FUNCTION projections._repair_readers(oid) IS 'Internal: SQL that repairs the projections over a table.';
@@ -40,28 +40,30 @@ CREATE FUNCTION projections._validate_triggers() RETURNS TABLE(severity text, ob
     WITH wanted AS (
         SELECT w.*, c.relowner FROM projections._wanted_triggers() w JOIN pg_class c ON c.oid = w.relation
     ), found AS (
-        SELECT w.relation, w.name, w.relowner, w.lost,
+        SELECT w.relation, w.relation AS source, w.name, w.relowner, w.lost, CASE WHEN t.oid IS NULL THEN format('CREATE TRIGGER %I %s; ', w.name, w.made) ELSE '' END AS made,
                CASE WHEN t.oid IS NULL THEN 'is missing'
-                    WHEN f.oid IS NULL OR t.tgtype <> w.type OR t.tgqual IS NOT NULL OR t.tgattr <> '' THEN 'is another trigger of that name'
+                    WHEN other.it THEN 'is another trigger of that name'
                     WHEN t.tgenabled = 'D' THEN 'is disabled'
                     WHEN t.tgenabled = 'R' THEN 'fires for replication only'
                     WHEN t.tgenabled = 'O' THEN 'does not fire for replication; a restore without triggers leaves it so' END AS problem,
-               CASE WHEN f.oid IS NULL OR t.tgtype <> w.type OR t.tgqual IS NOT NULL OR t.tgattr <> ''
-                    THEN format('CREATE OR REPLACE TRIGGER %I %s; ', w.name, w.made) ELSE '' END AS remake
+               -- projections.repair() knows our triggers by their names.
+               CASE WHEN other.it
+                    THEN format('CREATE OR REPLACE TRIGGER %I %s; ALTER TABLE %s ENABLE ALWAYS TRIGGER %1$I; ', w.name, w.made, projections._name(w.relation)) ELSE '' END AS remake
         FROM wanted w
         LEFT JOIN pg_trigger t ON t.tgrelid = w.relation AND t.tgname = w.name
         LEFT JOIN pg_proc f ON f.oid = t.tgfoid AND f.proname = w.function AND f.pronamespace = 'projections'::regnamespace
+        CROSS JOIN LATERAL (SELECT t.oid IS NOT NULL AND (f.oid IS NULL OR t.tgtype <> w.type OR t.tgqual IS NOT NULL OR t.tgattr <> '') AS it) other
         UNION ALL
         -- The copies on partitions have states of their own.
-        SELECT p.relid, w.name, w.relowner, w.lost, 'does not fire always on this partition', ''
+        SELECT p.relid, w.relation, w.name, w.relowner, w.lost, '', 'does not fire always on this partition', ''
         FROM wanted w JOIN pg_class c ON c.oid = w.relation AND c.relkind = 'p' CROSS JOIN LATERAL pg_partition_tree(w.relation) p
         JOIN pg_trigger t ON t.tgrelid = p.relid AND t.tgname = w.name
         WHERE p.level > 0 AND t.tgenabled <> 'A'
     )
     SELECT 'ERROR', projections._name(f.relation), format('trigger %I %s', f.name, f.problem),
-           format('%sALTER TABLE %s ENABLE ALWAYS TRIGGER %I;', f.remake, projections._name(f.relation), f.name)
-               || CASE f.lost WHEN 'readers' THEN projections._repair_readers(f.relation)
-                              WHEN 'itself' THEN format(' SELECT projections.repair(%L);', projections._name(f.relation)) ELSE f.lost END,
+           f.remake || CASE f.lost WHEN 'readers' THEN projections._repair_readers(f.source)
+                                   WHEN 'itself' THEN format('SELECT projections.repair(%L);', projections._name(f.source))
+                                   ELSE f.made || format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I;', projections._name(f.source), f.name) || f.lost END,
            f.relowner
     FROM found f WHERE f.problem IS NOT NULL
 $$;
@@ -197,11 +199,13 @@ CREATE FUNCTION projections._validate_keys() RETURNS TABLE(severity text, object
     SELECT 'ERROR', projections._name(k.relation),
            CASE WHEN broken.indexrelid IS NULL THEN format('no unique index has its key (%s)', array_to_string(k.keys, ', '))
                 ELSE format('index %s of its key is not valid', projections._name(broken.indexrelid)) END,
-           CASE WHEN broken.indexrelid IS NULL THEN '' ELSE format('DROP INDEX %s; ', projections._name(broken.indexrelid)) END
+           CASE WHEN broken.indexrelid IS NULL THEN ''
+                WHEN broken.constraint_name IS NULL THEN format('DROP INDEX %s; ', projections._name(broken.indexrelid))
+                ELSE format('ALTER TABLE %s DROP CONSTRAINT %I; ', projections._name(k.relation), broken.constraint_name) END
                || format('SELECT projections.repair(%L);', projections._name(k.relation)),
            k.relowner
     FROM keyed k
-    LEFT JOIN LATERAL (SELECT i.indexrelid FROM indexes i WHERE i.indrelid = k.relation AND i.is_unique AND i.nulls_equal AND NOT i.usable
+    LEFT JOIN LATERAL (SELECT i.indexrelid, (SELECT x.conname FROM pg_constraint x WHERE x.conindid = i.indexrelid AND x.contype IN ('p', 'u')) AS constraint_name FROM indexes i WHERE i.indrelid = k.relation AND i.is_unique AND i.nulls_equal AND NOT i.usable
                          AND i.columns = ARRAY(SELECT n COLLATE "C" FROM unnest(k.keys) AS n ORDER BY 1) LIMIT 1) broken ON true
     WHERE k.keys <> '{}' AND coalesce(k.shape, '') <> 'bag'
       AND NOT EXISTS (SELECT FROM indexes i WHERE i.indrelid = k.relation AND i.is_unique AND i.nulls_equal AND i.usable
@@ -266,7 +270,7 @@ CREATE FUNCTION projections._validate_sources() RETURNS TABLE(severity text, obj
     FROM read r WHERE r.relpersistence = 'u'
     UNION ALL
     SELECT DISTINCT 'ERROR', projections._name(r.source), format('it is part of an inheritance tree with %s, whose rows are not followed', projections._name(CASE r.source WHEN i.inhrelid THEN i.inhparent ELSE i.inhrelid END)),
-           format('ALTER TABLE %s NO INHERIT %s;%s', projections._name(i.inhrelid), projections._name(i.inhparent), projections._repair_readers(r.source)), r.relowner
+           format('ALTER TABLE %s NO INHERIT %s; %s', projections._name(i.inhrelid), projections._name(i.inhparent), projections._repair_readers(r.source)), r.relowner
     FROM read r JOIN pg_inherits i ON r.source IN (i.inhrelid, i.inhparent) JOIN pg_class k ON k.oid = i.inhrelid AND NOT k.relispartition
     WHERE r.kind = 'query' AND r.captures
     UNION ALL
@@ -351,11 +355,13 @@ CREATE FUNCTION projections._validate_state() RETURNS TABLE(severity text, objec
     FROM known k WHERE k.building AND NOT EXISTS (SELECT FROM projections._live_rebuilds() l WHERE l.projection = k.relation)
     UNION ALL
     SELECT 'ERROR', k.name, format('%s of its %s checkpoints are missing', k.slots - count(s.slot), k.slots),
-           format('INSERT INTO projections.slot (projection, slot) SELECT %L, generate_series(0, %s) ON CONFLICT DO NOTHING; SELECT projections.reset(%1$L);', k.name, k.slots - 1), k.relowner
+           CASE k.kind WHEN 'handler' THEN format('INSERT INTO projections.slot (projection, slot) SELECT %L, generate_series(0, %s) ON CONFLICT DO NOTHING; SELECT projections.reset(%1$L);',
+                                                  k.name, k.slots - 1)
+                       ELSE format('SELECT projections.repair(%L);', k.name) END, k.relowner
     FROM known k LEFT JOIN projections.slot s ON s.projection = k.relation AND s.slot < k.slots
-    WHERE k.mode = 'async' GROUP BY k.name, k.slots, k.relowner HAVING count(s.slot) < k.slots
+    WHERE k.mode = 'async' GROUP BY k.name, k.kind, k.slots, k.relowner HAVING count(s.slot) < k.slots
     UNION ALL
-    SELECT 'ERROR', k.name, 'its change log is gone, with what it has still to be told', projections._recreate_sql(k.relation), k.relowner
+    SELECT 'ERROR', k.name, 'its change log is gone, with what it has still to be told', format('SELECT projections.repair(%L);', k.name), k.relowner
     FROM known k WHERE EXISTS (SELECT FROM unnest(k.changes::oid[]) AS l(oid) WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = l.oid))
     UNION ALL
     SELECT 'ERROR', k.name, format('%s belongs to %s, and not to its owner, %I', projections._name(h.oid), coalesce(r.rolname, h.relowner::text), pg_get_userbyid(k.relowner)),

@@ -144,7 +144,7 @@ CREATE FUNCTION projections._orphaned_relations() RETURNS TABLE(kind text, objec
         UNION SELECT unnest(p.changes)::oid FROM projections.projection p
         UNION SELECT s.arrivals::oid FROM projections.source s WHERE s.arrivals IS NOT NULL
     )
-    SELECT m.kind, projections._name(c.oid), NULL::timestamptz, format('it was made as the %s, which does not use it', substr(d.description, 17)),
+    SELECT m.kind, projections._name(c.oid), NULL::timestamptz, format('it was made as the %s, and nothing uses it', substr(d.description, 17)),
            c.relowner, format('DROP %s IF EXISTS %s', CASE c.relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END, projections._name(c.oid))
     FROM pg_description d
     JOIN pg_class c ON c.oid = d.objoid AND c.relkind IN ('r', 'v'),
