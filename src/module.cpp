@@ -2,6 +2,8 @@
 #include "async/background.hpp"
 #include "async/events.hpp"
 #include "async/failure.hpp"
+#include "async/session.hpp"
+#include "async/throughput.hpp"
 #include "async/wake.hpp"
 #include "capture/trigger.hpp"
 #include "catalog/projection.hpp"
@@ -215,6 +217,8 @@ void transaction_event(XactEvent event, void *) {
         renewed = NIL;
         catalog::end_transaction();
         operate::end_transaction();
+        async::count_noted(event == XACT_EVENT_COMMIT);
+        async::session_ended();
         async::transaction_ended(event == XACT_EVENT_COMMIT);
         break;
     default: break;

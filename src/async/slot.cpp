@@ -9,6 +9,8 @@
 
 #include "async/events.hpp"
 #include "async/query.hpp"
+#include "async/session.hpp"
+#include "async/throughput.hpp"
 #include "maintain/flush.hpp"
 #include "maintain/locks.hpp"
 #include "maintain/log.hpp"
@@ -184,6 +186,8 @@ void refuse_while_applying() {
 
 Progress advance(Projection &declared, int number, Limits limits, bool wait) {
     refuse_while_applying();
+    TimestampTz began = GetCurrentTimestamp();
+    begin_batch();
     Oid relation = declared.relation;
     Projection *root = &declared;
     maintain::lock_relations({&root, 1});
@@ -209,11 +213,13 @@ Progress advance(Projection &declared, int number, Limits limits, bool wait) {
         AtEOXact_GUC(false, level);
         move_checkpoint(slot, progress, row.max_rate);
         if (row.max_rate > 0 && progress.events > 0) progress.more = false;
+        note_batch(relation, progress.events, began, wait ? Lasts::as_noted : Lasts::to_the_commit);
     });
     return progress;
 }
 
 int lock_slots(Oid projection) {
+    session_applies(projection);
     int slots = 0;
     pg::as_superuser([&] {
         pg::with_spi([&] {

@@ -11,6 +11,7 @@
 #include "async/conflict.hpp"
 #include "async/shared.hpp"
 #include "async/slot.hpp"
+#include "async/throughput.hpp"
 #include "async/wake.hpp"
 #include "catalog/projection.hpp"
 #include "pg/scope.hpp"
@@ -49,7 +50,7 @@ constinit int projection_count = 0; // async ones, as of the last look
 constinit char activity[NAMEDATALEN * 4];
 
 // What may fail beside the batches of slots.
-constexpr Work finding{InvalidOid, -1}, cleaning{InvalidOid, -2}, counting{InvalidOid, -3};
+constexpr Work finding{InvalidOid, -1}, cleaning{InvalidOid, -2}, counting{InvalidOid, -3}, measuring{InvalidOid, -4};
 
 volatile sig_atomic_t terminated = false, yielding = false;
 constinit TimeoutId yield_timeout = MAX_TIMEOUTS;
@@ -280,6 +281,7 @@ bool run_batch(Work work) {
     end_claim(work, error ? 0 : progress.events, milliseconds);
     Pace &p = pace(work);
     if (error) {
+        if (!transient(error->sqlerrcode)) count_failed_batch(work.projection, began);
         p.not_before = after_failure(work, error);
         p.conflicts = transient(error->sqlerrcode) ? p.conflicts + 1 : 0;
         // What comes before the event that conflicts gets through: in the end it is alone.
@@ -436,6 +438,22 @@ void write_counted_conflicts() {
     say("");
 }
 
+// The last worker to leave writes what there is.
+void write_measured() {
+    bool last = projection_count == 0;
+    if ((!throughput_due() && !last) || put_off(measuring)) return;
+    ErrorData *error = caught([&] {
+        say("writing throughput");
+        SetCurrentStatementStartTimestamp();
+        write_throughput(last ? Minutes::all : Minutes::complete);
+    });
+    if (error)
+        after_failure(measuring, error);
+    else
+        forget_problem(measuring);
+    say("");
+}
+
 // Looks for work once and does it. Returns the milliseconds until there may be more; 0: look again at once.
 long round() {
     MemoryContextReset(round_memory);
@@ -451,10 +469,13 @@ long round() {
         return poll_interval;
     }
     forget_problem(finding);
-    if (found.installed)
+    if (found.installed) {
         write_counted_conflicts();
-    else
+        write_measured();
+    } else {
         forget_conflicts();
+        forget_throughput();
+    }
     if (projection_count == 0) {
         leave_unless_announced();
         return 0;

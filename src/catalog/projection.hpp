@@ -66,6 +66,17 @@ bool is_event_source(Oid relation);
 // Every projection, upstream first.
 std::span<Projection *const> all();
 
+// Whether the library knows the version of the SQL objects. Where it does not, because that is newer, everything that
+// asks for projections raises.
+bool is_readable();
+
+// Whether the database has the SQL objects of the library's version; false where they are of an older version, which
+// the library still keeps projections by, or where there are none.
+bool sql_is_current();
+
+// Raises 55000 unless it is so: for what calls functions or reads tables that older versions lack.
+void require_current_sql();
+
 // The catalog table's OID; InvalidOid where the extension is not installed.
 Oid catalog_relation();
 

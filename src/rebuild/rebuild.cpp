@@ -21,18 +21,15 @@
 // that of a rebuild which died, and what it left is removed by the next one, or by cleanup_orphans().
 #include "rebuild/rebuild.hpp"
 
-#include "async/events.hpp"
 #include "async/slot.hpp"
-#include "async/source.hpp"
-#include "capture/trigger.hpp"
-#include "catalog/settings.hpp"
 #include "maintain/flush.hpp"
-#include "maintain/locks.hpp"
 #include "maintain/log.hpp"
-#include "maintain/maintaining.hpp"
 #include "operate/run.hpp"
 #include "pg/scope.hpp"
 #include "rebuild/copy.hpp"
+#include "rebuild/merge.hpp"
+#include "rebuild/replay.hpp"
+#include "rebuild/session.hpp"
 #include "rebuild/shadow.hpp"
 #include "rebuild/swap.hpp"
 
@@ -51,18 +48,6 @@ constinit int swap_lock_timeout = 150; // ms
 constexpr int64 short_log = 1000;
 constexpr int most_rounds = 100;
 constexpr long least_pause = 50, longest_pause = 5000; // ms, between attempts to swap
-
-struct Rebuild {
-    MemoryContext memory; // survives transactions
-    int64 id = 0;
-    Oid target;
-    Oid shadow = InvalidOid;
-    const char *name;
-    const char *phase = "";
-    TimestampTz began, phase_began;
-    int64 rows = 0;
-    bool locked = false; // session locks on the live table
-};
 
 LOCKTAG rebuild_tag(Oid projection) {
     LOCKTAG tag;
@@ -92,130 +77,8 @@ LOCKTAG rebuild_tag(Oid projection) {
     pg_unreachable();
 }
 
-// ------------------------------------------------------------------------------------------------------------ steps
-
-// Runs one step in a subtransaction of its own, so that a failed one can be cleaned up after. Returns its error.
-template <class Body>
-ErrorData *attempt(Rebuild &rebuild, bool with_snapshot, Body &&body) {
-    MemoryContext before = CurrentMemoryContext;
-    ResourceOwner owner = CurrentResourceOwner;
-    ErrorData *volatile error = nullptr;
-    BeginInternalSubTransaction(nullptr);
-    PG_TRY();
-    {
-        pg::with_setting("search_path", "pg_catalog, pg_temp", [&] {
-            if (with_snapshot)
-                pg::with_snapshot(GetLatestSnapshot(), body);
-            else
-                body();
-        });
-        ReleaseCurrentSubTransaction();
-    }
-    PG_CATCH();
-    {
-        MemoryContextSwitchTo(rebuild.memory);
-        error = CopyErrorData();
-        FlushErrorState();
-        RollbackAndReleaseCurrentSubTransaction();
-    }
-    PG_END_TRY();
-    MemoryContextSwitchTo(before);
-    CurrentResourceOwner = owner;
-    return error;
-}
-
-// A statement on the extension's tables.
-void execute(const char *text) {
-    pg::as_superuser([&] { pg::with_spi([&] { pg::spi_execute(text); }); });
-    CommandCounterIncrement();
-}
-
-int64 ask(const char *text) {
-    int64 value = 0;
-    pg::as_superuser([&] {
-        pg::with_spi([&] {
-            pg::spi_execute(text);
-            bool null = true;
-            if (SPI_processed > 0) value = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
-            if (null) value = 0;
-        });
-    });
-    return value;
-}
-
-void release_session_locks(Rebuild &rebuild) {
-    if (!rebuild.locked) return;
-    LockRelId relation{rebuild.target, MyDatabaseId};
-    UnlockRelationIdForSession(&relation, ShareRowExclusiveLock);
-    rebuild.locked = false;
-}
-
-void drop_shadows(Oid target) {
-    pg::as_superuser([&] {
-        pg::with_spi([&] {
-            for (Oid shadow : shadows_of(target)) drop_shadow(shadow);
-        });
-    });
-}
-
-// Leaves nothing behind but the row that tells of it, and raises the error.
-[[noreturn]] void give_up(Rebuild &rebuild, ErrorData *error) {
-    release_session_locks(rebuild);
-    bool cancelled = error->sqlerrcode == ERRCODE_QUERY_CANCELED;
-    ErrorData *another = attempt(rebuild, true, [&] {
-        drop_shadows(rebuild.target);
-        execute(psprintf("UPDATE projections.rebuild SET ended_at = pg_catalog.clock_timestamp(), outcome = '%s', "
-                         "shadow = NULL, error = %s WHERE id = " INT64_FORMAT,
-                         cancelled ? "cancelled" : "failed", quote_literal_cstr(error->message), rebuild.id));
-    });
-    if (another)
-        ereport(WARNING, (errmsg("what the rebuild of %s had made could not be removed: %s", rebuild.name,
-                                 another->message),
-                          errhint("SELECT * FROM projections.cleanup_orphans();")));
-    else
-        SPI_commit();
-    ReThrowError(error);
-    pg_unreachable();
-}
-
-// One step, and its commit.
-template <class Body>
-void step(Rebuild &rebuild, Body &&body) {
-    if (ErrorData *error = attempt(rebuild, true, body)) give_up(rebuild, error);
-    SPI_commit();
-}
-
-Projection &live(Rebuild &rebuild) { return operate::projection_of(rebuild.target); }
-Projection &shadow(Rebuild &rebuild) { return operate::projection_of(rebuild.shadow); }
-
-// What others see from now on. `total`: -1 for not known.
-void enter(Rebuild &rebuild, const char *phase, int64 total = -1) {
-    rebuild.phase = phase;
-    rebuild.phase_began = GetCurrentTimestamp();
-    step(rebuild, [&] {
-        execute(psprintf("UPDATE projections.rebuild SET phase = '%s', phase_at = pg_catalog.clock_timestamp(), done = "
-                         "%s, total = %s WHERE id = " INT64_FORMAT,
-                         phase, total < 0 ? "NULL" : "0", total < 0 ? "NULL" : psprintf(INT64_FORMAT, total),
-                         rebuild.id));
-    });
-}
-
-void note_progress(Rebuild &rebuild, int64 done, int64 total) {
-    execute(psprintf("UPDATE projections.rebuild SET done = " INT64_FORMAT ", total = " INT64_FORMAT
-                     " WHERE id = " INT64_FORMAT,
-                     done, total, rebuild.id));
-}
-
-// Tells the caller how far a long phase has come.
-void notice_progress(Rebuild &rebuild, TimestampTz &told, int64 done, int64 total) {
-    TimestampTz now = GetCurrentTimestamp();
-    if (!TimestampDifferenceExceeds(told, now, 10000)) return;
-    told = now;
-    ereport(NOTICE, (errmsg("rebuild of %s: %s, " INT64_FORMAT " of " INT64_FORMAT " (%d %%)", rebuild.name, rebuild.phase,
-                            done, total, total > 0 ? static_cast<int>(100 * done / total) : 100)));
-}
-
-// ------------------------------------------------------------------------------------------------------ what to wait for
+// ------------------------------------------------------------------------------------------------------ what to wait
+// for
 
 // Transactions that write what the shadow reads and may have begun before it was there.
 void wait_for_writers(Rebuild &rebuild) {
@@ -265,7 +128,8 @@ bool wait_for_snapshots(Rebuild &rebuild, TransactionId last, TimestampTz deadli
             if (!holds) break; // the transaction goes on, with another snapshot
             if (GetCurrentTimestamp() >= deadline) return false;
             CHECK_FOR_INTERRUPTS();
-            static_cast<void>(WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 1, PG_WAIT_EXTENSION));
+            static_cast<void>(
+                WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 1, PG_WAIT_EXTENSION));
             ResetLatch(MyLatch);
         }
     }
@@ -290,13 +154,11 @@ void make(Rebuild &rebuild) {
     });
 }
 
-bool replays(Rebuild &rebuild) { return live(rebuild).kind != Kind::query || live(rebuild).flow == Flow::events; }
-
 void copy(Rebuild &rebuild) {
     int64 expected = 0;
     step(rebuild, [&] {
-        expected = ask(psprintf("SELECT greatest(reltuples, 0)::bigint FROM pg_catalog.pg_class WHERE oid = %u",
-                                rebuild.target));
+        expected = ask(
+            psprintf("SELECT greatest(reltuples, 0)::bigint FROM pg_catalog.pg_class WHERE oid = %u", rebuild.target));
     });
     enter(rebuild, "copying", expected);
     step(rebuild, [&] {
@@ -347,35 +209,6 @@ void catch_up(Rebuild &rebuild) {
     }
 }
 
-// Events from the first one on, each slot in turn, until all that is decided has been applied.
-void replay(Rebuild &rebuild) {
-    int64 head = 0;
-    int slots = 0;
-    step(rebuild, [&] {
-        const async::EventSource *source = async::event_source(shadow(rebuild).sources.front());
-        if (source == nullptr) elog(ERROR, "projection %s reads no event source", rebuild.name);
-        head = async::safe_position(*source).position;
-        slots = static_cast<int>(ask(
-            psprintf("SELECT pg_catalog.count(*) FROM projections.slot WHERE projection = %u", rebuild.shadow)));
-    });
-    enter(rebuild, "replaying", head);
-    TimestampTz told = GetCurrentTimestamp();
-    bool more = true;
-    while (more) {
-        more = false;
-        int64 lowest = PG_INT64_MAX;
-        for (int slot = 0; slot < slots; slot++)
-            step(rebuild, [&] {
-                async::Progress progress = async::advance(shadow(rebuild), slot, {100000, 1000}, true);
-                more |= progress.more;
-                lowest = std::min(lowest, progress.position);
-                note_progress(rebuild, std::min(lowest, head), head);
-                maintain::flush_logs();
-            });
-        notice_progress(rebuild, told, std::min(lowest, head), head);
-    }
-}
-
 // ------------------------------------------------------------------------------------------------------------- finish
 
 // With the live table locked against its maintenance: what is left. Returns false where that is too much for a lock.
@@ -389,49 +222,15 @@ bool last_catch_up(Rebuild &rebuild, TimestampTz deadline) {
         catch_up_log(rebuild);
         return true;
     }
-    pg::vector<std::pair<int, int64>> targets;
-    pg::as_superuser([&] {
-        pg::with_spi([&] {
-            pg::spi_execute(psprintf("SELECT slot, position FROM projections.slot WHERE projection = %u ORDER BY slot",
-                                     rebuild.target));
-            bool null;
-            for (uint64 i = 0; i < SPI_processed; i++)
-                targets.push_back(
-                    {DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null)),
-                     DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &null))});
-        });
-    });
-    for (auto [slot, position] : targets) {
-        async::Progress progress;
-        do {
-            progress = async::advance(shadow(rebuild), slot, {100000, 100}, true);
-            CommandCounterIncrement();
-            if (progress.position < position && GetCurrentTimestamp() >= deadline) return false;
-        } while (progress.position < position);
-    }
-    return true;
-}
-
-// The shadow's slots, failures and histories become the projection's.
-void adopt_events(Rebuild &rebuild) {
-    bool async = live(rebuild).async;
-    auto run = [&](const char *format) { execute(psprintf(format, rebuild.target, rebuild.shadow)); };
-    run("DELETE FROM projections.slot WHERE projection = %1$u");
-    if (async) run("UPDATE projections.slot SET projection = %1$u WHERE projection = %2$u");
-    run("UPDATE projections.failure SET resolved_at = pg_catalog.clock_timestamp(), resolution = 'rebuilt', resolved_by "
-        "= session_user, next_retry_at = NULL WHERE projection = %1$u AND resolved_at IS NULL");
-    run("UPDATE projections.failure SET projection = %1$u WHERE projection = %2$u AND resolved_at IS NULL");
-    run("DELETE FROM projections.parked_event WHERE projection = %1$u");
-    run("UPDATE projections.parked_event SET projection = %1$u WHERE projection = %2$u");
-    run("DELETE FROM projections.transition WHERE projection = %1$u AND set_by IS NULL");
-    run("UPDATE projections.transition SET projection = %1$u WHERE projection = %2$u AND set_by IS NULL");
+    return replay_to_live(rebuild, deadline);
 }
 
 // The shadow's log holds what its table has still to be told.
 void adopt_log(Rebuild &rebuild) {
-    execute(psprintf("UPDATE projections.projection AS p SET changes = o.changes FROM projections.projection AS o WHERE "
-                     "p.relation IN (%u, %u) AND o.relation IN (%u, %u) AND o.relation <> p.relation",
-                     rebuild.target, rebuild.shadow, rebuild.target, rebuild.shadow));
+    execute(
+        psprintf("UPDATE projections.projection AS p SET changes = o.changes FROM projections.projection AS o WHERE "
+                 "p.relation IN (%u, %u) AND o.relation IN (%u, %u) AND o.relation <> p.relation",
+                 rebuild.target, rebuild.shadow, rebuild.target, rebuild.shadow));
 }
 
 void put_in_place(Rebuild &rebuild) {
@@ -440,9 +239,10 @@ void put_in_place(Rebuild &rebuild) {
         adopt_events(rebuild);
     else if (live(rebuild).flow == Flow::log)
         adopt_log(rebuild);
-    execute(psprintf("UPDATE projections.projection SET stale_since = NULL, stale_reason = NULL, building = false WHERE "
-                     "relation = %u",
-                     rebuild.target));
+    execute(
+        psprintf("UPDATE projections.projection SET stale_since = NULL, stale_reason = NULL, building = false WHERE "
+                 "relation = %u",
+                 rebuild.target));
     pg::as_superuser([&] { pg::with_spi([&] { drop_shadow(rebuild.shadow); }); });
     execute(psprintf("UPDATE projections.rebuild SET shadow = NULL WHERE id = " INT64_FORMAT, rebuild.id));
 }
@@ -456,13 +256,11 @@ bool try_to_finish(Rebuild &rebuild) {
     TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), swap_lock_timeout);
     TransactionId last = InvalidTransactionId;
     bool ready = false;
-    LockRelId target{rebuild.target, MyDatabaseId};
     ErrorData *error = attempt(rebuild, true, [&] {
         limit_lock_waits(deadline);
         // In the order in which maintenance locks.
         for (Oid source : shadow(rebuild).sources) LockRelationOid(source, AccessShareLock);
-        LockRelationIdForSession(&target, ShareRowExclusiveLock);
-        rebuild.locked = true;
+        lock_for_session(rebuild, rebuild.target, ShareRowExclusiveLock);
         pg::with_snapshot(GetLatestSnapshot(), [&] { ready = last_catch_up(rebuild, deadline); });
         last = GetTopTransactionId();
     });
@@ -501,20 +299,14 @@ void finish(Rebuild &rebuild) {
             enter(rebuild, "finishing");
         }
         if (try_to_finish(rebuild)) return;
-        ErrorData *error = attempt(rebuild, false, [&] {
-            static_cast<void>(
-                WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, pause, PG_WAIT_EXTENSION));
-            ResetLatch(MyLatch);
-            CHECK_FOR_INTERRUPTS();
-        });
-        if (error) give_up(rebuild, error);
+        wait_a_moment(rebuild, pause);
         pause = std::min(pause * 2, longest_pause);
-        if (!replays(rebuild))
-            step(rebuild, [&] { catch_up_log(rebuild); });
+        if (!replays(rebuild)) step(rebuild, [&] { catch_up_log(rebuild); });
     }
 }
 
-// -------------------------------------------------------------------------------------------------------------- the whole
+// -------------------------------------------------------------------------------------------------------------- the
+// whole
 
 void begin(Rebuild &rebuild) {
     step(rebuild, [&] {
@@ -528,18 +320,19 @@ void begin(Rebuild &rebuild) {
     });
 }
 
-void end(Rebuild &rebuild) {
+void end(Rebuild &rebuild, Finish finish) {
     step(rebuild, [&] {
-        execute(psprintf("UPDATE projections.rebuild SET ended_at = pg_catalog.clock_timestamp(), phase = 'done', outcome "
-                         "= 'done', rows = " INT64_FORMAT " WHERE id = " INT64_FORMAT,
-                         rebuild.rows, rebuild.id));
+        execute(
+            psprintf("UPDATE projections.rebuild SET ended_at = pg_catalog.clock_timestamp(), phase = 'done', outcome "
+                     "= 'done', rows = " INT64_FORMAT " WHERE id = " INT64_FORMAT,
+                     rebuild.rows, rebuild.id));
     });
-    ereport(NOTICE, (errmsg("projection %s rebuilt: " INT64_FORMAT " rows in %ld ms", rebuild.name, rebuild.rows,
+    ereport(NOTICE, (errmsg("projection %s rebuilt by %s: " INT64_FORMAT " rows written in %ld ms", rebuild.name,
+                            finish == Finish::merge ? "merge" : "swap", rebuild.rows,
                             TimestampDifferenceMilliseconds(rebuild.began, GetCurrentTimestamp()))));
 }
 
-void run(Rebuild &rebuild) {
-    begin(rebuild);
+void swap(Rebuild &rebuild) {
     make(rebuild);
     if (replays(rebuild)) {
         index(rebuild);
@@ -551,23 +344,43 @@ void run(Rebuild &rebuild) {
         catch_up(rebuild);
     }
     finish(rebuild);
-    end(rebuild);
+}
+
+void note_finish(Rebuild &rebuild, Finish finish) {
+    step(rebuild, [&] {
+        execute(psprintf("UPDATE projections.rebuild SET finish = '%s' WHERE id = " INT64_FORMAT,
+                         finish == Finish::merge ? "merge" : "swap", rebuild.id));
+    });
+}
+
+void run(Rebuild &rebuild) {
+    begin(rebuild);
+    Choice choice = choose(rebuild);
+    Finish taken = choice.finish;
+    if (choice.finish != Finish::swap) {
+        bool merged = merge(rebuild, choice.finish == Finish::merge ? PG_INT64_MAX : merge_limit(rebuild));
+        taken = merged ? Finish::merge : Finish::swap;
+    }
+    note_finish(rebuild, taken);
+    if (taken == Finish::swap) swap(rebuild);
+    end(rebuild, taken);
 }
 
 void refuse_block(bool atomic, const char *name) {
     if (!atomic) return;
-    ereport(ERROR, (errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-                    errmsg("a rebuild cannot run inside a transaction block or a function"),
-                    errdetail("It commits between its phases, so that nobody waits for it."),
-                    errhint("CALL it by itself; or: SELECT projections.schedule_rebuild(%s);", quote_literal_cstr(name))));
+    ereport(ERROR,
+            (errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+             errmsg("a rebuild cannot run inside a transaction block or a function"),
+             errdetail("It commits between its phases, so that nobody waits for it."),
+             errhint("CALL it by itself; or: SELECT projections.schedule_rebuild(%s);", quote_literal_cstr(name))));
 }
 
 void refuse_paused(Projection &projection) {
     if (!projection.paused) return;
-    ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                    errmsg("projection %s is paused", projection.name()),
-                    errdetail("A rebuild would bring it up to date."),
-                    errhint("SELECT projections.resume(%s);", quote_literal_cstr(projection.name()))));
+    ereport(ERROR,
+            (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("projection %s is paused", projection.name()),
+             errdetail("A rebuild would bring it up to date."),
+             errhint("SELECT projections.resume(%s);", quote_literal_cstr(projection.name()))));
 }
 
 // With the rebuild's lock, which goes with the session or here, whatever happens.
@@ -576,8 +389,10 @@ void rebuild_one(Oid relation) {
     LOCKTAG tag = rebuild_tag(relation);
     if (LockAcquire(&tag, ExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL) refuse_second(projection);
     MemoryContext memory = AllocSetContextCreate(TopMemoryContext, "rebuild", ALLOCSET_SMALL_SIZES);
-    Rebuild rebuild{memory, 0, relation, InvalidOid, MemoryContextStrdup(memory, projection.name()), "",
-                    GetCurrentTimestamp(), 0, 0, false};
+    Rebuild &rebuild = *pg::within(memory, [&] {
+        return new (palloc(sizeof(Rebuild))) Rebuild{
+            .memory = memory, .target = relation, .name = pstrdup(projection.name()), .began = GetCurrentTimestamp()};
+    });
     PG_TRY();
     { run(rebuild); }
     PG_FINALLY();
