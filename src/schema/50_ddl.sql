@@ -21,6 +21,9 @@ BEGIN
     DELETE FROM projections.parked_event WHERE projection::oid = gone.relation::oid;
     DELETE FROM projections.override WHERE projection::oid = gone.relation::oid;
     DELETE FROM projections.transition WHERE projection::oid = gone.relation::oid;
+    DELETE FROM projections.rebuild WHERE projection::oid = gone.relation::oid;
+    DELETE FROM projections.throughput_minute WHERE projection::oid = gone.relation::oid;
+    DELETE FROM projections.throughput_total WHERE projection::oid = gone.relation::oid;
     FOR log IN SELECT c.oid FROM unnest(gone.changes::oid[]) AS l(oid) JOIN pg_class c ON c.oid = l.oid LOOP
         EXECUTE format('DROP TABLE %s', projections._name(log));
     END LOOP;

@@ -16,10 +16,9 @@ CREATE FUNCTION projections._name_or_oid(relation oid) RETURNS text
     RETURN COALESCE(projections._name(relation::pg_catalog.regclass), 'relation ' || relation);
 COMMENT ON FUNCTION projections._name_or_oid(oid) IS 'Internal: a relation''s name, or what it is known by where it is gone.';
 
--- Who runs one is alive if the session that began it is: process identifiers are used again, the times they began at are not.
 CREATE FUNCTION projections._live_rebuilds() RETURNS SETOF projections.rebuild
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT r.* FROM projections.rebuild r JOIN pg_stat_activity a ON a.pid = r.pid AND a.backend_start = r.backend_start WHERE r.ended_at IS NULL
+    SELECT r.* FROM projections.rebuild r WHERE r.ended_at IS NULL AND projections._lives(r.pid, r.backend_start)
 $$;
 COMMENT ON FUNCTION projections._live_rebuilds() IS 'Internal: rebuilds that somebody runs.';
 
