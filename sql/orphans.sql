@@ -144,7 +144,7 @@ BEGIN
 END
 $$;
 BEGIN;
--- a process of that number that began at another time is another process
+-- a process of that number that does not hold the lock is another process
 SELECT make_shadow('by_customer', 'by_customer_shadow', pg_backend_pid(), '2026-01-01');
 SELECT * FROM left_behind;
 SELECT kind, object, action, holder_pid, holder_user FROM projections.cleanup_orphans();
@@ -153,7 +153,8 @@ SELECT outcome, ended_at IS NOT NULL AS ended, shadow FROM projections.rebuild;
 SELECT to_regclass('projections.by_customer_shadow') AS shadow, to_regclass('projections.by_customer_shadow_definition') AS definition;
 ROLLBACK;
 BEGIN;
-SELECT make_shadow('by_customer', 'by_customer_shadow', pid, backend_start) FROM pg_stat_activity WHERE pid = pg_backend_pid();
+SELECT make_shadow('by_customer', 'by_customer_shadow', pid, backend_start), projections._hold_off_rebuild('by_customer'::regclass)
+FROM pg_stat_activity WHERE pid = pg_backend_pid();
 SELECT * FROM left_behind;
 SELECT kind, object, action, holder_pid = pg_backend_pid() AS pid, holder_user, holder_since IS NOT NULL AS since, holder_phase FROM projections.cleanup_orphans();
 SELECT count(*) AS kept FROM projections.by_customer_shadow;

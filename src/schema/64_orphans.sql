@@ -16,9 +16,14 @@ CREATE FUNCTION projections._name_or_oid(relation oid) RETURNS text
     RETURN COALESCE(projections._name(relation::pg_catalog.regclass), 'relation ' || relation);
 COMMENT ON FUNCTION projections._name_or_oid(oid) IS 'Internal: a relation''s name, or what it is known by where it is gone.';
 
+-- By the lock that it holds, which goes with its process, and is of this database: a copy of the database, made and restored while a
+-- rebuild ran, has its row too. A standby does not see its primary's locks, and may not remove anything.
 CREATE FUNCTION projections._live_rebuilds() RETURNS SETOF projections.rebuild
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT r.* FROM projections.rebuild r WHERE r.ended_at IS NULL AND projections._lives(r.pid, r.backend_start)
+    SELECT r.* FROM projections.rebuild r
+    WHERE r.ended_at IS NULL AND (pg_is_in_recovery() OR EXISTS (
+        SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database AND d.datname = current_database()
+        WHERE l.locktype = 'advisory' AND l.granted AND l.pid = r.pid AND l.classid = r.projection::oid AND l.objid = 0 AND l.objsubid = 20555)) -- 0x504B
 $$;
 COMMENT ON FUNCTION projections._live_rebuilds() IS 'Internal: rebuilds that somebody runs.';
 
