@@ -58,7 +58,7 @@ int64 execute(catalog::Projection &projection, Statement statement, Parameters &
         ERROR,
         (errcode(pg::error::projection_stale), errmsg("projection %s differs from its definition", projection.name()),
          errdetail("%s", detail),
-         errhint("Recompute the affected keys with projections.refresh_rows(), or drop and create the projection.")));
+         errhint("SELECT projections.repair(%s);", quote_literal_cstr(projection.name()))));
     pg_unreachable();
 }
 

@@ -147,13 +147,9 @@ void restrict_keys(Event &event, const Affected &affected) {
     event.keys = {kept, count};
 }
 
-int64 refold_slot(const Slot &slot, int64 from, int64 to) {
-    Batch &batch = *pg::make<Batch>(CurrentMemoryContext, slot, false);
-    Affected affected = affected_keys(batch, from, std::min(to, slot.position));
-    if (affected.empty()) return 0;
-    int64 count;
-    Datum keys = array_of(affected, &count);
-    forget_keys(slot.projection, keys);
+// Folds the affected keys, whose rows are gone, from the first event to the slot's checkpoint.
+void fold_again(Batch &batch, const Affected &affected, Datum keys) {
+    const Slot &slot = batch.slot;
     pg::vector<int64> out = left_out(slot.projection, 0, slot.position);
     pg::vector<Event> overrides = overrides_of(batch, keys, slot.position);
     std::size_t next_override = 0;
@@ -175,7 +171,30 @@ int64 refold_slot(const Slot &slot, int64 from, int64 to) {
     each_chunk(batch, -1, slot.position, fold);
     batch.chunk.clear();
     fold(slot.position); // states set after the last event
+}
+
+int64 refold_slot(const Slot &slot, int64 from, int64 to) {
+    Batch &batch = *pg::make<Batch>(CurrentMemoryContext, slot, false);
+    Affected affected = affected_keys(batch, from, std::min(to, slot.position));
+    if (affected.empty()) return 0;
+    int64 count;
+    Datum keys = array_of(affected, &count);
+    forget_keys(slot.projection, keys);
+    fold_again(batch, affected, keys);
     return count;
+}
+
+// The keys that are dealt out to a slot.
+Affected keys_of_slot(const Slot &slot, std::span<const Datum> keys) {
+    Affected affected(CurrentMemoryContext);
+    for (Datum key : keys) {
+        text *name = DatumGetTextPP(key);
+        uint64 hash = DatumGetUInt64(
+            DirectFunctionCall2Coll(hashtextextended, DEFAULT_COLLATION_OID, PointerGetDatum(name), Int64GetDatum(0)));
+        if (static_cast<int>((hash & UINT64CONST(0x7fffffffffffffff)) % static_cast<uint64>(slot.count)) == slot.number)
+            affected.add({VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name)}, PointerGetDatum(name));
+    }
+    return affected;
 }
 
 // The projection is locked as a batch would, and what is run is run as in one.
@@ -194,6 +213,24 @@ int64 refold(Projection &projection, int64 from, int64 to) {
         for (const Slot &slot : slots_of(projection)) keys += refold_slot(slot, from, to);
     });
     return keys;
+}
+
+int64 refold_keys(Projection &projection, std::span<const Datum> keys) {
+    int64 refolded = 0;
+    in_batch(projection, [&] {
+        pg::vector<Slot> slots = slots_of(projection);
+        if (!projection.async) slots.push_back(Slot{projection, 0, 1, PG_INT64_MAX});
+        for (const Slot &slot : slots) {
+            Affected affected = keys_of_slot(slot, keys);
+            if (affected.empty()) continue;
+            int64 count;
+            Datum names = array_of(affected, &count);
+            refolded += count;
+            forget_keys(projection, names);
+            fold_again(*pg::make<Batch>(CurrentMemoryContext, slot, false), affected, names);
+        }
+    });
+    return refolded;
 }
 
 int64 repeat(Projection &projection, int64 from, int64 to) {

@@ -8,6 +8,10 @@ namespace operate {
 // are locked. Returns how many keys. Raises what the reducer raises.
 int64 refold(catalog::Projection &projection, int64 from, int64 to);
 
+// The same for keys by name (text), whatever events they have had; a key without any loses its row. Of an
+// inline projection, whose writers are held off, all events count. Returns how many keys.
+int64 refold_keys(catalog::Projection &projection, std::span<const Datum> keys);
+
 // Calls a handler again for its events of positions in [from, to], as far as its slots have come. The slots are locked.
 // Returns how many events. Raises what the handler raises.
 int64 repeat(catalog::Projection &projection, int64 from, int64 to);

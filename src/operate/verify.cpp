@@ -14,7 +14,7 @@
 #include "maintain/flush.hpp"
 #include "maintain/locks.hpp"
 #include "maintain/maintaining.hpp"
-#include "operate/refold.hpp"
+#include "operate/fold_states.hpp"
 #include "operate/run.hpp"
 
 namespace operate {
@@ -50,30 +50,12 @@ pg::vector<const char *> read_texts(const char *query, Snapshot snapshot) {
     return texts;
 }
 
-// The events that have been applied.
-const char *applied_events(Projection &projection, Snapshot snapshot) {
-    const async::EventSource *source = async::event_source(projection.sources.front());
-    if (source == nullptr) elog(ERROR, "projection %s reads no event source", projection.name());
-    if (source->archived_to > 0)
-        ereport(ERROR,
-                (errcode(pg::error::history_archived), errmsg("projection %s cannot be verified", projection.name()),
-                 errdetail("Events of %s up to position " INT64_FORMAT " are archived.",
-                           pg::qualified_name(source->relation), source->archived_to),
-                 errhint("Restore the events, and register the source anew.")));
-    pg::vector<const char *> applied = read_texts(
-        psprintf("SELECT array_agg(s.position ORDER BY s.slot), max(s.position), count(*), (SELECT "
-                 "coalesce(array_agg(f.position), '{}') FROM projections.failure f WHERE f.projection = %u AND "
-                 "(f.resolved_at IS NULL OR f.resolution IN ('skipped', 'resolved'))) FROM projections.slot s WHERE "
-                 "s.projection = %u",
-                 projection.relation, projection.relation),
-        snapshot);
-    if (applied[0] == nullptr) elog(ERROR, "projection %s has no checkpoint", projection.name());
-    projection.block();
-    const char *position = async::position_expression(*source);
-    return psprintf("%s WHERE %s <= %s AND %s <= ('%s'::bigint[])[((%s / " INT64_FORMAT ") %% %s)::int + 1] AND %s <> "
-                    "ALL ('%s'::bigint[])",
-                    async::rows_select(projection, *source), position, applied[1], position, applied[0], position,
-                    async::stripe, applied[2], position, applied[3]);
+[[noreturn]] void fail_archived(Projection &projection, const async::EventSource &source) {
+    ereport(ERROR, (errcode(pg::error::history_archived), errmsg("projection %s cannot be verified", projection.name()),
+                    errdetail("Events of %s up to position " INT64_FORMAT " are archived.",
+                              pg::qualified_name(source.relation), source.archived_to),
+                    errhint("Restore the events, and register the source anew.")));
+    pg_unreachable();
 }
 
 // The rows of a source as they were before the changes that are in its log. Rows are known by their text, which tells
@@ -113,11 +95,11 @@ Logged read_log(Oid log, Snapshot snapshot) {
 }
 
 // The definition of what has been applied; null where all of it is to be replaced anyway.
-const char *expected_text(Projection &projection, Snapshot snapshot) {
+const char *expected_text(Projection &projection, Snapshot snapshot, bool with_log) {
     const compile::Block &block = projection.block();
     pg::vector<const char *> rows(block.sources.size(), nullptr);
     if (projection.flow == Flow::events) rows[0] = applied_events(projection, snapshot);
-    for (std::size_t i = 0; projection.flow == Flow::log && i < rows.size(); i++)
+    for (std::size_t i = 0; projection.flow == Flow::log && !with_log && i < rows.size(); i++)
         switch (read_log(projection.changes[i], snapshot)) {
         case Logged::nothing: break;
         case Logged::changes: rows[i] = rows_before_log(projection, i); break;
@@ -163,20 +145,20 @@ void name_projection(void *argument) {
 
 // Runs `body(snapshot)` as the owner, in an SPI connection, under the pinned settings.
 template <class Body>
-void verifying(Projection &projection, Body &&body) {
+void verifying(Projection &projection, Snapshot given, Body &&body) {
     LockRelationOid(projection.relation, AccessShareLock);
     ErrorContextCallback context{error_context_stack, name_projection, &projection};
     error_context_stack = &context;
-    Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+    Snapshot snapshot = RegisterSnapshot(given ? given : GetLatestSnapshot());
     pg::as_owner(projection.owner(),
                  [&] { catalog::with_pinned(projection.settings, [&] { pg::with_spi([&] { body(snapshot); }); }); });
     UnregisterSnapshot(snapshot);
     error_context_stack = context.previous;
 }
 
-Compared compare_query(Projection &projection, Scope scope, Snapshot snapshot,
+Compared compare_query(Projection &projection, Scope scope, Snapshot snapshot, bool with_log,
                        void (*report)(const Difference &, void *), void *context) {
-    const char *definition = expected_text(projection, snapshot);
+    const char *definition = expected_text(projection, snapshot, with_log);
     if (definition == nullptr) {
         ereport(NOTICE, (errmsg("projection %s is about to be filled anew", projection.name()),
                          errdetail("A source was truncated, which has not been applied yet.")));
@@ -195,7 +177,138 @@ Compared compare_query(Projection &projection, Scope scope, Snapshot snapshot,
     return compare(layout, scope, side(expected), side(found), report, context);
 }
 
+// ------------------------------------------------------------------------------------------------------------ reducers
+
+std::string_view key_of(TupleTableSlot *row) {
+    text *key = DatumGetTextPP(row->tts_values[0]);
+    return {VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key)};
+}
+
+// So that about maintenance_work_mem holds the states of a part.
+int parts_of(Projection &projection) {
+    Relation table = table_open(projection.relation, AccessShareLock);
+    auto bytes = static_cast<double>(RelationGetNumberOfBlocks(table)) * BLCKSZ;
+    table_close(table, NoLock);
+    return 1 + static_cast<int>(2 * bytes / (1024.0 * maintenance_work_mem));
+}
+
+void hand_over(const pg::vector<async::State> &states, TupleDesc desc, ReceiveRow receive, void *to) {
+    TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsVirtual);
+    std::fill_n(slot->tts_isnull, async::reducer_columns, false);
+    for (const async::State &state : states) {
+        if (!state.present) continue;
+        ExecClearTuple(slot);
+        slot->tts_values[0] = state.key;
+        slot->tts_values[1] = state.value;
+        slot->tts_values[2] = Int64GetDatum(state.version);
+        slot->tts_values[3] = Int64GetDatum(state.position);
+        slot->tts_values[4] = TimestampTzGetDatum(state.time);
+        slot->tts_isnull[4] = !state.has_time;
+        receive(ExecStoreVirtualTuple(slot), to);
+    }
+    ExecDropSingleTupleTableSlot(slot);
+}
+
+// Keys of a state machine at their end are deleted some time after options.retention.
+struct Forgiving {
+    const async::StateMachine *machine;
+    void (*report)(const Difference &, void *);
+    void *context;
+    int64 forgiven = 0;
+};
+
+bool may_be_gone(const async::StateMachine &machine, TupleTableSlot *row) {
+    if (!machine.retention || machine.terminal.empty() || row->tts_isnull[4]) return false;
+    Datum gone = DirectFunctionCall2(timestamptz_pl_interval, row->tts_values[4], machine.retention);
+    if (DatumGetTimestampTz(gone) > GetCurrentTimestamp()) return false;
+    const char *state = TextDatumGetCString(DirectFunctionCall2(jsonb_extract_path_text, row->tts_values[1],
+                                                                PointerGetDatum(construct_empty_array(TEXTOID))));
+    return std::any_of(machine.terminal.begin(), machine.terminal.end(),
+                       [&](const char *each) { return strcmp(each, state) == 0; });
+}
+
+void forgive(const Difference &difference, void *context) {
+    auto &to = *static_cast<Forgiving *>(context);
+    if (to.machine && difference.problem == Problem::missing && may_be_gone(*to.machine, difference.expected))
+        to.forgiven++;
+    else
+        to.report(difference, to.context);
+}
+
+void refuse_archived(Projection &projection) {
+    const async::EventSource *source = async::event_source(projection.sources.front());
+    if (source && source->archived_to > 0) fail_archived(projection, *source);
+}
+
+Compared compare_part(Projection &projection, Scope scope, Snapshot snapshot, Part part, Forgiving &report) {
+    Layout layout = layout_of(projection);
+    pg::vector<async::State> states = fold_states(projection, part, snapshot);
+    auto expected = [&](ReceiveRow receive, void *to) { hand_over(states, layout.desc, receive, to); };
+    struct Filter {
+        Part part;
+        ReceiveRow receive;
+        void *to;
+    };
+    auto found = [&](ReceiveRow receive, void *to) {
+        Filter filter{part, receive, to};
+        SPIPlanPtr plan = pg::spi_prepare(found_text(projection, layout.desc->natts));
+        auto pass = [](TupleTableSlot *row, void *context) {
+            auto &of = *static_cast<Filter *>(context);
+            slot_getallattrs(row);
+            if (of.part.has(key_of(row))) of.receive(row, of.to);
+        };
+        maintain::read_rows(plan, snapshot, pass, &filter);
+        SPI_freeplan(plan);
+    };
+    return compare(layout, scope, side(expected), side(found), forgive, &report);
+}
+
+Compared compare_states(Projection &projection, Scope scope, Snapshot snapshot,
+                        void (*report)(const Difference &, void *), void *context) {
+    refuse_archived(projection);
+    Forgiving forgiving{async::declared(projection).machine, report, context};
+    Compared total;
+    int parts = parts_of(projection);
+    for (int i = 0; i < parts && !total.more; i++) {
+        MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext, "folded states", ALLOCSET_DEFAULT_SIZES);
+        Compared part;
+        pg::within(memory, [&] { part = compare_part(projection, scope, snapshot, Part{i, parts}, forgiving); });
+        MemoryContextDelete(memory);
+        total.differences += part.differences;
+        total.expected += part.expected;
+        total.found += part.found;
+        total.more = part.more;
+        scope.limit -= part.differences;
+    }
+    total.differences -= forgiving.forgiven;
+    return total;
+}
+
 } // namespace
+
+const char *applied_events(Projection &projection, Snapshot snapshot) {
+    MemoryContext outside = CurrentMemoryContext; // SPI leaves another one current
+    const async::EventSource *source = async::event_source(projection.sources.front());
+    if (source == nullptr) elog(ERROR, "projection %s reads no event source", projection.name());
+    if (source->archived_to > 0) fail_archived(projection, *source);
+    pg::vector<const char *> applied = read_texts(
+        psprintf("SELECT array_agg(s.position ORDER BY s.slot), max(s.position), count(*), (SELECT "
+                 "coalesce(array_agg(f.position), '{}') FROM projections.failure f WHERE f.projection = %u AND "
+                 "(f.resolved_at IS NULL OR f.resolution IN ('skipped', 'resolved'))) FROM projections.slot s WHERE "
+                 "s.projection = %u",
+                 projection.relation, projection.relation),
+        snapshot);
+    if (applied[0] == nullptr) elog(ERROR, "projection %s has no checkpoint", projection.name());
+    projection.block();
+    const char *position = async::position_expression(*source);
+    return pg::within(outside, [&] {
+        return psprintf("%s WHERE %s <= %s AND %s <= ('%s'::bigint[])[((%s / " INT64_FORMAT
+                        ") %% %s)::int + 1] AND %s <> "
+                        "ALL ('%s'::bigint[])",
+                        async::rows_select(projection, *source), position, applied[1], position, applied[0], position,
+                        async::stripe, applied[2], position, applied[3]);
+    });
+}
 
 Layout layout_of(Projection &projection) {
     Layout layout{nullptr, {}, false, false};
@@ -220,8 +333,8 @@ Layout layout_of(Projection &projection) {
 }
 
 Compared compare_projection(Projection &projection, Scope scope, void (*report)(const Difference &, void *),
-                            void *context) {
-    if (projection.kind != Kind::query)
+                            void *context, Basis basis) {
+    if (projection.kind == Kind::handler)
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
                         errmsg("handler %s cannot be verified in this version", projection.name()),
                         errdetail("What it writes follows from its function only."),
@@ -229,8 +342,11 @@ Compared compare_projection(Projection &projection, Scope scope, void (*report)(
                                 "applies all events anew.")));
     prepare(projection);
     Compared compared;
-    verifying(projection,
-              [&](Snapshot snapshot) { compared = compare_query(projection, scope, snapshot, report, context); });
+    verifying(projection, basis.snapshot, [&](Snapshot snapshot) {
+        compared = projection.kind == Kind::query
+                       ? compare_query(projection, scope, snapshot, basis.with_log, report, context)
+                       : compare_states(projection, scope, snapshot, report, context);
+    });
     return compared;
 }
 
@@ -307,7 +423,7 @@ void end_key_sort(Collecting &collecting) {
 
 } // namespace
 
-Drift find_drift(Projection &projection, Scope scope) {
+Drift find_drift(Projection &projection, Scope scope, Basis basis) {
     if (projection.kind != Kind::query) elog(ERROR, "projection %s is no query", projection.name());
     Drift drift;
     Layout layout = layout_of(projection);
@@ -322,7 +438,7 @@ Drift find_drift(Projection &projection, Scope scope) {
         collecting.keys = begin_key_sort(drift.key_desc);
         collecting.key = MakeSingleTupleTableSlot(drift.key_desc, &TTSOpsVirtual);
     }
-    drift.compared = compare_projection(projection, scope, collect, &collecting);
+    drift.compared = compare_projection(projection, scope, collect, &collecting, basis);
     if (collecting.keys) end_key_sort(collecting);
     return drift;
 }

@@ -18,6 +18,13 @@ struct Drift {
     TupleDesc row_desc = nullptr;
 };
 
+// What the table is compared with: what has been applied, unless `with_log`: then as if the changes in its log had
+// been.
+struct Basis {
+    Snapshot snapshot = nullptr; // null: a new one
+    bool with_log = false;
+};
+
 // Compares a query projection's table with its definition, as far as changes of its sources have been applied: async
 // over events up to each slot's checkpoint, without failed and skipped events; over a change log, without what is in
 // the log. Takes one snapshot for all, and no lock but ACCESS SHARE. What this transaction has changed is applied (or
@@ -26,7 +33,7 @@ struct Drift {
 // Stops when more than scope.limit keys differ: then compared.more is set, and what has been found by then is in the
 // stores. The stores are in the current memory context; the caller ends them. Raises PJ006 where it takes archived
 // events, 55000 for a projection that is being filled, and what the definition raises.
-Drift find_drift(catalog::Projection &projection, Scope scope);
+Drift find_drift(catalog::Projection &projection, Scope scope, Basis basis = {});
 
 // Applies a bag's drift, as of whatever has been committed since it was found: a difference of counted rows stays true
 // while writers go on. Returns the rows written.
@@ -35,7 +42,12 @@ int64 apply_row_drift(catalog::Projection &projection, const Drift &drift);
 // The same comparison for every kind of projection; each difference goes to `report`, as the projection's owner. Raises
 // 0A000 for handlers.
 Compared compare_projection(catalog::Projection &projection, Scope scope,
-                            void (*report)(const Difference &difference, void *context), void *context);
+                            void (*report)(const Difference &difference, void *context), void *context,
+                            Basis basis = {});
+
+// The events that a query projection over events has applied as `snapshot` sees it, as maintain::Recompute takes them.
+// In the current memory context.
+const char *applied_events(catalog::Projection &projection, Snapshot snapshot);
 
 // How the projection's rows are told apart.
 Layout layout_of(catalog::Projection &projection);

@@ -263,8 +263,7 @@ BEGIN
         RETURNING p.relation, t.tgrelid::regclass AS source
     LOOP
         RAISE WARNING 'projection % no longer follows %', projections._name(problem.relation), problem.source
-            USING HINT = format('ALTER TABLE %s ENABLE ALWAYS TRIGGER projections_capture, ENABLE ALWAYS TRIGGER projections_capture_truncate; '
-                                'then drop and create the projection.', problem.source);
+            USING HINT = format('SELECT projections.repair(%L); restores the trigger and what was missed.', projections._name(problem.relation));
     END LOOP;
 END
 $$;

@@ -12,3 +12,188 @@ REPEATABLE READ, and holds nobody up. sample: the share of the keys that is comp
 Needs to own the projection, or pg_read_all_data. Errors: 42P01; 42809 not a projection; 42501; 22023 sample; 0A000 a handler; 55000 it is being filled; 55006 called by a statement
 that writes its sources; PJ006 events are archived away.
 Example: SELECT * FROM projections.verify(''revenue'', sample => 0.1);';
+
+-- --------------------------------------------------------------------------------------------------------------- repair
+
+CREATE FUNCTION projections.repair(name text) RETURNS bigint
+    LANGUAGE c AS 'MODULE_PATHNAME', 'projections_operate';
+COMMENT ON FUNCTION projections.repair(text) IS
+'Makes a projection right and able to stay so: restores triggers that are missing, disabled or replica-only, on its sources and on itself, its key''s index, and change logs and
+checkpoints that are gone; then recomputes exactly the keys that verify() reports, and ends status stale. Returns how many rows it wrote. What was changed while a trigger was missing
+is found too: while one is restored, writers of the source wait until this transaction ends; else they go on. Changes that wait in a change log
+are applied on the way. A projection that has lost a checkpoint starts again from the first event. Of a handler, whose rows follow from nothing but its function, only triggers are restored. Projections that read this
+one follow its changes. A source that is a stale projection itself is not repaired, and a NOTICE says so: begin with it.
+Errors: 42P01; 42809 not a projection; 42501 not the owner; 40001 above READ COMMITTED, where another transaction changes the same rows; PJ006 events are archived away; 55000 a handler
+without its checkpoint.
+Example: SELECT projections.repair(''revenue'');';
+
+CREATE FUNCTION projections._make_logs(projection oid) RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'projections_make_logs';
+COMMENT ON FUNCTION projections._make_logs(oid) IS 'Internal: makes empty change logs for a query projection whose writers are held off, and drops those that are left.';
+CREATE FUNCTION projections._remove_duplicates(projection oid) RETURNS bigint
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'projections_remove_duplicates';
+COMMENT ON FUNCTION projections._remove_duplicates(oid) IS 'Internal: leaves one row of each key, whichever.';
+CREATE FUNCTION projections._repair_rows(projection oid) RETURNS bigint
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'projections_repair_rows';
+COMMENT ON FUNCTION projections._repair_rows(oid) IS 'Internal: recomputes the keys that differ from the definition; returns the rows written.';
+
+-- Triggers that a projection needs, on itself and its sources, partitions included, and does not have as it needs them.
+CREATE FUNCTION projections._broken_triggers(p projections.projection) RETURNS TABLE(relation oid, source boolean, trigger name, state text)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    WITH needed AS (
+        SELECT p.relation::oid AS relation, false AS source, n AS trigger FROM unnest(ARRAY['projections_guard', 'projections_guard_truncate']::name[]) n WHERE p.kind <> 'handler'
+        UNION ALL
+        SELECT s, true, n FROM unnest(p.sources::oid[]) s, unnest(ARRAY['projections_capture', 'projections_capture_truncate']::name[]) n WHERE projections._captures(p)
+        UNION ALL
+        SELECT s.relation, true, 'projections_arrival' FROM projections.source s WHERE s.relation = ANY (p.sources) AND s.capture = 'trigger'
+    )
+    SELECT n.relation, n.source, n.trigger, CASE WHEN t.oid IS NULL THEN 'missing' WHEN t.tgenabled = 'D' THEN 'disabled' ELSE 'not ALWAYS' END
+    FROM needed n JOIN pg_class c ON c.oid = n.relation LEFT JOIN pg_trigger t ON t.tgrelid = n.relation AND t.tgname = n.trigger
+    WHERE t.oid IS NULL OR t.tgenabled <> 'A'
+       OR EXISTS (SELECT FROM pg_partition_tree(n.relation) l JOIN pg_trigger k ON k.tgrelid = l.relid AND k.tgname = n.trigger WHERE k.tgenabled <> 'A')
+    ORDER BY n.source DESC, n.relation, n.trigger
+$$;
+COMMENT ON FUNCTION projections._broken_triggers(projections.projection) IS
+'Internal: the triggers of a projection that are missing, disabled, or not ENABLE ALWAYS. state says which.';
+
+CREATE FUNCTION projections._restore_triggers(p projections.projection) RETURNS integer
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    broken record;
+    arrivals projections.source;
+    restored integer := 0;
+BEGIN
+    -- What is changed before the trigger is back must be seen by who compares: writers wait until that is done. In the order of all writers.
+    FOR broken IN SELECT DISTINCT b.relation FROM projections._broken_triggers(p) b WHERE b.source ORDER BY 1 LOOP
+        EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', projections._name(broken.relation));
+    END LOOP;
+    FOR broken IN SELECT * FROM projections._broken_triggers(p) LOOP
+        IF broken.state = 'missing' AND broken.trigger = 'projections_arrival' THEN
+            SELECT * INTO arrivals FROM projections.source s WHERE s.relation = broken.relation;
+            EXECUTE format('CREATE TRIGGER projections_arrival AFTER INSERT ON %s FOR EACH ROW EXECUTE FUNCTION projections._note_arrival(%L, %L)',
+                           projections._name(broken.relation), (SELECT c.relname FROM pg_class c WHERE c.oid = arrivals.arrivals), arrivals.position_column);
+        ELSIF broken.state = 'missing' THEN
+            EXECUTE format('CREATE TRIGGER %I %s ON %s %s EXECUTE FUNCTION projections.%s()', broken.trigger,
+                           CASE broken.trigger WHEN 'projections_guard' THEN 'BEFORE INSERT OR UPDATE OR DELETE' WHEN 'projections_guard_truncate' THEN 'BEFORE TRUNCATE'
+                                               WHEN 'projections_capture' THEN 'AFTER INSERT OR UPDATE OR DELETE' ELSE 'AFTER TRUNCATE' END,
+                           projections._name(broken.relation),
+                           CASE WHEN broken.trigger IN ('projections_guard', 'projections_capture') THEN 'FOR EACH ROW' ELSE '' END,
+                           CASE WHEN broken.source THEN 'capture' ELSE 'guard' END);
+        END IF;
+        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', projections._name(broken.relation), broken.trigger);
+        IF broken.trigger = 'projections_arrival' THEN
+            SELECT * INTO arrivals FROM projections.source s WHERE s.relation = broken.relation;
+            EXECUTE format('INSERT INTO %1$s (position) SELECT e.%2$I FROM %3$s e WHERE NOT EXISTS (SELECT FROM %1$s a WHERE a.position = e.%2$I) ORDER BY e.%2$I',
+                           projections._name(arrivals.arrivals), arrivals.position_column, projections._name(broken.relation));
+        ELSIF broken.source THEN
+            UPDATE projections.projection o SET stale_since = now(), stale_reason = format('capture was lost on %s', broken.relation::regclass)
+            WHERE broken.relation = ANY (o.sources::oid[]) AND projections._captures(o) AND o.relation <> p.relation AND o.stale_since IS NULL;
+        END IF;
+        restored := restored + 1;
+        RAISE NOTICE 'trigger % on % was %', broken.trigger, projections._name(broken.relation), broken.state;
+    END LOOP;
+    RETURN restored;
+END
+$$;
+COMMENT ON FUNCTION projections._restore_triggers(projections.projection) IS
+'Internal: makes triggers ENABLE ALWAYS again; holds writers of those sources off to the end of the transaction, and marks other projections over them stale.';
+
+CREATE FUNCTION projections._key_index(p projections.projection) RETURNS oid
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT i.indexrelid FROM pg_index i
+    WHERE i.indrelid = p.relation AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL
+      AND (i.indnullsnotdistinct OR p.kind <> 'query')
+      AND (SELECT array_agg(a.attname::text ORDER BY a.attname) FROM pg_attribute a WHERE a.attrelid = p.relation AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]))
+        = (SELECT array_agg(k ORDER BY k COLLATE "C") FROM unnest(CASE p.kind WHEN 'query' THEN projections._key_columns(p.relation) ELSE '{key}' END) k)
+    LIMIT 1
+$$;
+COMMENT ON FUNCTION projections._key_index(projections.projection) IS 'Internal: the unique index over a projection''s key, by which maintenance finds rows; NULL: there is none.';
+
+-- How many logs and slots are gone.
+CREATE FUNCTION projections._restore_hidden(p projections.projection) RETURNS boolean
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    source oid;
+    slots integer := coalesce((p.options ->> 'slots')::integer, 1);
+BEGIN
+    IF EXISTS (SELECT FROM unnest(p.changes::oid[]) l WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = l)) THEN
+        FOR source IN SELECT s FROM unnest(p.sources::oid[]) s ORDER BY 1 LOOP
+            EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', projections._name(source));
+        END LOOP;
+        PERFORM projections._make_logs(p.relation);
+        RAISE NOTICE 'a change log of % was missing', projections._name(p.relation);
+    END IF;
+    IF p.mode <> 'async' OR (SELECT count(*) FROM projections.slot s WHERE s.projection = p.relation) = slots THEN
+        RETURN false;
+    ELSIF p.kind = 'handler' THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('handler %s has lost a checkpoint', projections._name(p.relation)),
+            DETAIL = 'Nothing says which events it has applied.',
+            HINT = format('INSERT INTO projections.slot (projection, slot, position) VALUES (%L, …) with what you know of it; or add them at 0 and call projections.reset(%L).',
+                          projections._name(p.relation), projections._name(p.relation));
+    END IF;
+    RAISE NOTICE 'a checkpoint of % was missing', projections._name(p.relation);
+    IF p.changes = '{}' THEN
+        PERFORM projections._refuse_archived(p.relation, 0);
+    END IF;
+    PERFORM projections._lock_slots(p.relation);
+    DELETE FROM projections.slot s WHERE s.projection = p.relation;
+    INSERT INTO projections.slot (projection, slot) SELECT p.relation, n FROM generate_series(0, slots - 1) n;
+    RETURN p.changes = '{}';
+END
+$$;
+COMMENT ON FUNCTION projections._restore_hidden(projections.projection) IS
+'Internal: makes change logs and slots that are gone; true where the projection has to start from its first event.';
+
+CREATE FUNCTION projections._repair(projection oid, caller text) RETURNS bigint
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    p projections.projection;
+    stale regclass;
+    written bigint := 0;
+    key_index oid;
+BEGIN
+    SELECT * INTO STRICT p FROM projections.projection x WHERE x.relation = projection::regclass;
+    FOR stale IN SELECT x.relation FROM projections.projection x WHERE x.relation = ANY (p.sources) AND x.stale_since IS NOT NULL ORDER BY 1 LOOP
+        RAISE NOTICE 'projection %, which % reads, is stale itself', projections._name(stale), projections._name(p.relation)
+            USING HINT = format('SELECT projections.repair(%L);', projections._name(stale));
+    END LOOP;
+    -- An inline reducer's events are folded by their writers.
+    IF p.mode = 'inline' AND p.kind <> 'query' THEN
+        EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', projections._name(p.sources[1]));
+    END IF;
+    PERFORM projections._restore_triggers(p);
+    key_index := CASE WHEN p.shape IN ('bag', 'total') OR p.kind = 'handler' THEN 0 ELSE projections._key_index(p) END;
+    IF key_index IS NULL THEN
+        EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', projections._name(p.relation));
+    END IF;
+    -- One at a time, and not while somebody pauses or resumes it.
+    PERFORM projections._lock_slots(projection);
+    SELECT * INTO STRICT p FROM projections.projection x WHERE x.relation = projection::regclass FOR UPDATE;
+    IF projections._restore_hidden(p) THEN
+        PERFORM projections._reset(projection, caller);
+    END IF;
+    IF p.kind = 'handler' THEN
+        IF p.stale_since IS NOT NULL THEN
+            RAISE NOTICE 'what handler % missed is not applied', projections._name(p.relation)
+                USING DETAIL = p.stale_reason, HINT = 'Its triggers are restored; its rows follow from nothing but its function.';
+        END IF;
+        RETURN 0;
+    END IF;
+    IF key_index IS NULL THEN
+        RAISE NOTICE 'the index over the key of % was missing', projections._name(p.relation);
+        written := projections._remove_duplicates(projection);
+        EXECUTE format('CREATE UNIQUE INDEX ON %s (%s)%s', projections._name(p.relation),
+                       (SELECT string_agg(quote_ident(k), ', ' ORDER BY n)
+                        FROM unnest(CASE p.kind WHEN 'query' THEN projections._key_columns(p.relation) ELSE '{key}' END) WITH ORDINALITY u(k, n)),
+                       CASE p.kind WHEN 'query' THEN ' NULLS NOT DISTINCT' ELSE '' END);
+    END IF;
+    written := written + projections._repair_rows(projection);
+    UPDATE projections.projection x SET stale_since = NULL, stale_reason = NULL WHERE x.relation = p.relation AND x.stale_since IS NOT NULL;
+    RETURN written;
+END
+$$;
+COMMENT ON FUNCTION projections._repair(oid, text) IS 'Internal: projections.repair().';
+
+REVOKE EXECUTE ON FUNCTION projections._make_logs(oid), projections._remove_duplicates(oid), projections._repair_rows(oid), projections._broken_triggers(projections.projection),
+    projections._restore_triggers(projections.projection), projections._key_index(projections.projection), projections._restore_hidden(projections.projection),
+    projections._repair(oid, text) FROM PUBLIC;

@@ -1,0 +1,155 @@
+// Repair: the rows. Triggers, indexes and hidden objects come before them, in schema/60_verify.sql.
+//
+// What differs is found under one snapshot and recomputed under a newer one, with the rows locked, as refresh_rows()
+// does: what writers change in between is seen by the recomputation, or added to what it wrote. A difference of counted
+// rows, and the states of reducers, whose slots are locked before they are compared, do not change in between.
+// (test/isolation/specs/repair.spec)
+#include "async/recompute.hpp"
+#include "catalog/settings.hpp"
+#include "maintain/flush.hpp"
+#include "maintain/locks.hpp"
+#include "maintain/log.hpp"
+#include "maintain/maintaining.hpp"
+#include "operate/refold.hpp"
+#include "operate/run.hpp"
+#include "operate/verify.hpp"
+
+namespace operate {
+namespace {
+
+using catalog::Kind;
+using catalog::Projection;
+
+// Leaves one row of each key, whichever: it is recomputed where it is not right.
+int64 remove_duplicates(Projection &projection) {
+    Layout layout = layout_of(projection);
+    StringInfoData keys;
+    initStringInfo(&keys);
+    for (int column : layout.keys)
+        appendStringInfo(&keys, "%s%s", keys.len ? ", " : "PARTITION BY ", maintain::column_name(projection, column));
+    const char *table = projection.name();
+    const char *text = psprintf("DELETE FROM ONLY %s WHERE ctid IN (SELECT d.place FROM (SELECT ctid AS place, "
+                                "pg_catalog.row_number() OVER (%s) AS number FROM ONLY %s) AS d WHERE d.number > 1)",
+                                table, keys.data, table);
+    int64 removed = 0;
+    maintain::writing_as(projection.relation, [&] {
+        pg::as_owner(projection.owner(), [&] {
+            catalog::with_pinned(projection.settings, [&] {
+                pg::with_spi([&] {
+                    pg::spi_execute(text);
+                    removed = static_cast<int64>(SPI_processed);
+                });
+            });
+        });
+    });
+    CommandCounterIncrement();
+    return removed;
+}
+
+// What waits in the logs is in what the snapshot sees of the sources, too.
+void forget_logged(Projection &projection, Snapshot snapshot) {
+    for (Oid log : projection.changes) {
+        SPIPlanPtr plan = pg::spi_prepare(psprintf("DELETE FROM ONLY %s", pg::qualified_name(log)));
+        int code = SPI_execute_snapshot(plan, nullptr, nullptr, snapshot, InvalidSnapshot, false, true, 0);
+        if (code < 0) elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(code));
+    }
+}
+
+template <class Body>
+void as_maintainer(Projection &projection, Body &&body) {
+    pg::as_owner(projection.owner(), [&] { catalog::with_pinned(projection.settings, [&] { pg::with_spi(body); }); });
+}
+
+int64 apply_drift(Projection &projection, const Drift &drift, maintain::Recompute how) {
+    if (drift.compared.differences == 0) return 0;
+    if (drift.keys == nullptr) return apply_row_drift(projection, drift);
+    int64 removed = 0;
+    if (drift.duplicates) {
+        // Rows that are locked one by one would be those too many.
+        LockRelationOid(projection.relation, ShareRowExclusiveLock);
+        removed = remove_duplicates(projection);
+    }
+    return removed + maintain::recompute_keys(projection, drift.keys, drift.key_desc, how);
+}
+
+// Nothing is applied before: on rows that are not right, that may not be possible. The slots are locked, so nothing
+// else is applied meanwhile.
+int64 repair_query(Projection &projection) {
+    Projection *root = &projection;
+    maintain::lock_relations({&root, 1});
+    if (projection.flow == catalog::Flow::inline_) return apply_drift(projection, find_drift(projection, {}), {});
+    async::lock_slots(projection.relation);
+    maintain::flush_logs();
+    CommandCounterIncrement();
+    maintain::Recompute how{RegisterSnapshot(GetLatestSnapshot())};
+    MemoryContext outside = CurrentMemoryContext;
+    as_maintainer(projection, [&] {
+        if (projection.flow == catalog::Flow::log)
+            forget_logged(projection, how.snapshot);
+        else
+            how.rows = pg::within(outside, [&] { return applied_events(projection, how.snapshot); });
+    });
+    int64 written = apply_drift(projection, find_drift(projection, {}, {how.snapshot, true}), how);
+    UnregisterSnapshot(how.snapshot);
+    return written;
+}
+
+void collect_key(const Difference &difference, void *context) {
+    auto &keys = *static_cast<pg::vector<Datum> *>(context);
+    TupleTableSlot *row = difference.expected ? difference.expected : difference.found;
+    pg::within(GetMemoryChunkContext(context),
+               [&] { keys.push_back(PointerGetDatum(PG_DETOAST_DATUM_COPY(row->tts_values[0]))); });
+}
+
+int64 repair_states(Projection &projection) {
+    Projection *root = &projection;
+    maintain::lock_relations({&root, 1});
+    async::lock_slots(projection.relation);
+    auto &keys = *pg::make<pg::vector<Datum>>(CurrentMemoryContext);
+    compare_projection(projection, {}, collect_key, &keys);
+    return keys.empty() ? 0 : refold_keys(projection, {keys.data(), keys.size()});
+}
+
+// Of a projection whose writers are held off.
+void make_logs(Projection &projection) {
+    pg::vector<Oid> left;
+    for (Oid log : projection.changes)
+        if (get_rel_name(log)) left.push_back(log);
+    Oid relation = projection.relation;
+    pg::with_spi([&] {
+        auto logs = maintain::make_change_logs(projection.block(), get_rel_name(relation), projection.owner());
+        StringInfoData list;
+        initStringInfo(&list);
+        for (Oid log : logs) appendStringInfo(&list, "%s%u", list.len ? "," : "", log);
+        pg::spi_execute(psprintf("UPDATE projections.projection SET changes = '{%s}'::pg_catalog.oid[]::pg_catalog."
+                                 "regclass[] WHERE relation = %u::pg_catalog.regclass",
+                                 list.data, relation));
+        for (Oid log : left) pg::spi_execute(psprintf("DROP TABLE %s", pg::qualified_name(log)));
+    });
+    CommandCounterIncrement();
+}
+
+} // namespace
+} // namespace operate
+
+extern "C" {
+
+PG_FUNCTION_INFO_V1(projections_make_logs);
+Datum projections_make_logs(PG_FUNCTION_ARGS) {
+    operate::make_logs(operate::projection_of(PG_GETARG_OID(0)));
+    PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(projections_remove_duplicates);
+Datum projections_remove_duplicates(PG_FUNCTION_ARGS) {
+    PG_RETURN_INT64(operate::remove_duplicates(operate::projection_of(PG_GETARG_OID(0))));
+}
+
+PG_FUNCTION_INFO_V1(projections_repair_rows);
+Datum projections_repair_rows(PG_FUNCTION_ARGS) {
+    catalog::Projection &projection = operate::projection_of(PG_GETARG_OID(0));
+    PG_RETURN_INT64(projection.kind == catalog::Kind::query ? operate::repair_query(projection)
+                                                            : operate::repair_states(projection));
+}
+
+} // extern "C"
