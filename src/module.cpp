@@ -13,6 +13,7 @@
 #include "operate/run.hpp"
 #include "pg/scope.hpp"
 #include "rebuild/rebuild.hpp"
+#include "rebuild/schedule.hpp"
 
 extern "C" {
 PG_MODULE_MAGIC;
@@ -220,6 +221,7 @@ void transaction_event(XactEvent event, void *) {
         async::count_noted(event == XACT_EVENT_COMMIT);
         async::session_ended();
         async::transaction_ended(event == XACT_EVENT_COMMIT);
+        rebuild::transaction_ended(event == XACT_EVENT_COMMIT);
         break;
     default: break;
     }

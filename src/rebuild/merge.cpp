@@ -65,34 +65,34 @@ void recompute(Rebuild &rebuild, const Keys &keys, std::size_t from, std::size_t
 
 } // namespace
 
+Choice choice_for(catalog::Projection &projection) {
+    Oid table = projection.relation;
+    const char *wanted =
+        ask_text(psprintf("SELECT options ->> 'finish' FROM projections.projection WHERE relation = %u", table));
+    const char *followed = who_follows_rows(table);
+    if (wanted && strcmp(wanted, "swap") == 0) {
+        if (followed)
+            ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                            errmsg("projection %s cannot be swapped: %s", projection.name(), followed),
+                            errdetail("They would not be told what has changed."),
+                            errhint("CALL projections.alter(%s, options => '{\"finish\": \"merge\"}');",
+                                    quote_literal_cstr(projection.name()))));
+        return {Finish::swap, "options.finish says so"};
+    }
+    if (wanted && strcmp(wanted, "merge") == 0) return {Finish::merge, "options.finish says so"};
+    if (followed) return {Finish::merge, followed};
+    if (projection.kind != catalog::Kind::query) return {Finish::swap, "its events are applied again"};
+    if (projection.flow == catalog::Flow::none || ask(psprintf("SELECT pg_catalog.pg_relation_size(%u)", table)) == 0)
+        return {Finish::swap, "its table is empty"};
+    return {Finish::automatic, "it depends on how much differs"};
+}
+
 Choice choose(Rebuild &rebuild) {
-    Choice choice{Finish::automatic, "as little or as much differs"};
-    ErrorData *error = attempt(rebuild, true, [&] {
-        const char *wanted = ask_text(
-            psprintf("SELECT options ->> 'finish' FROM projections.projection WHERE relation = %u", rebuild.target));
-        const char *followed = who_follows_rows(rebuild.target);
-        bool query = live(rebuild).kind == catalog::Kind::query;
-        if (wanted && strcmp(wanted, "swap") == 0) {
-            if (followed)
-                ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                                errmsg("projection %s cannot be swapped: %s", rebuild.name, followed),
-                                errdetail("They would not be told what has changed."),
-                                errhint("CALL projections.alter(%s, options => '{\"finish\": \"merge\"}');",
-                                        quote_literal_cstr(rebuild.name))));
-            choice = {Finish::swap, "options.finish says so"};
-        } else if (wanted && strcmp(wanted, "merge") == 0)
-            choice = {Finish::merge, "options.finish says so"};
-        else if (followed)
-            choice = {Finish::merge, MemoryContextStrdup(rebuild.memory, followed)};
-        else if (!query)
-            choice = {Finish::swap, "its events are applied again"};
-        else if (ask(psprintf("SELECT (building OR pg_catalog.pg_relation_size(relation) = 0)::int::bigint FROM "
-                              "projections.projection WHERE relation = %u",
-                              rebuild.target)))
-            choice = {Finish::swap, "its table is empty"};
+    Choice choice{};
+    step(rebuild, [&] {
+        choice = choice_for(live(rebuild));
+        choice.because = MemoryContextStrdup(rebuild.memory, choice.because);
     });
-    if (error) give_up(rebuild, error);
-    SPI_commit();
     return choice;
 }
 

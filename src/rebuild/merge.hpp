@@ -13,6 +13,8 @@ struct Choice {
 
 // What options.finish, and who depends on the table, allow. Raises 55000 where the option asks for what is not
 // possible.
+Choice choice_for(catalog::Projection &projection);
+// The same as a step.
 Choice choose(Rebuild &rebuild);
 
 // Compares the table with its definition, and recomputes the keys that differ, as refresh_rows does, some at a time.

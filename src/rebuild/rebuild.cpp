@@ -55,6 +55,12 @@ LOCKTAG rebuild_tag(Oid projection) {
     return tag;
 }
 
+bool held_by_another(const LOCKTAG &tag) {
+    if (LockAcquire(&tag, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL) return true;
+    LockRelease(&tag, ShareLock, false);
+    return false;
+}
+
 [[noreturn]] void refuse_second(Projection &projection) {
     const char *holder = "It has just begun.";
     MemoryContext outside = CurrentMemoryContext;
@@ -316,12 +322,13 @@ void begin(Rebuild &rebuild) {
         rebuild.id = ask(psprintf(
             "INSERT INTO projections.rebuild (projection, action, phase, pid, backend_start, started_by) SELECT %u, "
             "'rebuild', 'waiting', pid, backend_start, %s FROM pg_catalog.pg_stat_get_activity(%d) RETURNING id",
-            rebuild.target, quote_literal_cstr(GetUserNameFromId(GetUserId(), false)), MyProcPid));
+            rebuild.target, quote_literal_cstr(rebuild.by), MyProcPid));
     });
 }
 
 void end(Rebuild &rebuild, Finish finish) {
     step(rebuild, [&] {
+        execute(psprintf("DELETE FROM projections.rebuild_request WHERE projection = %u", rebuild.target));
         execute(
             psprintf("UPDATE projections.rebuild SET ended_at = pg_catalog.clock_timestamp(), phase = 'done', outcome "
                      "= 'done', rows = " INT64_FORMAT " WHERE id = " INT64_FORMAT,
@@ -366,13 +373,13 @@ void run(Rebuild &rebuild) {
     end(rebuild, taken);
 }
 
-void refuse_block(bool atomic, const char *name) {
-    if (!atomic) return;
-    ereport(ERROR,
-            (errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-             errmsg("a rebuild cannot run inside a transaction block or a function"),
-             errdetail("It commits between its phases, so that nobody waits for it."),
-             errhint("CALL it by itself; or: SELECT projections.schedule_rebuild(%s);", quote_literal_cstr(name))));
+void refuse_block(FunctionCallInfo fcinfo, const char *instead) {
+    auto *call = reinterpret_cast<CallContext *>(fcinfo->context);
+    if (call && IsA(call, CallContext) && !call->atomic) return;
+    ereport(ERROR, (errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+                    errmsg("a rebuild cannot run inside a transaction block or a function"),
+                    errdetail("It commits between its phases, so that nobody waits for it."),
+                    errhint("CALL it by itself; or: %s", instead)));
 }
 
 void refuse_paused(Projection &projection) {
@@ -383,15 +390,21 @@ void refuse_paused(Projection &projection) {
              errhint("SELECT projections.resume(%s);", quote_literal_cstr(projection.name()))));
 }
 
+} // namespace
+
 // With the rebuild's lock, which goes with the session or here, whatever happens.
-void rebuild_one(Oid relation) {
+void run_rebuild(Oid relation, const char *by) {
     Projection &projection = operate::projection_of(relation);
+    refuse_paused(projection);
     LOCKTAG tag = rebuild_tag(relation);
     if (LockAcquire(&tag, ExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL) refuse_second(projection);
     MemoryContext memory = AllocSetContextCreate(TopMemoryContext, "rebuild", ALLOCSET_SMALL_SIZES);
     Rebuild &rebuild = *pg::within(memory, [&] {
-        return new (palloc(sizeof(Rebuild))) Rebuild{
-            .memory = memory, .target = relation, .name = pstrdup(projection.name()), .began = GetCurrentTimestamp()};
+        return new (palloc(sizeof(Rebuild))) Rebuild{.memory = memory,
+                                                     .target = relation,
+                                                     .name = pstrdup(projection.name()),
+                                                     .by = pstrdup(by),
+                                                     .began = GetCurrentTimestamp()};
     });
     PG_TRY();
     { run(rebuild); }
@@ -401,6 +414,59 @@ void rebuild_one(Oid relation) {
         LockRelease(&tag, ExclusiveLock, true);
         MemoryContextDelete(memory);
     }
+    PG_END_TRY();
+}
+
+namespace {
+
+// What a rebuild would do, in a NOTICE.
+void tell_plan(Projection &projection) {
+    refuse_paused(projection);
+    LOCKTAG tag = rebuild_tag(projection.relation);
+    if (LockAcquire(&tag, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL) refuse_second(projection);
+    Choice choice = choice_for(projection);
+    bool events = projection.kind != Kind::query || projection.flow == Flow::events;
+    const char *way = choice.finish == Finish::merge ? "comparing table and definition, and recomputing what differs"
+                      : choice.finish == Finish::swap
+                          ? (events ? "replaying its events into a shadow, and swapping that in"
+                                    : "filling a shadow, and swapping that in")
+                          : "recomputing what differs, or, where that is much, swapping in a shadow";
+    ereport(NOTICE,
+            (errmsg("projection %s would be rebuilt by %s", projection.name(), way),
+             errdetail("Because %s. It has about " INT64_FORMAT " rows and takes %s.", choice.because,
+                       ask(psprintf("SELECT greatest(reltuples, 0)::bigint FROM pg_catalog.pg_class WHERE oid = %u",
+                                    projection.relation)),
+                       TextDatumGetCString(DirectFunctionCall1(
+                           pg_size_pretty,
+                           DirectFunctionCall1(pg_total_relation_size, ObjectIdGetDatum(projection.relation)))))));
+}
+
+// Those that others read come first.
+void rebuild_owned() {
+    MemoryContext memory = AllocSetContextCreate(TopMemoryContext, "rebuilds", ALLOCSET_SMALL_SIZES);
+    const char *by = MemoryContextStrdup(memory, GetUserNameFromId(GetUserId(), false));
+    List *owned = NIL;
+    pg::within(memory, [&] {
+        for (Projection *each : catalog::all())
+            if (!OidIsValid(each->shadow_of) && pg::owns_relation(each->relation, GetUserId()))
+                owned = lappend_oid(owned, each->relation);
+    });
+    PG_TRY();
+    {
+        ListCell *cell;
+        foreach (cell, owned) {
+            Projection *projection = catalog::projection(lfirst_oid(cell));
+            if (projection == nullptr) continue;
+            LOCKTAG tag = rebuild_tag(projection->relation);
+            const char *why = projection->paused ? "is paused" : held_by_another(tag) ? "is being rebuilt" : nullptr;
+            if (why)
+                ereport(NOTICE, (errmsg("projection %s %s, skipping", projection->name(), why)));
+            else
+                run_rebuild(projection->relation, by);
+        }
+    }
+    PG_FINALLY();
+    { MemoryContextDelete(memory); }
     PG_END_TRY();
 }
 
@@ -429,14 +495,31 @@ PG_FUNCTION_INFO_V1(projections_rebuild);
 // The procedure.
 Datum projections_rebuild(PG_FUNCTION_ARGS) {
     async::refuse_while_applying();
+    catalog::require_current_sql();
     catalog::Projection &projection = operate::named_projection(fcinfo);
     operate::require_owner(projection);
-    auto *call = reinterpret_cast<CallContext *>(fcinfo->context);
-    rebuild::refuse_block(call == nullptr || !IsA(call, CallContext) || call->atomic, projection.name());
-    rebuild::refuse_paused(projection);
+    if (!PG_ARGISNULL(1) && PG_GETARG_BOOL(1)) {
+        rebuild::tell_plan(projection);
+        PG_RETURN_VOID();
+    }
+    rebuild::refuse_block(fcinfo,
+                          psprintf("SELECT projections.schedule_rebuild(%s);", quote_literal_cstr(projection.name())));
     Oid relation = projection.relation;
+    const char *by = GetUserNameFromId(GetUserId(), false);
     SPI_connect_ext(SPI_OPT_NONATOMIC);
-    rebuild::rebuild_one(relation);
+    rebuild::run_rebuild(relation, by);
+    SPI_finish();
+    PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(projections_rebuild_all);
+// The procedure.
+Datum projections_rebuild_all(PG_FUNCTION_ARGS) {
+    async::refuse_while_applying();
+    catalog::require_current_sql();
+    rebuild::refuse_block(fcinfo, "SELECT projections.schedule_rebuild(projection) FROM projections.definitions;");
+    SPI_connect_ext(SPI_OPT_NONATOMIC);
+    rebuild::rebuild_owned();
     SPI_finish();
     PG_RETURN_VOID();
 }

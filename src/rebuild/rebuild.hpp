@@ -8,6 +8,10 @@ namespace rebuild {
 // holder. To the end of the transaction.
 void hold_off_rebuild(catalog::Projection &projection);
 
+// Rebuilds a projection in this session, in a connection to SPI that may commit. `by`: who asked for it. Raises PJ003
+// where it is being rebuilt, 55000 where it is paused, and what the rebuild raises.
+void run_rebuild(Oid projection, const char *by);
+
 void define_settings();
 
 } // namespace rebuild

@@ -61,6 +61,7 @@ void give_up(Rebuild &rebuild, ErrorData *error) {
     bool cancelled = error->sqlerrcode == ERRCODE_QUERY_CANCELED;
     ErrorData *another = attempt(rebuild, true, [&] {
         drop_shadows(rebuild.target);
+        execute(psprintf("DELETE FROM projections.rebuild_request WHERE projection = %u", rebuild.target));
         execute(psprintf("UPDATE projections.rebuild SET ended_at = pg_catalog.clock_timestamp(), outcome = '%s', "
                          "shadow = NULL, error = %s WHERE id = " INT64_FORMAT,
                          cancelled ? "cancelled" : "failed", quote_literal_cstr(error->message), rebuild.id));

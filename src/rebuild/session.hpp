@@ -10,7 +10,7 @@ struct Rebuild {
     int64 id = 0;
     Oid target;
     Oid shadow = InvalidOid;
-    const char *name;
+    const char *name, *by;
     const char *action = "rebuild";
     const char *phase = "";
     TimestampTz began = 0;
