@@ -193,7 +193,7 @@ CREATE FUNCTION projections._validate_keys() RETURNS TABLE(severity text, object
                i.indexprs IS NOT NULL AND i.indpred IS NULL AS has_expression,
                ARRAY(SELECT a.attname::text COLLATE "C" FROM unnest((i.indkey::int2[])[0:i.indnkeyatts - 1]) AS n(attnum)
                      JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = n.attnum ORDER BY 1) AS columns,
-               i.indnullsnotdistinct OR i.indisprimary AS nulls_equal
+               i.indnullsnotdistinct OR i.indisprimary OR i.indrelid IN (SELECT keyed.relation FROM keyed WHERE keyed.shape IS NULL) AS nulls_equal
         FROM pg_index i WHERE i.indrelid IN (SELECT keyed.relation FROM keyed)
     )
     SELECT 'ERROR', projections._name(k.relation),
@@ -220,39 +220,43 @@ CREATE FUNCTION projections._validate_keys() RETURNS TABLE(severity text, object
 $$;
 COMMENT ON FUNCTION projections._validate_keys() IS 'Internal: projections without the index that maintenance needs.';
 
--- What the event triggers refuse, where it slipped in all the same.
+-- What the event triggers refuse, where it slipped in all the same. As they look at the whole table after each ALTER TABLE, all is undone in one.
 CREATE FUNCTION projections._validate_tables() RETURNS TABLE(severity text, object text, problem text, hint text, owner oid)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT 'ERROR', projections._name(p.relation), x.problem, x.hint, c.relowner
+    SELECT 'ERROR', projections._name(p.relation), string_agg(x.problem, '; ' ORDER BY x.problem),
+           CASE WHEN bool_or(x.before IS NULL AND x.change IS NULL) THEN projections._recreate_sql(p.relation)
+                ELSE concat_ws(' ', string_agg(x.before, ' ' ORDER BY x.problem),
+                               format('ALTER TABLE %s ', projections._name(p.relation)) || string_agg(x.change, ', ' ORDER BY x.problem) || ';') END,
+           c.relowner
     FROM projections.projection p JOIN pg_class c ON c.oid = p.relation, LATERAL (
-        SELECT format('trigger %I changes or drops rows on their way in', t.tgname), format('DROP TRIGGER %I ON %s;', t.tgname, projections._name(p.relation))
+        SELECT format('trigger %I changes or drops rows on their way in', t.tgname), format('DROP TRIGGER %I ON %s;', t.tgname, projections._name(p.relation)), NULL
         FROM pg_trigger t WHERE t.tgrelid = p.relation AND NOT t.tgisinternal AND t.tgtype & 3 = 3 AND t.tgname <> 'projections_guard'
         UNION ALL
         SELECT format('constraint %I is deferred, so that nothing checks it', k.conname),
-               CASE k.contype WHEN 'f' THEN format('ALTER TABLE %s ALTER CONSTRAINT %I NOT DEFERRABLE;', projections._name(p.relation), k.conname)
-                              WHEN 't' THEN format('DROP TRIGGER %I ON %s;', k.conname, projections._name(p.relation))
-                              ELSE format('ALTER TABLE %s DROP CONSTRAINT %I;', projections._name(p.relation), k.conname) END
+               CASE k.contype WHEN 't' THEN format('DROP TRIGGER %I ON %s;', k.conname, projections._name(p.relation)) END,
+               CASE k.contype WHEN 't' THEN NULL WHEN 'f' THEN format('ALTER CONSTRAINT %I NOT DEFERRABLE', k.conname) ELSE format('DROP CONSTRAINT %I', k.conname) END
         FROM pg_constraint k WHERE k.conrelid = p.relation AND k.condeferred
         UNION ALL
-        SELECT format('rule %I diverts its rows', r.rulename), format('DROP RULE %I ON %s;', r.rulename, projections._name(p.relation))
+        SELECT format('rule %I diverts its rows', r.rulename), format('DROP RULE %I ON %s;', r.rulename, projections._name(p.relation)), NULL
         FROM pg_rewrite r WHERE r.ev_class = p.relation
         UNION ALL
-        SELECT 'it is unlogged: a crash would empty it', format('ALTER TABLE %s SET LOGGED;', projections._name(p.relation)) WHERE c.relpersistence = 'u'
+        SELECT 'it is unlogged: a crash would empty it', NULL, 'SET LOGGED' WHERE c.relpersistence = 'u'
         UNION ALL
-        SELECT format('it is part of an inheritance tree with %s', projections._name(CASE p.relation WHEN i.inhrelid THEN i.inhparent ELSE i.inhrelid END)),
-               format('ALTER TABLE %s NO INHERIT %s;', projections._name(i.inhrelid), projections._name(i.inhparent))
-        FROM pg_inherits i WHERE p.relation IN (i.inhrelid, i.inhparent)
+        SELECT format('it is a child of %s', projections._name(i.inhparent)), NULL, format('NO INHERIT %s', projections._name(i.inhparent)) FROM pg_inherits i WHERE i.inhrelid = p.relation
         UNION ALL
-        SELECT format('column %I is not that of its definition', v.attname), projections._recreate_sql(p.relation)
+        SELECT format('%s is a child of it', projections._name(i.inhrelid)), format('ALTER TABLE %s NO INHERIT %s;', projections._name(i.inhrelid), projections._name(p.relation)), NULL
+        FROM pg_inherits i WHERE i.inhparent = p.relation
+        UNION ALL
+        SELECT format('column %I is not that of its definition', v.attname), NULL, NULL
         FROM pg_attribute v LEFT JOIN pg_attribute a ON a.attrelid = p.relation AND a.attnum = v.attnum AND NOT a.attisdropped
         WHERE p.kind = 'query' AND v.attrelid = p.definition AND v.attnum > 0 AND a.atttypid IS DISTINCT FROM v.atttypid
         UNION ALL
-        SELECT format('column %s of type %s is missing', w.name, w.type), projections._recreate_sql(p.relation)
+        SELECT format('column %s of type %s is missing', w.name, w.type), NULL, NULL
         FROM (VALUES ('key', 'text'::regtype), ('state', 'jsonb'), ('version', 'bigint'), ('position', 'bigint'), ('updated_at', 'timestamptz')) AS w(name, type)
         WHERE p.kind IN ('reducer', 'state_machine')
           AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = p.relation AND a.attname = w.name AND a.atttypid = w.type)
-    ) AS x(problem, hint)
-    WHERE p.kind <> 'handler' AND p.shadow_of IS NULL
+    ) AS x(problem, before, change)
+    WHERE p.kind <> 'handler' AND p.shadow_of IS NULL GROUP BY p.relation, c.relowner
 $$;
 COMMENT ON FUNCTION projections._validate_tables() IS 'Internal: what a projection''s table must not have.';
 
@@ -265,14 +269,20 @@ CREATE FUNCTION projections._validate_sources() RETURNS TABLE(severity text, obj
         FROM projections.projection p JOIN pg_class t ON t.oid = p.relation, LATERAL unnest(p.sources::oid[]) AS s(oid) JOIN pg_class c ON c.oid = s.oid
         WHERE p.shadow_of IS NULL
     )
-    SELECT DISTINCT 'ERROR', projections._name(r.source), 'it is unlogged: a crash would empty it, and projections would not follow',
-           format('ALTER TABLE %s SET LOGGED;', projections._name(r.source)), r.relowner
-    FROM read r WHERE r.relpersistence = 'u'
-    UNION ALL
-    SELECT DISTINCT 'ERROR', projections._name(r.source), format('it is part of an inheritance tree with %s, whose rows are not followed', projections._name(CASE r.source WHEN i.inhrelid THEN i.inhparent ELSE i.inhrelid END)),
-           format('ALTER TABLE %s NO INHERIT %s; %s', projections._name(i.inhrelid), projections._name(i.inhparent), projections._repair_readers(r.source)), r.relowner
-    FROM read r JOIN pg_inherits i ON r.source IN (i.inhrelid, i.inhparent) JOIN pg_class k ON k.oid = i.inhrelid AND NOT k.relispartition
-    WHERE r.kind = 'query' AND r.captures
+    -- In one ALTER TABLE, as the event triggers look at the whole table after each.
+    SELECT 'ERROR', projections._name(r.source), string_agg(x.problem, '; ' ORDER BY x.problem),
+           concat_ws(' ', string_agg(x.before, ' ' ORDER BY x.problem), format('ALTER TABLE %s ', projections._name(r.source)) || string_agg(x.change, ', ' ORDER BY x.problem) || ';',
+                     projections._repair_readers(r.source)), r.source_owner
+    FROM (SELECT r.source, r.source_owner, r.relpersistence, bool_or(r.kind = 'query' AND r.captures) AS images FROM read r GROUP BY 1, 2, 3) r, LATERAL (
+        SELECT 'it is unlogged: a crash would empty it, and projections would not follow', NULL, 'SET LOGGED' WHERE r.relpersistence = 'u'
+        UNION ALL
+        SELECT format('it is a child of %s', projections._name(i.inhparent)), NULL, format('NO INHERIT %s', projections._name(i.inhparent))
+        FROM pg_inherits i JOIN pg_class k ON k.oid = i.inhrelid AND NOT k.relispartition WHERE i.inhrelid = r.source AND r.images
+        UNION ALL
+        SELECT format('rows of its child %s are not followed', projections._name(i.inhrelid)), format('ALTER TABLE %s NO INHERIT %s;', projections._name(i.inhrelid), projections._name(r.source)), NULL
+        FROM pg_inherits i JOIN pg_class k ON k.oid = i.inhrelid AND NOT k.relispartition WHERE i.inhparent = r.source AND r.images
+    ) AS x(problem, before, change)
+    GROUP BY r.source, r.source_owner
     UNION ALL
     SELECT 'ERROR', projections._name(r.relation), format('row-level security of %s hides rows from its owner, %I', projections._name(r.source), r.role),
            format('ALTER ROLE %I BYPASSRLS;', r.role), r.relowner
@@ -451,7 +461,7 @@ CREATE FUNCTION projections._validate_publications() RETURNS TABLE(severity text
                   coalesce((SELECT string_agg(DISTINCT quote_ident(n.nspname), ', ') FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                             WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'projections')), 'public'),
                   concat_ws(', ', CASE WHEN p.pubinsert THEN 'insert' END, CASE WHEN p.pubupdate THEN 'update' END, CASE WHEN p.pubdelete THEN 'delete' END, CASE WHEN p.pubtruncate THEN 'truncate' END),
-                  p.pubviaroot), p.pubowner
+                  p.pubviaroot::text), p.pubowner
     FROM pg_publication p WHERE p.puballtables
     UNION ALL
     SELECT 'WARNING', format('publication %I', p.pubname), 'it carries the extension''s hidden tables, as all of schema projections',
@@ -470,6 +480,11 @@ COMMENT ON FUNCTION projections._validate_publications() IS 'Internal: publicati
 CREATE FUNCTION projections._validate(viewer oid, absent text[]) RETURNS TABLE(severity text, object text, problem text, hint text)
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    -- With another library than the SQL objects were made for, what it says of a projection is not to be acted on.
+    IF EXISTS (SELECT FROM projections.version() AS v WHERE NOT v.matches) THEN
+        RETURN QUERY SELECT f.severity, f.object, f.problem, f.hint FROM projections._validate_extension() f ORDER BY f.object, f.problem;
+        RETURN;
+    END IF;
     RETURN QUERY
     SELECT f.severity, f.object, f.problem, f.hint
     FROM (SELECT 'ERROR' AS severity, a AS object, 'it is required, and there is no such projection' AS problem,

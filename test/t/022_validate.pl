@@ -112,7 +112,7 @@ like(problems('source'), qr/^WARNING pg_projections.workers: it is 0/, 'no worke
 follow_hints('source');
 $node->poll_query_until('source', 'SHOW pg_projections.workers', '4');
 is(problems('source'), '', 'workers again');
-$node->append_conf('postgresql.conf', "shared_preload_libraries = 'pg_stat_statements'\n");
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'pg_stat_statements'\nmax_worker_processes = 8\npg_projections.workers = 4\n");
 $node->safe_psql('postgres', 'ALTER SYSTEM RESET ALL');
 $node->restart;
 like($node->safe_psql('source', 'SELECT hint FROM projections.validate()'), qr/^ALTER SYSTEM SET shared_preload_libraries = 'pg_stat_statements', 'pg_projections';/,

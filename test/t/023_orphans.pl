@@ -77,6 +77,7 @@ is($node->safe_psql('source', q{SELECT count(*) FROM pg_class WHERE relnamespace
 	'table, definition and log');
 is($node->safe_psql('source', q{SELECT outcome || ' ' || (ended_at IS NOT NULL) FROM projections.rebuild}), 'died true', 'the rebuild is known to have died');
 $node->safe_psql('source', q{CALL projections.rebuild('by_customer')});
+$node->safe_psql('source', q{SELECT projections.catch_up()});
 is($node->safe_psql('source', q{SELECT string_agg(verdict, ', ') FROM test.check_all()}), 'equal, algebraic, equal, algebraic', 'the next one succeeds');
 is(orphans('source'), '', 'and leaves nothing behind');
 
