@@ -103,8 +103,8 @@ void wait_for_writers(Rebuild &rebuild) {
     SPI_commit();
 }
 
-// Whether the process of a transaction waits for the live table's lock, which this session holds: maintenance takes its
-// snapshots after its locks, so its older one is of no matter.
+// Whether the process of a transaction waits for a table that this session has locked. Maintenance takes its snapshots
+// after its locks, and where it keeps the transaction's it refuses a table that has changed places since.
 bool waits_for(VirtualTransactionId transaction, Oid table) {
     LOCKTAG tag;
     SET_LOCKTAG_RELATION(tag, MyDatabaseId, table);
@@ -118,6 +118,12 @@ bool waits_for(VirtualTransactionId transaction, Oid table) {
     return waits;
 }
 
+bool waits_for_us(const Rebuild &rebuild, VirtualTransactionId transaction) {
+    for (auto [relation, mode] : rebuild.locked)
+        if (waits_for(transaction, relation)) return true;
+    return false;
+}
+
 // Waits for the transactions whose snapshots do not see what `last` committed. Returns whether they ended in time.
 bool wait_for_snapshots(Rebuild &rebuild, TransactionId last, TimestampTz deadline) {
     int count;
@@ -125,7 +131,7 @@ bool wait_for_snapshots(Rebuild &rebuild, TransactionId last, TimestampTz deadli
         GetCurrentVirtualXIDs(last, true, false, PROC_IS_AUTOVACUUM | PROC_IN_VACUUM | PROC_IN_SAFE_IC, &count);
     for (int i = 0; i < count; i++) {
         while (!VirtualXactLock(old[i], false)) {
-            if (waits_for(old[i], rebuild.target)) break;
+            if (waits_for_us(rebuild, old[i])) break;
             int still;
             VirtualTransactionId *now =
                 GetCurrentVirtualXIDs(last, true, false, PROC_IS_AUTOVACUUM | PROC_IN_VACUUM | PROC_IN_SAFE_IC, &still);
@@ -243,7 +249,7 @@ void put_in_place(Rebuild &rebuild) {
     pg::as_superuser([&] { pg::with_spi([&] { swap_storage(rebuild.target, rebuild.shadow); }); });
     if (replays(rebuild))
         adopt_events(rebuild);
-    else if (live(rebuild).flow == Flow::log)
+    else if (live(rebuild).async)
         adopt_log(rebuild);
     execute(
         psprintf("UPDATE projections.projection SET stale_since = NULL, stale_reason = NULL, building = false WHERE "
@@ -257,6 +263,24 @@ bool timed_out(const ErrorData *error) {
     return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE || error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
 }
 
+// In the order in which maintenance locks. Where the live table is fed in another way, or not at all, what transactions
+// have captured for one generation would be lost to the other: there must be none.
+void hold_still(Rebuild &rebuild) {
+    bool same_feed = live(rebuild).flow != Flow::none;
+    pg::vector<Oid> sources = shadow(rebuild).sources;
+    std::sort(sources.begin(), sources.end());
+    for (Oid source : sources) {
+        if (same_feed) {
+            LockRelationOid(source, AccessShareLock);
+            continue;
+        }
+        List *tables = find_all_inheritors(source, NoLock, nullptr);
+        ListCell *cell;
+        foreach (cell, tables) lock_for_session(rebuild, lfirst_oid(cell), ShareRowExclusiveLock);
+    }
+    lock_for_session(rebuild, rebuild.target, ShareRowExclusiveLock);
+}
+
 // One attempt at 6 and 7. Returns whether the shadow is in place.
 bool try_to_finish(Rebuild &rebuild) {
     TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), swap_lock_timeout);
@@ -264,17 +288,15 @@ bool try_to_finish(Rebuild &rebuild) {
     bool ready = false;
     ErrorData *error = attempt(rebuild, true, [&] {
         limit_lock_waits(deadline);
-        // In the order in which maintenance locks.
-        for (Oid source : shadow(rebuild).sources) LockRelationOid(source, AccessShareLock);
-        lock_for_session(rebuild, rebuild.target, ShareRowExclusiveLock);
+        hold_still(rebuild);
         pg::with_snapshot(GetLatestSnapshot(), [&] { ready = last_catch_up(rebuild, deadline); });
         last = GetTopTransactionId();
     });
     if (error == nullptr) {
         SPI_commit();
-        if (ready) {
+        // Who has seen a table that was not filled yet may go on seeing that.
+        if (ready && live(rebuild).flow != Flow::none)
             error = attempt(rebuild, false, [&] { ready = wait_for_snapshots(rebuild, last, deadline); });
-        }
     }
     if (error == nullptr && ready) {
         error = attempt(rebuild, false, [&] {
@@ -321,8 +343,8 @@ void begin(Rebuild &rebuild) {
                          rebuild.target));
         rebuild.id = ask(psprintf(
             "INSERT INTO projections.rebuild (projection, action, phase, pid, backend_start, started_by) SELECT %u, "
-            "'rebuild', 'waiting', pid, backend_start, %s FROM pg_catalog.pg_stat_get_activity(%d) RETURNING id",
-            rebuild.target, quote_literal_cstr(rebuild.by), MyProcPid));
+            "'%s', 'waiting', pid, backend_start, %s FROM pg_catalog.pg_stat_get_activity(%d) RETURNING id",
+            rebuild.target, rebuild.action, quote_literal_cstr(rebuild.by), MyProcPid));
     });
 }
 
@@ -361,6 +383,7 @@ void note_finish(Rebuild &rebuild, Finish finish) {
 }
 
 void run(Rebuild &rebuild) {
+    if (live(rebuild).flow == Flow::none) rebuild.action = "fill";
     begin(rebuild);
     Choice choice = choose(rebuild);
     Finish taken = choice.finish;
