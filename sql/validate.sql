@@ -272,10 +272,12 @@ DROP TABLE public.mine;
 -- versions
 --
 SELECT extversion AS version FROM pg_extension WHERE extname = 'pg_projections' \gset
-UPDATE pg_extension SET extversion = '0.0.1' WHERE extname = 'pg_projections';
 UPDATE projections.projection SET stale_since = now(), stale_reason = 'for the test' WHERE relation = 'total'::regclass;
+UPDATE pg_extension SET extversion = '0.0.1' WHERE extname = 'pg_projections';
 SELECT severity, object, replace(problem, :'version', 'X') AS problem, hint FROM problems; -- and nothing that a wrong library says
 UPDATE pg_extension SET extversion = :'version' WHERE extname = 'pg_projections';
+\c
+SET client_min_messages = error;
 SELECT object, hint FROM problems;
 SELECT hint FROM problems \gexec
 

@@ -80,6 +80,10 @@ BEGIN
         keys := CASE kind WHEN 'handler' THEN NULL ELSE '{key}' END;
     END IF;
 EXCEPTION WHEN OTHERS THEN
+    -- What has nothing to do with the definition (memory, a lock, another library) must not make anybody drop it.
+    IF SQLSTATE !~ '^(42|0A|22|XX|PJ002)' THEN
+        RAISE;
+    END IF;
     problem := SQLERRM;
 END
 $$;
@@ -116,19 +120,20 @@ CREATE FUNCTION projections._validate_definitions() RETURNS TABLE(severity text,
         SELECT DISTINCT k.relation, k.kind, k.relowner, k.role, d.refclassid, d.refobjid, d.refobjsubid
         FROM known k JOIN pg_rewrite w ON w.ev_class = k.definition
         JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refobjid <> k.definition
-    ), lost AS (
-        SELECT DISTINCT u.relation, CASE u.refclassid WHEN 'pg_proc'::regclass THEN 'function' WHEN 'pg_operator'::regclass THEN 'operator'
-                                                      WHEN 'pg_type'::regclass THEN 'type' ELSE 'relation' END AS what
+    ), lost AS MATERIALIZED (
+        SELECT u.relation, min(CASE u.refclassid WHEN 'pg_proc'::regclass THEN 'function' WHEN 'pg_operator'::regclass THEN 'operator'
+                                                 WHEN 'pg_type'::regclass THEN 'type' ELSE 'relation' END) AS what
         FROM used u
         WHERE CASE u.refclassid WHEN 'pg_proc'::regclass THEN NOT EXISTS (SELECT FROM pg_proc x WHERE x.oid = u.refobjid)
                                 WHEN 'pg_operator'::regclass THEN NOT EXISTS (SELECT FROM pg_operator x WHERE x.oid = u.refobjid)
                                 WHEN 'pg_type'::regclass THEN NOT EXISTS (SELECT FROM pg_type x WHERE x.oid = u.refobjid)
                                 WHEN 'pg_class'::regclass THEN NOT EXISTS (SELECT FROM pg_class x WHERE x.oid = u.refobjid) ELSE false END
+        GROUP BY u.relation
     )
     SELECT 'ERROR', projections._name(k.relation), 'its definition is broken: ' || coalesce(format('a %s that it uses is gone', l.what), c.problem),
            projections._recreate_sql(k.relation), k.relowner
     FROM known k
-    LEFT JOIN LATERAL (SELECT lost.what FROM lost WHERE lost.relation = k.relation LIMIT 1) l ON true
+    LEFT JOIN lost l ON l.relation = k.relation
     LEFT JOIN LATERAL projections._compiled(k.relation, k.kind) c ON l.what IS NULL
     WHERE l.what IS NOT NULL OR c.problem IS NOT NULL
     UNION ALL

@@ -119,7 +119,7 @@ COMMENT ON FUNCTION projections._orphaned_projections() IS 'Internal: rows of th
 CREATE FUNCTION projections._orphaned_triggers() RETURNS TABLE(kind text, object text, since timestamptz, reason text, owner oid, removal text)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     WITH used AS (
-        SELECT unnest(p.sources)::oid AS relation, 'capture' AS function FROM projections.projection p WHERE projections._captures(p)
+        SELECT unnest(p.sources)::oid AS relation, 'capture'::name AS function FROM projections.projection p WHERE projections._captures(p)
         UNION
         SELECT p.relation::oid, 'guard' FROM projections.projection p
         UNION
@@ -135,7 +135,7 @@ CREATE FUNCTION projections._orphaned_triggers() RETURNS TABLE(kind text, object
     WHERE t.tgparentid = 0
       AND (f.proname, t.tgname) IN (('capture', 'projections_capture'), ('capture', 'projections_capture_truncate'),
                                     ('guard', 'projections_guard'), ('guard', 'projections_guard_truncate'), ('_note_arrival', 'projections_arrival'))
-      AND NOT EXISTS (SELECT FROM used u WHERE u.relation = t.tgrelid AND u.function = f.proname)
+      AND (t.tgrelid, f.proname) NOT IN (SELECT u.relation, u.function FROM used u) -- hashed, as NOT EXISTS would not be
 $$;
 COMMENT ON FUNCTION projections._orphaned_triggers() IS 'Internal: our triggers on tables that need none.';
 
@@ -159,7 +159,7 @@ CREATE FUNCTION projections._orphaned_relations() RETURNS TABLE(kind text, objec
                SELECT FROM pg_rewrite w JOIN pg_depend n ON n.classid = 'pg_rewrite'::regclass AND n.objid = w.oid
                WHERE w.ev_class = c.oid AND n.refclassid = 'pg_class'::regclass AND n.refobjid = 'projections.slot'::regclass))
       AND NOT EXISTS (SELECT FROM pg_depend n WHERE n.classid = 'pg_class'::regclass AND n.objid = c.oid AND n.deptype = 'e')
-      AND NOT EXISTS (SELECT FROM used u WHERE u.relation = c.oid)
+      AND c.oid NOT IN (SELECT u.relation FROM used u) -- hashed, as NOT EXISTS would not be
 $$;
 COMMENT ON FUNCTION projections._orphaned_relations() IS 'Internal: hidden tables and views that nothing uses.';
 
