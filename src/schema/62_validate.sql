@@ -482,8 +482,9 @@ CREATE FUNCTION projections._validate_publications() RETURNS TABLE(severity text
 $$;
 COMMENT ON FUNCTION projections._validate_publications() IS 'Internal: publications that carry the extension''s own tables.';
 
+-- Compiling to machine code would take longer than the queries.
 CREATE FUNCTION projections._validate(viewer oid, absent text[]) RETURNS TABLE(severity text, object text, problem text, hint text)
-    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 BEGIN
     -- With another library than the SQL objects were made for, what it says of a projection is not to be acted on.
     IF EXISTS (SELECT FROM projections.version() AS v WHERE NOT v.matches) THEN
