@@ -18,7 +18,7 @@ CREATE FUNCTION projections._wanted_triggers()
     RETURNS TABLE(relation oid, name name, function text, type int2, made text, lost text)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT w.relation, t.name, t.function, t.type, format(t.made, projections._name(w.relation)), CASE t.function WHEN 'capture' THEN 'readers' ELSE 'itself' END
-    FROM (SELECT DISTINCT unnest(p.sources)::oid AS relation, 'capture' AS function FROM projections.projection p WHERE projections._captures(p)
+    FROM (SELECT DISTINCT unnest(p.sources)::oid AS relation, 'capture' AS function FROM projections.projection p WHERE projections._captures(p) AND NOT p.building -- its shadow captures
           UNION ALL
           SELECT p.relation::oid, 'guard' FROM projections.projection p WHERE p.kind <> 'handler' AND p.shadow_of IS NULL) w
     JOIN (VALUES ('projections_capture'::name, 'capture', 29::int2, 'AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION projections.capture()'),
@@ -192,7 +192,7 @@ CREATE FUNCTION projections._validate_keys() RETURNS TABLE(severity text, object
         SELECT p.relation, p.shape, c.relowner, k.keys
         FROM projections.projection p JOIN pg_class c ON c.oid = p.relation AND c.relkind = 'r' JOIN pg_class d ON d.oid = p.definition,
         LATERAL projections._compiled(p.relation, p.kind) k
-        WHERE p.kind <> 'handler' AND p.shadow_of IS NULL AND k.problem IS NULL
+        WHERE p.kind <> 'handler' AND p.shadow_of IS NULL AND NOT p.building AND k.problem IS NULL
     ), indexes AS (
         SELECT i.indrelid, i.indexrelid, i.indisvalid AND i.indisready AS usable, i.indisunique AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL AS is_unique,
                i.indexprs IS NOT NULL AND i.indpred IS NULL AS has_expression,
@@ -368,6 +368,7 @@ CREATE FUNCTION projections._validate_state() RETURNS TABLE(severity text, objec
     UNION ALL
     SELECT 'ERROR', k.name, 'it is not filled, and nobody fills it', format('CALL projections.rebuild(%L);', k.name), k.relowner
     FROM known k WHERE k.building AND NOT EXISTS (SELECT FROM projections._live_rebuilds() l WHERE l.projection = k.relation)
+      AND NOT EXISTS (SELECT FROM projections.rebuild_request q WHERE q.projection = k.relation)
     UNION ALL
     SELECT 'ERROR', k.name, format('%s of its %s checkpoints are missing', k.slots - count(s.slot), k.slots),
            CASE k.kind WHEN 'handler' THEN format('INSERT INTO projections.slot (projection, slot) SELECT %L, generate_series(0, %s) ON CONFLICT DO NOTHING; SELECT projections.reset(%1$L);',

@@ -21,9 +21,7 @@ COMMENT ON FUNCTION projections._name_or_oid(oid) IS 'Internal: a relation''s na
 CREATE FUNCTION projections._live_rebuilds() RETURNS SETOF projections.rebuild
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT r.* FROM projections.rebuild r
-    WHERE r.ended_at IS NULL AND (pg_is_in_recovery() OR EXISTS (
-        SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database AND d.datname = current_database()
-        WHERE l.locktype = 'advisory' AND l.granted AND l.pid = r.pid AND l.classid = r.projection::oid AND l.objid = 0 AND l.objsubid = 20555)) -- 0x504B
+    WHERE r.ended_at IS NULL AND (pg_is_in_recovery() OR r.pid = projections._rebuild_holder(r.projection))
 $$;
 COMMENT ON FUNCTION projections._live_rebuilds() IS 'Internal: rebuilds that somebody runs.';
 
@@ -160,6 +158,14 @@ CREATE FUNCTION projections._orphaned_relations() RETURNS TABLE(kind text, objec
                WHERE w.ev_class = c.oid AND n.refclassid = 'pg_class'::regclass AND n.refobjid = 'projections.slot'::regclass))
       AND NOT EXISTS (SELECT FROM pg_depend n WHERE n.classid = 'pg_class'::regclass AND n.objid = c.oid AND n.deptype = 'e')
       AND c.oid NOT IN (SELECT u.relation FROM used u) -- hashed, as NOT EXISTS would not be
+    UNION ALL
+    -- What a handler's rebuild writes has the names of its tables, in a schema of their own.
+    SELECT 'shadow', format('schema %I', n.nspname), NULL, format('it was made as the %s, and nothing uses it', substr(d.description, 17)), n.nspowner,
+           format('SELECT projections._drop_shadow_tables(ARRAY(SELECT c.oid::pg_catalog.regclass FROM pg_catalog.pg_class c WHERE c.relnamespace = %s AND c.relkind = ''r'')); '
+                  'DROP SCHEMA IF EXISTS %I', n.oid, n.nspname)
+    FROM pg_description d JOIN pg_namespace n ON n.oid = d.objoid
+    WHERE d.classoid = 'pg_namespace'::regclass AND d.description LIKE 'pg\_projections: shadow of %'
+      AND NOT EXISTS (SELECT FROM projections.projection p, unnest(p.tables::oid[]) AS t(oid) JOIN pg_class c ON c.oid = t.oid WHERE p.shadow_of IS NOT NULL AND c.relnamespace = n.oid)
 $$;
 COMMENT ON FUNCTION projections._orphaned_relations() IS 'Internal: hidden tables and views that nothing uses.';
 
@@ -172,7 +178,8 @@ CREATE FUNCTION projections._orphaned_rows() RETURNS TABLE(kind text, object tex
           UNION ALL SELECT 'failure', 'failure', f.projection::oid, count(*), min(f.first_failed_at) FROM projections.failure f GROUP BY 3
           UNION ALL SELECT 'parked event', 'parked_event', e.projection::oid, count(*), min(e.parked_at) FROM projections.parked_event e GROUP BY 3
           UNION ALL SELECT 'override', 'override', o.projection::oid, count(*), min(o.set_at) FROM projections.override o GROUP BY 3
-          UNION ALL SELECT 'transition', 'transition', t.projection::oid, count(*), min(t.event_time) FROM projections.transition t GROUP BY 3) r
+          UNION ALL SELECT 'transition', 'transition', t.projection::oid, count(*), min(t.event_time) FROM projections.transition t GROUP BY 3
+          UNION ALL SELECT 'rebuild request', 'rebuild_request', q.projection::oid, count(*), min(q.requested_at) FROM projections.rebuild_request q GROUP BY 3) r
     LEFT JOIN pg_class c ON c.oid = r.projection
     WHERE NOT EXISTS (SELECT FROM projections.projection p WHERE p.relation::oid = r.projection)
 $$;
@@ -203,7 +210,7 @@ COMMENT ON FUNCTION projections.orphans() IS
 'What is left of projections, rebuilds and event sources that are gone; empty is good. kind: shadow, rebuild (its process is gone);
 projection (its table, definition or a source is gone), event source, subscription (its source or its owner is gone); trigger (ours, on
 a table that needs none); change log, definition, feed, arrivals, view (hidden, and used by nothing); checkpoint, checkpoint history,
-failure, parked event, override, transition (of a projection that is gone). since: the oldest time known, or NULL. What a rebuild that
+failure, parked event, override, transition, rebuild request (of a projection that is gone). since: the oldest time known, or NULL. What a rebuild that
 runs uses is no orphan. Members of pg_monitor see all, others what they own. Changes nothing and raises nothing.
 Example: SELECT * FROM projections.orphans();';
 
