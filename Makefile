@@ -4,8 +4,11 @@ EXTENSION   = pg_projections
 MODULE_big  = $(EXTENSION)
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" $(EXTENSION).control)
 OBJS        = $(patsubst %.cpp,%.o,$(sort $(wildcard src/*.cpp src/*/*.cpp)))
-DATA        = $(wildcard $(EXTENSION)--*--*.sql)
-DATA_built  = $(EXTENSION)--$(EXTVERSION).sql
+# Install scripts of released versions are kept as they were; the scripts between them and this one are made.
+DATA        = $(wildcard src/released/$(EXTENSION)--*.sql)
+RELEASED    = $(patsubst src/released/$(EXTENSION)--%.sql,%,$(DATA))
+DATA_built  = $(EXTENSION)--$(EXTVERSION).sql \
+              $(foreach version,$(RELEASED),$(EXTENSION)--$(version)--$(EXTVERSION).sql $(EXTENSION)--$(EXTVERSION)--$(version).sql)
 
 # install creates the extension and the oracle that the other tests use.
 REGRESS        = install $(filter-out install,$(sort $(patsubst sql/%.sql,%,$(wildcard sql/*.sql))))
@@ -41,6 +44,13 @@ endif
 
 $(EXTENSION)--$(EXTVERSION).sql: $(sort $(wildcard src/schema/*.sql)) $(EXTENSION).control
 	cat $(filter %.sql,$^) > $@
+
+difference = awk -f src/updates/difference -v library=$(EXTVERSION)
+$(EXTENSION)--%--$(EXTVERSION).sql: src/released/$(EXTENSION)--%.sql $(EXTENSION)--$(EXTVERSION).sql $(wildcard src/updates/*)
+	$(difference) $< $(word 2,$^) $(wildcard src/updates/$*--$(EXTVERSION).sql) > $@
+$(EXTENSION)--$(EXTVERSION)--%.sql: src/released/$(EXTENSION)--%.sql $(EXTENSION)--$(EXTVERSION).sql $(wildcard src/updates/*)
+	$(difference) $(word 2,$^) $< $(wildcard src/updates/$(EXTVERSION)--$*.sql) > $@
+.DELETE_ON_ERROR:
 
 # Objects made for one server do not load in another: a change of PG_CONFIG or of the compiler rebuilds them.
 built_for = $(shell $(PG_CONFIG) --version), $(shell $(CXX) --version | head -n 1), $(EXTVERSION)

@@ -2,6 +2,8 @@
 #include "async/background.hpp"
 #include "async/events.hpp"
 #include "async/failure.hpp"
+#include "async/session.hpp"
+#include "async/throughput.hpp"
 #include "async/wake.hpp"
 #include "capture/trigger.hpp"
 #include "catalog/projection.hpp"
@@ -11,6 +13,7 @@
 #include "operate/run.hpp"
 #include "pg/scope.hpp"
 #include "rebuild/rebuild.hpp"
+#include "rebuild/schedule.hpp"
 
 extern "C" {
 PG_MODULE_MAGIC;
@@ -215,7 +218,10 @@ void transaction_event(XactEvent event, void *) {
         renewed = NIL;
         catalog::end_transaction();
         operate::end_transaction();
+        async::count_noted(event == XACT_EVENT_COMMIT);
+        async::session_ended();
         async::transaction_ended(event == XACT_EVENT_COMMIT);
+        rebuild::transaction_ended(event == XACT_EVENT_COMMIT);
         break;
     default: break;
     }

@@ -41,12 +41,9 @@ void upsert(std::span<const Conflict> conflicts) {
         for (const Conflict &each : conflicts) {
             Datum values[] = {CStringGetTextDatum(each.stream), Int64GetDatum(each.count),
                               TimestampTzGetDatum(each.last)};
-            int code = SPI_execute_with_args("INSERT INTO projections.conflict AS c (stream, conflicts, last_at) "
-                                             "VALUES ($1, $2, $3) ON CONFLICT (stream) DO UPDATE SET "
-                                             "conflicts = c.conflicts + excluded.conflicts, "
-                                             "last_at = greatest(c.last_at, excluded.last_at)",
-                                             lengthof(types), types, values, nullptr, false, 0);
-            if (code != SPI_OK_INSERT) elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(code));
+            int code = SPI_execute_with_args("SELECT projections._add_conflicts($1, $2, $3)", lengthof(types), types,
+                                             values, nullptr, false, 0);
+            if (code != SPI_OK_SELECT) elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(code));
         }
     });
 }

@@ -1,6 +1,7 @@
 #include "async/failure.hpp"
 
 #include "async/declared.hpp"
+#include "async/throughput.hpp"
 
 namespace async {
 
@@ -185,6 +186,7 @@ void end_event_timeout() {
 }
 
 void record_failure(const Slot &slot, const FailedEvent &event, const ErrorData *error) {
+    note_failed_event();
     pg::with_spi([&] {
         const char *dead_letter = nullptr;
         int64 id = 0;

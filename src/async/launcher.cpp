@@ -7,6 +7,7 @@
 // is the launcher, with a growing pause where workers end at once.
 #include "async/background.hpp"
 #include "async/shared.hpp"
+#include "async/throughput.hpp"
 #include "pg/scope.hpp"
 
 namespace async {
@@ -315,6 +316,9 @@ void define_settings() {
     DefineCustomIntVariable("pg_projections.history_retention", "How long workers keep what is over.",
                             "Resolved failures and changes of checkpoints by hand. 0: for ever.", &history_retention,
                             7 * 24 * 60, 0, INT_MAX / 60, PGC_SIGHUP, GUC_UNIT_MIN, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable("pg_projections.throughput_retention", "How long the minutes of throughput are kept.",
+                            "0: for ever.", &throughput_retention, 24 * 60, 0, INT_MAX / 60, PGC_SIGHUP, GUC_UNIT_MIN,
+                            nullptr, nullptr, nullptr);
 }
 
 } // namespace

@@ -1,5 +1,7 @@
 #include "async/shared.hpp"
 
+#include "async/throughput.hpp"
+
 namespace async {
 
 constinit Shared *shared = nullptr;
@@ -15,8 +17,8 @@ Size size() { return add_size(offsetof(Shared, workers), mul_size(max_worker_pro
 
 void request() {
     if (next_request) next_request();
-    RequestAddinShmemSpace(size());
-    RequestNamedLWLockTranche(tranche, 1);
+    RequestAddinShmemSpace(add_size(size(), throughput_size()));
+    RequestNamedLWLockTranche(tranche, 2);
 }
 
 // Also after a crash, when all of it is made anew.
@@ -35,6 +37,7 @@ void startup() {
             pg_atomic_init_u32(&worker.signalled, 0);
         }
     }
+    start_throughput(&GetNamedLWLockTranche(tranche)[1].lock);
     LWLockRelease(AddinShmemInitLock);
 }
 

@@ -71,6 +71,13 @@ struct Conflict {
     char stream[stream_bytes + 1];
 };
 
+// A session that applies by hand, until its transaction ends.
+struct Session {
+    pid_t pid; // 0: unused
+    Oid database, projection;
+    TimestampTz since;
+};
+
 struct Shared {
     LWLock *lock;
     PGPROC *launcher;
@@ -85,6 +92,7 @@ struct Shared {
     Problem problems[128];
     Slow slow[64];
     Conflict conflicts[256];
+    Session sessions[128];
     int worker_count;
     Worker workers[FLEXIBLE_ARRAY_MEMBER];
 

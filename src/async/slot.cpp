@@ -9,6 +9,8 @@
 
 #include "async/events.hpp"
 #include "async/query.hpp"
+#include "async/session.hpp"
+#include "async/throughput.hpp"
 #include "maintain/flush.hpp"
 #include "maintain/locks.hpp"
 #include "maintain/log.hpp"
@@ -184,6 +186,8 @@ void refuse_while_applying() {
 
 Progress advance(Projection &declared, int number, Limits limits, bool wait) {
     refuse_while_applying();
+    TimestampTz began = GetCurrentTimestamp();
+    begin_batch();
     Oid relation = declared.relation;
     Projection *root = &declared;
     maintain::lock_relations({&root, 1});
@@ -209,11 +213,13 @@ Progress advance(Projection &declared, int number, Limits limits, bool wait) {
         AtEOXact_GUC(false, level);
         move_checkpoint(slot, progress, row.max_rate);
         if (row.max_rate > 0 && progress.events > 0) progress.more = false;
+        note_batch(relation, progress.events, began, wait ? Lasts::as_noted : Lasts::to_the_commit);
     });
     return progress;
 }
 
 int lock_slots(Oid projection) {
+    session_applies(projection);
     int slots = 0;
     pg::as_superuser([&] {
         pg::with_spi([&] {
@@ -272,7 +278,7 @@ pg::vector<Candidate> candidates(long *again) {
             "                  pg_catalog.min(next_retry_at) AS next "
             "           FROM projections.failure WHERE resolved_at IS NULL GROUP BY 1, 2) AS f "
             "  ON f.projection = s.projection AND f.slot = s.slot "
-            "WHERE p.mode = 'async' AND p.paused_at IS NULL AND p.shadow_of IS NULL ORDER BY s.checkpoint_at";
+            "WHERE p.mode = 'async' AND p.paused_at IS NULL ORDER BY s.checkpoint_at";
         if (SPI_execute(text, false, 0) != SPI_OK_SELECT) elog(ERROR, "reading slots failed");
         for (uint64 i = 0; i < SPI_processed; i++) {
             bool null;
@@ -312,7 +318,7 @@ pg::vector<Work> find_work(long *again) {
         pg::flat_map<Oid, Safe> known; // by source
         for (const Candidate &each : candidates(again)) {
             Projection *projection = catalog::projection(each.projection);
-            if (projection == nullptr) continue;
+            if (projection == nullptr || OidIsValid(projection->shadow_of) || projection->flow == Flow::none) continue;
             bool log = projection->flow == Flow::log;
             const EventSource *source = log ? log_source(*projection) : event_source(projection->sources.front());
             // Whoever advances the slot says what is wrong; the others go on.

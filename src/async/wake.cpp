@@ -56,7 +56,8 @@ bool is_source(Oid relation) {
     if (!callback_registered) CacheRegisterRelcacheCallback(relation_changed, 0);
     callback_registered = true;
     Oid catalog_now = catalog::catalog_relation();
-    bool source = OidIsValid(catalog_now) && leads_to_source(relation);
+    // What a library too old for the catalog does not apply need not wake it.
+    bool source = OidIsValid(catalog_now) && catalog::is_readable() && leads_to_source(relation);
     catalog_at = catalog_now;
     if (written_count == lengthof(written)) written_count = 0;
     written[written_count++] = {relation, source};

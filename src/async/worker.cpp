@@ -11,6 +11,7 @@
 #include "async/conflict.hpp"
 #include "async/shared.hpp"
 #include "async/slot.hpp"
+#include "async/throughput.hpp"
 #include "async/wake.hpp"
 #include "catalog/projection.hpp"
 #include "pg/scope.hpp"
@@ -43,13 +44,13 @@ constinit MemoryContext pace_memory = nullptr;
 constinit pg::flat_map<uint64, Pace> *paces = nullptr;
 constinit TimestampTz last_useful = 0;
 constinit TimestampTz look_again = 0; // after looking for work has failed
-constinit TimestampTz next_cleaning = 0;
+constinit TimestampTz next_cleaning = 0, next_launching = 0;
 constinit long patience = 1;        // milliseconds
 constinit int projection_count = 0; // async ones, as of the last look
 constinit char activity[NAMEDATALEN * 4];
 
 // What may fail beside the batches of slots.
-constexpr Work finding{InvalidOid, -1}, cleaning{InvalidOid, -2}, counting{InvalidOid, -3};
+constexpr Work finding{InvalidOid, -1}, cleaning{InvalidOid, -2}, counting{InvalidOid, -3}, measuring{InvalidOid, -4};
 
 volatile sig_atomic_t terminated = false, yielding = false;
 constinit TimeoutId yield_timeout = MAX_TIMEOUTS;
@@ -280,6 +281,7 @@ bool run_batch(Work work) {
     end_claim(work, error ? 0 : progress.events, milliseconds);
     Pace &p = pace(work);
     if (error) {
+        if (!transient(error->sqlerrcode)) count_failed_batch(work.projection, began);
         p.not_before = after_failure(work, error);
         p.conflicts = transient(error->sqlerrcode) ? p.conflicts + 1 : 0;
         // What comes before the event that conflicts gets through: in the end it is alone.
@@ -302,6 +304,7 @@ struct Found {
     std::span<Work> work;
     long again = -1;
     bool installed = false;
+    bool current = false; // the SQL objects are of the library's version
 };
 
 bool is_async(const catalog::Projection *projection) { return projection->async && !OidIsValid(projection->shadow_of); }
@@ -310,6 +313,7 @@ void look(Found &found) {
     SetCurrentStatementStartTimestamp();
     StartTransactionCommand();
     found.installed = OidIsValid(catalog::catalog_relation());
+    found.current = found.installed && catalog::sql_is_current();
     auto all = catalog::all();
     projection_count = std::count_if(all.begin(), all.end(), is_async);
     if (projection_count > 0) {
@@ -407,20 +411,32 @@ void leave_unless_announced() {
     if (finished) proc_exit(0);
 }
 
-void clean_history() {
-    TimestampTz now = GetCurrentTimestamp();
-    if (history_retention == 0 || now < next_cleaning) return;
-    next_cleaning = after(now, 3600 * 1000);
-    ErrorData *error = caught([] {
+// What the extension does now and then in SQL. A failure is told, and does not stop the worker.
+void run_chore(const char *what, const char *query) {
+    ErrorData *error = caught([&] {
         SetCurrentStatementStartTimestamp();
         StartTransactionCommand();
-        say("removing old history");
-        pg::with_snapshot(GetTransactionSnapshot(),
-                          [] { pg::with_spi([] { pg::spi_execute("SELECT projections._expire_history()"); }); });
+        say(what);
+        pg::with_snapshot(GetTransactionSnapshot(), [&] { pg::with_spi([&] { pg::spi_execute(query); }); });
         CommitTransactionCommand();
     });
     if (error) after_failure(cleaning, error);
     say("");
+}
+
+void clean_history() {
+    TimestampTz now = GetCurrentTimestamp();
+    if (history_retention == 0 || now < next_cleaning) return;
+    next_cleaning = after(now, 3600 * 1000);
+    run_chore("removing old history", "SELECT projections._expire_history()");
+}
+
+// Requests that outlived whoever was to carry them out.
+void launch_rebuilds(const Found &found) {
+    TimestampTz now = GetCurrentTimestamp();
+    if (now < next_launching || !found.current) return;
+    next_launching = after(now, 10 * 1000);
+    run_chore("starting rebuilds", "SELECT projections._launch_waiting_rebuilds()");
 }
 
 void write_counted_conflicts() {
@@ -433,6 +449,22 @@ void write_counted_conflicts() {
         after_failure(counting, error);
     else
         forget_problem(counting);
+    say("");
+}
+
+// The last worker to leave writes what there is.
+void write_measured() {
+    bool last = projection_count == 0;
+    if ((!throughput_due() && !last) || put_off(measuring)) return;
+    ErrorData *error = caught([&] {
+        say("writing throughput");
+        SetCurrentStatementStartTimestamp();
+        write_throughput(last ? Minutes::all : Minutes::complete);
+    });
+    if (error)
+        after_failure(measuring, error);
+    else
+        forget_problem(measuring);
     say("");
 }
 
@@ -451,10 +483,13 @@ long round() {
         return poll_interval;
     }
     forget_problem(finding);
-    if (found.installed)
+    if (found.installed) {
         write_counted_conflicts();
-    else
+        write_measured();
+    } else {
         forget_conflicts();
+        forget_throughput();
+    }
     if (projection_count == 0) {
         leave_unless_announced();
         return 0;
@@ -478,6 +513,7 @@ long round() {
         return 0;
     }
     clean_history();
+    launch_rebuilds(found);
     // What is undecided is asked again, ever less often while it lasts: the end of the transaction wakes us as a rule.
     patience = found.again < 0 ? 1 : std::min<long>(patience * 2, 100);
     return found.again < 0 ? poll_interval : std::min<long>(std::max(found.again, patience), poll_interval);

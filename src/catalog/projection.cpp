@@ -6,11 +6,30 @@
 namespace catalog {
 namespace {
 
-// Columns of projections.projection.
-enum Column {
-    relation = 1, definition, kind, mode, user_columns, shape, sources, changes, settings, paused_at = 16,
-    shadow_of = 23, building
+// Columns of projections.projection. What an older version's table lacks reads as null.
+struct Columns {
+    int relation, definition, kind, mode, user_columns, shape, sources, changes, settings, paused_at, shadow_of,
+        building;
 };
+constexpr struct {
+    const char *name;
+    int Columns::*number;
+    const char *since; // the version that added it; null: always there
+} known_columns[] = {{"relation", &Columns::relation, nullptr},
+                     {"definition", &Columns::definition, nullptr},
+                     {"kind", &Columns::kind, nullptr},
+                     {"mode", &Columns::mode, nullptr},
+                     {"user_columns", &Columns::user_columns, nullptr},
+                     {"shape", &Columns::shape, nullptr},
+                     {"sources", &Columns::sources, nullptr},
+                     {"changes", &Columns::changes, nullptr},
+                     {"settings", &Columns::settings, nullptr},
+                     {"paused_at", &Columns::paused_at, nullptr},
+                     {"shadow_of", &Columns::shadow_of, "0.2.0"},
+                     {"building", &Columns::building, "0.2.0"}};
+
+// Versions of the SQL objects whose catalog this library reads and keeps rightly, besides its own.
+constexpr const char *older_versions[] = {"0.1.0"};
 
 struct Cache {
     MemoryContext memory;
@@ -18,6 +37,8 @@ struct Cache {
     pg::flat_map<Oid, Projection *> by_relation;
     pg::flat_map<Oid, pg::vector<Projection *> *> by_source;
     pg::vector<Oid> event_sources; // ascending
+    bool sql_is_current = false;   // not those of an older version
+    const char *unknown = nullptr; // the version of SQL objects that the library does not know: nothing is read
 };
 
 // An invalidation may arrive at any lock: it only marks the cache, which is read again when it is next asked.
@@ -67,40 +88,55 @@ Kind kind_of(const char *name) {
     return Kind::query;
 }
 
+// The row of a projection, by columns.
+struct Row {
+    HeapTuple tuple;
+    TupleDesc desc;
+    const Columns &columns;
+
+    Datum get(int Columns::*column, bool *null) const {
+        int number = columns.*column;
+        *null = number == 0;
+        return number == 0 ? 0 : heap_getattr(tuple, number, desc, null);
+    }
+    Datum operator[](int Columns::*column) const {
+        bool null;
+        return get(column, &null);
+    }
+    bool has(int Columns::*column) const {
+        bool null;
+        get(column, &null);
+        return !null;
+    }
+};
+
 // What may change in the life of a projection.
-void read_state(Projection &projection, HeapTuple tuple, TupleDesc desc) {
-    bool null;
-    auto value = [&](Column column) { return heap_getattr(tuple, column, desc, &null); };
-    projection.async = strcmp(TextDatumGetCString(value(Column::mode)), "async") == 0;
-    Datum changes = value(Column::changes);
+void read_state(Projection &projection, const Row &row) {
+    projection.async = strcmp(TextDatumGetCString(row[&Columns::mode]), "async") == 0;
+    Datum changes = row[&Columns::changes];
     projection.changes = pg::within(projection.memory, [&] { return oids(changes); });
-    value(Column::paused_at);
-    projection.paused = !null;
-    Datum of = value(Column::shadow_of);
-    projection.shadow_of = null ? InvalidOid : DatumGetObjectId(of);
-    bool building = DatumGetBool(value(Column::building));
+    projection.paused = row.has(&Columns::paused_at);
+    projection.shadow_of = row.has(&Columns::shadow_of) ? DatumGetObjectId(row[&Columns::shadow_of]) : InvalidOid;
+    bool building = row.has(&Columns::building) && DatumGetBool(row[&Columns::building]);
     projection.flow = building                      ? Flow::none
                       : !projection.changes.empty() ? Flow::log
                       : projection.async            ? Flow::events
                                                     : Flow::inline_;
 }
 
-Projection *read(HeapTuple tuple, TupleDesc desc) {
-    bool null;
-    auto value = [&](Column column) { return heap_getattr(tuple, column, desc, &null); };
+Projection *read(const Row &row) {
     MemoryContext memory = AllocSetContextCreate(CacheMemoryContext, "projection", ALLOCSET_SMALL_SIZES);
     MemoryContext before = MemoryContextSwitchTo(memory);
     Projection *projection = pg::make<Projection>(memory);
     projection->memory = memory;
-    projection->relation = DatumGetObjectId(value(Column::relation));
-    projection->definition = DatumGetObjectId(value(Column::definition));
-    projection->user_columns = DatumGetInt32(value(Column::user_columns));
-    projection->kind = kind_of(TextDatumGetCString(value(Column::kind)));
-    Datum shape = value(Column::shape);
-    projection->bag = !null && strcmp(TextDatumGetCString(shape), "bag") == 0;
-    projection->sources = oids(value(Column::sources));
-    projection->settings = strings(value(Column::settings), pinned_setting_count);
-    read_state(*projection, tuple, desc);
+    projection->relation = DatumGetObjectId(row[&Columns::relation]);
+    projection->definition = DatumGetObjectId(row[&Columns::definition]);
+    projection->user_columns = DatumGetInt32(row[&Columns::user_columns]);
+    projection->kind = kind_of(TextDatumGetCString(row[&Columns::kind]));
+    projection->bag = row.has(&Columns::shape) && strcmp(TextDatumGetCString(row[&Columns::shape]), "bag") == 0;
+    projection->sources = oids(row[&Columns::sources]);
+    projection->settings = strings(row[&Columns::settings], pinned_setting_count);
+    read_state(*projection, row);
     MemoryContextSwitchTo(before);
     return projection;
 }
@@ -129,24 +165,66 @@ void load_event_sources(Cache &c, Oid schema) {
     std::sort(c.event_sources.begin(), c.event_sources.end());
 }
 
-// Columns are read by their number: SQL objects of another version would be misread.
-void check_version(TupleDesc desc) {
-    static constexpr struct {
-        int number;
-        const char *name;
-    } expected[] = {{Column::relation, "relation"},
-                    {Column::kind, "kind"},
-                    {Column::changes, "changes"},
-                    {Column::settings, "settings"},
-                    {Column::paused_at, "paused_at"},
-                    {Column::shadow_of, "shadow_of"},
-                    {Column::building, "building"}};
-    for (const auto &[number, name] : expected)
-        if (desc->natts < number || strcmp(NameStr(TupleDescAttr(desc, number - 1)->attname), name) != 0)
-            ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                            errmsg("the SQL objects of extension pg_projections are not those of its library"),
-                            errdetail("The library is version %s.", PROJECTIONS_VERSION),
-                            errhint("ALTER EXTENSION pg_projections UPDATE; or install the library that fits.")));
+// The version of the SQL objects.
+const char *read_sql_version() {
+    Relation table = table_open(ExtensionRelationId, AccessShareLock);
+    ScanKeyData key;
+    ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ, CStringGetDatum("pg_projections"));
+    SysScanDesc scan = systable_beginscan(table, ExtensionNameIndexId, true, nullptr, 1, &key);
+    const char *version = nullptr;
+    if (HeapTuple tuple = systable_getnext(scan)) {
+        bool null;
+        version =
+            TextDatumGetCString(heap_getattr(tuple, Anum_pg_extension_extversion, RelationGetDescr(table), &null));
+    }
+    systable_endscan(scan);
+    table_close(table, AccessShareLock);
+    return version;
+}
+
+[[noreturn]] void refuse_version(const char *version) {
+    ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                    errmsg("the SQL objects of extension pg_projections are not those of its library"),
+                    errdetail("The library is version %s, and does not know the SQL objects of version %s: what it "
+                              "does not know of a projection it would leave out.",
+                              PROJECTIONS_VERSION, version),
+                    errhint("Install the library of version %s, and restart the server if pg_projections is in "
+                            "shared_preload_libraries.",
+                            version)));
+}
+
+// What an older version's table lacks did not exist then. What a newer version's table says cannot be known.
+bool know_columns(TupleDesc desc, const char *version, Columns &columns) {
+    bool own = strcmp(version, PROJECTIONS_VERSION) == 0;
+    if (!own && std::none_of(std::begin(older_versions), std::end(older_versions),
+                             [&](const char *older) { return strcmp(version, older) == 0; }))
+        return false;
+    for (const auto &known : known_columns) {
+        for (int i = 0; i < desc->natts; i++) {
+            Form_pg_attribute attribute = TupleDescAttr(desc, i);
+            if (!attribute->attisdropped && strcmp(NameStr(attribute->attname), known.name) == 0)
+                columns.*known.number = i + 1;
+        }
+        if (columns.*known.number == 0 && (own || known.since == nullptr)) return false;
+    }
+    return true;
+}
+
+void load_projections(Cache &fresh, Relation table, const Columns &columns) {
+    SysScanDesc scan = systable_beginscan(table, InvalidOid, false, nullptr, 0, nullptr);
+    while (HeapTuple tuple = systable_getnext(scan)) {
+        Row row{tuple, RelationGetDescr(table), columns};
+        Projection *found = read(row);
+        auto known = cache ? cache->by_relation.find(found->relation) : decltype(cache->by_relation.end()){};
+        if (cache && known != cache->by_relation.end() && known->second->definition == found->definition) {
+            MemoryContextDelete(found->memory);
+            found = known->second;
+            found->depth = 0;
+            read_state(*found, row);
+        }
+        fresh.by_relation.emplace(found->relation, found);
+    }
+    systable_endscan(scan);
 }
 
 // Reads the catalog table. Projections that are still there keep their compiled block: it only depends on the
@@ -161,22 +239,15 @@ Cache *load() {
     catalog_oid = OidIsValid(schema) ? get_relname_relid("projection", schema) : InvalidOid;
     if (OidIsValid(catalog_oid) && OidIsValid(get_extension_oid("pg_projections", true))) {
         Relation table = table_open(catalog_oid, AccessShareLock);
-        check_version(RelationGetDescr(table));
-        SysScanDesc scan = systable_beginscan(table, InvalidOid, false, nullptr, 0, nullptr);
-        while (HeapTuple tuple = systable_getnext(scan)) {
-            Projection *found = read(tuple, RelationGetDescr(table));
-            auto known = cache ? cache->by_relation.find(found->relation) : decltype(cache->by_relation.end()){};
-            if (cache && known != cache->by_relation.end() && known->second->definition == found->definition) {
-                MemoryContextDelete(found->memory);
-                found = known->second;
-                found->depth = 0;
-                read_state(*found, tuple, RelationGetDescr(table));
-            }
-            fresh->by_relation.emplace(found->relation, found);
-        }
-        systable_endscan(scan);
+        const char *version = read_sql_version();
+        fresh->sql_is_current = strcmp(version, PROJECTIONS_VERSION) == 0;
+        Columns columns{};
+        if (know_columns(RelationGetDescr(table), version, columns))
+            load_projections(*fresh, table, columns);
+        else
+            fresh->unknown = version;
         table_close(table, AccessShareLock);
-        load_event_sources(*fresh, schema);
+        if (fresh->unknown == nullptr) load_event_sources(*fresh, schema);
     }
     for (auto &[oid, projection] : fresh->by_relation) {
         depth_of(*fresh, projection);
@@ -196,7 +267,7 @@ Cache *load() {
     return fresh;
 }
 
-Cache &current() {
+Cache &cached() {
     // Reading may itself receive an invalidation, which must not be lost: the flag goes down first.
     while (stale || cache == nullptr) {
         stale = false;
@@ -224,6 +295,13 @@ Cache &current() {
         current_generation++;
     }
     return *cache;
+}
+
+// An ERROR where the library does not know what the catalog says: to miss a change in silence would be damage.
+Cache &current() {
+    Cache &c = cached();
+    if (c.unknown) refuse_version(c.unknown);
+    return c;
 }
 
 } // namespace
@@ -271,8 +349,21 @@ std::span<Projection *const> all() {
     return {c.ordered.data(), c.ordered.size()};
 }
 
+bool is_readable() { return cached().unknown == nullptr; }
+
+bool sql_is_current() { return current().sql_is_current; }
+
+void require_current_sql() {
+    if (sql_is_current()) return;
+    ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                    errmsg("this needs the SQL objects of extension pg_projections in version %s", PROJECTIONS_VERSION),
+                    errdetail("The database has those of an older version. Projections are kept up to date "
+                              "meanwhile."),
+                    errhint("ALTER EXTENSION pg_projections UPDATE;")));
+}
+
 Oid catalog_relation() {
-    current();
+    cached();
     return catalog_oid;
 }
 
@@ -295,6 +386,11 @@ void register_callbacks() {
     CacheRegisterRelcacheCallback(relation_changed, 0);
     CacheRegisterSyscacheCallback(PROCOID, function_or_schema_changed, 0);
     CacheRegisterSyscacheCallback(NAMESPACEOID, function_or_schema_changed, 0);
+}
+
+void mark_hidden(const char *object, const char *kind, const char *of) {
+    pg::spi_execute(
+        psprintf("COMMENT ON %s IS %s", object, quote_literal_cstr(psprintf("pg_projections: %s of %s", kind, of))));
 }
 
 } // namespace catalog

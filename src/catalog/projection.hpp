@@ -66,11 +66,27 @@ bool is_event_source(Oid relation);
 // Every projection, upstream first.
 std::span<Projection *const> all();
 
+// Whether the library knows the version of the SQL objects. Where it does not, because that is newer, everything that
+// asks for projections raises.
+bool is_readable();
+
+// Whether the database has the SQL objects of the library's version; false where they are of an older version, which
+// the library still keeps projections by, or where there are none.
+bool sql_is_current();
+
+// Raises 55000 unless it is so: for what calls functions or reads tables that older versions lack.
+void require_current_sql();
+
 // The catalog table's OID; InvalidOid where the extension is not installed.
 Oid catalog_relation();
 
 // To be called after every change of the catalog table: tells all sessions, this one included.
 void announce_change();
+
+// Says of an object in the extension's schema, as a superuser and in an SPI connection, that the extension made it:
+// what carries this comment, and no row names, may be removed. A comment survives dumps, which no entry in pg_depend
+// does. `object` is as COMMENT ON wants it ("VIEW projections.x"); `kind` is what orphans() calls it.
+void mark_hidden(const char *object, const char *kind, const char *of);
 
 // Grows with every DDL that may change names, functions or plans.
 uint64 generation();

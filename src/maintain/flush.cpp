@@ -87,12 +87,29 @@ void end_taken(Pending &pending, Taken &taken, MemoryContext before) {
     MemoryContextDelete(taken.memory);
 }
 
+// A rebuild that swapped the table's file wrote rows which the transaction's snapshot does not see: removals would find
+// nothing to remove. That, like any DDL on the table, shows in its row of pg_class.
+void refuse_swapped(Oid relation) {
+    HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
+    if (!HeapTupleIsValid(tuple)) return;
+    TransactionId changed = HeapTupleHeaderGetXmin(tuple->t_data);
+    ReleaseSysCache(tuple);
+    if (!TransactionIdIsNormal(changed) || TransactionIdIsCurrentTransactionId(changed) ||
+        !XidInMVCCSnapshot(changed, GetTransactionSnapshot()))
+        return;
+    ereport(ERROR,
+            (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+             errmsg("could not serialize access: projection %s was rebuilt or altered", pg::qualified_name(relation)),
+             errdetail("The transaction's snapshot is older."), errhint("Retry the transaction.")));
+}
+
 void flush_one(Pending &pending, bool at_commit) {
     Projection &projection = *pending.projection;
     if (catalog::projection(projection.relation) == nullptr) { // dropped in this transaction
         capture::forget(projection.relation);
         return;
     }
+    if (IsolationUsesXactSnapshot() && projection.flow == catalog::Flow::inline_) refuse_swapped(projection.relation);
     renew_statements(projection);
     MemoryContext memory = AllocSetContextCreate(capture::memory(), "projection flush", ALLOCSET_DEFAULT_SIZES);
     MemoryContext before = MemoryContextSwitchTo(memory);

@@ -218,6 +218,7 @@ pg::vector<Oid> make_change_logs(const compile::Block &block, const char *name, 
                      columns.data));
         pg::spi_execute(
             psprintf("ALTER TABLE %s OWNER TO %s", table, quote_identifier(GetUserNameFromId(owner, false))));
+        catalog::mark_hidden(psprintf("TABLE %s", table), "change log", quote_identifier(name));
         CommandCounterIncrement();
         logs.push_back(get_relname_relid(log, schema));
     }

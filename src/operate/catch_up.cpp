@@ -1,5 +1,6 @@
 // catch_up: what a worker would do, in the caller's session and transaction.
 #include "async/slot.hpp"
+#include "async/throughput.hpp"
 #include "maintain/flush.hpp"
 #include "maintain/locks.hpp"
 #include "operate/resolve.hpp"
@@ -73,6 +74,7 @@ Datum projections_catch_up(PG_FUNCTION_ARGS) {
     maintain::flush_logs();
     for (Oid relation : relations)
         if (applied < most) applied += operate::catch_up(relation, most - applied);
+    async::write_noted();
     PG_RETURN_INT64(applied);
 }
 

@@ -36,6 +36,7 @@ struct Request {
     bool if_not_exists;
     bool async;
     Datum options;
+    bool fill_later; // options.fill
 };
 
 // How changes of the sources will reach a projection.
@@ -104,6 +105,14 @@ Datum checked_options(const char *mode, Datum options) {
     return checked;
 }
 
+bool option_is(Datum options, const char *name, const char *value) {
+    JsonbValue found;
+    Jsonb *object = DatumGetJsonbP(options);
+    return getKeyJsonValueFromContainer(&object->root, name, static_cast<int>(strlen(name)), &found) &&
+           found.type == jbvString &&
+           std::string_view(found.val.string.val, found.val.string.len) == std::string_view(value);
+}
+
 Request read_request(FunctionCallInfo fcinfo) {
     Request request{};
     request.name = text_argument(fcinfo, 0, "name");
@@ -112,6 +121,7 @@ Request read_request(FunctionCallInfo fcinfo) {
     request.async = is_async(mode);
     request.options = PG_ARGISNULL(4) ? DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")) : PG_GETARG_DATUM(4);
     request.options = checked_options(mode, request.options);
+    request.fill_later = option_is(request.options, "fill", "online");
     request.if_not_exists = !PG_ARGISNULL(5) && PG_GETARG_BOOL(5);
     Place place = place_of(PG_GETARG_TEXT_PP(0));
     request.namespace_oid = place.namespace_oid;
@@ -190,7 +200,18 @@ Plan plan_flow(const Request &request, const Block &block) {
     return plan;
 }
 
-void lock_sources(const Plan &plan) {
+// Only for as long as the triggers take to make, which has to be short: in attempts that give up before others wait
+// long.
+void lock_for_triggers(Oid source) {
+    if (OidIsValid(get_trigger_oid(source, "projections_capture", true))) {
+        LockRelationOid(source, AccessShareLock);
+        return;
+    }
+    pg::with_setting("lock_timeout", "1s", [&] { LockRelationOid(source, ShareRowExclusiveLock); });
+}
+
+// `fill_later`: writers may go on, as who fills the projection waits for them.
+void lock_sources(const Plan &plan, bool fill_later) {
     if (plan.flow == catalog::Flow::events) { // its events are read later, so nothing else would check the right now
         for (Oid source : plan.sources) {
             if (pg_class_aclcheck(source, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
@@ -210,6 +231,10 @@ void lock_sources(const Plan &plan) {
                             errdetail("A projection puts a trigger on each of its sources."),
                             errhint("GRANT SELECT, TRIGGER ON %s TO %s;", pg::qualified_name(source),
                                     quote_identifier(GetUserNameFromId(GetUserId(), false)))));
+        if (fill_later) {
+            lock_for_triggers(source);
+            continue;
+        }
         LockRelationOid(source, ShareRowExclusiveLock);
         if (capture::half_written(source))
             ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
@@ -251,6 +276,8 @@ Oid make_definition(const Request &request, const Block &block) {
             pg::spi_execute(psprintf("CREATE VIEW %s (%s) AS %s", view, column_list(block, false), text));
             pg::spi_execute(
                 psprintf("ALTER VIEW %s OWNER TO %s", view, quote_identifier(GetUserNameFromId(user, false))));
+            catalog::mark_hidden(psprintf("VIEW %s", view), "definition",
+                                 quote_qualified_identifier(request.schema, request.relation));
         });
     });
     CommandCounterIncrement();
@@ -428,6 +455,18 @@ void check_bag(const Block &block) {
     }
 }
 
+// What a rebuild makes is the first that the table holds.
+void schedule_fill(Oid table) {
+    const char *by = quote_literal_cstr(GetUserNameFromId(GetUserId(), false));
+    pg::as_superuser([&] {
+        pg::spi_execute(psprintf("UPDATE projections.projection SET building = true WHERE relation = %u", table));
+        pg::spi_execute(
+            psprintf("INSERT INTO projections.rebuild_request (projection, requested_by) VALUES (%u, %s)", table, by));
+        pg::spi_execute(psprintf("SELECT projections._launch_rebuild(%u)", table));
+    });
+    CommandCounterIncrement();
+}
+
 Oid create(FunctionCallInfo fcinfo) {
     TimestampTz began = GetCurrentTimestamp();
     Request request = read_request(fcinfo);
@@ -438,7 +477,8 @@ Oid create(FunctionCallInfo fcinfo) {
     if (!PG_ARGISNULL(3)) check_key(PG_GETARG_DATUM(3), *block);
 
     Plan plan = plan_flow(request, *block);
-    lock_sources(plan);
+    bool fill_later = request.fill_later && plan.flow != catalog::Flow::events;
+    lock_sources(plan, fill_later);
     // A source may be a projection that this transaction has not brought up to date yet.
     maintain::flush_for_read({plan.sources.data(), plan.sources.size()});
     const char **settings = catalog::current_settings();
@@ -447,19 +487,26 @@ Oid create(FunctionCallInfo fcinfo) {
     pg::with_spi([&] {
         Oid definition = make_definition(request, *block);
         table = make_table(request, *block);
-        if (plan.flow == catalog::Flow::log) {
+        if (plan.flow == catalog::Flow::log && !fill_later) {
             Oid owner = GetUserId();
             pg::as_superuser([&] { plan.changes = maintain::make_change_logs(*block, request.relation, owner); });
         }
         bool events = plan.flow == catalog::Flow::events;
-        catalog::with_pinned(settings, [&] { rows = fill(table, definition, *block, events); });
+        if (!fill_later) catalog::with_pinned(settings, [&] { rows = fill(table, definition, *block, events); });
         if (block->grouped()) pg::spi_execute(psprintf("ALTER TABLE %s RESET (fillfactor)", pg::qualified_name(table)));
         make_guard(table);
         if (!events) make_capture({plan.sources.data(), plan.sources.size()});
         record(request, table, definition, *block, plan, settings);
+        if (fill_later) schedule_fill(table);
     });
     if (request.async) warn_without_workers(table);
-    report(table, *block, plan, rows, began);
+    if (fill_later)
+        ereport(NOTICE,
+                (errmsg("projection %s: algebraic, %s, key (%s), is being filled in the background",
+                        pg::qualified_name(table), flow_name(plan.flow), key_text(*block) ? key_text(*block) : ""),
+                 errhint("SELECT * FROM projections.rebuilds; tells how far it is.")));
+    else
+        report(table, *block, plan, rows, began);
     return table;
 }
 

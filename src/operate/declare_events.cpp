@@ -308,6 +308,8 @@ Oid make_feed(const Declaration &d) {
             pg::spi_execute(
                 psprintf("CREATE VIEW %s (position, event, keys, type, event_time, event_id) AS %s", view, text));
             pg::spi_execute(psprintf("ALTER VIEW %s OWNER TO %s", view, owner));
+            catalog::mark_hidden(psprintf("VIEW %s", view), "feed",
+                                 quote_qualified_identifier(d.place.schema, d.place.relation));
         });
     });
     CommandCounterIncrement();
@@ -338,6 +340,7 @@ Oid make_relation(const Declaration &d, Oid feed) {
             "projections.slot AS s JOIN projections.projection AS p ON p.relation = s.projection WHERE p.definition = "
             "%s::pg_catalog.regclass",
             name, quote_literal_cstr(pg::qualified_name(feed))));
+        catalog::mark_hidden(psprintf("VIEW %s", name), "view of checkpoints", name);
     } else {
         pg::spi_execute(
             psprintf("CREATE TABLE %s (key text PRIMARY KEY, state jsonb NOT NULL, version bigint NOT NULL, "

@@ -5,8 +5,8 @@
 namespace operate {
 namespace {
 
-enum class Value { integer, number, boolean, interval, on_failure, function, text, names, unsupported };
-enum class For { events, machines, queries };
+enum class Value { integer, number, boolean, interval, choice, function, text, names, unsupported };
+enum class For { events, machines, queries, all };
 
 struct Option {
     const char *name;
@@ -14,23 +14,24 @@ struct Option {
     For whom;
     bool async_only;
     double least, most;
+    const char *choices[4];
 };
 
 constexpr Option options[] = {
-    {"fallback", Value::unsupported, For::queries, false, 0, 0},
-    {"fill", Value::unsupported, For::queries, false, 0, 0},
-    {"finish", Value::unsupported, For::queries, false, 0, 0},
-    {"slots", Value::integer, For::events, true, 1, 64},
-    {"batch_size", Value::integer, For::events, true, 1, 1000000},
-    {"on_failure", Value::on_failure, For::events, true, 0, 0},
-    {"max_retries", Value::integer, For::events, true, 0, 100},
-    {"event_timeout", Value::interval, For::events, true, 0.001, 86400},
-    {"on_dead_letter", Value::function, For::events, true, 0, 0},
-    {"max_rate", Value::number, For::events, true, 0.001, 1e9},
-    {"initial", Value::text, For::machines, false, 0, 0},
-    {"terminal", Value::names, For::machines, false, 0, 0},
-    {"normalize", Value::boolean, For::machines, false, 0, 0},
-    {"retention", Value::interval, For::machines, true, 0, 1e12},
+    {"fallback", Value::unsupported, For::queries, false, 0, 0, {}},
+    {"fill", Value::choice, For::queries, false, 0, 0, {"create", "online"}},
+    {"finish", Value::choice, For::all, false, 0, 0, {"auto", "merge", "swap"}},
+    {"slots", Value::integer, For::events, true, 1, 64, {}},
+    {"batch_size", Value::integer, For::events, true, 1, 1000000, {}},
+    {"on_failure", Value::choice, For::events, true, 0, 0, {"park_key", "skip", "stop"}},
+    {"max_retries", Value::integer, For::events, true, 0, 100, {}},
+    {"event_timeout", Value::interval, For::events, true, 0.001, 86400, {}},
+    {"on_dead_letter", Value::function, For::events, true, 0, 0, {}},
+    {"max_rate", Value::number, For::events, true, 0.001, 1e9, {}},
+    {"initial", Value::text, For::machines, false, 0, 0, {}},
+    {"terminal", Value::names, For::machines, false, 0, 0, {}},
+    {"normalize", Value::boolean, For::machines, false, 0, 0, {}},
+    {"retention", Value::interval, For::machines, true, 0, 1e12, {}},
 };
 
 // One option as the user gave it.
@@ -62,6 +63,10 @@ void check_use(const Given &given, const Option &option, const char *kind, const
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
                         errmsg("option \"%s\" is not supported by this version", given.name),
                         errdetail("It is reserved for a later one."), errhint("Leave it out.")));
+    if (option.whom == For::queries && strcmp(kind, "query") != 0)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("option \"%s\" has no effect on this kind of projection", given.name),
+                        errdetail("It belongs to query projections."), errhint("Leave it out.")));
     if (option.whom == For::machines && strcmp(kind, "state_machine") != 0)
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                         errmsg("option \"%s\" has no effect on this kind of projection", given.name),
@@ -95,6 +100,16 @@ void check_interval(const Given &given, const Option &option) {
         refuse_value(given, psprintf("It is not between %g and %g seconds.", option.least, option.most), hint);
 }
 
+void check_choice(const Given &given, const Option &option) {
+    StringInfoData known;
+    initStringInfo(&known);
+    for (const char *const *each = option.choices; *each; each++) {
+        if (given.text && strcmp(*each, given.text) == 0) return;
+        appendStringInfo(&known, "%s\"%s\"", each == option.choices ? "" : each[1] ? ", " : " or ", *each);
+    }
+    refuse_value(given, "No such behaviour is known.", psprintf("Give %s.", known.data));
+}
+
 // The function of that name with one argument, a bigint, as regprocedure prints it with an empty search_path.
 const char *dead_letter_function(const Given &given) {
     if (strcmp(given.type, "string") != 0)
@@ -116,10 +131,7 @@ const char *check_value(const Given &given, const Option &option) {
         if (strcmp(given.type, "boolean") != 0) refuse_value(given, "It is not a boolean.", "Give true or false.");
         break;
     case Value::interval: check_interval(given, option); break;
-    case Value::on_failure:
-        for (const char *each : {"park_key", "skip", "stop"})
-            if (given.text && strcmp(each, given.text) == 0) return nullptr;
-        refuse_value(given, "No such behaviour is known.", "Give \"park_key\", \"skip\" or \"stop\".");
+    case Value::choice: check_choice(given, option); break;
     case Value::function: return dead_letter_function(given);
     case Value::text:
         if (strcmp(given.type, "string") != 0) refuse_value(given, "It is not a name.", "Give a JSON string.");

@@ -1,8 +1,8 @@
 // Copy.
 //
-// The definition runs as one query whose rows are written here, as CREATE TABLE AS does: an INSERT … SELECT would not be
-// planned in parallel. The design had workers for ranges of the key; a parallel plan divides the sources' pages instead,
-// under the same one snapshot, and needs no index on the key and no ranges of like size.
+// The definition runs as one query whose rows are written here, as CREATE TABLE AS does: an INSERT … SELECT would not
+// be planned in parallel. The design had workers for ranges of the key; a parallel plan divides the sources' pages
+// instead, under the same one snapshot, and needs no index on the key and no ranges of like size.
 #include "rebuild/copy.hpp"
 #include "catalog/settings.hpp"
 #include "maintain/changes.hpp"
@@ -76,8 +76,8 @@ const char *column_list(Relation table, pg::vector<int> &columns) {
 }
 
 void run_copy(catalog::Projection &shadow, Snapshot snapshot, Writer &writer) {
-    const char *text = psprintf("SELECT %s FROM %s", column_list(writer.table, writer.columns),
-                                pg::qualified_name(shadow.definition));
+    const char *text =
+        psprintf("SELECT %s FROM %s", column_list(writer.table, writer.columns), pg::qualified_name(shadow.definition));
     pg::with_spi([&] {
         SPIPlanPtr plan = SPI_prepare_cursor(text, 0, nullptr, CURSOR_OPT_PARALLEL_OK);
         if (plan == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
@@ -102,14 +102,12 @@ int64 copy_rows(catalog::Projection &shadow, Snapshot snapshot) {
                   0,
                   0,
                   {}};
-    for (int i = 0; i < batch_rows; i++)
-        writer.batch.push_back(table_slot_create(writer.table, nullptr));
+    for (int i = 0; i < batch_rows; i++) writer.batch.push_back(table_slot_create(writer.table, nullptr));
     pgstat_progress_start_command(PROGRESS_COMMAND_COPY, shadow.relation);
     int level = NewGUCNestLevel();
     pg::set_locally("max_parallel_workers_per_gather", psprintf("%d", rebuild_workers));
-    maintain::maintaining(shadow, [&] {
-        catalog::with_pinned(shadow.settings, [&] { run_copy(shadow, snapshot, writer); });
-    });
+    maintain::maintaining(shadow,
+                          [&] { catalog::with_pinned(shadow.settings, [&] { run_copy(shadow, snapshot, writer); }); });
     AtEOXact_GUC(true, level);
     pgstat_progress_end_command();
     FreeBulkInsertState(writer.pages);

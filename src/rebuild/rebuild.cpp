@@ -21,18 +21,15 @@
 // that of a rebuild which died, and what it left is removed by the next one, or by cleanup_orphans().
 #include "rebuild/rebuild.hpp"
 
-#include "async/events.hpp"
 #include "async/slot.hpp"
-#include "async/source.hpp"
-#include "capture/trigger.hpp"
-#include "catalog/settings.hpp"
 #include "maintain/flush.hpp"
-#include "maintain/locks.hpp"
 #include "maintain/log.hpp"
-#include "maintain/maintaining.hpp"
 #include "operate/run.hpp"
 #include "pg/scope.hpp"
 #include "rebuild/copy.hpp"
+#include "rebuild/merge.hpp"
+#include "rebuild/replay.hpp"
+#include "rebuild/session.hpp"
 #include "rebuild/shadow.hpp"
 #include "rebuild/swap.hpp"
 
@@ -52,22 +49,16 @@ constexpr int64 short_log = 1000;
 constexpr int most_rounds = 100;
 constexpr long least_pause = 50, longest_pause = 5000; // ms, between attempts to swap
 
-struct Rebuild {
-    MemoryContext memory; // survives transactions
-    int64 id = 0;
-    Oid target;
-    Oid shadow = InvalidOid;
-    const char *name;
-    const char *phase = "";
-    TimestampTz began, phase_began;
-    int64 rows = 0;
-    bool locked = false; // session locks on the live table
-};
-
 LOCKTAG rebuild_tag(Oid projection) {
     LOCKTAG tag;
     SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, projection, 0, lock_class);
     return tag;
+}
+
+bool held_by_another(const LOCKTAG &tag) {
+    if (LockAcquire(&tag, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL) return true;
+    LockRelease(&tag, ShareLock, false);
+    return false;
 }
 
 [[noreturn]] void refuse_second(Projection &projection) {
@@ -92,130 +83,8 @@ LOCKTAG rebuild_tag(Oid projection) {
     pg_unreachable();
 }
 
-// ------------------------------------------------------------------------------------------------------------ steps
-
-// Runs one step in a subtransaction of its own, so that a failed one can be cleaned up after. Returns its error.
-template <class Body>
-ErrorData *attempt(Rebuild &rebuild, bool with_snapshot, Body &&body) {
-    MemoryContext before = CurrentMemoryContext;
-    ResourceOwner owner = CurrentResourceOwner;
-    ErrorData *volatile error = nullptr;
-    BeginInternalSubTransaction(nullptr);
-    PG_TRY();
-    {
-        pg::with_setting("search_path", "pg_catalog, pg_temp", [&] {
-            if (with_snapshot)
-                pg::with_snapshot(GetLatestSnapshot(), body);
-            else
-                body();
-        });
-        ReleaseCurrentSubTransaction();
-    }
-    PG_CATCH();
-    {
-        MemoryContextSwitchTo(rebuild.memory);
-        error = CopyErrorData();
-        FlushErrorState();
-        RollbackAndReleaseCurrentSubTransaction();
-    }
-    PG_END_TRY();
-    MemoryContextSwitchTo(before);
-    CurrentResourceOwner = owner;
-    return error;
-}
-
-// A statement on the extension's tables.
-void execute(const char *text) {
-    pg::as_superuser([&] { pg::with_spi([&] { pg::spi_execute(text); }); });
-    CommandCounterIncrement();
-}
-
-int64 ask(const char *text) {
-    int64 value = 0;
-    pg::as_superuser([&] {
-        pg::with_spi([&] {
-            pg::spi_execute(text);
-            bool null = true;
-            if (SPI_processed > 0) value = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
-            if (null) value = 0;
-        });
-    });
-    return value;
-}
-
-void release_session_locks(Rebuild &rebuild) {
-    if (!rebuild.locked) return;
-    LockRelId relation{rebuild.target, MyDatabaseId};
-    UnlockRelationIdForSession(&relation, ShareRowExclusiveLock);
-    rebuild.locked = false;
-}
-
-void drop_shadows(Oid target) {
-    pg::as_superuser([&] {
-        pg::with_spi([&] {
-            for (Oid shadow : shadows_of(target)) drop_shadow(shadow);
-        });
-    });
-}
-
-// Leaves nothing behind but the row that tells of it, and raises the error.
-[[noreturn]] void give_up(Rebuild &rebuild, ErrorData *error) {
-    release_session_locks(rebuild);
-    bool cancelled = error->sqlerrcode == ERRCODE_QUERY_CANCELED;
-    ErrorData *another = attempt(rebuild, true, [&] {
-        drop_shadows(rebuild.target);
-        execute(psprintf("UPDATE projections.rebuild SET ended_at = pg_catalog.clock_timestamp(), outcome = '%s', "
-                         "shadow = NULL, error = %s WHERE id = " INT64_FORMAT,
-                         cancelled ? "cancelled" : "failed", quote_literal_cstr(error->message), rebuild.id));
-    });
-    if (another)
-        ereport(WARNING, (errmsg("what the rebuild of %s had made could not be removed: %s", rebuild.name,
-                                 another->message),
-                          errhint("SELECT * FROM projections.cleanup_orphans();")));
-    else
-        SPI_commit();
-    ReThrowError(error);
-    pg_unreachable();
-}
-
-// One step, and its commit.
-template <class Body>
-void step(Rebuild &rebuild, Body &&body) {
-    if (ErrorData *error = attempt(rebuild, true, body)) give_up(rebuild, error);
-    SPI_commit();
-}
-
-Projection &live(Rebuild &rebuild) { return operate::projection_of(rebuild.target); }
-Projection &shadow(Rebuild &rebuild) { return operate::projection_of(rebuild.shadow); }
-
-// What others see from now on. `total`: -1 for not known.
-void enter(Rebuild &rebuild, const char *phase, int64 total = -1) {
-    rebuild.phase = phase;
-    rebuild.phase_began = GetCurrentTimestamp();
-    step(rebuild, [&] {
-        execute(psprintf("UPDATE projections.rebuild SET phase = '%s', phase_at = pg_catalog.clock_timestamp(), done = "
-                         "%s, total = %s WHERE id = " INT64_FORMAT,
-                         phase, total < 0 ? "NULL" : "0", total < 0 ? "NULL" : psprintf(INT64_FORMAT, total),
-                         rebuild.id));
-    });
-}
-
-void note_progress(Rebuild &rebuild, int64 done, int64 total) {
-    execute(psprintf("UPDATE projections.rebuild SET done = " INT64_FORMAT ", total = " INT64_FORMAT
-                     " WHERE id = " INT64_FORMAT,
-                     done, total, rebuild.id));
-}
-
-// Tells the caller how far a long phase has come.
-void notice_progress(Rebuild &rebuild, TimestampTz &told, int64 done, int64 total) {
-    TimestampTz now = GetCurrentTimestamp();
-    if (!TimestampDifferenceExceeds(told, now, 10000)) return;
-    told = now;
-    ereport(NOTICE, (errmsg("rebuild of %s: %s, " INT64_FORMAT " of " INT64_FORMAT " (%d %%)", rebuild.name, rebuild.phase,
-                            done, total, total > 0 ? static_cast<int>(100 * done / total) : 100)));
-}
-
-// ------------------------------------------------------------------------------------------------------ what to wait for
+// ------------------------------------------------------------------------------------------------------ what to wait
+// for
 
 // Transactions that write what the shadow reads and may have begun before it was there.
 void wait_for_writers(Rebuild &rebuild) {
@@ -234,8 +103,8 @@ void wait_for_writers(Rebuild &rebuild) {
     SPI_commit();
 }
 
-// Whether the process of a transaction waits for the live table's lock, which this session holds: maintenance takes its
-// snapshots after its locks, so its older one is of no matter.
+// Whether the process of a transaction waits for a table that this session has locked. Maintenance takes its snapshots
+// after its locks, and where it keeps the transaction's it refuses a table that has changed places since.
 bool waits_for(VirtualTransactionId transaction, Oid table) {
     LOCKTAG tag;
     SET_LOCKTAG_RELATION(tag, MyDatabaseId, table);
@@ -249,6 +118,12 @@ bool waits_for(VirtualTransactionId transaction, Oid table) {
     return waits;
 }
 
+bool waits_for_us(const Rebuild &rebuild, VirtualTransactionId transaction) {
+    for (auto [relation, mode] : rebuild.locked)
+        if (waits_for(transaction, relation)) return true;
+    return false;
+}
+
 // Waits for the transactions whose snapshots do not see what `last` committed. Returns whether they ended in time.
 bool wait_for_snapshots(Rebuild &rebuild, TransactionId last, TimestampTz deadline) {
     int count;
@@ -256,7 +131,7 @@ bool wait_for_snapshots(Rebuild &rebuild, TransactionId last, TimestampTz deadli
         GetCurrentVirtualXIDs(last, true, false, PROC_IS_AUTOVACUUM | PROC_IN_VACUUM | PROC_IN_SAFE_IC, &count);
     for (int i = 0; i < count; i++) {
         while (!VirtualXactLock(old[i], false)) {
-            if (waits_for(old[i], rebuild.target)) break;
+            if (waits_for_us(rebuild, old[i])) break;
             int still;
             VirtualTransactionId *now =
                 GetCurrentVirtualXIDs(last, true, false, PROC_IS_AUTOVACUUM | PROC_IN_VACUUM | PROC_IN_SAFE_IC, &still);
@@ -265,7 +140,8 @@ bool wait_for_snapshots(Rebuild &rebuild, TransactionId last, TimestampTz deadli
             if (!holds) break; // the transaction goes on, with another snapshot
             if (GetCurrentTimestamp() >= deadline) return false;
             CHECK_FOR_INTERRUPTS();
-            static_cast<void>(WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 1, PG_WAIT_EXTENSION));
+            static_cast<void>(
+                WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 1, PG_WAIT_EXTENSION));
             ResetLatch(MyLatch);
         }
     }
@@ -290,13 +166,11 @@ void make(Rebuild &rebuild) {
     });
 }
 
-bool replays(Rebuild &rebuild) { return live(rebuild).kind != Kind::query || live(rebuild).flow == Flow::events; }
-
 void copy(Rebuild &rebuild) {
     int64 expected = 0;
     step(rebuild, [&] {
-        expected = ask(psprintf("SELECT greatest(reltuples, 0)::bigint FROM pg_catalog.pg_class WHERE oid = %u",
-                                rebuild.target));
+        expected = ask(
+            psprintf("SELECT greatest(reltuples, 0)::bigint FROM pg_catalog.pg_class WHERE oid = %u", rebuild.target));
     });
     enter(rebuild, "copying", expected);
     step(rebuild, [&] {
@@ -347,35 +221,6 @@ void catch_up(Rebuild &rebuild) {
     }
 }
 
-// Events from the first one on, each slot in turn, until all that is decided has been applied.
-void replay(Rebuild &rebuild) {
-    int64 head = 0;
-    int slots = 0;
-    step(rebuild, [&] {
-        const async::EventSource *source = async::event_source(shadow(rebuild).sources.front());
-        if (source == nullptr) elog(ERROR, "projection %s reads no event source", rebuild.name);
-        head = async::safe_position(*source).position;
-        slots = static_cast<int>(ask(
-            psprintf("SELECT pg_catalog.count(*) FROM projections.slot WHERE projection = %u", rebuild.shadow)));
-    });
-    enter(rebuild, "replaying", head);
-    TimestampTz told = GetCurrentTimestamp();
-    bool more = true;
-    while (more) {
-        more = false;
-        int64 lowest = PG_INT64_MAX;
-        for (int slot = 0; slot < slots; slot++)
-            step(rebuild, [&] {
-                async::Progress progress = async::advance(shadow(rebuild), slot, {100000, 1000}, true);
-                more |= progress.more;
-                lowest = std::min(lowest, progress.position);
-                note_progress(rebuild, std::min(lowest, head), head);
-                maintain::flush_logs();
-            });
-        notice_progress(rebuild, told, std::min(lowest, head), head);
-    }
-}
-
 // ------------------------------------------------------------------------------------------------------------- finish
 
 // With the live table locked against its maintenance: what is left. Returns false where that is too much for a lock.
@@ -389,60 +234,27 @@ bool last_catch_up(Rebuild &rebuild, TimestampTz deadline) {
         catch_up_log(rebuild);
         return true;
     }
-    pg::vector<std::pair<int, int64>> targets;
-    pg::as_superuser([&] {
-        pg::with_spi([&] {
-            pg::spi_execute(psprintf("SELECT slot, position FROM projections.slot WHERE projection = %u ORDER BY slot",
-                                     rebuild.target));
-            bool null;
-            for (uint64 i = 0; i < SPI_processed; i++)
-                targets.push_back(
-                    {DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null)),
-                     DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &null))});
-        });
-    });
-    for (auto [slot, position] : targets) {
-        async::Progress progress;
-        do {
-            progress = async::advance(shadow(rebuild), slot, {100000, 100}, true);
-            CommandCounterIncrement();
-            if (progress.position < position && GetCurrentTimestamp() >= deadline) return false;
-        } while (progress.position < position);
-    }
-    return true;
-}
-
-// The shadow's slots, failures and histories become the projection's.
-void adopt_events(Rebuild &rebuild) {
-    bool async = live(rebuild).async;
-    auto run = [&](const char *format) { execute(psprintf(format, rebuild.target, rebuild.shadow)); };
-    run("DELETE FROM projections.slot WHERE projection = %1$u");
-    if (async) run("UPDATE projections.slot SET projection = %1$u WHERE projection = %2$u");
-    run("UPDATE projections.failure SET resolved_at = pg_catalog.clock_timestamp(), resolution = 'rebuilt', resolved_by "
-        "= session_user, next_retry_at = NULL WHERE projection = %1$u AND resolved_at IS NULL");
-    run("UPDATE projections.failure SET projection = %1$u WHERE projection = %2$u AND resolved_at IS NULL");
-    run("DELETE FROM projections.parked_event WHERE projection = %1$u");
-    run("UPDATE projections.parked_event SET projection = %1$u WHERE projection = %2$u");
-    run("DELETE FROM projections.transition WHERE projection = %1$u AND set_by IS NULL");
-    run("UPDATE projections.transition SET projection = %1$u WHERE projection = %2$u AND set_by IS NULL");
+    return replay_to_live(rebuild, deadline);
 }
 
 // The shadow's log holds what its table has still to be told.
 void adopt_log(Rebuild &rebuild) {
-    execute(psprintf("UPDATE projections.projection AS p SET changes = o.changes FROM projections.projection AS o WHERE "
-                     "p.relation IN (%u, %u) AND o.relation IN (%u, %u) AND o.relation <> p.relation",
-                     rebuild.target, rebuild.shadow, rebuild.target, rebuild.shadow));
+    execute(
+        psprintf("UPDATE projections.projection AS p SET changes = o.changes FROM projections.projection AS o WHERE "
+                 "p.relation IN (%u, %u) AND o.relation IN (%u, %u) AND o.relation <> p.relation",
+                 rebuild.target, rebuild.shadow, rebuild.target, rebuild.shadow));
 }
 
 void put_in_place(Rebuild &rebuild) {
     pg::as_superuser([&] { pg::with_spi([&] { swap_storage(rebuild.target, rebuild.shadow); }); });
     if (replays(rebuild))
         adopt_events(rebuild);
-    else if (live(rebuild).flow == Flow::log)
+    else if (live(rebuild).async)
         adopt_log(rebuild);
-    execute(psprintf("UPDATE projections.projection SET stale_since = NULL, stale_reason = NULL, building = false WHERE "
-                     "relation = %u",
-                     rebuild.target));
+    execute(
+        psprintf("UPDATE projections.projection SET stale_since = NULL, stale_reason = NULL, building = false WHERE "
+                 "relation = %u",
+                 rebuild.target));
     pg::as_superuser([&] { pg::with_spi([&] { drop_shadow(rebuild.shadow); }); });
     execute(psprintf("UPDATE projections.rebuild SET shadow = NULL WHERE id = " INT64_FORMAT, rebuild.id));
 }
@@ -451,26 +263,40 @@ bool timed_out(const ErrorData *error) {
     return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE || error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
 }
 
+// In the order in which maintenance locks. Where the live table is fed in another way, or not at all, what transactions
+// have captured for one generation would be lost to the other: there must be none.
+void hold_still(Rebuild &rebuild) {
+    bool same_feed = live(rebuild).flow != Flow::none;
+    pg::vector<Oid> sources = shadow(rebuild).sources;
+    std::sort(sources.begin(), sources.end());
+    for (Oid source : sources) {
+        if (same_feed) {
+            LockRelationOid(source, AccessShareLock);
+            continue;
+        }
+        List *tables = find_all_inheritors(source, NoLock, nullptr);
+        ListCell *cell;
+        foreach (cell, tables) lock_for_session(rebuild, lfirst_oid(cell), ShareRowExclusiveLock);
+    }
+    lock_for_session(rebuild, rebuild.target, ShareRowExclusiveLock);
+}
+
 // One attempt at 6 and 7. Returns whether the shadow is in place.
 bool try_to_finish(Rebuild &rebuild) {
     TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), swap_lock_timeout);
     TransactionId last = InvalidTransactionId;
     bool ready = false;
-    LockRelId target{rebuild.target, MyDatabaseId};
     ErrorData *error = attempt(rebuild, true, [&] {
         limit_lock_waits(deadline);
-        // In the order in which maintenance locks.
-        for (Oid source : shadow(rebuild).sources) LockRelationOid(source, AccessShareLock);
-        LockRelationIdForSession(&target, ShareRowExclusiveLock);
-        rebuild.locked = true;
+        hold_still(rebuild);
         pg::with_snapshot(GetLatestSnapshot(), [&] { ready = last_catch_up(rebuild, deadline); });
         last = GetTopTransactionId();
     });
     if (error == nullptr) {
         SPI_commit();
-        if (ready) {
+        // Who has seen a table that was not filled yet may go on seeing that.
+        if (ready && live(rebuild).flow != Flow::none)
             error = attempt(rebuild, false, [&] { ready = wait_for_snapshots(rebuild, last, deadline); });
-        }
     }
     if (error == nullptr && ready) {
         error = attempt(rebuild, false, [&] {
@@ -501,20 +327,14 @@ void finish(Rebuild &rebuild) {
             enter(rebuild, "finishing");
         }
         if (try_to_finish(rebuild)) return;
-        ErrorData *error = attempt(rebuild, false, [&] {
-            static_cast<void>(
-                WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, pause, PG_WAIT_EXTENSION));
-            ResetLatch(MyLatch);
-            CHECK_FOR_INTERRUPTS();
-        });
-        if (error) give_up(rebuild, error);
+        wait_a_moment(rebuild, pause);
         pause = std::min(pause * 2, longest_pause);
-        if (!replays(rebuild))
-            step(rebuild, [&] { catch_up_log(rebuild); });
+        if (!replays(rebuild)) step(rebuild, [&] { catch_up_log(rebuild); });
     }
 }
 
-// -------------------------------------------------------------------------------------------------------------- the whole
+// -------------------------------------------------------------------------------------------------------------- the
+// whole
 
 void begin(Rebuild &rebuild) {
     step(rebuild, [&] {
@@ -523,23 +343,25 @@ void begin(Rebuild &rebuild) {
                          rebuild.target));
         rebuild.id = ask(psprintf(
             "INSERT INTO projections.rebuild (projection, action, phase, pid, backend_start, started_by) SELECT %u, "
-            "'rebuild', 'waiting', pid, backend_start, %s FROM pg_catalog.pg_stat_get_activity(%d) RETURNING id",
-            rebuild.target, quote_literal_cstr(GetUserNameFromId(GetUserId(), false)), MyProcPid));
+            "'%s', 'waiting', pid, backend_start, %s FROM pg_catalog.pg_stat_get_activity(%d) RETURNING id",
+            rebuild.target, rebuild.action, quote_literal_cstr(rebuild.by), MyProcPid));
     });
 }
 
-void end(Rebuild &rebuild) {
+void end(Rebuild &rebuild, Finish finish) {
     step(rebuild, [&] {
-        execute(psprintf("UPDATE projections.rebuild SET ended_at = pg_catalog.clock_timestamp(), phase = 'done', outcome "
-                         "= 'done', rows = " INT64_FORMAT " WHERE id = " INT64_FORMAT,
-                         rebuild.rows, rebuild.id));
+        execute(psprintf("DELETE FROM projections.rebuild_request WHERE projection = %u", rebuild.target));
+        execute(
+            psprintf("UPDATE projections.rebuild SET ended_at = pg_catalog.clock_timestamp(), phase = 'done', outcome "
+                     "= 'done', rows = " INT64_FORMAT " WHERE id = " INT64_FORMAT,
+                     rebuild.rows, rebuild.id));
     });
-    ereport(NOTICE, (errmsg("projection %s rebuilt: " INT64_FORMAT " rows in %ld ms", rebuild.name, rebuild.rows,
+    ereport(NOTICE, (errmsg("projection %s rebuilt by %s: " INT64_FORMAT " rows written in %ld ms", rebuild.name,
+                            finish == Finish::merge ? "merge" : "swap", rebuild.rows,
                             TimestampDifferenceMilliseconds(rebuild.began, GetCurrentTimestamp()))));
 }
 
-void run(Rebuild &rebuild) {
-    begin(rebuild);
+void swap(Rebuild &rebuild) {
     make(rebuild);
     if (replays(rebuild)) {
         index(rebuild);
@@ -551,33 +373,62 @@ void run(Rebuild &rebuild) {
         catch_up(rebuild);
     }
     finish(rebuild);
-    end(rebuild);
 }
 
-void refuse_block(bool atomic, const char *name) {
-    if (!atomic) return;
+void note_finish(Rebuild &rebuild, Finish finish) {
+    step(rebuild, [&] {
+        execute(psprintf("UPDATE projections.rebuild SET finish = '%s' WHERE id = " INT64_FORMAT,
+                         finish == Finish::merge ? "merge" : "swap", rebuild.id));
+    });
+}
+
+void run(Rebuild &rebuild) {
+    if (live(rebuild).flow == Flow::none) rebuild.action = "fill";
+    begin(rebuild);
+    Choice choice = choose(rebuild);
+    Finish taken = choice.finish;
+    if (choice.finish != Finish::swap) {
+        bool merged = merge(rebuild, choice.finish == Finish::merge ? PG_INT64_MAX : merge_limit(rebuild));
+        taken = merged ? Finish::merge : Finish::swap;
+    }
+    note_finish(rebuild, taken);
+    if (taken == Finish::swap) swap(rebuild);
+    end(rebuild, taken);
+}
+
+void refuse_block(FunctionCallInfo fcinfo, const char *instead) {
+    auto *call = reinterpret_cast<CallContext *>(fcinfo->context);
+    if (call && IsA(call, CallContext) && !call->atomic) return;
     ereport(ERROR, (errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
                     errmsg("a rebuild cannot run inside a transaction block or a function"),
                     errdetail("It commits between its phases, so that nobody waits for it."),
-                    errhint("CALL it by itself; or: SELECT projections.schedule_rebuild(%s);", quote_literal_cstr(name))));
+                    errhint("CALL it by itself; or: %s", instead)));
 }
 
 void refuse_paused(Projection &projection) {
     if (!projection.paused) return;
-    ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                    errmsg("projection %s is paused", projection.name()),
-                    errdetail("A rebuild would bring it up to date."),
-                    errhint("SELECT projections.resume(%s);", quote_literal_cstr(projection.name()))));
+    ereport(ERROR,
+            (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("projection %s is paused", projection.name()),
+             errdetail("A rebuild would bring it up to date."),
+             errhint("SELECT projections.resume(%s);", quote_literal_cstr(projection.name()))));
 }
 
+} // namespace
+
 // With the rebuild's lock, which goes with the session or here, whatever happens.
-void rebuild_one(Oid relation) {
+void run_rebuild(Oid relation, const char *by) {
     Projection &projection = operate::projection_of(relation);
+    refuse_paused(projection);
     LOCKTAG tag = rebuild_tag(relation);
     if (LockAcquire(&tag, ExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL) refuse_second(projection);
     MemoryContext memory = AllocSetContextCreate(TopMemoryContext, "rebuild", ALLOCSET_SMALL_SIZES);
-    Rebuild rebuild{memory, 0, relation, InvalidOid, MemoryContextStrdup(memory, projection.name()), "",
-                    GetCurrentTimestamp(), 0, 0, false};
+    Rebuild &rebuild = *pg::within(memory, [&] {
+        return new (palloc(sizeof(Rebuild))) Rebuild{.memory = memory,
+                                                     .target = relation,
+                                                     .name = pstrdup(projection.name()),
+                                                     .by = pstrdup(by),
+                                                     .began = GetCurrentTimestamp()};
+    });
     PG_TRY();
     { run(rebuild); }
     PG_FINALLY();
@@ -586,6 +437,59 @@ void rebuild_one(Oid relation) {
         LockRelease(&tag, ExclusiveLock, true);
         MemoryContextDelete(memory);
     }
+    PG_END_TRY();
+}
+
+namespace {
+
+// What a rebuild would do, in a NOTICE.
+void tell_plan(Projection &projection) {
+    refuse_paused(projection);
+    LOCKTAG tag = rebuild_tag(projection.relation);
+    if (LockAcquire(&tag, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL) refuse_second(projection);
+    Choice choice = choice_for(projection);
+    bool events = projection.kind != Kind::query || projection.flow == Flow::events;
+    const char *way = choice.finish == Finish::merge ? "comparing table and definition, and recomputing what differs"
+                      : choice.finish == Finish::swap
+                          ? (events ? "replaying its events into a shadow, and swapping that in"
+                                    : "filling a shadow, and swapping that in")
+                          : "recomputing what differs, or, where that is much, swapping in a shadow";
+    ereport(NOTICE,
+            (errmsg("projection %s would be rebuilt by %s", projection.name(), way),
+             errdetail("Because %s. It has about " INT64_FORMAT " rows and takes %s.", choice.because,
+                       ask(psprintf("SELECT greatest(reltuples, 0)::bigint FROM pg_catalog.pg_class WHERE oid = %u",
+                                    projection.relation)),
+                       TextDatumGetCString(DirectFunctionCall1(
+                           pg_size_pretty,
+                           DirectFunctionCall1(pg_total_relation_size, ObjectIdGetDatum(projection.relation)))))));
+}
+
+// Those that others read come first.
+void rebuild_owned() {
+    MemoryContext memory = AllocSetContextCreate(TopMemoryContext, "rebuilds", ALLOCSET_SMALL_SIZES);
+    const char *by = MemoryContextStrdup(memory, GetUserNameFromId(GetUserId(), false));
+    List *owned = NIL;
+    pg::within(memory, [&] {
+        for (Projection *each : catalog::all())
+            if (!OidIsValid(each->shadow_of) && pg::owns_relation(each->relation, GetUserId()))
+                owned = lappend_oid(owned, each->relation);
+    });
+    PG_TRY();
+    {
+        ListCell *cell;
+        foreach (cell, owned) {
+            Projection *projection = catalog::projection(lfirst_oid(cell));
+            if (projection == nullptr) continue;
+            LOCKTAG tag = rebuild_tag(projection->relation);
+            const char *why = projection->paused ? "is paused" : held_by_another(tag) ? "is being rebuilt" : nullptr;
+            if (why)
+                ereport(NOTICE, (errmsg("projection %s %s, skipping", projection->name(), why)));
+            else
+                run_rebuild(projection->relation, by);
+        }
+    }
+    PG_FINALLY();
+    { MemoryContextDelete(memory); }
     PG_END_TRY();
 }
 
@@ -614,14 +518,31 @@ PG_FUNCTION_INFO_V1(projections_rebuild);
 // The procedure.
 Datum projections_rebuild(PG_FUNCTION_ARGS) {
     async::refuse_while_applying();
+    catalog::require_current_sql();
     catalog::Projection &projection = operate::named_projection(fcinfo);
     operate::require_owner(projection);
-    auto *call = reinterpret_cast<CallContext *>(fcinfo->context);
-    rebuild::refuse_block(call == nullptr || !IsA(call, CallContext) || call->atomic, projection.name());
-    rebuild::refuse_paused(projection);
+    if (!PG_ARGISNULL(1) && PG_GETARG_BOOL(1)) {
+        rebuild::tell_plan(projection);
+        PG_RETURN_VOID();
+    }
+    rebuild::refuse_block(fcinfo,
+                          psprintf("SELECT projections.schedule_rebuild(%s);", quote_literal_cstr(projection.name())));
     Oid relation = projection.relation;
+    const char *by = GetUserNameFromId(GetUserId(), false);
     SPI_connect_ext(SPI_OPT_NONATOMIC);
-    rebuild::rebuild_one(relation);
+    rebuild::run_rebuild(relation, by);
+    SPI_finish();
+    PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(projections_rebuild_all);
+// The procedure.
+Datum projections_rebuild_all(PG_FUNCTION_ARGS) {
+    async::refuse_while_applying();
+    catalog::require_current_sql();
+    rebuild::refuse_block(fcinfo, "SELECT projections.schedule_rebuild(projection) FROM projections.definitions;");
+    SPI_connect_ext(SPI_OPT_NONATOMIC);
+    rebuild::rebuild_owned();
     SPI_finish();
     PG_RETURN_VOID();
 }

@@ -4,9 +4,13 @@
 
 namespace rebuild {
 
-// Keeps a second rebuild, and what is done by hand to the contents, away from one that runs. Raises PJ003 with the holder.
-// To the end of the transaction.
+// Keeps a second rebuild, and what is done by hand to the contents, away from one that runs. Raises PJ003 with the
+// holder. To the end of the transaction.
 void hold_off_rebuild(catalog::Projection &projection);
+
+// Rebuilds a projection in this session, in a connection to SPI that may commit. `by`: who asked for it. Raises PJ003
+// where it is being rebuilt, 55000 where it is paused, and what the rebuild raises.
+void run_rebuild(Oid projection, const char *by);
 
 void define_settings();
 

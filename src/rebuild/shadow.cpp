@@ -1,9 +1,9 @@
 // Shadow.
 //
 // A shadow is a projection like any other, except that users do not see it and workers leave it alone. A query over
-// tables is fed through change logs, as a paused projection is: what its writers log and what the tables hold are always
-// in step, so it can be filled under any snapshot and brought up to any later one. What reads events has slots of its own
-// that start from nothing.
+// tables is fed through change logs, as a paused projection is: what its writers log and what the tables hold are
+// always in step, so it can be filled under any snapshot and brought up to any later one. What reads events has slots
+// of its own that start from nothing.
 #include "rebuild/shadow.hpp"
 #include "maintain/log.hpp"
 #include "operate/declare.hpp"
@@ -22,10 +22,11 @@ namespace {
 Oid copy_definition(Projection &projection) {
     const char *name = operate::hidden_name(get_rel_name(projection.relation), "shadow_definition");
     const char *view = quote_qualified_identifier("projections", name);
-    const char *query = TextDatumGetCString(OidFunctionCall1(F_PG_GET_VIEWDEF_OID, ObjectIdGetDatum(projection.definition)));
+    const char *query =
+        TextDatumGetCString(OidFunctionCall1(F_PG_GET_VIEWDEF_OID, ObjectIdGetDatum(projection.definition)));
     pg::spi_execute(psprintf("CREATE VIEW %s AS %s", view, query));
-    pg::spi_execute(psprintf("ALTER VIEW %s OWNER TO %s", view,
-                             quote_identifier(GetUserNameFromId(projection.owner(), false))));
+    pg::spi_execute(
+        psprintf("ALTER VIEW %s OWNER TO %s", view, quote_identifier(GetUserNameFromId(projection.owner(), false))));
     CommandCounterIncrement();
     return get_relname_relid(name, get_namespace_oid("projections", false));
 }
@@ -36,7 +37,8 @@ void record(const Projection &projection, Oid table, Oid definition, const pg::v
         "INSERT INTO projections.projection (relation, definition, kind, mode, user_columns, shape, sources, changes, "
         "settings, options, function, tables, event_types, initial, transitions, one_order, shadow_of) "
         "SELECT %u, %u, kind, CASE WHEN %s THEN 'async' ELSE mode END, user_columns, shape, sources, %s, settings, "
-        "options - '{max_rate,on_dead_letter}'::pg_catalog.text[], function, tables, event_types, initial, transitions, "
+        "options - '{max_rate,on_dead_letter}'::pg_catalog.text[], function, tables, event_types, initial, "
+        "transitions, "
         "one_order, relation FROM projections.projection WHERE relation = %u",
         table, definition, events ? "true" : "false", operate::oid_list({changes.data(), changes.size()}),
         projection.relation));
@@ -48,15 +50,17 @@ void record(const Projection &projection, Oid table, Oid definition, const pg::v
     // What somebody decided about single events holds for the next generation.
     pg::spi_execute(psprintf(
         "INSERT INTO projections.failure (projection, slot, position, event_id, event_type, event_time, keys, error, "
-        "sqlstate, category, context, retry_count, first_failed_at, failed_at, resolved_at, resolution, resolved_by, note) "
+        "sqlstate, category, context, retry_count, first_failed_at, failed_at, resolved_at, resolution, resolved_by, "
+        "note) "
         "SELECT %u, slot, position, event_id, event_type, event_time, keys, error, sqlstate, category, context, "
         "retry_count, first_failed_at, failed_at, resolved_at, resolution, resolved_by, note FROM projections.failure "
         "WHERE projection = %u AND resolution IN ('skipped', 'resolved')",
         table, projection.relation));
-    pg::spi_execute(psprintf("INSERT INTO projections.override (projection, key, position, state, reason, set_by, "
-                             "set_at) SELECT %u, key, position, state, reason, set_by, set_at FROM projections.override "
-                             "WHERE projection = %u ORDER BY id",
-                             table, projection.relation));
+    pg::spi_execute(
+        psprintf("INSERT INTO projections.override (projection, key, position, state, reason, set_by, "
+                 "set_at) SELECT %u, key, position, state, reason, set_by, set_at FROM projections.override "
+                 "WHERE projection = %u ORDER BY id",
+                 table, projection.relation));
 }
 
 } // namespace
@@ -76,6 +80,14 @@ Oid make_shadow(Projection &projection) {
 void drop_shadow(Oid shadow) {
     pg::spi_execute(psprintf("DROP TABLE %s", pg::qualified_name(shadow)));
     CommandCounterIncrement();
+}
+
+void drop_shadows(Oid projection) {
+    pg::as_superuser([&] {
+        pg::with_spi([&] {
+            for (Oid shadow : shadows_of(projection)) drop_shadow(shadow);
+        });
+    });
 }
 
 pg::vector<Oid> shadows_of(Oid projection) {

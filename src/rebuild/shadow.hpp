@@ -12,6 +12,9 @@ Oid make_shadow(catalog::Projection &projection);
 // Removes a shadow with all that belongs to it. As a superuser, in an SPI connection.
 void drop_shadow(Oid shadow);
 
+// All of a projection's, as whoever calls.
+void drop_shadows(Oid projection);
+
 // The shadows of a projection, in any state.
 pg::vector<Oid> shadows_of(Oid projection);
 

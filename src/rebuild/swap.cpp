@@ -1,8 +1,8 @@
 // Swap.
 //
-// PostgreSQL does the same at the end of CLUSTER and VACUUM FULL, but builds the indexes of the new heap under the lock.
-// Here they were built before, one for each index of the live table, and change places with theirs. What refers to the
-// table refers to its OID: views, grants, policies, triggers, constraints, publications, statistics targets.
+// PostgreSQL does the same at the end of CLUSTER and VACUUM FULL, but builds the indexes of the new heap under the
+// lock. Here they were built before, one for each index of the live table, and change places with theirs. What refers
+// to the table refers to its OID: views, grants, policies, triggers, constraints, publications, statistics targets.
 #include "rebuild/swap.hpp"
 #include "pg/scope.hpp"
 
@@ -91,8 +91,7 @@ void copy_index(Oid index, Oid shadow) {
     auto *raw = static_cast<RawStmt *>(linitial(raw_parser(pg_get_indexdef_string(index), RAW_PARSE_DEFAULT)));
     auto *statement = castNode(IndexStmt, raw->stmt);
     statement->idxname = pstrdup(counterpart_name(index, shadow));
-    statement->relation =
-        makeRangeVar(get_namespace_name(get_rel_namespace(shadow)), get_rel_name(shadow), -1);
+    statement->relation = makeRangeVar(get_namespace_name(get_rel_namespace(shadow)), get_rel_name(shadow), -1);
     PlannedStmt *planned = makeNode(PlannedStmt);
     planned->commandType = CMD_UTILITY;
     planned->utilityStmt = reinterpret_cast<Node *>(statement);

@@ -9,18 +9,19 @@ struct IndexPair {
     Oid index, shadow;
 };
 
-// The live table's indexes with those of the shadow that are made for them; `shadow` is InvalidOid where one is missing.
+// The live table's indexes with those of the shadow that are made for them; `shadow` is InvalidOid where one is
+// missing.
 pg::vector<IndexPair> index_pairs(Oid table, Oid shadow);
 
 // Makes the indexes that the shadow lacks, as the live table has them now. Returns how many. In an SPI connection.
 int copy_indexes(Oid table, Oid shadow);
 
-// An empty table with the live one's columns, options and owner, in the extension's schema under `name`. It is marked as
-// the rewritten form of the live one, so that publications FOR ALL TABLES pass over it.
+// An empty table with the live one's columns, options and owner, in the extension's schema under `name`. It is marked
+// as the rewritten form of the live one, so that publications FOR ALL TABLES pass over it.
 Oid make_twin(Oid table, const char *name);
 
-// Exchanges heap, TOAST table and indexes of the two. Both are locked in ACCESS EXCLUSIVE mode; every index has its pair.
-// The table keeps its OID and with it all that refers to it.
+// Exchanges heap, TOAST table and indexes of the two. Both are locked in ACCESS EXCLUSIVE mode; every index has its
+// pair. The table keeps its OID and with it all that refers to it.
 void swap_storage(Oid table, Oid shadow);
 
 } // namespace rebuild

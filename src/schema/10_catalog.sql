@@ -177,7 +177,8 @@ COMMENT ON TABLE projections.subscription IS 'Readers outside the database.';
 CREATE TABLE projections.conflict (
     stream    text PRIMARY KEY,
     conflicts bigint NOT NULL,
-    last_at   timestamptz NOT NULL
+    last_at   timestamptz NOT NULL,
+    heat      double precision NOT NULL DEFAULT 0 -- conflicts, each halved every ten minutes; as of last_at
 );
 COMMENT ON TABLE projections.conflict IS 'Appends that expected another version; read projections.conflicts instead.';
 
@@ -209,11 +210,13 @@ DECLARE
     each text;
 BEGIN
     FOREACH each IN ARRAY ARRAY['projection', 'source', 'slot', 'checkpoint_change', 'failure', 'failure_id_seq', 'parked_event', 'override', 'override_id_seq',
-                                'transition', 'transition_id_seq', 'subscription', 'conflict', 'rebuild', 'rebuild_id_seq'] LOOP
+                                'transition', 'transition_id_seq', 'subscription', 'conflict'] LOOP
         PERFORM pg_catalog.pg_extension_config_dump(pg_catalog.format('projections.%I', each)::pg_catalog.regclass, '');
     END LOOP;
 END
 $$;
+SELECT pg_catalog.pg_extension_config_dump('projections.rebuild', '');
+SELECT pg_catalog.pg_extension_config_dump('projections.rebuild_id_seq', '');
 GRANT SELECT ON projections.projection, projections.source, projections.slot, projections.rebuild TO PUBLIC;
 
 CREATE FUNCTION projections._announce_change() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', 'projections_announce_change';

@@ -222,7 +222,7 @@ BEGIN
     -- Who inserts from now on waits until the trigger is there: no event falls between those that are copied and those that it notes.
     EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', projections._name(source));
     EXECUTE format('CREATE TABLE projections.%I (arrival bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, position bigint NOT NULL UNIQUE)', name);
-    EXECUTE format('COMMENT ON TABLE projections.%I IS %L', name, 'The order in which the events of ' || projections._name(source) || ' arrived.');
+    EXECUTE format('COMMENT ON TABLE projections.%I IS %L', name, 'pg_projections: arrivals of ' || projections._name(source));
     -- Positions are all that it shows: readers of events join it.
     EXECUTE format('GRANT SELECT ON projections.%I TO PUBLIC', name);
     EXECUTE format('CREATE TRIGGER projections_arrival AFTER INSERT ON %s FOR EACH ROW EXECUTE FUNCTION projections._note_arrival(%L, %L)', projections._name(source), name, position_column);
@@ -400,7 +400,12 @@ BEGIN
     FROM projections.source s
     LEFT JOIN pg_class q ON q.oid = s.sequence LEFT JOIN pg_class a ON a.oid = s.arrivals
     LEFT JOIN pg_trigger t ON t.tgrelid = s.relation AND t.tgname = 'projections_arrival'
-    WHERE q.oid IS NULL OR (s.arrivals IS NOT NULL AND (a.oid IS NULL OR t.oid IS NULL)) LIMIT 1;
+    WHERE (q.oid IS NULL OR (s.arrivals IS NOT NULL AND (a.oid IS NULL OR t.oid IS NULL)))
+      -- What was missing before must not keep anybody from dropping other things; validate() tells of it.
+      AND EXISTS (SELECT FROM pg_event_trigger_dropped_objects() d
+                  WHERE d.objid IN (s.sequence, s.arrivals)
+                     OR d.object_type = 'trigger' AND format('%I.%I', d.address_names[1], d.address_names[2]) = projections._name(s.relation)
+                        AND d.address_names[3] = 'projections_arrival') LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist',
             MESSAGE = format('cannot drop the %s of event source %s', gone.what, projections._name(gone.relation)),

@@ -245,7 +245,7 @@ COMMENT ON FUNCTION projections._blocker_text(regclass, boolean) IS 'Internal: w
 CREATE FUNCTION projections._health_facts(only_projection oid, viewer oid) RETURNS TABLE(
         relation regclass, kind text, mode text, owner oid, source regclass, events boolean, lag_events bigint, lag_seconds double precision,
         checkpoint bigint, head bigint, last_updated timestamptz, failures bigint, parked_events bigint, dead_letters bigint,
-        paused_at timestamptz, paused_by text, pause_reason text, stale_since timestamptz, stale_reason text)
+        paused_at timestamptz, paused_by text, pause_reason text, stale_since timestamptz, stale_reason text, building boolean)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     WITH seen AS (
         SELECT p.*, c.relowner FROM projections.projection p JOIN pg_class c ON c.oid = p.relation
@@ -281,7 +281,7 @@ CREATE FUNCTION projections._health_facts(only_projection oid, viewer oid) RETUR
            CASE WHEN l.lag > 0 THEN greatest(extract(epoch FROM clock_timestamp() - coalesce(o.at, l.checkpoint_at)), 0)::float8 ELSE 0 END,
            l.checkpoint, l.head, l.checkpoint_at,
            coalesce(f.failures, 0), coalesce(k.events, 0), coalesce(f.dead, 0),
-           l.paused_at, l.paused_by, l.pause_reason, l.stale_since, l.stale_reason
+           l.paused_at, l.paused_by, l.pause_reason, l.stale_since, l.stale_reason, l.building
     FROM lags l
     LEFT JOIN oldest o ON l.mode = 'async' AND l.changes = '{}' AND o.source = l.sources[1]::oid AND o.checkpoint = l.checkpoint
     LEFT JOIN failed f ON f.projection = l.relation LEFT JOIN parked k ON k.projection = l.relation
@@ -319,13 +319,17 @@ DECLARE
                      FROM projections._worker_problems() w JOIN pg_class c ON c.oid = w.projection);
     f record;
     expected boolean; -- to advance by itself
+    rebuilds jsonb := (SELECT coalesce(jsonb_object_agg(r.projection, to_jsonb(r)), '{}') FROM projections._running_rebuilds() AS r);
+    rebuild jsonb;
 BEGIN
     FOR f IN SELECT * FROM projections._health_facts(only_projection, viewer) LOOP
         projection := projections._name(f.relation);
         kind := f.kind; mode := f.mode; lag_events := f.lag_events; lag_seconds := f.lag_seconds; checkpoint := f.checkpoint; head := f.head;
         last_updated := f.last_updated; failures := f.failures; parked_events := f.parked_events; dead_letters := f.dead_letters;
-        phase := NULL; message := NULL; hint := NULL;
-        expected := f.mode = 'async' AND f.paused_at IS NULL AND NOT standby AND f.lag_events > 0;
+        message := NULL; hint := NULL;
+        rebuild := rebuilds -> f.relation::oid::text;
+        phase := rebuild ->> 'phase';
+        expected := f.mode = 'async' AND f.paused_at IS NULL AND NOT standby AND NOT f.building AND rebuild IS NULL AND f.lag_events > 0;
         IF expected AND workers IS NULL THEN
             workers := projections._workers_available();
         END IF;
@@ -337,6 +341,8 @@ BEGIN
             WHEN f.failures >= failures_critical OR expected AND (f.lag_seconds > lag_critical OR f.lag_events > events_critical) THEN 'critical'
             WHEN f.failures >= failures_degraded OR broken ? f.relation::oid::text AND f.paused_at IS NULL
                 OR expected AND (f.lag_seconds > lag_degraded OR f.lag_events > events_degraded) THEN 'degraded'
+            WHEN f.building THEN 'building'
+            WHEN rebuild IS NOT NULL THEN 'rebuilding'
             WHEN f.paused_at IS NOT NULL THEN 'paused'
             WHEN standby THEN 'standby'
             ELSE 'healthy' END;
@@ -352,6 +358,13 @@ BEGIN
                 CASE WHEN f.parked_events > 0 THEN format(', %s parked behind', f.parked_events) END));
             hint := coalesce(hint, format('SELECT id, position, key, error FROM projections.failures WHERE projection = %L AND resolved_at IS NULL; '
                                           'SELECT projections.retry_all(%1$L);', projection));
+        END IF;
+        IF rebuild IS NOT NULL THEN
+            message := concat_ws('; ', message, format('%s by %s (pid %s) since %s: %s', rebuild ->> 'action', rebuild ->> 'started_by', rebuild ->> 'pid',
+                                                       to_char((rebuild ->> 'started_at')::timestamptz, 'YYYY-MM-DD HH24:MI:SS'), phase));
+        ELSIF f.building AND NOT standby THEN
+            message := concat_ws('; ', message, 'not filled yet, and nobody is at it');
+            hint := coalesce(hint, format('CALL projections.rebuild(%L);', projection));
         END IF;
         IF f.paused_at IS NOT NULL THEN
             message := concat_ws('; ', message, format('paused by %s at %s%s', f.paused_by, to_char(f.paused_at, 'YYYY-MM-DD HH24:MI:SS'), ': ' || f.pause_reason));

@@ -110,7 +110,7 @@ BEGIN
 
     FOR gone IN
         SELECT p.relation FROM projections.projection p
-        WHERE EXISTS (SELECT FROM unnest(p.changes::oid[]) AS l(oid) WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = l.oid))
+        WHERE EXISTS (SELECT FROM pg_event_trigger_dropped_objects() d WHERE d.classid = 'pg_class'::regclass AND d.objid = ANY (p.changes::oid[]))
     LOOP
         RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist',
             MESSAGE = format('cannot drop the change log of projection %s', projections._name(gone.relation)),
@@ -144,6 +144,10 @@ BEGIN
             ) AS t(tgrelid, name)
             WHERE EXISTS (SELECT FROM pg_class c WHERE c.oid = t.tgrelid)
               AND NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = t.tgrelid AND g.tgname = t.name)
+              -- What was missing before must not keep anybody from dropping other triggers; validate() tells of it.
+              AND EXISTS (SELECT FROM pg_event_trigger_dropped_objects() d
+                          WHERE d.object_type = 'trigger' AND d.original AND format('%I.%I', d.address_names[1], d.address_names[2]) = projections._name(t.tgrelid)
+                            AND d.address_names[3] = t.name)
         LOOP
             RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist',
                 MESSAGE = format('cannot drop trigger %I on %s because projection %s needs it', gone.name, gone.tgrelid::regclass, projections._name(gone.relation)),

@@ -1,0 +1,55 @@
+#include "async/session.hpp"
+
+#include "async/shared.hpp"
+
+namespace async {
+namespace {
+
+constinit Session *mine = nullptr;
+
+} // namespace
+
+void session_applies(Oid projection) {
+    if (shared == nullptr || MyBackendType != B_BACKEND) return;
+    with_shared(LW_EXCLUSIVE, [&] {
+        if (mine == nullptr) {
+            Session *unused = std::find_if(std::begin(shared->sessions), std::end(shared->sessions),
+                                           [](const Session &each) { return each.pid == 0; });
+            if (unused == std::end(shared->sessions)) return; // not shown
+            mine = unused;
+        } else if (mine->projection == projection)
+            return;
+        *mine = {MyProcPid, MyDatabaseId, projection, GetCurrentTimestamp()};
+    });
+}
+
+// Also at the abort with which a session that is terminated ends.
+void session_ended() {
+    if (mine == nullptr) return;
+    with_shared(LW_EXCLUSIVE, [] { *mine = {}; });
+    mine = nullptr;
+}
+
+} // namespace async
+
+extern "C" {
+
+PG_FUNCTION_INFO_V1(projections_sessions);
+// pid, projection, since; of this database
+Datum projections_sessions(PG_FUNCTION_ARGS) {
+    using namespace async;
+    InitMaterializedSRF(fcinfo, 0);
+    if (shared == nullptr) PG_RETURN_NULL();
+    auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
+    Session copy[lengthof(shared->sessions)];
+    with_shared(LW_SHARED, [&] { std::copy(std::begin(shared->sessions), std::end(shared->sessions), copy); });
+    for (const Session &each : copy) {
+        if (each.pid == 0 || each.database != MyDatabaseId) continue;
+        Datum values[] = {Int32GetDatum(each.pid), ObjectIdGetDatum(each.projection), TimestampTzGetDatum(each.since)};
+        bool nulls[lengthof(values)] = {};
+        tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+    }
+    PG_RETURN_NULL();
+}
+
+} // extern "C"

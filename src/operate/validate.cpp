@@ -1,0 +1,100 @@
+// Validate: what is broken, missing or set so that it cannot work.
+//
+// The checks are SQL over the catalogs (src/schema/62_validate.sql), run as a superuser for whoever asks, who gets what
+// is about his own projections. Nothing of a user's is called by them: definitions are compiled, not run.
+#include "catalog/projection.hpp"
+#include "operate/declare.hpp"
+#include "pg/scope.hpp"
+
+namespace operate {
+namespace {
+
+// The required names that no projection has, as the caller's search_path finds them.
+Datum absent_names(ArrayType *required) {
+    Datum *names;
+    bool *nulls;
+    int count, absent = 0;
+    deconstruct_array(required, TEXTOID, -1, false, TYPALIGN_INT, &names, &nulls, &count);
+    for (int i = 0; i < count; i++) {
+        if (nulls[i])
+            ereport(ERROR,
+                    (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"required\" must not hold nulls"),
+                     errdetail("Each of its elements is the name of a projection."),
+                     errhint("Leave the element out.")));
+        List *name = textToQualifiedNameList(DatumGetTextPP(names[i]));
+        Oid relation = RangeVarGetRelid(makeRangeVarFromNameList(name), NoLock, true);
+        catalog::Projection *projection = OidIsValid(relation) ? catalog::projection(relation) : nullptr;
+        if (projection == nullptr || OidIsValid(projection->shadow_of)) names[absent++] = names[i];
+    }
+    return PointerGetDatum(construct_array(names, absent, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+struct Errors {
+    StringInfoData list;
+    int count = 0;
+};
+
+void note_error(Errors &errors, HeapTuple row, TupleDesc desc) {
+    if (strcmp(SPI_getvalue(row, desc, 1), "ERROR") != 0) return;
+    errors.count++;
+    appendStringInfo(&errors.list, "%s%s: %s.", errors.list.len ? "\n" : "", SPI_getvalue(row, desc, 2),
+                     SPI_getvalue(row, desc, 3));
+}
+
+} // namespace
+} // namespace operate
+
+extern "C" {
+
+PG_FUNCTION_INFO_V1(projections_look);
+// f(…) RETURNS TABLE: the rows of projections._f(the caller, …), read as a superuser.
+Datum projections_look(PG_FUNCTION_ARGS) {
+    InitMaterializedSRF(fcinfo, 0);
+    auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
+    const char *name = quote_identifier(psprintf("_%s", get_func_name(fcinfo->flinfo->fn_oid)));
+    Oid type = OIDOID;
+    Datum caller = ObjectIdGetDatum(GetUserId());
+    pg::as_superuser([&] {
+        pg::with_spi([&] {
+            int code = SPI_execute_with_args(psprintf("SELECT * FROM projections.%s($1)", name), 1, &type, &caller,
+                                             nullptr, false, 0);
+            if (code < 0) elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(code));
+            for (uint64 i = 0; i < SPI_processed; i++) tuplestore_puttuple(result->setResult, SPI_tuptable->vals[i]);
+        });
+    });
+    return 0;
+}
+
+PG_FUNCTION_INFO_V1(projections_validate);
+Datum projections_validate(PG_FUNCTION_ARGS) {
+    InitMaterializedSRF(fcinfo, 0);
+    auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
+    Oid types[] = {OIDOID, TEXTARRAYOID};
+    Datum absent = PG_ARGISNULL(0) ? PointerGetDatum(construct_empty_array(TEXTOID))
+                                   : operate::absent_names(PG_GETARG_ARRAYTYPE_P(0));
+    Datum values[] = {ObjectIdGetDatum(GetUserId()), absent};
+    operate::Errors errors;
+    initStringInfo(&errors.list);
+    MemoryContext outside = CurrentMemoryContext;
+    pg::as_superuser([&] {
+        pg::with_spi([&] {
+            int code = SPI_execute_with_args("SELECT * FROM projections._validate($1, $2)", 2, types, values, nullptr,
+                                             false, 0);
+            if (code < 0) elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(code));
+            for (uint64 i = 0; i < SPI_processed; i++) {
+                tuplestore_puttuple(result->setResult, SPI_tuptable->vals[i]);
+                pg::within(outside, [&] { operate::note_error(errors, SPI_tuptable->vals[i], SPI_tuptable->tupdesc); });
+            }
+        });
+    });
+    bool raise = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1);
+    if (raise && errors.count > 0)
+        ereport(ERROR,
+                (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                 errmsg_plural("validation found %d error", "validation found %d errors", errors.count, errors.count),
+                 errdetail("%s", errors.list.data),
+                 errhint("SELECT * FROM projections.validate(); shows each with SQL that mends it.")));
+    return 0;
+}
+
+} // extern "C"

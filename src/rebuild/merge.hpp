@@ -1,0 +1,27 @@
+// How a rebuild ends: the difference as DML, or a swap of files.
+#pragma once
+#include "rebuild/session.hpp"
+
+namespace rebuild {
+
+enum class Finish { automatic, merge, swap };
+
+struct Choice {
+    Finish finish;       // automatic: a merge where little differs
+    const char *because; // for those who read
+};
+
+// What options.finish, and who depends on the table, allow. Raises 55000 where the option asks for what is not
+// possible.
+Choice choice_for(catalog::Projection &projection);
+// The same as a step.
+Choice choose(Rebuild &rebuild);
+
+// Compares the table with its definition, and recomputes the keys that differ, as refresh_rows does, some at a time.
+// Returns false, having changed nothing, where more than `limit` differ.
+bool merge(Rebuild &rebuild, int64 limit);
+
+// How many keys may differ before a swap is less work.
+int64 merge_limit(Rebuild &rebuild);
+
+} // namespace rebuild

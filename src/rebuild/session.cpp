@@ -1,0 +1,113 @@
+#include "rebuild/session.hpp"
+#include "operate/run.hpp"
+#include "rebuild/shadow.hpp"
+
+namespace rebuild {
+
+using catalog::Projection;
+
+Projection &live(Rebuild &rebuild) { return operate::projection_of(rebuild.target); }
+Projection &shadow(Rebuild &rebuild) { return operate::projection_of(rebuild.shadow); }
+
+void execute(const char *text) {
+    pg::as_superuser([&] { pg::with_spi([&] { pg::spi_execute(text); }); });
+    CommandCounterIncrement();
+}
+
+int64 ask(const char *text) {
+    int64 value = 0;
+    pg::as_superuser([&] {
+        pg::with_spi([&] {
+            pg::spi_execute(text);
+            bool null = true;
+            if (SPI_processed > 0)
+                value = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
+            if (null) value = 0;
+        });
+    });
+    return value;
+}
+
+const char *ask_text(const char *text) {
+    const char *value = nullptr;
+    MemoryContext outside = CurrentMemoryContext;
+    pg::as_superuser([&] {
+        pg::with_spi([&] {
+            pg::spi_execute(text);
+            const char *found =
+                SPI_processed > 0 ? SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1) : nullptr;
+            if (found) value = MemoryContextStrdup(outside, found);
+        });
+    });
+    return value;
+}
+
+void lock_for_session(Rebuild &rebuild, Oid relation, LOCKMODE mode) {
+    LockRelId id{relation, MyDatabaseId};
+    LockRelationIdForSession(&id, mode);
+    pg::within(rebuild.memory, [&] { rebuild.locked.push_back({relation, mode}); });
+}
+
+void release_session_locks(Rebuild &rebuild) {
+    for (auto [relation, mode] : rebuild.locked) {
+        LockRelId id{relation, MyDatabaseId};
+        UnlockRelationIdForSession(&id, mode);
+    }
+    rebuild.locked.clear();
+}
+
+void give_up(Rebuild &rebuild, ErrorData *error) {
+    release_session_locks(rebuild);
+    bool cancelled = error->sqlerrcode == ERRCODE_QUERY_CANCELED;
+    ErrorData *another = attempt(rebuild, true, [&] {
+        drop_shadows(rebuild.target);
+        execute(psprintf("DELETE FROM projections.rebuild_request WHERE projection = %u", rebuild.target));
+        execute(psprintf("UPDATE projections.rebuild SET ended_at = pg_catalog.clock_timestamp(), outcome = '%s', "
+                         "shadow = NULL, error = %s WHERE id = " INT64_FORMAT,
+                         cancelled ? "cancelled" : "failed", quote_literal_cstr(error->message), rebuild.id));
+    });
+    if (another)
+        ereport(WARNING,
+                (errmsg("what the rebuild of %s had made could not be removed: %s", rebuild.name, another->message),
+                 errhint("SELECT * FROM projections.cleanup_orphans();")));
+    else
+        SPI_commit();
+    ReThrowError(error);
+    pg_unreachable();
+}
+
+void enter(Rebuild &rebuild, const char *phase, int64 total) {
+    rebuild.phase = phase;
+    step(rebuild, [&] {
+        execute(psprintf("UPDATE projections.rebuild SET phase = '%s', phase_at = pg_catalog.clock_timestamp(), done = "
+                         "%s, total = %s WHERE id = " INT64_FORMAT,
+                         phase, total < 0 ? "NULL" : "0", total < 0 ? "NULL" : psprintf(INT64_FORMAT, total),
+                         rebuild.id));
+    });
+}
+
+void note_progress(Rebuild &rebuild, int64 done, int64 total) {
+    execute(psprintf("UPDATE projections.rebuild SET done = " INT64_FORMAT ", total = " INT64_FORMAT
+                     " WHERE id = " INT64_FORMAT,
+                     done, total, rebuild.id));
+}
+
+void notice_progress(Rebuild &rebuild, TimestampTz &told, int64 done, int64 total) {
+    TimestampTz now = GetCurrentTimestamp();
+    if (!TimestampDifferenceExceeds(told, now, 10000)) return;
+    told = now;
+    ereport(NOTICE, (errmsg("rebuild of %s: %s, " INT64_FORMAT " of " INT64_FORMAT " (%d %%)", rebuild.name,
+                            rebuild.phase, done, total, total > 0 ? static_cast<int>(100 * done / total) : 100)));
+}
+
+void wait_a_moment(Rebuild &rebuild, long milliseconds) {
+    ErrorData *error = attempt(rebuild, false, [&] {
+        static_cast<void>(
+            WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, milliseconds, PG_WAIT_EXTENSION));
+        ResetLatch(MyLatch);
+        CHECK_FOR_INTERRUPTS();
+    });
+    if (error) give_up(rebuild, error);
+}
+
+} // namespace rebuild

@@ -1,0 +1,85 @@
+// A rebuild that runs in this session: its state, its steps and their commits, and what others see of it.
+#pragma once
+#include "catalog/projection.hpp"
+#include "pg/scope.hpp"
+
+namespace rebuild {
+
+struct Rebuild {
+    MemoryContext memory; // survives transactions
+    int64 id = 0;
+    Oid target;
+    Oid shadow = InvalidOid;
+    const char *name, *by;
+    const char *action = "rebuild";
+    const char *phase = "";
+    TimestampTz began = 0;
+    int64 rows = 0;
+    pg::vector<std::pair<Oid, LOCKMODE>> locked = {}; // for the session: what must not change between two transactions
+};
+
+catalog::Projection &live(Rebuild &rebuild);
+catalog::Projection &shadow(Rebuild &rebuild);
+
+// A statement on the extension's tables, as a superuser.
+void execute(const char *text);
+// Its first value; 0 or null where it gives none.
+int64 ask(const char *text);
+const char *ask_text(const char *text);
+
+// Runs one step in a subtransaction of its own, so that a failed one can be cleaned up after. Returns its error, in the
+// rebuild's memory.
+template <class Body>
+ErrorData *attempt(Rebuild &rebuild, bool with_snapshot, Body &&body) {
+    MemoryContext before = CurrentMemoryContext;
+    ResourceOwner owner = CurrentResourceOwner;
+    ErrorData *volatile error = nullptr;
+    BeginInternalSubTransaction(nullptr);
+    PG_TRY();
+    {
+        pg::with_setting("search_path", "pg_catalog, pg_temp", [&] {
+            if (with_snapshot)
+                pg::with_snapshot(GetLatestSnapshot(), body);
+            else
+                body();
+        });
+        ReleaseCurrentSubTransaction();
+    }
+    PG_CATCH();
+    {
+        MemoryContextSwitchTo(rebuild.memory);
+        error = CopyErrorData();
+        FlushErrorState();
+        RollbackAndReleaseCurrentSubTransaction();
+    }
+    PG_END_TRY();
+    MemoryContextSwitchTo(before);
+    CurrentResourceOwner = owner;
+    return error;
+}
+
+// Leaves nothing behind but the row that tells of it, and raises the error.
+[[noreturn]] void give_up(Rebuild &rebuild, ErrorData *error);
+
+// One step, and its commit.
+template <class Body>
+void step(Rebuild &rebuild, Body &&body) {
+    if (ErrorData *error = attempt(rebuild, true, body)) give_up(rebuild, error);
+    SPI_commit();
+}
+
+// What others see from now on. `total`: -1 for not known.
+void enter(Rebuild &rebuild, const char *phase, int64 total = -1);
+// Within a step.
+void note_progress(Rebuild &rebuild, int64 done, int64 total);
+// Tells the caller, every ten seconds, how far a long phase has come. `told`: when he was told last.
+void notice_progress(Rebuild &rebuild, TimestampTz &told, int64 done, int64 total);
+
+// Locks that outlive transactions, until they are released here or the rebuild ends. As LockRelationOid.
+void lock_for_session(Rebuild &rebuild, Oid relation, LOCKMODE mode);
+void release_session_locks(Rebuild &rebuild);
+
+// Pauses between attempts; gives up on cancel.
+void wait_a_moment(Rebuild &rebuild, long milliseconds);
+
+} // namespace rebuild
