@@ -9,7 +9,11 @@ namespace rebuild {
 using catalog::Flow;
 using catalog::Kind;
 
-bool replays(Rebuild &rebuild) { return live(rebuild).kind != Kind::query || live(rebuild).flow == Flow::events; }
+bool replays(Rebuild &rebuild) {
+    // An altered projection's shadow is not as it was.
+    const catalog::Projection &made = OidIsValid(rebuild.shadow) ? shadow(rebuild) : live(rebuild);
+    return made.kind != Kind::query || made.flow == Flow::events;
+}
 
 void replay(Rebuild &rebuild) {
     int64 head = 0;
@@ -63,8 +67,7 @@ bool replay_to_live(Rebuild &rebuild, TimestampTz deadline) {
     return true;
 }
 
-void adopt_events(Rebuild &rebuild) {
-    bool async = live(rebuild).async;
+void adopt_events(Rebuild &rebuild, bool async) {
     auto run = [&](const char *format) { execute(psprintf(format, rebuild.target, rebuild.shadow)); };
     run("DELETE FROM projections.slot WHERE projection = %1$u");
     if (async) run("UPDATE projections.slot SET projection = %1$u WHERE projection = %2$u");

@@ -14,7 +14,7 @@ void replay(Rebuild &rebuild);
 // suffice.
 bool replay_to_live(Rebuild &rebuild, TimestampTz deadline);
 
-// The shadow's slots, failures and histories become the projection's.
-void adopt_events(Rebuild &rebuild);
+// The shadow's slots, where it is to be async, failures and histories become the projection's.
+void adopt_events(Rebuild &rebuild, bool async);
 
 } // namespace rebuild
