@@ -217,3 +217,11 @@ COMMENT ON FUNCTION projections.refresh_source(text, jsonb) IS
 key, or any others); the rows that have these values now count. What deleted rows have left is found by repair(), or by refresh_rows() with the projection''s key. A projection whose rows have no key is compared as a whole; handlers are left out, with a NOTICE. Returns the number of rows written,
 and of reducers'' keys. Locks as refresh_rows() and replay() do. Errors: 42P01; 42501 not the owner of all projections over it; 42809 no projection reads it; 22023 keys; PJ006 events are archived away.
 Example: SELECT projections.refresh_source(''orders'', ''[{"id": 4711}, {"id": 4712}]'');';
+
+-- ---------------------------------------------------------------------------------------------------------------- scrub
+
+CREATE FUNCTION projections._scrub() RETURNS bigint
+    LANGUAGE c AS 'MODULE_PATHNAME', 'projections_scrub';
+COMMENT ON FUNCTION projections._scrub() IS
+'Internal: verifies the next projection and marks it stale where it differs; returns the rows read, below 0 where there is nothing to verify, or another worker does it.';
+REVOKE EXECUTE ON FUNCTION projections._scrub() FROM PUBLIC;
