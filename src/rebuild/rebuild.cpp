@@ -473,13 +473,15 @@ void run(Rebuild &rebuild) {
     end(rebuild, taken);
 }
 
-void refuse_block(FunctionCallInfo fcinfo, const char *instead) {
+constexpr const char *no_rebuild = "a rebuild cannot run";
+
+void refuse_block(FunctionCallInfo fcinfo, const char *what, const char *instead) {
     auto *call = reinterpret_cast<CallContext *>(fcinfo->context);
     if (call && IsA(call, CallContext) && !call->atomic) return;
-    ereport(ERROR, (errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-                    errmsg("a rebuild cannot run inside a transaction block or a function"),
-                    errdetail("It commits between its phases, so that nobody waits for it."),
-                    errhint("CALL it by itself; or: %s", instead)));
+    ereport(ERROR,
+            (errcode(ERRCODE_ACTIVE_SQL_TRANSACTION), errmsg("%s inside a transaction block or a function", what),
+             errdetail("It commits between its phases, so that nobody waits for it."),
+             errhint("CALL it by itself%s%s", instead ? "; or: " : ".", instead ? instead : "")));
 }
 
 void refuse_paused(Projection &projection) {
@@ -604,7 +606,7 @@ AUDITED(projections_rebuild) {
         rebuild::tell_plan(projection);
         PG_RETURN_VOID();
     }
-    rebuild::refuse_block(fcinfo,
+    rebuild::refuse_block(fcinfo, rebuild::no_rebuild,
                           psprintf("SELECT projections.schedule_rebuild(%s);", quote_literal_cstr(projection.name())));
     Oid relation = projection.relation;
     const char *by = GetUserNameFromId(GetUserId(), false);
@@ -626,7 +628,7 @@ AUDITED(projections_redefine) {
                         errmsg("query and mode of projection %s cannot be altered", projection.name()),
                         errdetail("It is a handler, reducer or state machine."),
                         errhint("Create one with the new function or mode under another name.")));
-    rebuild::refuse_block(fcinfo, "run it outside of a transaction block.");
+    rebuild::refuse_block(fcinfo, "a projection cannot be altered", nullptr);
     Oid relation = projection.relation;
     const char *by = GetUserNameFromId(GetUserId(), false);
     MemoryContext memory = AllocSetContextCreate(TopMemoryContext, "alteration", ALLOCSET_SMALL_SIZES);
@@ -655,7 +657,8 @@ PG_FUNCTION_INFO_V1(projections_rebuild_all);
 AUDITED(projections_rebuild_all) {
     async::refuse_while_applying();
     catalog::require_current_sql();
-    rebuild::refuse_block(fcinfo, "SELECT projections.schedule_rebuild(projection) FROM projections.definitions;");
+    rebuild::refuse_block(fcinfo, rebuild::no_rebuild,
+                          "SELECT projections.schedule_rebuild(projection) FROM projections.definitions;");
     SPI_connect_ext(SPI_OPT_NONATOMIC);
     rebuild::rebuild_owned();
     SPI_finish();
