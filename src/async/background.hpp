@@ -17,4 +17,8 @@ void start_background();
 // Why no worker would serve this database, in a sentence, or null. *hint: what to do.
 const char *no_workers_because(const char **hint);
 
+// Ends a worker; another one takes its place. Returns the projection that it worked on here, if any. Raises 22023,
+// 42501.
+Oid restart_worker(pid_t pid);
+
 } // namespace async

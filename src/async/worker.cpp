@@ -9,6 +9,7 @@
 // and the worker goes on with the other slots.
 #include "async/background.hpp"
 #include "async/conflict.hpp"
+#include "async/failed_call.hpp"
 #include "async/shared.hpp"
 #include "async/slot.hpp"
 #include "async/throughput.hpp"
@@ -52,7 +53,11 @@ constinit char activity[NAMEDATALEN * 4];
 
 // What may fail beside the batches of slots.
 constexpr Work finding{InvalidOid, -1}, cleaning{InvalidOid, -2}, counting{InvalidOid, -3}, measuring{InvalidOid, -4},
+<<<<<<< HEAD
+    auditing{InvalidOid, -5};
+=======
     scrubbing{InvalidOid, -9};
+>>>>>>> verify
 
 volatile sig_atomic_t terminated = false, yielding = false;
 constinit TimeoutId yield_timeout = MAX_TIMEOUTS, scrub_timeout = MAX_TIMEOUTS;
@@ -456,6 +461,19 @@ void write_counted_conflicts() {
     say("");
 }
 
+<<<<<<< HEAD
+void write_noted_calls() {
+    if (!failed_calls_noted()) return;
+    ErrorData *error = caught([] {
+        say("writing failed calls");
+        write_failed_calls();
+    });
+    if (error)
+        after_failure(auditing, error);
+    else
+        forget_problem(auditing);
+    say("");
+=======
 // Who has events for this worker alone interrupts a scrub. A signal handler, so without the lock: it may err, at the
 // cost of a scrub.
 void interrupt_scrub() {
@@ -502,6 +520,7 @@ void scrub(const Found &found) {
     say("");
     int64 pause = rows < 0 ? 60 * 1000 : std::max<int64>(1000, rows * 1000 / scrub_rate);
     next_scrub = after(GetCurrentTimestamp(), pause);
+>>>>>>> verify
 }
 
 // The last worker to leave writes what there is.
@@ -535,14 +554,26 @@ long round() {
         return poll_interval;
     }
     forget_problem(finding);
-    if (found.installed) {
+    if (found.installed)
         write_counted_conflicts();
-        write_measured();
-    } else {
+    else
         forget_conflicts();
+    if (found.current) {
+        write_measured();
+        write_noted_calls();
+    } else { // there are no such tables
         forget_throughput();
+        forget_failed_calls();
     }
+<<<<<<< HEAD
+    if (projection_count == 0) {
+        if (found.current) {
+            clean_history();
+            launch_rebuilds(found);
+        }
+=======
     if (projection_count == 0 && !(scrub_rate > 0 && found.any)) {
+>>>>>>> verify
         leave_unless_announced();
         return 0;
     }

@@ -61,6 +61,10 @@ const char *oid_list(std::span<const Oid> oids);
 // A name in the extension's schema, not in use: the relation's, cut to fit, and `suffix`.
 const char *hidden_name(const char *relation, const char *suffix);
 
+// Raises 0A000 for a function whose tables a rebuild could not exchange for others: one that sets search_path, or whose
+// body is bound to them.
+void refuse_bound_handler(Oid function);
+
 void warn_without_workers(Oid table);
 
 } // namespace operate

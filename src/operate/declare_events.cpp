@@ -8,6 +8,7 @@
 #include "catalog/settings.hpp"
 #include "compile/deparse.hpp"
 #include "compile/refuse.hpp"
+#include "operate/audit.hpp"
 #include "operate/declare.hpp"
 #include "operate/options.hpp"
 #include "operate/resolve.hpp"
@@ -142,26 +143,34 @@ bool sets_search_path(HeapTuple tuple) {
     });
 }
 
+} // namespace
+
+void refuse_bound_handler(Oid function) {
+    HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+    if (!HeapTupleIsValid(tuple)) elog(ERROR, "cache lookup failed for function %u", function);
+    bool null;
+    static_cast<void>(SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosqlbody, &null));
+    if (!null)
+        refuse_function(function, ERRCODE_FEATURE_NOT_SUPPORTED, "has a body that is bound to its tables",
+                        "A rebuild points the handler at other tables of the same names.",
+                        "Write the body as a string: AS $$ … $$.");
+    if (sets_search_path(tuple))
+        refuse_function(function, ERRCODE_FEATURE_NOT_SUPPORTED, "sets search_path",
+                        "A rebuild points the handler at other tables of the same names.",
+                        psprintf("ALTER FUNCTION %s RESET search_path; it runs under the search_path of this session.",
+                                 format_procedure_extended(function, FORMAT_PROC_FORCE_QUALIFY)));
+    ReleaseSysCache(tuple);
+}
+
+namespace {
+
 void check_function(const Declaration &d) {
     HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(d.function));
     if (!HeapTupleIsValid(tuple)) elog(ERROR, "cache lookup failed for function %u", d.function);
     check_signature(d, reinterpret_cast<Form_pg_proc>(GETSTRUCT(tuple)));
     if (pg::function_aclcheck(d.function, GetUserId(), ACL_EXECUTE) != ACLCHECK_OK)
         aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, get_func_name(d.function));
-    if (strcmp(d.kind, "handler") == 0) {
-        bool null;
-        static_cast<void>(SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosqlbody, &null));
-        if (!null)
-            refuse_function(d.function, ERRCODE_FEATURE_NOT_SUPPORTED, "has a body that is bound to its tables",
-                            "A rebuild points the handler at other tables of the same names.",
-                            "Write the body as a string: AS $$ … $$.");
-        if (sets_search_path(tuple))
-            refuse_function(
-                d.function, ERRCODE_FEATURE_NOT_SUPPORTED, "sets search_path",
-                "A rebuild points the handler at other tables of the same names.",
-                psprintf("ALTER FUNCTION %s RESET search_path; it runs under the search_path of this session.",
-                         format_procedure_extended(d.function, FORMAT_PROC_FORCE_QUALIFY)));
-    }
+    if (strcmp(d.kind, "handler") == 0) refuse_bound_handler(d.function);
     ReleaseSysCache(tuple);
 }
 
@@ -539,7 +548,7 @@ void read_machine(Datum transitions, Declaration &d) {
 extern "C" {
 
 PG_FUNCTION_INFO_V1(projections_create_handler);
-Datum projections_create_handler(PG_FUNCTION_ARGS) {
+AUDITED(projections_create_handler) {
     operate::Declaration d = operate::read_common(fcinfo, "handler", 6, 7);
     d.function = operate::function_argument(fcinfo, 2, "handler");
     operate::check_function(d);
@@ -550,7 +559,7 @@ Datum projections_create_handler(PG_FUNCTION_ARGS) {
 }
 
 PG_FUNCTION_INFO_V1(projections_create_reducer);
-Datum projections_create_reducer(PG_FUNCTION_ARGS) {
+AUDITED(projections_create_reducer) {
     operate::Declaration d = operate::read_common(fcinfo, "reducer", 6, 7);
     d.key = operate::text_argument(fcinfo, 2, "key");
     d.function = operate::function_argument(fcinfo, 3, "reducer");
@@ -562,7 +571,7 @@ Datum projections_create_reducer(PG_FUNCTION_ARGS) {
 }
 
 PG_FUNCTION_INFO_V1(projections_create_state_machine);
-Datum projections_create_state_machine(PG_FUNCTION_ARGS) {
+AUDITED(projections_create_state_machine) {
     operate::Declaration d = operate::read_common(fcinfo, "state_machine", 4, 5);
     d.key = operate::text_argument(fcinfo, 2, "key");
     if (PG_ARGISNULL(3))

@@ -9,6 +9,7 @@
 #include "async/recompute.hpp"
 #include "maintain/flush.hpp"
 #include "operate/verify.hpp"
+#include "rebuild/handler.hpp"
 
 namespace rebuild {
 namespace {
@@ -65,6 +66,7 @@ const char *who_follows_rows(Oid table) {
 }
 
 Choice choice_for(catalog::Projection &projection) {
+    if (projection.kind != catalog::Kind::query) return choice_for_events(projection);
     Oid table = projection.relation;
     const char *wanted =
         ask_text(psprintf("SELECT options ->> 'finish' FROM projections.projection WHERE relation = %u", table));
@@ -80,7 +82,6 @@ Choice choice_for(catalog::Projection &projection) {
     }
     if (wanted && strcmp(wanted, "merge") == 0) return {Finish::merge, "options.finish says so"};
     if (followed) return {Finish::merge, followed};
-    if (projection.kind != catalog::Kind::query) return {Finish::swap, "its events are applied again"};
     if (projection.flow == catalog::Flow::none || ask(psprintf("SELECT pg_catalog.pg_relation_size(%u)", table)) == 0)
         return {Finish::swap, "its table is empty"};
     return {Finish::automatic, "it depends on how much differs"};

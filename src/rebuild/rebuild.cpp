@@ -24,11 +24,13 @@
 #include "async/slot.hpp"
 #include "maintain/flush.hpp"
 #include "maintain/log.hpp"
+#include "operate/audit.hpp"
 #include "operate/declare.hpp"
 #include "operate/run.hpp"
 #include "pg/scope.hpp"
 #include "rebuild/alter.hpp"
 #include "rebuild/copy.hpp"
+#include "rebuild/handler.hpp"
 #include "rebuild/merge.hpp"
 #include "rebuild/replay.hpp"
 #include "rebuild/session.hpp"
@@ -120,7 +122,9 @@ bool waits_for(VirtualTransactionId transaction, Oid table) {
     return waits;
 }
 
-bool waits_for_us(const Rebuild &rebuild, VirtualTransactionId transaction) {
+bool waits_for_us(Rebuild &rebuild, VirtualTransactionId transaction) {
+    // A handler's tables are locked by users' own statements, too.
+    if (live(rebuild).kind == Kind::handler) return waits_for(transaction, live(rebuild).definition);
     for (auto [relation, mode] : rebuild.locked)
         if (waits_for(transaction, relation)) return true;
     return false;
@@ -216,6 +220,10 @@ pg::vector<Oid> not_paired(Rebuild &rebuild) {
 
 void index(Rebuild &rebuild) {
     enter(rebuild, "indexing");
+    if (replays(rebuild) && rebuild.alteration == nullptr) {
+        step(rebuild, [&] { complete_tables(rebuild); });
+        return;
+    }
     step(rebuild, [&] {
         LockRelationOid(rebuild.target, AccessShareLock);
         int level = NewGUCNestLevel();
@@ -278,18 +286,24 @@ void adopt_log(Rebuild &rebuild) {
 }
 
 void put_in_place(Rebuild &rebuild) {
-    pg::as_superuser([&] {
-        pg::with_spi([&] {
-            if (rebuild.alteration) fit_live_table(rebuild);
-            swap_storage(rebuild.target, rebuild.shadow);
-        });
-    });
     if (rebuild.alteration) {
+        pg::as_superuser([&] {
+            pg::with_spi([&] {
+                fit_live_table(rebuild);
+                swap_storage(rebuild.target, rebuild.shadow);
+            });
+        });
         adopt_events(rebuild, rebuild.alteration->async);
         adopt_definition(rebuild);
-    } else if (replays(rebuild))
+    } else if (rebuild.merges)
+        rebuild.rows = merge_tables(rebuild);
+    else if (replays(rebuild))
+        swap_tables(rebuild);
+    else
+        pg::as_superuser([&] { pg::with_spi([&] { swap_storage(rebuild.target, rebuild.shadow); }); });
+    if (rebuild.alteration == nullptr && replays(rebuild))
         adopt_events(rebuild, live(rebuild).async);
-    else if (live(rebuild).async)
+    else if (rebuild.alteration == nullptr && live(rebuild).async)
         adopt_log(rebuild);
     execute(
         psprintf("UPDATE projections.projection SET stale_since = NULL, stale_reason = NULL, building = false WHERE "
@@ -303,6 +317,10 @@ void put_in_place(Rebuild &rebuild) {
 // In the order in which maintenance locks. Where the live table is fed in another way, or not at all, what transactions
 // have captured for one generation would be lost to the other: there must be none.
 void hold_still(Rebuild &rebuild) {
+    if (replays(rebuild) && rebuild.alteration == nullptr) {
+        hold_events_still(rebuild);
+        return;
+    }
     bool same_feed = live(rebuild).flow != Flow::none && rebuild.alteration == nullptr;
     pg::vector<Oid> sources = shadow(rebuild).sources;
     if (!same_feed) sources.insert(sources.end(), live(rebuild).sources.begin(), live(rebuild).sources.end());
@@ -330,9 +348,14 @@ bool try_to_finish(Rebuild &rebuild) {
         hold_still(rebuild);
         pg::with_snapshot(GetLatestSnapshot(), [&] { ready = last_catch_up(rebuild, deadline); });
         last = GetTopTransactionId();
+        if (ready && rebuild.merges) pg::with_snapshot(GetLatestSnapshot(), [&] { put_in_place(rebuild); });
     });
     if (error == nullptr) {
         SPI_commit();
+        if (ready && rebuild.merges) {
+            release_session_locks(rebuild);
+            return true;
+        }
         // Who has seen a table that was not filled yet may go on seeing that.
         if (ready && live(rebuild).flow != Flow::none)
             error = attempt(rebuild, false, [&] { ready = wait_for_snapshots(rebuild, last, deadline); });
@@ -340,8 +363,12 @@ bool try_to_finish(Rebuild &rebuild) {
     if (error == nullptr && ready) {
         error = attempt(rebuild, false, [&] {
             limit_lock_waits(deadline);
-            LockRelationOid(rebuild.target, AccessExclusiveLock);
-            LockRelationOid(rebuild.shadow, AccessExclusiveLock);
+            if (replays(rebuild))
+                lock_tables(rebuild);
+            else {
+                LockRelationOid(rebuild.target, AccessExclusiveLock);
+                LockRelationOid(rebuild.shadow, AccessExclusiveLock);
+            }
             pg::with_snapshot(GetLatestSnapshot(), [&] { put_in_place(rebuild); });
         });
         if (error == nullptr) SPI_commit();
@@ -358,6 +385,10 @@ void finish(Rebuild &rebuild) {
         // An index that has come meanwhile.
         bool complete = true;
         step(rebuild, [&] {
+            if (replays(rebuild) && rebuild.alteration == nullptr) {
+                complete = tables_are_complete(rebuild);
+                return;
+            }
             for (const IndexPair &pair : index_pairs(rebuild.target, rebuild.shadow, not_paired(rebuild)))
                 complete &= OidIsValid(pair.shadow);
         });
@@ -368,7 +399,10 @@ void finish(Rebuild &rebuild) {
         if (try_to_finish(rebuild)) return;
         wait_a_moment(rebuild, pause);
         pause = std::min(pause * 2, longest_pause);
-        if (!replays(rebuild)) step(rebuild, [&] { catch_up_log(rebuild); });
+        if (replays(rebuild))
+            replay_more(rebuild);
+        else
+            step(rebuild, [&] { catch_up_log(rebuild); });
     }
 }
 
@@ -429,12 +463,13 @@ void run(Rebuild &rebuild) {
     begin(rebuild);
     Choice choice = rebuild.alteration ? Choice{Finish::swap, ""} : choose(rebuild);
     Finish taken = choice.finish;
-    if (choice.finish != Finish::swap) {
+    rebuild.merges = choice.finish == Finish::merge && live(rebuild).kind != Kind::query;
+    if (choice.finish != Finish::swap && !rebuild.merges) {
         bool merged = merge(rebuild, choice.finish == Finish::merge ? PG_INT64_MAX : merge_limit(rebuild));
         taken = merged ? Finish::merge : Finish::swap;
     }
     note_finish(rebuild, taken);
-    if (taken == Finish::swap) swap(rebuild);
+    if (taken == Finish::swap || rebuild.merges) swap(rebuild);
     end(rebuild, taken);
 }
 
@@ -560,7 +595,7 @@ extern "C" {
 
 PG_FUNCTION_INFO_V1(projections_rebuild);
 // The procedure.
-Datum projections_rebuild(PG_FUNCTION_ARGS) {
+AUDITED(projections_rebuild) {
     async::refuse_while_applying();
     catalog::require_current_sql();
     catalog::Projection &projection = operate::named_projection(fcinfo);
@@ -581,7 +616,7 @@ Datum projections_rebuild(PG_FUNCTION_ARGS) {
 
 PG_FUNCTION_INFO_V1(projections_redefine);
 // The procedure _redefine(name, query, mode).
-Datum projections_redefine(PG_FUNCTION_ARGS) {
+AUDITED(projections_redefine) {
     async::refuse_while_applying();
     catalog::require_current_sql();
     catalog::Projection &projection = operate::named_projection(fcinfo);
@@ -617,7 +652,7 @@ Datum projections_redefine(PG_FUNCTION_ARGS) {
 
 PG_FUNCTION_INFO_V1(projections_rebuild_all);
 // The procedure.
-Datum projections_rebuild_all(PG_FUNCTION_ARGS) {
+AUDITED(projections_rebuild_all) {
     async::refuse_while_applying();
     catalog::require_current_sql();
     rebuild::refuse_block(fcinfo, "SELECT projections.schedule_rebuild(projection) FROM projections.definitions;");

@@ -18,6 +18,7 @@ struct Rebuild {
     const char *phase = "";
     TimestampTz began = 0;
     int64 rows = 0;
+    bool merges = false;                              // a shadow's rows into the live tables, rather than a swap
     pg::vector<std::pair<Oid, LOCKMODE>> locked = {}; // for the session: what must not change between two transactions
 };
 

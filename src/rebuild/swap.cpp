@@ -7,6 +7,7 @@
 #include "pg/scope.hpp"
 
 namespace rebuild {
+
 namespace {
 
 struct ClassRow {

@@ -9,13 +9,13 @@ struct IndexPair {
     Oid index, shadow;
 };
 
+// An index of a shadow says by its name which index it is made for: indexes come and go while a rebuild runs.
+const char *counterpart_name(Oid index, Oid shadow);
+
 // The live table's indexes with those of the shadow that are made for them; `shadow` is InvalidOid where one is
 // missing.
 // Those in `without` are left out.
 pg::vector<IndexPair> index_pairs(Oid table, Oid shadow, const pg::vector<Oid> &without = {});
-
-// The name of the counterpart of an index.
-const char *counterpart_name(Oid index, Oid shadow);
 
 // The indexes that tell the rows of a query projection apart, as create() makes them.
 pg::vector<Oid> identity_indexes(catalog::Projection &projection);
