@@ -83,7 +83,7 @@ DECLARE
     idle regclass[] := '{}';
 BEGIN
     FOR gone IN
-        SELECT p AS projection, p.relation, p.definition, p.sources, p.kind, t.objid IS NULL AS has_table, d.objid IS NULL AS has_definition, d.original,
+        SELECT p AS projection, p.relation, p.definition, p.sources, p.kind, t.object_identity AS name, t.objid IS NULL AS has_table, d.objid IS NULL AS has_definition, d.original,
                (SELECT c.relkind FROM pg_class c WHERE c.oid = p.relation) AS relkind
         FROM projections.projection p
         LEFT JOIN pg_event_trigger_dropped_objects() t ON t.classid = 'pg_class'::regclass AND t.objid = p.relation::oid AND t.objsubid = 0
@@ -97,6 +97,9 @@ BEGIN
                 MESSAGE = format('cannot drop the definition of projection %s', projections._name(gone.relation)),
                 DETAIL = 'The view says what the projection is kept equal to.',
                 HINT = format('Drop the projection: SELECT projections.drop(%L);', projections._name(gone.relation));
+        END IF;
+        IF (gone.projection).shadow_of IS NULL THEN
+            PERFORM projections._audit_drop(tg_tag, coalesce(gone.name, projections._name(gone.relation)));
         END IF;
         DELETE FROM projections.projection p WHERE p.relation::oid = gone.relation::oid;
         PERFORM projections._forget(gone.projection);
