@@ -24,6 +24,10 @@ void collect(catalog::Projection *projection, pg::flat_map<Oid, LOCKMODE> &modes
 } // namespace
 
 void lock_relations(std::span<catalog::Projection *const> roots) {
+    // A handler's tables are locked by users, too. Its feed only by who applies events: a rebuild that holds it knows
+    // who waits.
+    for (catalog::Projection *root : roots)
+        if (root->kind == catalog::Kind::handler) LockRelationOid(root->definition, RowExclusiveLock);
     pg::flat_map<Oid, LOCKMODE> modes;
     for (catalog::Projection *root : roots) collect(root, modes);
     for (auto [relation, mode] : modes) LockRelationOid(relation, mode);

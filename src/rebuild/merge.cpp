@@ -9,28 +9,13 @@
 #include "async/recompute.hpp"
 #include "maintain/flush.hpp"
 #include "operate/verify.hpp"
+#include "rebuild/handler.hpp"
 
 namespace rebuild {
 namespace {
 
 // Row locks are held to a transaction's end.
 constexpr std::size_t keys_at_a_time = 500;
-
-// Who would miss the change, if files only change places.
-const char *who_follows_rows(Oid table) {
-    return ask_text(
-        psprintf("SELECT CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_publication WHERE puballtables) "
-                 " OR EXISTS (SELECT FROM pg_catalog.pg_publication_rel WHERE prrelid = c.oid) "
-                 " OR EXISTS (SELECT FROM pg_catalog.pg_publication_namespace WHERE pnnspid = c.relnamespace) "
-                 "THEN 'it is published' "
-                 "WHEN EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE contype = 'f' AND confrelid = c.oid) "
-                 "THEN 'foreign keys refer to it' "
-                 "WHEN EXISTS (SELECT FROM projections.projection WHERE c.oid = ANY (sources::pg_catalog.oid[]) AND "
-                 "shadow_of IS "
-                 "NULL) THEN 'other projections read it' END "
-                 "FROM pg_catalog.pg_class AS c WHERE c.oid = %u",
-                 table));
-}
 
 struct Keys {
     pg::vector<MinimalTuple> list;
@@ -65,7 +50,23 @@ void recompute(Rebuild &rebuild, const Keys &keys, std::size_t from, std::size_t
 
 } // namespace
 
+const char *who_follows_rows(Oid table) {
+    return ask_text(
+        psprintf("SELECT CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_publication WHERE puballtables) "
+                 " OR EXISTS (SELECT FROM pg_catalog.pg_publication_rel WHERE prrelid = c.oid) "
+                 " OR EXISTS (SELECT FROM pg_catalog.pg_publication_namespace WHERE pnnspid = c.relnamespace) "
+                 "THEN 'it is published' "
+                 "WHEN EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE contype = 'f' AND confrelid = c.oid) "
+                 "THEN 'foreign keys refer to it' "
+                 "WHEN EXISTS (SELECT FROM projections.projection WHERE c.oid = ANY (sources::pg_catalog.oid[]) AND "
+                 "shadow_of IS "
+                 "NULL) THEN 'other projections read it' END "
+                 "FROM pg_catalog.pg_class AS c WHERE c.oid = %u",
+                 table));
+}
+
 Choice choice_for(catalog::Projection &projection) {
+    if (projection.kind != catalog::Kind::query) return choice_for_events(projection);
     Oid table = projection.relation;
     const char *wanted =
         ask_text(psprintf("SELECT options ->> 'finish' FROM projections.projection WHERE relation = %u", table));
@@ -81,7 +82,6 @@ Choice choice_for(catalog::Projection &projection) {
     }
     if (wanted && strcmp(wanted, "merge") == 0) return {Finish::merge, "options.finish says so"};
     if (followed) return {Finish::merge, followed};
-    if (projection.kind != catalog::Kind::query) return {Finish::swap, "its events are applied again"};
     if (projection.flow == catalog::Flow::none || ask(psprintf("SELECT pg_catalog.pg_relation_size(%u)", table)) == 0)
         return {Finish::swap, "its table is empty"};
     return {Finish::automatic, "it depends on how much differs"};
