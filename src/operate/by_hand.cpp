@@ -6,6 +6,7 @@
 #include "maintain/maintaining.hpp"
 #include "operate/declare.hpp"
 #include "operate/resolve.hpp"
+#include "rebuild/rebuild.hpp"
 
 namespace operate {
 namespace {
@@ -223,6 +224,7 @@ Datum projections_set_state(PG_FUNCTION_ARGS) {
     operate::NewState given{operate::text_argument(fcinfo, 1, "key"), operate::text_argument(fcinfo, 2, "state"),
                             operate::text_argument(fcinfo, 3, "reason")};
     catalog::Projection &projection = operate::known(operate::resolve(PG_GETARG_TEXT_PP(0), false)->relation);
+    rebuild::hold_off_rebuild(projection);
     operate::check_state(projection, given);
     operate::set_state(projection, given);
     PG_RETURN_VOID();

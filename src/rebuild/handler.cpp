@@ -361,8 +361,11 @@ void complete_tables(Rebuild &rebuild) {
 
 void swap_tables(Rebuild &rebuild) {
     bool handler = live(rebuild).kind == Kind::handler;
+    rebuild.rows = 0;
     for (const TablePair &each : table_pairs(rebuild)) {
         check_layout(each);
+        rebuild.rows +=
+            ask(psprintf("SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = %u", each.shadow));
         pg::as_superuser([&] {
             pg::with_spi([&] {
                 if (handler) name_for_swap(each.table, each.shadow);
