@@ -17,22 +17,6 @@ namespace {
 // Row locks are held to a transaction's end.
 constexpr std::size_t keys_at_a_time = 500;
 
-// Who would miss the change, if files only change places.
-const char *who_follows_rows(Oid table) {
-    return ask_text(
-        psprintf("SELECT CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_publication WHERE puballtables) "
-                 " OR EXISTS (SELECT FROM pg_catalog.pg_publication_rel WHERE prrelid = c.oid) "
-                 " OR EXISTS (SELECT FROM pg_catalog.pg_publication_namespace WHERE pnnspid = c.relnamespace) "
-                 "THEN 'it is published' "
-                 "WHEN EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE contype = 'f' AND confrelid = c.oid) "
-                 "THEN 'foreign keys refer to it' "
-                 "WHEN EXISTS (SELECT FROM projections.projection WHERE c.oid = ANY (sources::pg_catalog.oid[]) AND "
-                 "shadow_of IS "
-                 "NULL) THEN 'other projections read it' END "
-                 "FROM pg_catalog.pg_class AS c WHERE c.oid = %u",
-                 table));
-}
-
 struct Keys {
     pg::vector<MinimalTuple> list;
     TupleDesc desc;
@@ -65,6 +49,21 @@ void recompute(Rebuild &rebuild, const Keys &keys, std::size_t from, std::size_t
 }
 
 } // namespace
+
+const char *who_follows_rows(Oid table) {
+    return ask_text(
+        psprintf("SELECT CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_publication WHERE puballtables) "
+                 " OR EXISTS (SELECT FROM pg_catalog.pg_publication_rel WHERE prrelid = c.oid) "
+                 " OR EXISTS (SELECT FROM pg_catalog.pg_publication_namespace WHERE pnnspid = c.relnamespace) "
+                 "THEN 'it is published' "
+                 "WHEN EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE contype = 'f' AND confrelid = c.oid) "
+                 "THEN 'foreign keys refer to it' "
+                 "WHEN EXISTS (SELECT FROM projections.projection WHERE c.oid = ANY (sources::pg_catalog.oid[]) AND "
+                 "shadow_of IS "
+                 "NULL) THEN 'other projections read it' END "
+                 "FROM pg_catalog.pg_class AS c WHERE c.oid = %u",
+                 table));
+}
 
 Choice choice_for(catalog::Projection &projection) {
     if (projection.kind != catalog::Kind::query) return choice_for_events(projection);

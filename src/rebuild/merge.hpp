@@ -11,6 +11,9 @@ struct Choice {
     const char *because; // for those who read
 };
 
+// Who would miss a change of the table's contents if only files change places; null for nobody.
+const char *who_follows_rows(Oid table);
+
 // What options.finish, and who depends on the table, allow. Raises 55000 where the option asks for what is not
 // possible.
 Choice choice_for(catalog::Projection &projection);

@@ -24,8 +24,10 @@
 #include "async/slot.hpp"
 #include "maintain/flush.hpp"
 #include "maintain/log.hpp"
+#include "operate/declare.hpp"
 #include "operate/run.hpp"
 #include "pg/scope.hpp"
+#include "rebuild/alter.hpp"
 #include "rebuild/copy.hpp"
 #include "rebuild/handler.hpp"
 #include "rebuild/merge.hpp"
@@ -159,14 +161,38 @@ void limit_lock_waits(TimestampTz deadline) { pg::set_locally("lock_timeout", ps
 
 // ------------------------------------------------------------------------------------------------------------- phases
 
+bool timed_out(const ErrorData *error) {
+    return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE || error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
+}
+
+void note_shadow(Rebuild &rebuild) {
+    execute(
+        psprintf("UPDATE projections.rebuild SET shadow = %u WHERE id = " INT64_FORMAT, rebuild.shadow, rebuild.id));
+}
+
 void make(Rebuild &rebuild) {
     step(rebuild, [&] {
         drop_shadows(rebuild.target);
         Projection &projection = live(rebuild);
         pg::as_superuser([&] { pg::with_spi([&] { rebuild.shadow = make_shadow(projection); }); });
-        execute(psprintf("UPDATE projections.rebuild SET shadow = %u WHERE id = " INT64_FORMAT, rebuild.shadow,
-                         rebuild.id));
+        note_shadow(rebuild);
     });
+}
+
+// New sources get triggers, under locks that are not waited for long.
+void make_altered(Rebuild &rebuild) {
+    step(rebuild, [&] { drop_shadows(rebuild.target); });
+    for (long pause = least_pause;; pause = std::min(pause * 2, longest_pause)) {
+        ErrorData *error = attempt(rebuild, true, [&] {
+            make_altered_shadow(rebuild);
+            note_shadow(rebuild);
+        });
+        if (error == nullptr) break;
+        rebuild.shadow = InvalidOid;
+        if (!timed_out(error)) give_up(rebuild, error);
+        wait_a_moment(rebuild, pause);
+    }
+    SPI_commit();
 }
 
 void copy(Rebuild &rebuild) {
@@ -186,9 +212,17 @@ void copy(Rebuild &rebuild) {
     });
 }
 
+// From events, into tables like the live ones: an alteration makes another table.
+bool replays_as_is(Rebuild &rebuild) { return rebuild.alteration == nullptr && replays(rebuild); }
+
+// An altered projection's rows are told apart by other indexes than before.
+pg::vector<Oid> not_paired(Rebuild &rebuild) {
+    return rebuild.alteration ? identity_indexes(live(rebuild)) : pg::vector<Oid>{};
+}
+
 void index(Rebuild &rebuild) {
     enter(rebuild, "indexing");
-    if (replays(rebuild)) {
+    if (replays_as_is(rebuild)) {
         step(rebuild, [&] { complete_tables(rebuild); });
         return;
     }
@@ -198,7 +232,8 @@ void index(Rebuild &rebuild) {
         pg::set_locally("max_parallel_maintenance_workers", psprintf("%d", rebuild_workers));
         pg::as_superuser([&] {
             pg::with_spi([&] {
-                copy_indexes(rebuild.target, rebuild.shadow);
+                copy_indexes(rebuild.target, rebuild.shadow, not_paired(rebuild));
+                if (rebuild.alteration) index_altered_shadow(rebuild);
                 pg::spi_execute(psprintf("ANALYZE %s", pg::qualified_name(rebuild.shadow)));
             });
         });
@@ -255,12 +290,20 @@ void adopt_log(Rebuild &rebuild) {
 void put_in_place(Rebuild &rebuild) {
     if (rebuild.merges)
         rebuild.rows = merge_tables(rebuild);
-    else if (replays(rebuild))
+    else if (replays_as_is(rebuild))
         swap_tables(rebuild);
     else
-        pg::as_superuser([&] { pg::with_spi([&] { swap_storage(rebuild.target, rebuild.shadow); }); });
-    if (replays(rebuild))
-        adopt_events(rebuild);
+        pg::as_superuser([&] {
+            pg::with_spi([&] {
+                if (rebuild.alteration) fit_live_table(rebuild);
+                swap_storage(rebuild.target, rebuild.shadow);
+            });
+        });
+    if (rebuild.alteration) {
+        adopt_events(rebuild, rebuild.alteration->async);
+        adopt_definition(rebuild);
+    } else if (replays(rebuild))
+        adopt_events(rebuild, live(rebuild).async);
     else if (live(rebuild).async)
         adopt_log(rebuild);
     execute(
@@ -268,23 +311,22 @@ void put_in_place(Rebuild &rebuild) {
                  "relation = %u",
                  rebuild.target));
     pg::as_superuser([&] { pg::with_spi([&] { drop_shadow(rebuild.shadow); }); });
+    name_adopted(rebuild);
     execute(psprintf("UPDATE projections.rebuild SET shadow = NULL WHERE id = " INT64_FORMAT, rebuild.id));
-}
-
-bool timed_out(const ErrorData *error) {
-    return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE || error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
 }
 
 // In the order in which maintenance locks. Where the live table is fed in another way, or not at all, what transactions
 // have captured for one generation would be lost to the other: there must be none.
 void hold_still(Rebuild &rebuild) {
-    if (replays(rebuild)) {
+    if (replays_as_is(rebuild)) {
         hold_events_still(rebuild);
         return;
     }
-    bool same_feed = live(rebuild).flow != Flow::none;
+    bool same_feed = live(rebuild).flow != Flow::none && rebuild.alteration == nullptr;
     pg::vector<Oid> sources = shadow(rebuild).sources;
+    if (!same_feed) sources.insert(sources.end(), live(rebuild).sources.begin(), live(rebuild).sources.end());
     std::sort(sources.begin(), sources.end());
+    sources.erase(std::unique(sources.begin(), sources.end()), sources.end());
     for (Oid source : sources) {
         if (same_feed) {
             LockRelationOid(source, AccessShareLock);
@@ -322,7 +364,7 @@ bool try_to_finish(Rebuild &rebuild) {
     if (error == nullptr && ready) {
         error = attempt(rebuild, false, [&] {
             limit_lock_waits(deadline);
-            if (replays(rebuild))
+            if (replays_as_is(rebuild))
                 lock_tables(rebuild);
             else {
                 LockRelationOid(rebuild.target, AccessExclusiveLock);
@@ -344,11 +386,11 @@ void finish(Rebuild &rebuild) {
         // An index that has come meanwhile.
         bool complete = true;
         step(rebuild, [&] {
-            if (replays(rebuild)) {
+            if (replays_as_is(rebuild)) {
                 complete = tables_are_complete(rebuild);
                 return;
             }
-            for (const IndexPair &pair : index_pairs(rebuild.target, rebuild.shadow))
+            for (const IndexPair &pair : index_pairs(rebuild.target, rebuild.shadow, not_paired(rebuild)))
                 complete &= OidIsValid(pair.shadow);
         });
         if (!complete) {
@@ -388,13 +430,16 @@ void end(Rebuild &rebuild, Finish finish) {
                      "= 'done', rows = " INT64_FORMAT " WHERE id = " INT64_FORMAT,
                      rebuild.rows, rebuild.id));
     });
-    ereport(NOTICE, (errmsg("projection %s rebuilt by %s: " INT64_FORMAT " rows written in %ld ms", rebuild.name,
-                            finish == Finish::merge ? "merge" : "swap", rebuild.rows,
-                            TimestampDifferenceMilliseconds(rebuild.began, GetCurrentTimestamp()))));
+    ereport(NOTICE, (errmsg("projection %s %s by %s: " INT64_FORMAT " rows written in %ld ms", rebuild.name,
+                            rebuild.alteration ? "altered" : "rebuilt", finish == Finish::merge ? "merge" : "swap",
+                            rebuild.rows, TimestampDifferenceMilliseconds(rebuild.began, GetCurrentTimestamp()))));
 }
 
 void swap(Rebuild &rebuild) {
-    make(rebuild);
+    if (rebuild.alteration)
+        make_altered(rebuild);
+    else
+        make(rebuild);
     if (replays(rebuild)) {
         index(rebuild);
         replay(rebuild);
@@ -417,7 +462,7 @@ void note_finish(Rebuild &rebuild, Finish finish) {
 void run(Rebuild &rebuild) {
     if (live(rebuild).flow == Flow::none) rebuild.action = "fill";
     begin(rebuild);
-    Choice choice = choose(rebuild);
+    Choice choice = rebuild.alteration ? Choice{Finish::swap, ""} : choose(rebuild);
     Finish taken = choice.finish;
     rebuild.merges = choice.finish == Finish::merge && live(rebuild).kind != Kind::query;
     if (choice.finish != Finish::swap && !rebuild.merges) {
@@ -449,7 +494,7 @@ void refuse_paused(Projection &projection) {
 } // namespace
 
 // With the rebuild's lock, which goes with the session or here, whatever happens.
-void run_rebuild(Oid relation, const char *by) {
+void run_rebuild(Oid relation, const char *by, Alteration *alteration) {
     Projection &projection = operate::projection_of(relation);
     refuse_paused(projection);
     LOCKTAG tag = rebuild_tag(relation);
@@ -460,6 +505,8 @@ void run_rebuild(Oid relation, const char *by) {
                                                      .target = relation,
                                                      .name = pstrdup(projection.name()),
                                                      .by = pstrdup(by),
+                                                     .action = alteration ? "alter" : "rebuild",
+                                                     .alteration = alteration,
                                                      .began = GetCurrentTimestamp()};
     });
     PG_TRY();
@@ -564,6 +611,42 @@ Datum projections_rebuild(PG_FUNCTION_ARGS) {
     const char *by = GetUserNameFromId(GetUserId(), false);
     SPI_connect_ext(SPI_OPT_NONATOMIC);
     rebuild::run_rebuild(relation, by);
+    SPI_finish();
+    PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(projections_redefine);
+// The procedure _redefine(name, query, mode).
+Datum projections_redefine(PG_FUNCTION_ARGS) {
+    async::refuse_while_applying();
+    catalog::require_current_sql();
+    catalog::Projection &projection = operate::named_projection(fcinfo);
+    operate::require_owner(projection);
+    if (projection.kind != catalog::Kind::query)
+        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                        errmsg("query and mode of projection %s cannot be altered", projection.name()),
+                        errdetail("It is a handler, reducer or state machine."),
+                        errhint("Create one with the new function or mode under another name.")));
+    rebuild::refuse_block(fcinfo, "run it outside of a transaction block.");
+    Oid relation = projection.relation;
+    const char *by = GetUserNameFromId(GetUserId(), false);
+    MemoryContext memory = AllocSetContextCreate(TopMemoryContext, "alteration", ALLOCSET_SMALL_SIZES);
+    rebuild::Alteration alteration{};
+    pg::within(memory, [&] {
+        alteration.query = PG_ARGISNULL(1) ? nullptr : text_to_cstring(PG_GETARG_TEXT_PP(1));
+        alteration.async =
+            PG_ARGISNULL(2) ? projection.async : operate::is_async(text_to_cstring(PG_GETARG_TEXT_PP(2)));
+        alteration.search_path = pstrdup(GetConfigOption("search_path", false, false));
+    });
+    bool same = alteration.query == nullptr && alteration.async == projection.async;
+    SPI_connect_ext(SPI_OPT_NONATOMIC);
+    PG_TRY();
+    {
+        if (!same) rebuild::run_rebuild(relation, by, &alteration);
+    }
+    PG_FINALLY();
+    { MemoryContextDelete(memory); }
+    PG_END_TRY();
     SPI_finish();
     PG_RETURN_VOID();
 }

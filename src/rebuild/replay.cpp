@@ -86,7 +86,7 @@ void refuse_failed(Rebuild &rebuild, const char *condition, const char *hint) {
 
 // Nobody retries an inline projection's events.
 void refuse_inline_failure(Rebuild &rebuild) {
-    if (live(rebuild).async) return;
+    if (live(rebuild).async || live(rebuild).kind == Kind::query) return;
     refuse_failed(rebuild, "true",
                   "An inline projection has no failed events: it was applied when the function, or the table, was "
                   "another. Correct the function, and rebuild again.");
@@ -157,7 +157,11 @@ int64 last_visible(Rebuild &rebuild) {
 
 } // namespace
 
-bool replays(Rebuild &rebuild) { return live(rebuild).kind != Kind::query || live(rebuild).flow == Flow::events; }
+bool replays(Rebuild &rebuild) {
+    // An altered projection's shadow is not as it was.
+    const catalog::Projection &made = OidIsValid(rebuild.shadow) ? shadow(rebuild) : live(rebuild);
+    return made.kind != Kind::query || made.flow == Flow::events;
+}
 
 void replay(Rebuild &rebuild) {
     int64 head = 0, lowest;
@@ -198,7 +202,7 @@ void hold_events_still(Rebuild &rebuild) {
 }
 
 bool replay_to_live(Rebuild &rebuild, TimestampTz deadline) {
-    if (!live(rebuild).async) {
+    if (!live(rebuild).async && live(rebuild).kind != Kind::query) {
         int64 last = last_visible(rebuild);
         pg::vector<SlotState> slots = slots_of(rebuild.shadow);
         for (const SlotState &each : slots) replay_to(rebuild, each.slot, last, static_cast<int>(slots.size()));
@@ -228,8 +232,7 @@ void lock_tables(Rebuild &rebuild) {
     for (const TablePair &each : tables) LockRelationOid(each.shadow, AccessExclusiveLock);
 }
 
-void adopt_events(Rebuild &rebuild) {
-    bool async = live(rebuild).async;
+void adopt_events(Rebuild &rebuild, bool async) {
     auto run = [&](const char *format) { execute(psprintf(format, rebuild.target, rebuild.shadow)); };
     run("DELETE FROM projections.slot WHERE projection = %1$u");
     if (async) run("UPDATE projections.slot SET projection = %1$u WHERE projection = %2$u");

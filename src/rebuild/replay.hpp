@@ -22,7 +22,7 @@ bool replay_to_live(Rebuild &rebuild, TimestampTz deadline);
 // In ACCESS EXCLUSIVE mode: what is to change places.
 void lock_tables(Rebuild &rebuild);
 
-// The shadow's slots, failures and histories become the projection's.
-void adopt_events(Rebuild &rebuild);
+// The shadow's slots, where it is to be async, failures and histories become the projection's.
+void adopt_events(Rebuild &rebuild, bool async);
 
 } // namespace rebuild

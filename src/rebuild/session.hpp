@@ -5,6 +5,8 @@
 
 namespace rebuild {
 
+struct Alteration;
+
 struct Rebuild {
     MemoryContext memory; // survives transactions
     int64 id = 0;
@@ -12,6 +14,7 @@ struct Rebuild {
     Oid shadow = InvalidOid;
     const char *name, *by;
     const char *action = "rebuild";
+    Alteration *alteration = nullptr; // where it is one
     const char *phase = "";
     TimestampTz began = 0;
     int64 rows = 0;

@@ -28,6 +28,7 @@ Oid copy_definition(Projection &projection) {
     pg::spi_execute(psprintf("CREATE VIEW %s AS %s", view, query));
     pg::spi_execute(
         psprintf("ALTER VIEW %s OWNER TO %s", view, quote_identifier(GetUserNameFromId(projection.owner(), false))));
+    catalog::mark_hidden(psprintf("VIEW %s", view), "definition", projection.name());
     CommandCounterIncrement();
     return get_relname_relid(name, get_namespace_oid("projections", false));
 }
