@@ -2,7 +2,7 @@
 \set VERBOSITY terse
 \set SHOW_CONTEXT never
 SET timezone = 'UTC';
-SET client_min_messages = warning; -- workers, and times, differ
+SET client_min_messages = error; -- no workers here, and times differ
 CREATE SCHEMA rebuild_events;
 SET search_path = rebuild_events, public;
 
@@ -200,6 +200,6 @@ SELECT key, state = to_jsonb((SELECT sum(pos) FROM reserved WHERE item = key)) A
 UPDATE projections.source SET archived_to = 0 WHERE relation = 'reserved'::regclass;
 
 SELECT kind, object, reason FROM projections.orphans();
-SET client_min_messages = warning;
+SET client_min_messages = error;
 DROP SCHEMA rebuild_events CASCADE;
 TRUNCATE projections.events, projections.events_archive, projections.streams;
