@@ -68,7 +68,7 @@ SET ROLE rebuild_handlers_owner;
 CALL projections.rebuild('stock');
 RESET ROLE;
 TABLE difference;
-SELECT projection, position, sqlstate FROM projections.failures;
+SELECT projection, position, sqlstate FROM projections.failures WHERE resolved_at IS NULL;
 SELECT slot, position FROM projections.checkpoints WHERE projection = 'rebuild_handlers.stock' ORDER BY 1;
 SELECT relname, swapped FROM swapped ORDER BY 1;
 
