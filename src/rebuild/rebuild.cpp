@@ -213,6 +213,9 @@ void copy(Rebuild &rebuild) {
     });
 }
 
+// From events, into tables like the live ones: an alteration makes another table.
+bool replays_as_is(Rebuild &rebuild) { return rebuild.alteration == nullptr && replays(rebuild); }
+
 // An altered projection's rows are told apart by other indexes than before.
 pg::vector<Oid> not_paired(Rebuild &rebuild) {
     return rebuild.alteration ? identity_indexes(live(rebuild)) : pg::vector<Oid>{};
@@ -220,7 +223,7 @@ pg::vector<Oid> not_paired(Rebuild &rebuild) {
 
 void index(Rebuild &rebuild) {
     enter(rebuild, "indexing");
-    if (replays(rebuild) && rebuild.alteration == nullptr) {
+    if (replays_as_is(rebuild)) {
         step(rebuild, [&] { complete_tables(rebuild); });
         return;
     }
@@ -286,24 +289,23 @@ void adopt_log(Rebuild &rebuild) {
 }
 
 void put_in_place(Rebuild &rebuild) {
-    if (rebuild.alteration) {
+    if (rebuild.merges)
+        rebuild.rows = merge_tables(rebuild);
+    else if (replays_as_is(rebuild))
+        swap_tables(rebuild);
+    else
         pg::as_superuser([&] {
             pg::with_spi([&] {
-                fit_live_table(rebuild);
+                if (rebuild.alteration) fit_live_table(rebuild);
                 swap_storage(rebuild.target, rebuild.shadow);
             });
         });
+    if (rebuild.alteration) {
         adopt_events(rebuild, rebuild.alteration->async);
         adopt_definition(rebuild);
-    } else if (rebuild.merges)
-        rebuild.rows = merge_tables(rebuild);
-    else if (replays(rebuild))
-        swap_tables(rebuild);
-    else
-        pg::as_superuser([&] { pg::with_spi([&] { swap_storage(rebuild.target, rebuild.shadow); }); });
-    if (rebuild.alteration == nullptr && replays(rebuild))
+    } else if (replays(rebuild))
         adopt_events(rebuild, live(rebuild).async);
-    else if (rebuild.alteration == nullptr && live(rebuild).async)
+    else if (live(rebuild).async)
         adopt_log(rebuild);
     execute(
         psprintf("UPDATE projections.projection SET stale_since = NULL, stale_reason = NULL, building = false WHERE "
@@ -317,7 +319,7 @@ void put_in_place(Rebuild &rebuild) {
 // In the order in which maintenance locks. Where the live table is fed in another way, or not at all, what transactions
 // have captured for one generation would be lost to the other: there must be none.
 void hold_still(Rebuild &rebuild) {
-    if (replays(rebuild) && rebuild.alteration == nullptr) {
+    if (replays_as_is(rebuild)) {
         hold_events_still(rebuild);
         return;
     }
@@ -363,7 +365,7 @@ bool try_to_finish(Rebuild &rebuild) {
     if (error == nullptr && ready) {
         error = attempt(rebuild, false, [&] {
             limit_lock_waits(deadline);
-            if (replays(rebuild))
+            if (replays_as_is(rebuild))
                 lock_tables(rebuild);
             else {
                 LockRelationOid(rebuild.target, AccessExclusiveLock);
@@ -385,7 +387,7 @@ void finish(Rebuild &rebuild) {
         // An index that has come meanwhile.
         bool complete = true;
         step(rebuild, [&] {
-            if (replays(rebuild) && rebuild.alteration == nullptr) {
+            if (replays_as_is(rebuild)) {
                 complete = tables_are_complete(rebuild);
                 return;
             }
