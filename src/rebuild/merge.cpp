@@ -27,7 +27,11 @@ const char *who_follows_rows(Oid table) {
                  "THEN 'foreign keys refer to it' "
                  "WHEN EXISTS (SELECT FROM projections.projection WHERE c.oid = ANY (sources::pg_catalog.oid[]) AND "
                  "shadow_of IS "
-                 "NULL) THEN 'other projections read it' END "
+                 "NULL) THEN 'other projections read it' "
+                 "WHEN EXISTS (SELECT FROM projections.projection AS p JOIN pg_catalog.pg_class AS d ON d.oid = p.definition "
+                 "JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid WHERE p.relation = c.oid AND p.kind <> 'handler' "
+                 "AND a.attnum > CASE p.kind WHEN 'query' THEN d.relnatts ELSE 5 END AND NOT a.attisdropped) "
+                 "THEN 'it has columns that its definition does not fill' END "
                  "FROM pg_catalog.pg_class AS c WHERE c.oid = %u",
                  table));
 }
@@ -64,6 +68,13 @@ void recompute(Rebuild &rebuild, const Keys &keys, std::size_t from, std::size_t
 }
 
 } // namespace
+
+void refuse_followed(const char *name, Oid table) {
+    const char *followed = who_follows_rows(table);
+    if (followed == nullptr) return;
+    ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE), errmsg("projection %s can no longer be swapped: %s", name, followed),
+                    errdetail("That has changed while it was being rebuilt."), errhint("Rebuild it again.")));
+}
 
 Choice choice_for(catalog::Projection &projection) {
     Oid table = projection.relation;

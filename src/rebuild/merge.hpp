@@ -24,4 +24,7 @@ bool merge(Rebuild &rebuild, int64 limit);
 // How many keys may differ before a swap is less work.
 int64 merge_limit(Rebuild &rebuild);
 
+// For the last moment before a swap, with the table locked: raises an error if somebody has begun to follow its rows.
+void refuse_followed(const char *name, Oid table);
+
 } // namespace rebuild

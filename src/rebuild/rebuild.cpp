@@ -113,7 +113,9 @@ bool waits_for(VirtualTransactionId transaction, Oid table) {
     LWLockAcquire(partition, LW_SHARED);
     PGPROC *process = pg::process_entry(transaction);
     LOCK *wanted = process ? process->waitLock : nullptr;
-    bool waits = wanted && memcmp(&wanted->tag, &tag, sizeof tag) == 0;
+    // In any other mode it is a user's LOCK TABLE, who will read under that snapshot.
+    bool waits =
+        wanted && process->waitLockMode == RowExclusiveLock && memcmp(&wanted->tag, &tag, sizeof tag) == 0;
     LWLockRelease(partition);
     return waits;
 }
@@ -174,8 +176,10 @@ void copy(Rebuild &rebuild) {
     });
     enter(rebuild, "copying", expected);
     step(rebuild, [&] {
-        Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
         Projection &next = shadow(rebuild);
+        // First: a table that is rewritten by ALTER TABLE looks empty to an older snapshot.
+        for (Oid source : next.sources) find_all_inheritors(source, AccessShareLock, nullptr);
+        Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
         pg::as_owner(next.owner(), [&] { pg::with_spi([&] { maintain::discard_changes(next, snapshot); }); });
         rebuild.rows = copy_rows(next, snapshot);
         UnregisterSnapshot(snapshot);
@@ -246,6 +250,7 @@ void adopt_log(Rebuild &rebuild) {
 }
 
 void put_in_place(Rebuild &rebuild) {
+    if (strcmp(rebuild.action, "rebuild") == 0) refuse_followed(rebuild.name, rebuild.target);
     pg::as_superuser([&] { pg::with_spi([&] { swap_storage(rebuild.target, rebuild.shadow); }); });
     if (replays(rebuild))
         adopt_events(rebuild);
