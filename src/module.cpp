@@ -1,5 +1,6 @@
 // The library's entry: settings, hooks and transaction callbacks.
 #include "async/background.hpp"
+#include "async/confinement.hpp"
 #include "async/events.hpp"
 #include "async/failure.hpp"
 #include "async/session.hpp"
@@ -70,6 +71,7 @@ void renew_snapshot(QueryDesc *query) {
 }
 
 void executor_start(QueryDesc *query, int flags) {
+    if (!(flags & EXEC_FLAG_EXPLAIN_ONLY)) async::confine_plan(query->plannedstmt);
     if (!(flags & EXEC_FLAG_EXPLAIN_ONLY) && query->snapshot != nullptr && query->snapshot != InvalidSnapshot &&
         flush_before(query->plannedstmt))
         renew_snapshot(query);
@@ -172,6 +174,7 @@ void process_utility(PlannedStmt *statement, const char *text, bool read_only_tr
         run_utility(statement, text, read_only_tree, context, parameters, environment, receiver, completion);
     };
     Node *command = statement->utilityStmt;
+    async::confine_utility(command);
     async::before_utility(command);
     bool copy = IsA(command, CopyStmt);
     if (!reads_nothing(command) && IsTransactionState() && capture::anything_pending() &&

@@ -1,6 +1,7 @@
 // Handlers: a function of the user's, called once per event.
 #include "async/batch.hpp"
 
+#include "async/confinement.hpp"
 #include "capture/pending.hpp"
 #include "maintain/flush.hpp"
 
@@ -36,12 +37,20 @@ void call_each(Batch &batch, Course &course, Pace pace) {
         Event &event = batch.chunk[course.at];
         if (event.outcome == Outcome::failed || event.keys.empty() || parks(batch, event)) continue;
         call.parameters->params[0].value = event.row;
+        if (confinement) confinement->position = event.position;
         bool null;
         if (batch.recording) begin_event_timeout(batch.declared.event_timeout);
         evaluate(call, &null);
         end_event_timeout();
         ResetExprContext(call.context);
     }
+}
+
+// An error leaves the flag up: whoever catches it puts it down.
+void call_confined(Batch &batch, Course &course, Pace pace) {
+    if (confinement) confinement->calling = true;
+    call_each(batch, course, pace);
+    if (confinement) confinement->calling = false;
     flush_written();
 }
 
@@ -59,13 +68,18 @@ ErrorData *attempt_calls(Batch &batch, Course &course, Pace pace) {
         MemoryContext memory = AllocSetContextCreate(batch.chunk.memory, "calls", ALLOCSET_DEFAULT_SIZES);
         pg::within(memory, [&] {
             pg::as_owner(batch.projection.owner(),
-                         [&] { pg::with_snapshot(GetLatestSnapshot(), [&] { call_each(batch, course, pace); }); });
+                         [&] { pg::with_snapshot(GetLatestSnapshot(), [&] { call_confined(batch, course, pace); }); });
         });
         MemoryContextDelete(memory);
     };
-    if (batch.recording) return attempt(body);
-    body();
-    return nullptr;
+    if (!batch.recording) {
+        body();
+        return nullptr;
+    }
+    ErrorData *error = attempt(body);
+    if (confinement) confinement->calling = false;
+    raise_breach(); // not the event's fault
+    return error;
 }
 
 } // namespace

@@ -6,6 +6,7 @@
 #include "async/batch.hpp"
 #include "async/events.hpp"
 #include "catalog/settings.hpp"
+#include "maintain/flush.hpp"
 #include "maintain/maintaining.hpp"
 
 namespace async {
@@ -39,7 +40,29 @@ ExprState *prepare(Node *expression) {
     return ExecInitExpr(expression_planner(static_cast<Expr *>(copyObjectImpl(expression))), nullptr);
 }
 
+// A rebuild puts its result in place between transactions that apply events, and holds the next one off here.
+void pass_gate(Projection &projection) {
+    if (projection.kind != catalog::Kind::handler) {
+        LockRelationOid(projection.relation, RowExclusiveLock);
+        if (IsolationUsesXactSnapshot()) maintain::refuse_swapped(projection.relation);
+        return;
+    }
+    LockRelationOid(projection.definition, RowExclusiveLock);
+    if (!IsolationUsesXactSnapshot()) return;
+    as_extension([&] {
+        pg::spi_execute(
+            psprintf("SELECT t::oid FROM projections.projection AS p, unnest(p.tables) AS t WHERE p.relation "
+                     "= %u",
+                     projection.relation));
+    });
+    bool null;
+    for (uint64 i = 0; i < SPI_processed; i++)
+        maintain::refuse_swapped(
+            DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null)));
+}
+
 Delivery *make_delivery(Projection &projection) {
+    pass_gate(projection);
     MemoryContext memory = AllocSetContextCreate(TopTransactionContext, "delivery", ALLOCSET_SMALL_SIZES);
     auto *made = static_cast<Delivery *>(MemoryContextAllocZero(memory, sizeof(Delivery)));
     made->memory = memory;

@@ -314,8 +314,9 @@ void define_settings() {
                             "Beyond it, the event at hand fails for lack of memory. 0: no limit.", &worker_memory,
                             512 * 1024, 0, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB, nullptr, nullptr, nullptr);
     DefineCustomIntVariable("pg_projections.history_retention", "How long workers keep what is over.",
-                            "Resolved failures and changes of checkpoints by hand. 0: for ever.", &history_retention,
-                            7 * 24 * 60, 0, INT_MAX / 60, PGC_SIGHUP, GUC_UNIT_MIN, nullptr, nullptr, nullptr);
+                            "Resolved failures, changes of checkpoints by hand, streams with conflicts. 0: for ever.",
+                            &history_retention, 7 * 24 * 60, 0, INT_MAX / 60, PGC_SIGHUP, GUC_UNIT_MIN, nullptr,
+                            nullptr, nullptr);
     DefineCustomIntVariable("pg_projections.throughput_retention", "How long the minutes of throughput are kept.",
                             "0: for ever.", &throughput_retention, 24 * 60, 0, INT_MAX / 60, PGC_SIGHUP, GUC_UNIT_MIN,
                             nullptr, nullptr, nullptr);

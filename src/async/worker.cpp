@@ -483,13 +483,13 @@ long round() {
         return poll_interval;
     }
     forget_problem(finding);
-    if (found.installed) {
+    if (found.current) {
         write_counted_conflicts();
         write_measured();
     } else {
-        forget_conflicts();
-        forget_throughput();
+        forget_throughput(); // an older version has no table for it
     }
+    if (!found.installed) forget_conflicts();
     if (projection_count == 0) {
         leave_unless_announced();
         return 0;

@@ -87,8 +87,8 @@ void end_taken(Pending &pending, Taken &taken, MemoryContext before) {
     MemoryContextDelete(taken.memory);
 }
 
-// A rebuild that swapped the table's file wrote rows which the transaction's snapshot does not see: removals would find
-// nothing to remove. That, like any DDL on the table, shows in its row of pg_class.
+} // namespace
+
 void refuse_swapped(Oid relation) {
     HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
     if (!HeapTupleIsValid(tuple)) return;
@@ -102,6 +102,8 @@ void refuse_swapped(Oid relation) {
              errmsg("could not serialize access: projection %s was rebuilt or altered", pg::qualified_name(relation)),
              errdetail("The transaction's snapshot is older."), errhint("Retry the transaction.")));
 }
+
+namespace {
 
 void flush_one(Pending &pending, bool at_commit) {
     Projection &projection = *pending.projection;

@@ -25,4 +25,8 @@ int64 recompute_keys(catalog::Projection &projection, Tuplestorestate *keys, Tup
 // Whether the row that a trigger sees is being written by maintenance itself, not by a user's trigger within it.
 bool writing(Oid projection, int trigger_depth);
 
+// A rebuild that swapped the table's file wrote rows which the transaction's snapshot does not see: removals would find
+// nothing to remove. That, like any DDL on the table, shows in its row of pg_class. Raises 40001 then.
+void refuse_swapped(Oid relation);
+
 } // namespace maintain

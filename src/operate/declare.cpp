@@ -27,25 +27,6 @@ using compile::Shape;
 // measured as half the cost of an update.
 constexpr int first_fillfactor = 50;
 
-struct Request {
-    const char *name;
-    const char *query;
-    const char *schema;
-    const char *relation;
-    Oid namespace_oid;
-    bool if_not_exists;
-    bool async;
-    Datum options;
-    bool fill_later; // options.fill
-};
-
-// How changes of the sources will reach a projection.
-struct Plan {
-    pg::vector<Oid> sources; // ascending
-    pg::vector<Oid> changes; // change logs
-    catalog::Flow flow;
-};
-
 } // namespace
 
 const char *text_argument(FunctionCallInfo fcinfo, int number, const char *name) {
@@ -178,6 +159,8 @@ pg::vector<Oid> sorted_sources(const Block &block) {
     return sources;
 }
 
+} // namespace
+
 // How changes will reach the projection. Events are read from where they are; other tables' changes are logged.
 Plan plan_flow(const Request &request, const Block &block) {
     Plan plan{sorted_sources(block), {}, catalog::Flow::inline_};
@@ -200,6 +183,8 @@ Plan plan_flow(const Request &request, const Block &block) {
     return plan;
 }
 
+namespace {
+
 // Only for as long as the triggers take to make, which has to be short: in attempts that give up before others wait
 // long.
 void lock_for_triggers(Oid source) {
@@ -209,6 +194,8 @@ void lock_for_triggers(Oid source) {
     }
     pg::with_setting("lock_timeout", "1s", [&] { LockRelationOid(source, ShareRowExclusiveLock); });
 }
+
+} // namespace
 
 // `fill_later`: writers may go on, as who fills the projection waits for them.
 void lock_sources(const Plan &plan, bool fill_later) {
@@ -245,6 +232,8 @@ void lock_sources(const Plan &plan, bool fill_later) {
     }
 }
 
+namespace {
+
 const char *column_list(const Block &block, bool with_types) {
     StringInfoData text;
     initStringInfo(&text);
@@ -263,6 +252,8 @@ const char *column_list(const Block &block, bool with_types) {
     }
     return text.data;
 }
+
+} // namespace
 
 // The hidden view, in the extension's schema: its maker may not create there himself, so a superuser does and hands it
 // over.
@@ -284,15 +275,24 @@ Oid make_definition(const Request &request, const Block &block) {
     return get_relname_relid(name, get_namespace_oid("projections", false));
 }
 
+namespace {} // namespace
+
+const char *identity_index(const char *table, const Block &block) {
+    if (const char *key = key_text(block))
+        return psprintf("CREATE UNIQUE INDEX ON %s (%s) NULLS NOT DISTINCT", table, key);
+    if (block.shape == Shape::bag)
+        return psprintf("CREATE INDEX ON %s (pg_catalog.hash_record_extended(ROW(%s), 0))", table,
+                        column_list(block, false));
+    return nullptr;
+}
+
+namespace {
+
 Oid make_table(const Request &request, const Block &block) {
     const char *table = quote_qualified_identifier(request.schema, request.relation);
     const char *spread = block.grouped() ? psprintf(" WITH (fillfactor = %d)", first_fillfactor) : "";
     pg::spi_execute(psprintf("CREATE TABLE %s (%s)%s", table, column_list(block, true), spread));
-    if (const char *key = key_text(block))
-        pg::spi_execute(psprintf("CREATE UNIQUE INDEX ON %s (%s) NULLS NOT DISTINCT", table, key));
-    if (block.shape == Shape::bag)
-        pg::spi_execute(
-            psprintf("CREATE INDEX ON %s (hash_record_extended(ROW(%s), 0))", table, column_list(block, false)));
+    if (const char *index = identity_index(table, block)) pg::spi_execute(index);
     CommandCounterIncrement();
     return get_relname_relid(request.relation, request.namespace_oid);
 }
@@ -371,7 +371,7 @@ const char *oid_list(std::span<const Oid> oids) {
     return psprintf("ARRAY[%s]::pg_catalog.oid[]::pg_catalog.regclass[]", text.data);
 }
 
-namespace {
+namespace {} // namespace
 
 void record(const Request &request, Oid table, Oid definition, const Block &block, const Plan &plan,
             const char **settings) {
@@ -398,6 +398,8 @@ void record(const Request &request, Oid table, Oid definition, const Block &bloc
     });
     CommandCounterIncrement();
 }
+
+namespace {
 
 const char *flow_name(catalog::Flow flow) {
     switch (flow) {
@@ -435,7 +437,7 @@ void warn_without_workers(Oid table) {
     });
 }
 
-namespace {
+namespace {} // namespace
 
 void check_bag(const Block &block) {
     if (block.shape != Shape::bag) return;
@@ -454,6 +456,8 @@ void check_bag(const Block &block) {
              errhint("Give every source a primary key, or cast the column.")));
     }
 }
+
+namespace {
 
 // What a rebuild makes is the first that the table holds.
 void schedule_fill(Oid table) {

@@ -142,26 +142,34 @@ bool sets_search_path(HeapTuple tuple) {
     });
 }
 
+} // namespace
+
+void refuse_bound_handler(Oid function) {
+    HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+    if (!HeapTupleIsValid(tuple)) elog(ERROR, "cache lookup failed for function %u", function);
+    bool null;
+    static_cast<void>(SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosqlbody, &null));
+    if (!null)
+        refuse_function(function, ERRCODE_FEATURE_NOT_SUPPORTED, "has a body that is bound to its tables",
+                        "A rebuild points the handler at other tables of the same names.",
+                        "Write the body as a string: AS $$ … $$.");
+    if (sets_search_path(tuple))
+        refuse_function(function, ERRCODE_FEATURE_NOT_SUPPORTED, "sets search_path",
+                        "A rebuild points the handler at other tables of the same names.",
+                        psprintf("ALTER FUNCTION %s RESET search_path; it runs under the search_path of this session.",
+                                 format_procedure_extended(function, FORMAT_PROC_FORCE_QUALIFY)));
+    ReleaseSysCache(tuple);
+}
+
+namespace {
+
 void check_function(const Declaration &d) {
     HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(d.function));
     if (!HeapTupleIsValid(tuple)) elog(ERROR, "cache lookup failed for function %u", d.function);
     check_signature(d, reinterpret_cast<Form_pg_proc>(GETSTRUCT(tuple)));
     if (pg::function_aclcheck(d.function, GetUserId(), ACL_EXECUTE) != ACLCHECK_OK)
         aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, get_func_name(d.function));
-    if (strcmp(d.kind, "handler") == 0) {
-        bool null;
-        static_cast<void>(SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosqlbody, &null));
-        if (!null)
-            refuse_function(d.function, ERRCODE_FEATURE_NOT_SUPPORTED, "has a body that is bound to its tables",
-                            "A rebuild points the handler at other tables of the same names.",
-                            "Write the body as a string: AS $$ … $$.");
-        if (sets_search_path(tuple))
-            refuse_function(
-                d.function, ERRCODE_FEATURE_NOT_SUPPORTED, "sets search_path",
-                "A rebuild points the handler at other tables of the same names.",
-                psprintf("ALTER FUNCTION %s RESET search_path; it runs under the search_path of this session.",
-                         format_procedure_extended(d.function, FORMAT_PROC_FORCE_QUALIFY)));
-    }
+    if (strcmp(d.kind, "handler") == 0) refuse_bound_handler(d.function);
     ReleaseSysCache(tuple);
 }
 

@@ -137,6 +137,16 @@ inline void forget_file([[maybe_unused]] Oid relation) {
 #endif
 }
 
+// Its catalog entries and an empty file.
+inline Oid define_unbuilt_index(Oid table, IndexStmt *statement) {
+#if PG_VERSION_NUM >= 160000
+    return DefineIndex(table, statement, InvalidOid, InvalidOid, InvalidOid, -1, false, false, false, true, true)
+        .objectId;
+#else
+    return DefineIndex(table, statement, InvalidOid, InvalidOid, InvalidOid, false, false, false, true, true).objectId;
+#endif
+}
+
 inline IndexScanDesc begin_index_scan(Relation table, Relation index, Snapshot snapshot, int keys) {
 #if PG_VERSION_NUM >= 180000
     return index_beginscan(table, index, snapshot, nullptr, keys, 0);

@@ -9,32 +9,13 @@
 #include "async/recompute.hpp"
 #include "maintain/flush.hpp"
 #include "operate/verify.hpp"
+#include "rebuild/handler.hpp"
 
 namespace rebuild {
 namespace {
 
 // Row locks are held to a transaction's end.
 constexpr std::size_t keys_at_a_time = 500;
-
-// Who would miss the change, if files only change places.
-const char *who_follows_rows(Oid table) {
-    return ask_text(
-        psprintf("SELECT CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_publication WHERE puballtables) "
-                 " OR EXISTS (SELECT FROM pg_catalog.pg_publication_rel WHERE prrelid = c.oid) "
-                 " OR EXISTS (SELECT FROM pg_catalog.pg_publication_namespace WHERE pnnspid = c.relnamespace) "
-                 "THEN 'it is published' "
-                 "WHEN EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE contype = 'f' AND confrelid = c.oid) "
-                 "THEN 'foreign keys refer to it' "
-                 "WHEN EXISTS (SELECT FROM projections.projection WHERE c.oid = ANY (sources::pg_catalog.oid[]) AND "
-                 "shadow_of IS "
-                 "NULL) THEN 'other projections read it' "
-                 "WHEN EXISTS (SELECT FROM projections.projection AS p JOIN pg_catalog.pg_class AS d ON d.oid = p.definition "
-                 "JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid WHERE p.relation = c.oid AND p.kind <> 'handler' "
-                 "AND a.attnum > CASE p.kind WHEN 'query' THEN d.relnatts ELSE 5 END AND NOT a.attisdropped) "
-                 "THEN 'it has columns that its definition does not fill' END "
-                 "FROM pg_catalog.pg_class AS c WHERE c.oid = %u",
-                 table));
-}
 
 struct Keys {
     pg::vector<MinimalTuple> list;
@@ -69,18 +50,52 @@ void recompute(Rebuild &rebuild, const Keys &keys, std::size_t from, std::size_t
 
 } // namespace
 
-void refuse_followed(const char *name, Oid table) {
-    const char *followed = who_follows_rows(table);
-    if (followed == nullptr) return;
-    ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE), errmsg("projection %s can no longer be swapped: %s", name, followed),
+const char *who_follows_rows(Oid table) {
+    return ask_text(
+        psprintf("SELECT CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_publication WHERE puballtables) "
+                 " OR EXISTS (SELECT FROM pg_catalog.pg_publication_rel WHERE prrelid = c.oid) "
+                 " OR EXISTS (SELECT FROM pg_catalog.pg_publication_namespace WHERE pnnspid = c.relnamespace) "
+                 "THEN 'it is published' "
+                 "WHEN EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE contype = 'f' AND confrelid = c.oid) "
+                 "THEN 'foreign keys refer to it' "
+                 "WHEN EXISTS (SELECT FROM projections.projection WHERE c.oid = ANY (sources::pg_catalog.oid[]) AND "
+                 "shadow_of IS "
+                 "NULL) THEN 'other projections read it' END "
+                 "FROM pg_catalog.pg_class AS c WHERE c.oid = %u",
+                 table));
+}
+
+namespace {
+
+// Why the files cannot just change places; null where they can.
+const char *what_forbids_swap(Oid table) {
+    if (const char *followed = who_follows_rows(table)) return followed;
+    // A shadow has neither their defaults nor their generation expressions.
+    return ask_text(
+        psprintf("SELECT 'it has columns that its definition does not fill' FROM projections.projection AS p "
+                 "JOIN pg_catalog.pg_class AS d ON d.oid = p.definition JOIN pg_catalog.pg_attribute AS a ON "
+                 "a.attrelid = p.relation "
+                 "WHERE p.relation = %u AND p.kind <> 'handler' AND a.attnum > CASE p.kind WHEN 'query' THEN "
+                 "d.relnatts ELSE 5 END "
+                 "AND NOT a.attisdropped LIMIT 1",
+                 table));
+}
+
+} // namespace
+
+void refuse_swap(const char *name, Oid table) {
+    const char *why = what_forbids_swap(table);
+    if (why == nullptr) return;
+    ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE), errmsg("projection %s can no longer be swapped: %s", name, why),
                     errdetail("That has changed while it was being rebuilt."), errhint("Rebuild it again.")));
 }
 
 Choice choice_for(catalog::Projection &projection) {
+    if (projection.kind != catalog::Kind::query) return choice_for_events(projection);
     Oid table = projection.relation;
     const char *wanted =
         ask_text(psprintf("SELECT options ->> 'finish' FROM projections.projection WHERE relation = %u", table));
-    const char *followed = who_follows_rows(table);
+    const char *followed = what_forbids_swap(table);
     if (wanted && strcmp(wanted, "swap") == 0) {
         if (followed)
             ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -92,7 +107,6 @@ Choice choice_for(catalog::Projection &projection) {
     }
     if (wanted && strcmp(wanted, "merge") == 0) return {Finish::merge, "options.finish says so"};
     if (followed) return {Finish::merge, followed};
-    if (projection.kind != catalog::Kind::query) return {Finish::swap, "its events are applied again"};
     if (projection.flow == catalog::Flow::none || ask(psprintf("SELECT pg_catalog.pg_relation_size(%u)", table)) == 0)
         return {Finish::swap, "its table is empty"};
     return {Finish::automatic, "it depends on how much differs"};

@@ -11,6 +11,9 @@ struct Choice {
     const char *because; // for those who read
 };
 
+// Who would miss a change of the table's contents if only files change places; null for nobody.
+const char *who_follows_rows(Oid table);
+
 // What options.finish, and who depends on the table, allow. Raises 55000 where the option asks for what is not
 // possible.
 Choice choice_for(catalog::Projection &projection);
@@ -24,7 +27,7 @@ bool merge(Rebuild &rebuild, int64 limit);
 // How many keys may differ before a swap is less work.
 int64 merge_limit(Rebuild &rebuild);
 
-// For the last moment before a swap, with the table locked: raises an error if somebody has begun to follow its rows.
-void refuse_followed(const char *name, Oid table);
+// For the last moment before a swap, with the table locked: raises an error if it must not be swapped any more.
+void refuse_swap(const char *name, Oid table);
 
 } // namespace rebuild

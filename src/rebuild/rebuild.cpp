@@ -24,9 +24,12 @@
 #include "async/slot.hpp"
 #include "maintain/flush.hpp"
 #include "maintain/log.hpp"
+#include "operate/declare.hpp"
 #include "operate/run.hpp"
 #include "pg/scope.hpp"
+#include "rebuild/alter.hpp"
 #include "rebuild/copy.hpp"
+#include "rebuild/handler.hpp"
 #include "rebuild/merge.hpp"
 #include "rebuild/replay.hpp"
 #include "rebuild/session.hpp"
@@ -89,15 +92,16 @@ bool held_by_another(const LOCKTAG &tag) {
 // Transactions that write what the shadow reads and may have begun before it was there.
 void wait_for_writers(Rebuild &rebuild) {
     ErrorData *error = attempt(rebuild, false, [&] {
+        List *tags = NIL; // looked at together: who begins to write the second while the first is waited for is new
         for (Oid source : shadow(rebuild).sources) {
-            List *tables = find_all_inheritors(source, NoLock, nullptr);
             ListCell *cell;
-            foreach (cell, tables) {
-                LOCKTAG tag;
-                SET_LOCKTAG_RELATION(tag, MyDatabaseId, lfirst_oid(cell));
-                WaitForLockers(tag, ShareLock, true);
+            foreach (cell, find_all_inheritors(source, NoLock, nullptr)) {
+                auto *tag = static_cast<LOCKTAG *>(palloc(sizeof(LOCKTAG)));
+                SET_LOCKTAG_RELATION(*tag, MyDatabaseId, lfirst_oid(cell));
+                tags = lappend(tags, tag);
             }
         }
+        WaitForLockersMultiple(tags, ShareLock, true);
     });
     if (error) give_up(rebuild, error);
     SPI_commit();
@@ -114,13 +118,14 @@ bool waits_for(VirtualTransactionId transaction, Oid table) {
     PGPROC *process = pg::process_entry(transaction);
     LOCK *wanted = process ? process->waitLock : nullptr;
     // In any other mode it is a user's LOCK TABLE, who will read under that snapshot.
-    bool waits =
-        wanted && process->waitLockMode == RowExclusiveLock && memcmp(&wanted->tag, &tag, sizeof tag) == 0;
+    bool waits = wanted && process->waitLockMode == RowExclusiveLock && memcmp(&wanted->tag, &tag, sizeof tag) == 0;
     LWLockRelease(partition);
     return waits;
 }
 
-bool waits_for_us(const Rebuild &rebuild, VirtualTransactionId transaction) {
+bool waits_for_us(Rebuild &rebuild, VirtualTransactionId transaction) {
+    // A handler's tables are locked by users' own statements, too.
+    if (live(rebuild).kind == Kind::handler) return waits_for(transaction, live(rebuild).definition);
     for (auto [relation, mode] : rebuild.locked)
         if (waits_for(transaction, relation)) return true;
     return false;
@@ -158,14 +163,38 @@ void limit_lock_waits(TimestampTz deadline) { pg::set_locally("lock_timeout", ps
 
 // ------------------------------------------------------------------------------------------------------------- phases
 
+bool timed_out(const ErrorData *error) {
+    return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE || error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
+}
+
+void note_shadow(Rebuild &rebuild) {
+    execute(
+        psprintf("UPDATE projections.rebuild SET shadow = %u WHERE id = " INT64_FORMAT, rebuild.shadow, rebuild.id));
+}
+
 void make(Rebuild &rebuild) {
     step(rebuild, [&] {
         drop_shadows(rebuild.target);
         Projection &projection = live(rebuild);
         pg::as_superuser([&] { pg::with_spi([&] { rebuild.shadow = make_shadow(projection); }); });
-        execute(psprintf("UPDATE projections.rebuild SET shadow = %u WHERE id = " INT64_FORMAT, rebuild.shadow,
-                         rebuild.id));
+        note_shadow(rebuild);
     });
+}
+
+// New sources get triggers, under locks that are not waited for long.
+void make_altered(Rebuild &rebuild) {
+    step(rebuild, [&] { drop_shadows(rebuild.target); });
+    for (long pause = least_pause;; pause = std::min(pause * 2, longest_pause)) {
+        ErrorData *error = attempt(rebuild, true, [&] {
+            make_altered_shadow(rebuild);
+            note_shadow(rebuild);
+        });
+        if (error == nullptr) break;
+        rebuild.shadow = InvalidOid;
+        if (!timed_out(error)) give_up(rebuild, error);
+        wait_a_moment(rebuild, pause);
+    }
+    SPI_commit();
 }
 
 void copy(Rebuild &rebuild) {
@@ -178,7 +207,10 @@ void copy(Rebuild &rebuild) {
     step(rebuild, [&] {
         Projection &next = shadow(rebuild);
         // First: a table that is rewritten by ALTER TABLE looks empty to an older snapshot.
-        for (Oid source : next.sources) find_all_inheritors(source, AccessShareLock, nullptr);
+        for (Oid source : next.sources) {
+            LockRelationOid(source, AccessShareLock);
+            find_all_inheritors(source, AccessShareLock, nullptr); // locks those below
+        }
         Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
         pg::as_owner(next.owner(), [&] { pg::with_spi([&] { maintain::discard_changes(next, snapshot); }); });
         rebuild.rows = copy_rows(next, snapshot);
@@ -187,15 +219,25 @@ void copy(Rebuild &rebuild) {
     });
 }
 
+// An altered projection's rows are told apart by other indexes than before.
+pg::vector<Oid> not_paired(Rebuild &rebuild) {
+    return rebuild.alteration ? identity_indexes(live(rebuild)) : pg::vector<Oid>{};
+}
+
 void index(Rebuild &rebuild) {
     enter(rebuild, "indexing");
+    if (replays(rebuild) && rebuild.alteration == nullptr) {
+        step(rebuild, [&] { complete_tables(rebuild); });
+        return;
+    }
     step(rebuild, [&] {
         LockRelationOid(rebuild.target, AccessShareLock);
         int level = NewGUCNestLevel();
         pg::set_locally("max_parallel_maintenance_workers", psprintf("%d", rebuild_workers));
         pg::as_superuser([&] {
             pg::with_spi([&] {
-                copy_indexes(rebuild.target, rebuild.shadow);
+                copy_indexes(rebuild.target, rebuild.shadow, not_paired(rebuild));
+                if (rebuild.alteration) index_altered_shadow(rebuild);
                 pg::spi_execute(psprintf("ANALYZE %s", pg::qualified_name(rebuild.shadow)));
             });
         });
@@ -250,30 +292,49 @@ void adopt_log(Rebuild &rebuild) {
 }
 
 void put_in_place(Rebuild &rebuild) {
-    if (strcmp(rebuild.action, "rebuild") == 0) refuse_followed(rebuild.name, rebuild.target);
-    pg::as_superuser([&] { pg::with_spi([&] { swap_storage(rebuild.target, rebuild.shadow); }); });
-    if (replays(rebuild))
-        adopt_events(rebuild);
-    else if (live(rebuild).async)
+    // Somebody may have begun to follow its rows.
+    if (strcmp(rebuild.action, "rebuild") == 0 && !rebuild.merges) refuse_swap(rebuild.name, rebuild.target);
+    if (rebuild.alteration) {
+        pg::as_superuser([&] {
+            pg::with_spi([&] {
+                fit_live_table(rebuild);
+                swap_storage(rebuild.target, rebuild.shadow);
+            });
+        });
+        adopt_events(rebuild, rebuild.alteration->async);
+        adopt_definition(rebuild);
+    } else if (rebuild.merges)
+        rebuild.rows = merge_tables(rebuild);
+    else if (replays(rebuild))
+        swap_tables(rebuild);
+    else
+        pg::as_superuser([&] { pg::with_spi([&] { swap_storage(rebuild.target, rebuild.shadow); }); });
+    if (rebuild.alteration == nullptr && replays(rebuild))
+        adopt_events(rebuild, live(rebuild).async);
+    else if (rebuild.alteration == nullptr &&
+             (live(rebuild).async || live(rebuild).flow == Flow::log)) // paused meanwhile
         adopt_log(rebuild);
     execute(
         psprintf("UPDATE projections.projection SET stale_since = NULL, stale_reason = NULL, building = false WHERE "
                  "relation = %u",
                  rebuild.target));
     pg::as_superuser([&] { pg::with_spi([&] { drop_shadow(rebuild.shadow); }); });
+    name_adopted(rebuild);
     execute(psprintf("UPDATE projections.rebuild SET shadow = NULL WHERE id = " INT64_FORMAT, rebuild.id));
-}
-
-bool timed_out(const ErrorData *error) {
-    return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE || error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
 }
 
 // In the order in which maintenance locks. Where the live table is fed in another way, or not at all, what transactions
 // have captured for one generation would be lost to the other: there must be none.
 void hold_still(Rebuild &rebuild) {
-    bool same_feed = live(rebuild).flow != Flow::none;
+    if (replays(rebuild) && rebuild.alteration == nullptr) {
+        hold_events_still(rebuild);
+        return;
+    }
+    bool same_feed = live(rebuild).flow != Flow::none && rebuild.alteration == nullptr;
     pg::vector<Oid> sources = shadow(rebuild).sources;
+    if (!same_feed) sources.insert(sources.end(), live(rebuild).sources.begin(), live(rebuild).sources.end());
     std::sort(sources.begin(), sources.end());
+    sources.erase(std::unique(sources.begin(), sources.end()), sources.end());
     for (Oid source : sources) {
         if (same_feed) {
             LockRelationOid(source, AccessShareLock);
@@ -296,9 +357,14 @@ bool try_to_finish(Rebuild &rebuild) {
         hold_still(rebuild);
         pg::with_snapshot(GetLatestSnapshot(), [&] { ready = last_catch_up(rebuild, deadline); });
         last = GetTopTransactionId();
+        if (ready && rebuild.merges) pg::with_snapshot(GetLatestSnapshot(), [&] { put_in_place(rebuild); });
     });
     if (error == nullptr) {
         SPI_commit();
+        if (ready && rebuild.merges) {
+            release_session_locks(rebuild);
+            return true;
+        }
         // Who has seen a table that was not filled yet may go on seeing that.
         if (ready && live(rebuild).flow != Flow::none)
             error = attempt(rebuild, false, [&] { ready = wait_for_snapshots(rebuild, last, deadline); });
@@ -306,8 +372,12 @@ bool try_to_finish(Rebuild &rebuild) {
     if (error == nullptr && ready) {
         error = attempt(rebuild, false, [&] {
             limit_lock_waits(deadline);
-            LockRelationOid(rebuild.target, AccessExclusiveLock);
-            LockRelationOid(rebuild.shadow, AccessExclusiveLock);
+            if (replays(rebuild))
+                lock_tables(rebuild);
+            else {
+                LockRelationOid(rebuild.target, AccessExclusiveLock);
+                LockRelationOid(rebuild.shadow, AccessExclusiveLock);
+            }
             pg::with_snapshot(GetLatestSnapshot(), [&] { put_in_place(rebuild); });
         });
         if (error == nullptr) SPI_commit();
@@ -324,7 +394,11 @@ void finish(Rebuild &rebuild) {
         // An index that has come meanwhile.
         bool complete = true;
         step(rebuild, [&] {
-            for (const IndexPair &pair : index_pairs(rebuild.target, rebuild.shadow))
+            if (replays(rebuild) && rebuild.alteration == nullptr) {
+                complete = tables_are_complete(rebuild);
+                return;
+            }
+            for (const IndexPair &pair : index_pairs(rebuild.target, rebuild.shadow, not_paired(rebuild)))
                 complete &= OidIsValid(pair.shadow);
         });
         if (!complete) {
@@ -334,7 +408,10 @@ void finish(Rebuild &rebuild) {
         if (try_to_finish(rebuild)) return;
         wait_a_moment(rebuild, pause);
         pause = std::min(pause * 2, longest_pause);
-        if (!replays(rebuild)) step(rebuild, [&] { catch_up_log(rebuild); });
+        if (replays(rebuild))
+            replay_more(rebuild);
+        else
+            step(rebuild, [&] { catch_up_log(rebuild); });
     }
 }
 
@@ -361,13 +438,16 @@ void end(Rebuild &rebuild, Finish finish) {
                      "= 'done', rows = " INT64_FORMAT " WHERE id = " INT64_FORMAT,
                      rebuild.rows, rebuild.id));
     });
-    ereport(NOTICE, (errmsg("projection %s rebuilt by %s: " INT64_FORMAT " rows written in %ld ms", rebuild.name,
-                            finish == Finish::merge ? "merge" : "swap", rebuild.rows,
-                            TimestampDifferenceMilliseconds(rebuild.began, GetCurrentTimestamp()))));
+    ereport(NOTICE, (errmsg("projection %s %s by %s: " INT64_FORMAT " rows written in %ld ms", rebuild.name,
+                            rebuild.alteration ? "altered" : "rebuilt", finish == Finish::merge ? "merge" : "swap",
+                            rebuild.rows, TimestampDifferenceMilliseconds(rebuild.began, GetCurrentTimestamp()))));
 }
 
 void swap(Rebuild &rebuild) {
-    make(rebuild);
+    if (rebuild.alteration)
+        make_altered(rebuild);
+    else
+        make(rebuild);
     if (replays(rebuild)) {
         index(rebuild);
         replay(rebuild);
@@ -390,14 +470,15 @@ void note_finish(Rebuild &rebuild, Finish finish) {
 void run(Rebuild &rebuild) {
     if (live(rebuild).flow == Flow::none) rebuild.action = "fill";
     begin(rebuild);
-    Choice choice = choose(rebuild);
+    Choice choice = rebuild.alteration ? Choice{Finish::swap, ""} : choose(rebuild);
     Finish taken = choice.finish;
-    if (choice.finish != Finish::swap) {
+    rebuild.merges = choice.finish == Finish::merge && live(rebuild).kind != Kind::query;
+    if (choice.finish != Finish::swap && !rebuild.merges) {
         bool merged = merge(rebuild, choice.finish == Finish::merge ? PG_INT64_MAX : merge_limit(rebuild));
         taken = merged ? Finish::merge : Finish::swap;
     }
     note_finish(rebuild, taken);
-    if (taken == Finish::swap) swap(rebuild);
+    if (taken == Finish::swap || rebuild.merges) swap(rebuild);
     end(rebuild, taken);
 }
 
@@ -421,7 +502,7 @@ void refuse_paused(Projection &projection) {
 } // namespace
 
 // With the rebuild's lock, which goes with the session or here, whatever happens.
-void run_rebuild(Oid relation, const char *by) {
+void run_rebuild(Oid relation, const char *by, Alteration *alteration) {
     Projection &projection = operate::projection_of(relation);
     refuse_paused(projection);
     LOCKTAG tag = rebuild_tag(relation);
@@ -432,6 +513,8 @@ void run_rebuild(Oid relation, const char *by) {
                                                      .target = relation,
                                                      .name = pstrdup(projection.name()),
                                                      .by = pstrdup(by),
+                                                     .action = alteration ? "alter" : "rebuild",
+                                                     .alteration = alteration,
                                                      .began = GetCurrentTimestamp()};
     });
     PG_TRY();
@@ -536,6 +619,42 @@ Datum projections_rebuild(PG_FUNCTION_ARGS) {
     const char *by = GetUserNameFromId(GetUserId(), false);
     SPI_connect_ext(SPI_OPT_NONATOMIC);
     rebuild::run_rebuild(relation, by);
+    SPI_finish();
+    PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(projections_redefine);
+// The procedure _redefine(name, query, mode).
+Datum projections_redefine(PG_FUNCTION_ARGS) {
+    async::refuse_while_applying();
+    catalog::require_current_sql();
+    catalog::Projection &projection = operate::named_projection(fcinfo);
+    operate::require_owner(projection);
+    if (projection.kind != catalog::Kind::query)
+        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                        errmsg("query and mode of projection %s cannot be altered", projection.name()),
+                        errdetail("It is a handler, reducer or state machine."),
+                        errhint("Create one with the new function or mode under another name.")));
+    rebuild::refuse_block(fcinfo, "run it outside of a transaction block.");
+    Oid relation = projection.relation;
+    const char *by = GetUserNameFromId(GetUserId(), false);
+    MemoryContext memory = AllocSetContextCreate(TopMemoryContext, "alteration", ALLOCSET_SMALL_SIZES);
+    rebuild::Alteration alteration{};
+    pg::within(memory, [&] {
+        alteration.query = PG_ARGISNULL(1) ? nullptr : text_to_cstring(PG_GETARG_TEXT_PP(1));
+        alteration.async =
+            PG_ARGISNULL(2) ? projection.async : operate::is_async(text_to_cstring(PG_GETARG_TEXT_PP(2)));
+        alteration.search_path = pstrdup(GetConfigOption("search_path", false, false));
+    });
+    bool same = alteration.query == nullptr && alteration.async == projection.async;
+    SPI_connect_ext(SPI_OPT_NONATOMIC);
+    PG_TRY();
+    {
+        if (!same) rebuild::run_rebuild(relation, by, &alteration);
+    }
+    PG_FINALLY();
+    { MemoryContextDelete(memory); }
+    PG_END_TRY();
     SPI_finish();
     PG_RETURN_VOID();
 }

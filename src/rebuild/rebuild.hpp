@@ -10,7 +10,9 @@ void hold_off_rebuild(catalog::Projection &projection);
 
 // Rebuilds a projection in this session, in a connection to SPI that may commit. `by`: who asked for it. Raises PJ003
 // where it is being rebuilt, 55000 where it is paused, and what the rebuild raises.
-void run_rebuild(Oid projection, const char *by);
+// `alteration`: what it is to become, in memory that survives transactions.
+struct Alteration;
+void run_rebuild(Oid projection, const char *by, Alteration *alteration = nullptr);
 
 void define_settings();
 

@@ -1,70 +1,238 @@
+// Replay.
+//
+// A shadow has slots of its own, which start before the first event and are advanced here as workers advance those of
+// others, by the same code: what fails in a replay fails for the same reason, and is recorded and parked likewise. What
+// somebody has decided about events holds: skipped and resolved ones are left out, states set by hand come at their
+// positions.
+//
+// In the end nothing is applied to the live projection while the shadow is brought as far as that is. An inline one is
+// as far as the last event that is visible: who inserts one waits, before it is applied, for what is then in place.
 #include "rebuild/replay.hpp"
 
+#include "async/events.hpp"
 #include "async/slot.hpp"
 #include "async/source.hpp"
 #include "maintain/flush.hpp"
+#include "rebuild/handler.hpp"
 
 namespace rebuild {
 
 using catalog::Flow;
 using catalog::Kind;
+using catalog::Projection;
 
-bool replays(Rebuild &rebuild) { return live(rebuild).kind != Kind::query || live(rebuild).flow == Flow::events; }
+namespace {
 
-void replay(Rebuild &rebuild) {
-    int64 head = 0;
-    int slots = 0;
-    step(rebuild, [&] {
-        const async::EventSource *source = async::event_source(shadow(rebuild).sources.front());
-        if (source == nullptr) elog(ERROR, "projection %s reads no event source", rebuild.name);
-        head = async::safe_position(*source).position;
-        slots = static_cast<int>(
-            ask(psprintf("SELECT pg_catalog.count(*) FROM projections.slot WHERE projection = %u", rebuild.shadow)));
-    });
-    enter(rebuild, "replaying", head);
-    TimestampTz told = GetCurrentTimestamp();
-    bool more = true;
-    while (more) {
-        more = false;
-        int64 lowest = PG_INT64_MAX;
-        for (int slot = 0; slot < slots; slot++)
-            step(rebuild, [&] {
-                async::Progress progress = async::advance(shadow(rebuild), slot, {100000, 1000}, true);
-                more |= progress.more;
-                lowest = std::min(lowest, progress.position);
-                note_progress(rebuild, std::min(lowest, head), head);
-                maintain::flush_logs();
-            });
-        notice_progress(rebuild, told, std::min(lowest, head), head);
-    }
-}
+constexpr async::Limits batch{100000, 1000}, short_batch{100000, 100};
 
-bool replay_to_live(Rebuild &rebuild, TimestampTz deadline) {
-    pg::vector<std::pair<int, int64>> targets;
+struct SlotState {
+    int slot;
+    int64 position;
+};
+
+pg::vector<SlotState> slots_of(Oid projection) {
+    pg::vector<SlotState> slots;
     pg::as_superuser([&] {
         pg::with_spi([&] {
             pg::spi_execute(psprintf("SELECT slot, position FROM projections.slot WHERE projection = %u ORDER BY slot",
-                                     rebuild.target));
+                                     projection));
             bool null;
-            for (uint64 i = 0; i < SPI_processed; i++)
-                targets.push_back(
-                    {DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null)),
-                     DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &null))});
+            for (uint64 i = 0; i < SPI_processed; i++) {
+                auto value = [&](int column) {
+                    return SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, column, &null);
+                };
+                slots.push_back({DatumGetInt32(value(1)), DatumGetInt64(value(2))});
+            }
         });
     });
-    for (auto [slot, position] : targets) {
+    return slots;
+}
+
+const async::EventSource &source_of(Rebuild &rebuild) {
+    Oid relation = shadow(rebuild).sources.front();
+    const async::EventSource *source = async::event_source(relation);
+    if (source) return *source;
+    ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                    errmsg("%s is no event source any more", pg::qualified_name(relation)),
+                    errdetail("Projection %s reads its events.", rebuild.name),
+                    errhint("Register it again with projections.register_source().")));
+    pg_unreachable();
+}
+
+// Our own store's archive is read together with its events.
+void refuse_archived(Rebuild &rebuild) {
+    const async::EventSource &source = source_of(rebuild);
+    Oid own = get_relname_relid("events", get_namespace_oid("projections", false));
+    if (source.archived_to == 0 || source.relation == own) return;
+    ereport(ERROR, (errcode(pg::error::history_archived),
+                    errmsg("history of %s that projection %s would need is archived",
+                           pg::qualified_name(source.relation), rebuild.name),
+                    errdetail("Events up to position " INT64_FORMAT " may have been deleted; a rebuild needs all.",
+                              source.archived_to),
+                    errhint("Restore the events first; or keep the totals that the projection has.")));
+}
+
+// The event that keeps the shadow from being what the live projection is, if there is one.
+void refuse_failed(Rebuild &rebuild, const char *condition, const char *hint) {
+    const char *failed = ask_text(psprintf(
+        "SELECT format('Event %%s failed (%%s): %%s', position, sqlstate, error) FROM projections.failure WHERE "
+        "projection = %u AND resolved_at IS NULL AND %s ORDER BY position LIMIT 1",
+        rebuild.shadow, condition));
+    if (failed == nullptr) return;
+    ereport(ERROR,
+            (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+             errmsg("projection %s cannot be replayed", rebuild.name), errdetail("%s", failed), errhint("%s", hint)));
+}
+
+// Nobody retries an inline projection's events.
+void refuse_inline_failure(Rebuild &rebuild) {
+    if (live(rebuild).async) return;
+    refuse_failed(rebuild, "true",
+                  "An inline projection has no failed events: it was applied when the function, or the table, was "
+                  "another. Correct the function, and rebuild again.");
+}
+
+async::Progress advance(Rebuild &rebuild, int slot, async::Limits limits) {
+    async::Progress progress;
+    confined(rebuild, [&] { progress = async::advance(shadow(rebuild), slot, limits, true); });
+    CommandCounterIncrement();
+    return progress;
+}
+
+// Statistics for the plans of what is called, as autovacuum would gather them for a table that grows.
+void analyze(Rebuild &rebuild) {
+    for (const TablePair &each : table_pairs(rebuild)) execute(psprintf("ANALYZE %s", pg::qualified_name(each.shadow)));
+}
+
+// One pass over the slots. Returns whether there is more.
+bool replay_batch(Rebuild &rebuild, int64 head, int64 &lowest) {
+    bool more = false;
+    lowest = PG_INT64_MAX;
+    pg::vector<SlotState> slots;
+    step(rebuild, [&] { pg::within(rebuild.memory, [&] { slots = slots_of(rebuild.shadow); }); });
+    for (const SlotState &each : slots)
+        step(rebuild, [&] {
+            async::Progress progress = advance(rebuild, each.slot, batch);
+            more |= progress.more;
+            lowest = std::min(lowest, progress.position);
+            note_progress(rebuild, std::min(lowest, head), head);
+            maintain::flush_logs();
+        });
+    return more;
+}
+
+// What a batch removes of a state machine's keys at their end is limited.
+void expire_rest(Rebuild &rebuild) {
+    int64 batches = 0;
+    step(rebuild, [&] {
+        if (shadow(rebuild).kind != Kind::state_machine) return;
+        batches = ask(psprintf(
+            "SELECT 1 + count(*) / 1000 FROM %s AS t, projections.projection AS p WHERE p.relation = %u AND p.options "
+            "? 'retention' AND p.options -> 'terminal' @> t.state AND t.updated_at < clock_timestamp() - (p.options "
+            "->> 'retention')::interval",
+            pg::qualified_name(rebuild.shadow), rebuild.shadow));
+    });
+    int64 lowest;
+    for (int64 i = 1; i < batches; i++) replay_batch(rebuild, 0, lowest);
+}
+
+// To the last visible event, decided or not. The slots are locked by advance() before.
+void replay_to(Rebuild &rebuild, int slot, int64 to, int slots) {
+    Projection &next = shadow(rebuild);
+    confined(rebuild, [&] {
+        pg::as_superuser([&] {
+            async::Slot locked{next, slot, slots, async::checkpoint_of(rebuild.shadow, slot)};
+            if (locked.position >= to) return;
+            async::Progress progress = async::apply_events(locked, to, {PG_INT64_MAX, 0});
+            async::move_checkpoint(locked, progress);
+        });
+    });
+    CommandCounterIncrement();
+}
+
+int64 last_visible(Rebuild &rebuild) {
+    const async::EventSource &source = source_of(rebuild);
+    return ask(psprintf("SELECT max(%s)::bigint %s", async::position_expression(source), async::events_from(source)));
+}
+
+} // namespace
+
+bool replays(Rebuild &rebuild) {
+    // An altered projection's shadow is not as it was.
+    const catalog::Projection &made = OidIsValid(rebuild.shadow) ? shadow(rebuild) : live(rebuild);
+    return made.kind != Kind::query || made.flow == Flow::events;
+}
+
+void replay(Rebuild &rebuild) {
+    int64 head = 0, lowest;
+    step(rebuild, [&] {
+        refuse_archived(rebuild);
+        head = async::safe_position(source_of(rebuild)).position;
+    });
+    enter(rebuild, "replaying", head);
+    TimestampTz told = GetCurrentTimestamp();
+    int64 next_analyze = 1, batches = 0;
+    while (replay_batch(rebuild, head, lowest)) {
+        notice_progress(rebuild, told, std::min(lowest, head), head);
+        if (++batches == next_analyze) {
+            step(rebuild, [&] { analyze(rebuild); });
+            next_analyze *= 2;
+        }
+    }
+    expire_rest(rebuild);
+    step(rebuild, [&] {
+        refuse_inline_failure(rebuild);
+        analyze(rebuild);
+    });
+}
+
+void replay_more(Rebuild &rebuild) {
+    int64 lowest;
+    while (replay_batch(rebuild, 0, lowest)) continue;
+}
+
+void hold_events_still(Rebuild &rebuild) {
+    Projection &projection = live(rebuild);
+    // As maintain::lock_relations.
+    if (projection.kind == Kind::handler) lock_for_session(rebuild, projection.definition, ShareRowExclusiveLock);
+    for (Oid source : projection.sources) LockRelationOid(source, AccessShareLock);
+    pg::vector<Oid> tables = tables_of(rebuild.target);
+    std::sort(tables.begin(), tables.end());
+    for (Oid table : tables) lock_for_session(rebuild, table, ShareRowExclusiveLock);
+}
+
+bool replay_to_live(Rebuild &rebuild, TimestampTz deadline) {
+    if (!live(rebuild).async) {
+        int64 last = last_visible(rebuild);
+        pg::vector<SlotState> slots = slots_of(rebuild.shadow);
+        for (const SlotState &each : slots) replay_to(rebuild, each.slot, last, static_cast<int>(slots.size()));
+        refuse_inline_failure(rebuild);
+        return true;
+    }
+    for (const SlotState &each : slots_of(rebuild.target)) {
         async::Progress progress;
         do {
-            progress = async::advance(shadow(rebuild), slot, {100000, 100}, true);
-            CommandCounterIncrement();
-            if (progress.position < position && GetCurrentTimestamp() >= deadline) return false;
-        } while (progress.position < position);
+            progress = advance(rebuild, each.slot, short_batch);
+            if (progress.position >= each.position) break;
+            if (!progress.more)
+                refuse_failed(
+                    rebuild, psprintf("slot = %d", each.slot),
+                    "The live projection has passed it, and with on_failure = stop the shadow cannot. Correct "
+                    "the function, or skip the event, and rebuild again.");
+            if (GetCurrentTimestamp() >= deadline) return false;
+        } while (progress.more || progress.position < each.position);
     }
     return true;
 }
 
-void adopt_events(Rebuild &rebuild) {
-    bool async = live(rebuild).async;
+void lock_tables(Rebuild &rebuild) {
+    pg::vector<TablePair> tables = table_pairs(rebuild);
+    std::sort(tables.begin(), tables.end(), [](const TablePair &a, const TablePair &b) { return a.table < b.table; });
+    for (const TablePair &each : tables) LockRelationOid(each.table, AccessExclusiveLock);
+    for (const TablePair &each : tables) LockRelationOid(each.shadow, AccessExclusiveLock);
+}
+
+void adopt_events(Rebuild &rebuild, bool async) {
     auto run = [&](const char *format) { execute(psprintf(format, rebuild.target, rebuild.shadow)); };
     run("DELETE FROM projections.slot WHERE projection = %1$u");
     if (async) run("UPDATE projections.slot SET projection = %1$u WHERE projection = %2$u");

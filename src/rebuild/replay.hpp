@@ -7,14 +7,22 @@ namespace rebuild {
 // Whether that is how the projection is rebuilt; else its definition is copied.
 bool replays(Rebuild &rebuild);
 
-// Applies events to the shadow, each slot in turn, until all that is decided has been applied.
+// Applies events to the shadow, each slot in turn, until all that is decided has been applied. Gives up where the first
+// events are archived away (PJ006), or where one cannot be passed.
 void replay(Rebuild &rebuild);
+// The same again, for those that have come meanwhile.
+void replay_more(Rebuild &rebuild);
 
+// To the end of the transaction, and for the session, nothing is applied to the live projection.
+void hold_events_still(Rebuild &rebuild);
 // With the live projection held still: brings the shadow at least as far. Returns false where the time does not
 // suffice.
 bool replay_to_live(Rebuild &rebuild, TimestampTz deadline);
 
-// The shadow's slots, failures and histories become the projection's.
-void adopt_events(Rebuild &rebuild);
+// In ACCESS EXCLUSIVE mode: what is to change places.
+void lock_tables(Rebuild &rebuild);
+
+// The shadow's slots, where it is to be async, failures and histories become the projection's.
+void adopt_events(Rebuild &rebuild, bool async);
 
 } // namespace rebuild

@@ -5,6 +5,8 @@
 
 namespace rebuild {
 
+struct Alteration;
+
 struct Rebuild {
     MemoryContext memory; // survives transactions
     int64 id = 0;
@@ -12,9 +14,11 @@ struct Rebuild {
     Oid shadow = InvalidOid;
     const char *name, *by;
     const char *action = "rebuild";
+    Alteration *alteration = nullptr; // where it is one
     const char *phase = "";
     TimestampTz began = 0;
     int64 rows = 0;
+    bool merges = false;                              // a shadow's rows into the live tables, rather than a swap
     pg::vector<std::pair<Oid, LOCKMODE>> locked = {}; // for the session: what must not change between two transactions
 };
 

@@ -8,6 +8,7 @@
 #include "maintain/log.hpp"
 #include "operate/declare.hpp"
 #include "pg/scope.hpp"
+#include "rebuild/handler.hpp"
 #include "rebuild/swap.hpp"
 
 namespace rebuild {
@@ -27,21 +28,22 @@ Oid copy_definition(Projection &projection) {
     pg::spi_execute(psprintf("CREATE VIEW %s AS %s", view, query));
     pg::spi_execute(
         psprintf("ALTER VIEW %s OWNER TO %s", view, quote_identifier(GetUserNameFromId(projection.owner(), false))));
+    catalog::mark_hidden(psprintf("VIEW %s", view), "definition", projection.name());
     CommandCounterIncrement();
     return get_relname_relid(name, get_namespace_oid("projections", false));
 }
 
-void record(const Projection &projection, Oid table, Oid definition, const pg::vector<Oid> &changes) {
+void record(const Projection &projection, Oid table, Oid definition, const pg::vector<Oid> &changes,
+            const HandlerShadow &handler) {
     bool events = projection.kind != Kind::query || projection.flow == Flow::events;
     pg::spi_execute(psprintf(
         "INSERT INTO projections.projection (relation, definition, kind, mode, user_columns, shape, sources, changes, "
         "settings, options, function, tables, event_types, initial, transitions, one_order, shadow_of) "
-        "SELECT %u, %u, kind, CASE WHEN %s THEN 'async' ELSE mode END, user_columns, shape, sources, %s, settings, "
-        "options - '{max_rate,on_dead_letter}'::pg_catalog.text[], function, tables, event_types, initial, "
-        "transitions, "
-        "one_order, relation FROM projections.projection WHERE relation = %u",
+        "SELECT %u, %u, kind, CASE WHEN %s THEN 'async' ELSE mode END, user_columns, shape, sources, %s, %s, options - "
+        "'{max_rate,on_dead_letter}'::pg_catalog.text[], function, %s, event_types, initial, transitions, one_order, "
+        "relation FROM projections.projection WHERE relation = %u",
         table, definition, events ? "true" : "false", operate::oid_list({changes.data(), changes.size()}),
-        projection.relation));
+        handler.settings, handler.tables, projection.relation));
     if (!events) return;
     pg::spi_execute(psprintf("INSERT INTO projections.slot (projection, slot) SELECT %u, n FROM "
                              "pg_catalog.generate_series(0, (SELECT greatest(pg_catalog.count(*), 1) FROM "
@@ -67,18 +69,27 @@ void record(const Projection &projection, Oid table, Oid definition, const pg::v
 
 Oid make_shadow(Projection &projection) {
     const char *name = get_rel_name(projection.relation);
-    Oid table = make_twin(projection.relation, operate::hidden_name(name, "shadow"));
     Oid definition = copy_definition(projection);
+    HandlerShadow handler{InvalidOid, "tables", "settings"};
+    if (projection.kind == Kind::handler) {
+        handler = make_handler_shadow(projection, definition);
+        record(projection, handler.view, definition, {}, handler);
+        CommandCounterIncrement();
+        return handler.view;
+    }
+    const char *hidden = operate::hidden_name(name, "shadow");
+    bool tables = projection.kind == Kind::query && projection.flow != Flow::events;
+    Oid table = tables ? make_twin(projection.relation, hidden) : make_reducer_twin(projection, hidden);
     pg::vector<Oid> changes;
-    if (projection.kind == Kind::query && projection.flow != Flow::events)
-        changes = maintain::make_change_logs(projection.block(), get_rel_name(table), projection.owner());
-    record(projection, table, definition, changes);
+    if (tables) changes = maintain::make_change_logs(projection.block(), get_rel_name(table), projection.owner());
+    record(projection, table, definition, changes, handler);
     CommandCounterIncrement();
     return table;
 }
 
 void drop_shadow(Oid shadow) {
-    pg::spi_execute(psprintf("DROP TABLE %s", pg::qualified_name(shadow)));
+    bool view = get_rel_relkind(shadow) == RELKIND_VIEW; // of a handler
+    pg::spi_execute(psprintf("DROP %s %s", view ? "VIEW" : "TABLE", pg::qualified_name(shadow)));
     CommandCounterIncrement();
 }
 

@@ -7,10 +7,8 @@
 #include "pg/scope.hpp"
 
 namespace rebuild {
-namespace {
 
-// An index of a shadow says by its name which index it is made for: indexes come and go while a rebuild runs.
-const char *counterpart_name(Oid index, Oid shadow) { return psprintf("rebuild_%u_%u", shadow, index); }
+namespace {
 
 struct ClassRow {
     HeapTuple tuple;
@@ -102,7 +100,33 @@ void copy_index(Oid index, Oid shadow) {
 
 } // namespace
 
-pg::vector<IndexPair> index_pairs(Oid table, Oid shadow) {
+// An index of a shadow says by its name which index it is made for: indexes come and go while a rebuild runs.
+const char *counterpart_name(Oid index, Oid shadow) { return psprintf("rebuild_%u_%u", shadow, index); }
+
+pg::vector<Oid> identity_indexes(catalog::Projection &projection) {
+    const compile::Block &block = projection.block();
+    pg::vector<Oid> found;
+    Relation table = table_open(projection.relation, AccessShareLock);
+    ListCell *cell;
+    foreach (cell, RelationGetIndexList(table)) {
+        Relation index = index_open(lfirst_oid(cell), AccessShareLock);
+        Form_pg_index form = index->rd_index;
+        bool plain = RelationGetIndexPredicate(index) == NIL && !OidIsValid(get_index_constraint(lfirst_oid(cell)));
+        bool key = !block.keys.empty() && form->indisunique && form->indnullsnotdistinct &&
+                   form->indnatts == static_cast<int>(block.keys.size());
+        for (int i = 0; key && i < form->indnatts; i++)
+            key = std::any_of(block.keys.begin(), block.keys.end(),
+                              [&](const compile::Key &each) { return each.column + 1 == form->indkey.values[i]; });
+        bool hash = block.shape == compile::Shape::bag && form->indnatts == 1 && form->indkey.values[0] == 0 &&
+                    strstr(pg_get_indexdef_string(lfirst_oid(cell)), "hash_record_extended(") != nullptr;
+        if (plain && (key || hash)) found.push_back(lfirst_oid(cell));
+        index_close(index, AccessShareLock);
+    }
+    table_close(table, NoLock);
+    return found;
+}
+
+pg::vector<IndexPair> index_pairs(Oid table, Oid shadow, const pg::vector<Oid> &without) {
     Oid schema = get_rel_namespace(shadow);
     Relation opened = table_open(table, AccessShareLock);
     List *indexes = RelationGetIndexList(opened);
@@ -111,14 +135,15 @@ pg::vector<IndexPair> index_pairs(Oid table, Oid shadow) {
     ListCell *cell;
     foreach (cell, indexes) {
         Oid index = lfirst_oid(cell);
+        if (std::find(without.begin(), without.end(), index) != without.end()) continue;
         pairs.push_back({index, get_relname_relid(counterpart_name(index, shadow), schema)});
     }
     return pairs;
 }
 
-int copy_indexes(Oid table, Oid shadow) {
+int copy_indexes(Oid table, Oid shadow, const pg::vector<Oid> &without) {
     int made = 0;
-    for (const IndexPair &pair : index_pairs(table, shadow))
+    for (const IndexPair &pair : index_pairs(table, shadow, without))
         if (!OidIsValid(pair.shadow)) copy_index(pair.index, shadow), made++;
     return made;
 }
@@ -132,6 +157,7 @@ Oid make_twin(Oid table, const char *name) {
     pg::spi_execute(psprintf("ALTER TABLE %s RENAME TO %s", pg::qualified_name(twin), quote_identifier(name)));
     pg::spi_execute(psprintf("ALTER TABLE %s SET SCHEMA projections", pg::qualified_name(twin)));
     CommandCounterIncrement();
+    catalog::mark_hidden(psprintf("TABLE %s", pg::qualified_name(twin)), "shadow", pg::qualified_name(table));
     return twin;
 }
 

@@ -1,6 +1,6 @@
 // Exchanging the files of a table and its next generation.
 #pragma once
-#include "pg/pg.hpp"
+#include "catalog/projection.hpp"
 
 namespace rebuild {
 
@@ -9,12 +9,19 @@ struct IndexPair {
     Oid index, shadow;
 };
 
+// An index of a shadow says by its name which index it is made for: indexes come and go while a rebuild runs.
+const char *counterpart_name(Oid index, Oid shadow);
+
 // The live table's indexes with those of the shadow that are made for them; `shadow` is InvalidOid where one is
 // missing.
-pg::vector<IndexPair> index_pairs(Oid table, Oid shadow);
+// Those in `without` are left out.
+pg::vector<IndexPair> index_pairs(Oid table, Oid shadow, const pg::vector<Oid> &without = {});
+
+// The indexes that tell the rows of a query projection apart, as create() makes them.
+pg::vector<Oid> identity_indexes(catalog::Projection &projection);
 
 // Makes the indexes that the shadow lacks, as the live table has them now. Returns how many. In an SPI connection.
-int copy_indexes(Oid table, Oid shadow);
+int copy_indexes(Oid table, Oid shadow, const pg::vector<Oid> &without = {});
 
 // An empty table with the live one's columns, options and owner, in the extension's schema under `name`. It is marked
 // as the rewritten form of the live one, so that publications FOR ALL TABLES pass over it.

@@ -430,30 +430,32 @@ CREATE PROCEDURE projections.alter(name text, query text DEFAULT NULL, mode text
 DECLARE
     slots integer;
 BEGIN
-    IF query IS NOT NULL OR mode IS NOT NULL THEN
-        RAISE EXCEPTION USING ERRCODE = 'feature_not_supported',
-            MESSAGE = 'a projection''s query and mode cannot be altered in this version',
-            DETAIL = 'Options can.',
-            HINT = 'Create a projection with the new definition under another name, and rename it once it is filled.';
-    END IF;
-    IF options IS NULL OR pg_catalog.jsonb_typeof(options) OPERATOR(pg_catalog.<>) 'object' THEN
+    IF options IS NULL AND query IS NULL AND mode IS NULL OR pg_catalog.jsonb_typeof(options) OPERATOR(pg_catalog.<>) 'object' THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'options must be a JSON object',
             DETAIL = 'They are what is to be changed.', HINT = 'Pass, for example, options => ''{"slots": 4}''; null takes an option back to its default.';
     END IF;
-    slots := projections._alter_options(name, options);
-    COMMIT;
+    IF options IS NOT NULL THEN
+        slots := projections._alter_options(name, options);
+        COMMIT;
+    END IF;
     IF slots IS NOT NULL THEN
         WHILE NOT projections._change_slots(name, slots) LOOP
             COMMIT;
         END LOOP;
         COMMIT;
     END IF;
+    IF query IS NOT NULL OR mode IS NOT NULL THEN
+        CALL projections._redefine(name, query, mode);
+    END IF;
 END
 $$;
 COMMENT ON PROCEDURE projections.alter(text, text, text, jsonb) IS
-'Changes options of a projection while it runs. options: those to be changed; null takes one back to its default. A change of slots brings all slots to one
-position first, in transactions of its own, and then replaces them there; nothing is applied twice or left out. query, mode: not in this version.
-Errors: 0A000 query or mode given; 22023 an option is unknown, or its value not possible; 2D000 inside a transaction block; 42P01; 42809 not a projection; 42501 not the owner.
+'Changes a projection while it is used. options: those to be changed; null takes one back to its default. A change of slots brings all slots to one
+position first, in transactions of its own, and then replaces them there; nothing is applied twice or left out. query: another SELECT, by the names of the caller''s search_path; mode: inline or async. For these the
+new table is built beside the old one and put in its place like a rebuild''s (see projections.rebuilds), and writers of the sources wait for a moment at the end. Columns that the new query
+has at the same place with the same type stay; others are dropped or added, where nothing uses them.
+Errors: 22023 an option is unknown, or its value not possible; PJ002 the query cannot be a projection; 2BP01 columns that go are used by what DETAIL lists; 55000 it is published, foreign keys refer to it, or other
+projections read it; 0A000 query or mode of a handler, reducer or state machine; 25001, 2D000 inside a transaction block; 42P01; 42809 not a projection; 42501 not the owner; PJ003 it is being rebuilt.
 Example: CALL projections.alter(''stock'', options => ''{"slots": 4}'');';
 
 REVOKE EXECUTE ON FUNCTION projections._lock_slots(oid), projections._pause(oid, text, text),

@@ -21,6 +21,9 @@ BEGIN
     DELETE FROM projections.parked_event WHERE projection::oid = gone.relation::oid;
     DELETE FROM projections.override WHERE projection::oid = gone.relation::oid;
     DELETE FROM projections.transition WHERE projection::oid = gone.relation::oid;
+    IF gone.shadow_of IS NOT NULL AND gone.tables <> '{}' THEN
+        PERFORM projections._drop_shadow_tables(gone.tables);
+    END IF;
     FOR log IN SELECT c.oid FROM unnest(gone.changes::oid[]) AS l(oid) JOIN pg_class c ON c.oid = l.oid LOOP
         EXECUTE format('DROP TABLE %s', projections._name(log));
     END LOOP;

@@ -22,6 +22,10 @@ nothing.
 Errors: 42P01; 42809 not a projection; 42501 not the owner; 25001 inside a transaction block or function; 55000 paused, or finish => swap is not possible; PJ003 it is being rebuilt; PJ006 events are archived.
 Example: CALL projections.rebuild(''stock'');';
 
+CREATE PROCEDURE projections._redefine(name text, query text, mode text)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'projections_redefine';
+COMMENT ON PROCEDURE projections._redefine(text, text, text) IS 'Internal: projections.alter() for query and mode; checks the caller''s rights.';
+
 CREATE PROCEDURE projections.rebuild_all()
     LANGUAGE c AS 'MODULE_PATHNAME', 'projections_rebuild_all';
 COMMENT ON PROCEDURE projections.rebuild_all() IS

@@ -1,0 +1,184 @@
+// Alter.
+//
+// The shadow is made for the new definition, and fed and filled as in a rebuild. Before it changes places, the live
+// table gets the same columns; afterwards the catalog rows of the two are exchanged, so that dropping the shadow
+// removes the old definition with its logs and idle triggers. Transactions that wrote for the old definition and not
+// for the new one must have ended by then: the sources are locked, too.
+#include "rebuild/alter.hpp"
+#include "catalog/settings.hpp"
+#include "maintain/log.hpp"
+#include "operate/declare.hpp"
+#include "operate/describe.hpp"
+#include "rebuild/layout.hpp"
+#include "rebuild/merge.hpp"
+#include "rebuild/swap.hpp"
+
+namespace rebuild {
+
+using catalog::Flow;
+using catalog::Projection;
+using compile::Block;
+
+namespace {
+
+Datum options_of(Oid projection) {
+    Datum options = 0;
+    MemoryContext outside = CurrentMemoryContext;
+    pg::with_spi([&] {
+        pg::spi_execute(psprintf("SELECT options FROM projections.projection WHERE relation = %u", projection));
+        bool null;
+        Datum found = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null);
+        options = pg::within(outside, [&] { return datumCopy(found, false, -1); });
+    });
+    return options;
+}
+
+void refuse_followed(Rebuild &rebuild, const Alteration &alteration, Flow flow) {
+    // Then nothing in the rows changes.
+    if (alteration.query == nullptr && live(rebuild).flow == Flow::inline_ && flow == Flow::log) return;
+    if (const char *followed = who_follows_rows(rebuild.target))
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                        errmsg("projection %s cannot be altered: %s", rebuild.name, followed),
+                        errdetail("They would not be told what has changed."),
+                        errhint("Create a projection with the new definition under another name.")));
+}
+
+void refuse_dependents(Rebuild &rebuild, const Alteration &alteration) {
+    const char *found = nullptr;
+    MemoryContext outside = CurrentMemoryContext;
+    pg::with_spi([&] {
+        found = dependents(rebuild.target, alteration.kept);
+        if (found) found = MemoryContextStrdup(outside, found);
+    });
+    if (found)
+        ereport(ERROR,
+                (errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+                 errmsg("columns of projection %s that the new query drops, moves or retypes are used", rebuild.name),
+                 errdetail("%s", found),
+                 errhint("Keep these columns at their places, with new ones after them; or drop what uses them.")));
+}
+
+// As the caller, who must be able to declare it anew.
+void make_parts(Rebuild &rebuild, operate::Request &request, const Block &block, operate::Plan &plan,
+                const char **settings) {
+    Oid owner = live(rebuild).owner();
+    Oid definition = operate::make_definition(request, block);
+    pg::as_superuser([&] {
+        pg::spi_execute(psprintf("ALTER VIEW %s OWNER TO %s", pg::qualified_name(definition),
+                                 quote_identifier(GetUserNameFromId(owner, false))));
+        rebuild.shadow = make_twin(rebuild.target, request.relation);
+        change_layout(rebuild.shadow, rebuild.alteration->kept, block);
+        if (plan.flow != Flow::events) plan.changes = maintain::make_change_logs(block, request.relation, owner);
+    });
+    if (plan.flow != Flow::events) operate::make_capture({plan.sources.data(), plan.sources.size()});
+    operate::record(request, rebuild.shadow, definition, block, plan, settings);
+    execute(psprintf("UPDATE projections.projection SET shadow_of = %u WHERE relation = %u", rebuild.target,
+                     rebuild.shadow));
+}
+
+void rename_relation(Oid relation, const char *name, bool index) {
+    RenameRelationInternal(relation, name, true, index);
+    CommandCounterIncrement();
+}
+
+const char *identity_name(Oid shadow) { return psprintf("rebuild_%u_identity", shadow); }
+
+Oid identity_of_shadow(Rebuild &rebuild) {
+    return get_relname_relid(identity_name(rebuild.shadow), get_rel_namespace(rebuild.shadow));
+}
+
+} // namespace
+
+Oid make_altered_shadow(Rebuild &rebuild) {
+    Alteration &alteration = *rebuild.alteration;
+    Projection &projection = live(rebuild);
+    const char **settings = projection.settings;
+    const Block *block = nullptr;
+    if (alteration.query)
+        pg::with_setting("search_path", alteration.search_path, [&] {
+            block = operate::compile_text(alteration.query);
+            settings = catalog::current_settings();
+        });
+    else
+        block = &projection.block();
+    operate::check_bag(*block);
+    operate::Request request{};
+    request.schema = "projections";
+    request.relation = operate::hidden_name(get_rel_name(rebuild.target), "shadow");
+    request.namespace_oid = get_namespace_oid("projections", false);
+    request.async = alteration.async;
+    request.options = options_of(rebuild.target);
+    operate::Plan plan = operate::plan_flow(request, *block);
+    alteration.kept = kept_columns(rebuild.target, *block);
+    refuse_followed(rebuild, alteration, plan.flow);
+    refuse_dependents(rebuild, alteration);
+    operate::lock_sources(plan, true);
+    pg::with_spi([&] { make_parts(rebuild, request, *block, plan, settings); });
+    return rebuild.shadow;
+}
+
+void index_altered_shadow(Rebuild &rebuild) {
+    // One that the live table has already, on columns that stay, comes with the others.
+    const Block &block = shadow(rebuild).block();
+    const char *wanted = operate::identity_index(pg::qualified_name(rebuild.shadow), block);
+    if (wanted == nullptr || OidIsValid(identity_of_shadow(rebuild))) return;
+    pg::spi_execute(psprintf("CREATE %sINDEX %s%s", strncmp(wanted, "CREATE UNIQUE", 13) == 0 ? "UNIQUE " : "",
+                             identity_name(rebuild.shadow), strstr(wanted, " ON ")));
+    CommandCounterIncrement();
+}
+
+void fit_live_table(Rebuild &rebuild) {
+    Oid model = identity_of_shadow(rebuild);
+    // The old identity's index, which would refuse the new rows.
+    for (Oid index : identity_indexes(live(rebuild))) {
+        ObjectAddress object{RelationRelationId, index, 0};
+        performDeletion(&object, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
+    }
+    CommandCounterIncrement();
+    change_layout(rebuild.target, rebuild.alteration->kept, shadow(rebuild).block());
+    if (!OidIsValid(model)) return;
+    Oid index = make_unbuilt_index(rebuild.target, model);
+    rename_relation(model, counterpart_name(index, rebuild.shadow), true);
+}
+
+void adopt_definition(Rebuild &rebuild) {
+    const Projection &old = live(rebuild), &next = shadow(rebuild);
+    auto list = [](const pg::vector<Oid> &oids) { return operate::oid_list({oids.data(), oids.size()}); };
+    bool async = rebuild.alteration->async;
+    // The new log holds what an async projection's table has still to be told; an inline one has none.
+    pg::vector<Oid> used, unused = old.changes;
+    (async ? used : unused).insert((async ? used : unused).end(), next.changes.begin(), next.changes.end());
+    const char *kept = list(used), *dropped = list(unused), *sources = list(old.sources);
+    const char *mode = old.async ? "async" : "inline";
+    Oid old_definition = old.definition, new_definition = next.definition;
+    // Definitions are unique.
+    execute(psprintf("UPDATE projections.projection SET definition = 0::pg_catalog.oid::pg_catalog.regclass WHERE "
+                     "relation = %u",
+                     rebuild.shadow));
+    execute(
+        psprintf("UPDATE projections.projection AS p SET definition = %u, changes = %s, mode = s.mode, user_columns = "
+                 "s.user_columns, shape = s.shape, sources = s.sources, settings = s.settings FROM "
+                 "projections.projection AS s WHERE p.relation = %u AND s.relation = %u",
+                 new_definition, kept, rebuild.target, rebuild.shadow));
+    execute(psprintf("UPDATE projections.projection SET definition = %u, changes = %s, mode = '%s', sources = %s WHERE "
+                     "relation = %u",
+                     old_definition, dropped, mode, sources, rebuild.shadow));
+}
+
+// As create() would have named it.
+static void name_hidden(Rebuild &rebuild, Oid relation, const char *suffix, const char *kind, const char *mark) {
+    rename_relation(relation, operate::hidden_name(get_rel_name(rebuild.target), suffix), false);
+    pg::as_superuser([&] {
+        pg::with_spi(
+            [&] { catalog::mark_hidden(psprintf("%s %s", kind, pg::qualified_name(relation)), mark, rebuild.name); });
+    });
+}
+
+void name_adopted(Rebuild &rebuild) {
+    const Projection &adopted = live(rebuild);
+    pg::vector<Oid> changes = adopted.changes;
+    if (rebuild.alteration) name_hidden(rebuild, adopted.definition, "definition", "VIEW", "definition");
+    for (Oid log : changes) name_hidden(rebuild, log, "changes", "TABLE", "change log");
+}
+
+} // namespace rebuild

@@ -1,0 +1,118 @@
+// Layout.
+//
+// A projection's definition yields its table's columns in their order, by number: that is how renamed columns are
+// followed, and rows written without looking up names. Dropped columns would leave gaps. So what is not among the first
+// columns any more is dropped, with its entry in pg_attribute: the rows that had the column go with the table's file.
+#include "rebuild/layout.hpp"
+#include "pg/scope.hpp"
+
+namespace rebuild {
+
+int kept_columns(Oid table, const compile::Block &block) {
+    Relation opened = table_open(table, AccessShareLock);
+    TupleDesc desc = RelationGetDescr(opened);
+    int kept = 0;
+    for (; kept < std::min(desc->natts, block.columns()); kept++) {
+        Form_pg_attribute attribute = TupleDescAttr(desc, kept);
+        TargetEntry *entry = block.column(kept);
+        Node *expression = reinterpret_cast<Node *>(entry->expr);
+        if (attribute->attisdropped || strcmp(NameStr(attribute->attname), entry->resname) != 0 ||
+            attribute->atttypid != exprType(expression) || attribute->atttypmod != exprTypmod(expression) ||
+            attribute->attcollation != exprCollation(expression))
+            break;
+    }
+    table_close(opened, NoLock);
+    return kept;
+}
+
+const char *dependents(Oid table, int kept) {
+    pg::spi_execute(psprintf(
+        "SELECT pg_catalog.string_agg(DISTINCT pg_catalog.format('%%s uses column %%I', CASE WHEN d.classid = "
+        "'pg_catalog.pg_rewrite'::regclass THEN 'view ' || (SELECT r.ev_class::regclass FROM pg_catalog.pg_rewrite AS "
+        "r "
+        "WHERE r.oid = d.objid) ELSE pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid) END, a.attname), "
+        "E'\\n') "
+        "FROM pg_catalog.pg_depend AS d JOIN pg_catalog.pg_attribute AS a ON a.attrelid = d.refobjid AND a.attnum = "
+        "d.refobjsubid "
+        "WHERE d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = %u AND d.refobjsubid > %d "
+        "AND d.deptype IN ('n', 'a') "
+        // The key's index, or a bag's, is ours.
+        "AND NOT EXISTS (SELECT FROM pg_catalog.pg_index AS i JOIN projections.projection AS p ON p.relation = "
+        "i.indrelid WHERE d.classid = 'pg_catalog.pg_class'::regclass AND i.indexrelid = d.objid AND NOT EXISTS "
+        "(SELECT "
+        "FROM pg_catalog.pg_constraint AS k WHERE k.conindid = i.indexrelid) AND (i.indnullsnotdistinct OR p.shape = "
+        "'bag' AND pg_catalog.pg_get_indexdef(i.indexrelid) LIKE '%%hash_record_extended(%%'))",
+        table, kept));
+    return SPI_processed > 0 ? SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1) : nullptr;
+}
+
+namespace {
+
+// The entries of columns that have been dropped. Nothing refers to a dropped column; what stays of it is there for the
+// sake of rows that have its value.
+void remove_dropped(Oid table, int kept, int columns) {
+    Relation attributes = table_open(AttributeRelationId, RowExclusiveLock);
+    for (int i = kept + 1; i <= columns; i++) {
+        HeapTuple tuple = SearchSysCacheCopy2(ATTNUM, ObjectIdGetDatum(table), Int16GetDatum(static_cast<int16>(i)));
+        if (!HeapTupleIsValid(tuple) || !reinterpret_cast<Form_pg_attribute>(GETSTRUCT(tuple))->attisdropped)
+            elog(ERROR, "column %d of relation %u has not been dropped", i, table);
+        CatalogTupleDelete(attributes, &tuple->t_self);
+    }
+    table_close(attributes, RowExclusiveLock);
+    Relation relations = table_open(RelationRelationId, RowExclusiveLock);
+    HeapTuple tuple = SearchSysCacheCopy1(RELOID, ObjectIdGetDatum(table));
+    reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple))->relnatts = static_cast<int16>(kept);
+    CatalogTupleUpdate(relations, &tuple->t_self, tuple);
+    table_close(relations, RowExclusiveLock);
+    CacheInvalidateRelcacheByRelid(table);
+    CommandCounterIncrement();
+}
+
+AlterTableCmd *command(AlterTableType type) {
+    AlterTableCmd *result = makeNode(AlterTableCmd);
+    result->subtype = type;
+    result->behavior = DROP_RESTRICT;
+    return result;
+}
+
+} // namespace
+
+void change_layout(Oid table, int kept, const compile::Block &block) {
+    Relation opened = table_open(table, AccessExclusiveLock);
+    int columns = RelationGetDescr(opened)->natts;
+    List *drops = NIL;
+    for (int i = kept; i < columns; i++) {
+        Form_pg_attribute attribute = TupleDescAttr(RelationGetDescr(opened), i);
+        if (attribute->attisdropped) continue;
+        AlterTableCmd *drop = command(AT_DropColumn);
+        drop->name = pstrdup(NameStr(attribute->attname));
+        drops = lappend(drops, drop);
+    }
+    table_close(opened, NoLock);
+    // Not by ALTER TABLE, which our event trigger would look at half-way.
+    if (drops) AlterTableInternal(table, drops, false);
+    CommandCounterIncrement();
+    if (kept < columns) remove_dropped(table, kept, columns);
+    List *additions = NIL;
+    for (int i = kept; i < block.columns(); i++) {
+        Node *expression = reinterpret_cast<Node *>(block.column(i)->expr);
+        AlterTableCmd *add = command(AT_AddColumn);
+        add->def = reinterpret_cast<Node *>(makeColumnDef(block.column(i)->resname, exprType(expression),
+                                                          exprTypmod(expression), exprCollation(expression)));
+        additions = lappend(additions, add);
+    }
+    if (additions) AlterTableInternal(table, additions, false);
+    CommandCounterIncrement();
+}
+
+Oid make_unbuilt_index(Oid table, Oid model) {
+    auto *raw = static_cast<RawStmt *>(linitial(raw_parser(pg_get_indexdef_string(model), RAW_PARSE_DEFAULT)));
+    auto *statement = castNode(IndexStmt, raw->stmt);
+    statement->idxname = nullptr;
+    statement->relation = makeRangeVar(get_namespace_name(get_rel_namespace(table)), get_rel_name(table), -1);
+    Oid index = pg::define_unbuilt_index(table, transformIndexStmt(table, statement, ""));
+    CommandCounterIncrement();
+    return index;
+}
+
+} // namespace rebuild

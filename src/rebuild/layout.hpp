@@ -1,0 +1,21 @@
+// The columns of a projection's table, changed for another query.
+#pragma once
+#include "catalog/projection.hpp"
+
+namespace rebuild {
+
+// How many of the table's first columns are those of the block; what follows them is dropped, and made anew.
+int kept_columns(Oid table, const compile::Block &block);
+
+// Objects that use columns behind the first `kept`, apart from the index of the table's own key: one a line; null for
+// none. In an SPI connection.
+const char *dependents(Oid table, int kept);
+
+// Replaces the columns behind the first `kept` by the block's. The table is empty, or changes places with one that has
+// been changed in the same way: its rows do not fit any more. Locks it in ACCESS EXCLUSIVE mode.
+void change_layout(Oid table, int kept, const compile::Block &block);
+
+// Makes an index on the table that is defined as `model` on another, without building it. Returns its OID.
+Oid make_unbuilt_index(Oid table, Oid model);
+
+} // namespace rebuild
