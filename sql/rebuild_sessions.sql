@@ -76,7 +76,7 @@ CREATE PROCEDURE rs_scenario(shape text, level text, began text, change text, IN
 DECLARE
     pid int := (SELECT p FROM dblink('one', 'SELECT pg_backend_pid()') AS t (p int));
     rebuilt text;
-    reading boolean := change LIKE 'SELECT%' OR change LIKE 'LOCK%';
+    reading boolean := change LIKE 'SELECT%';
 BEGIN
     TRUNCATE rs_customers, rs_orders, rs_visits;
     INSERT INTO rs_customers VALUES (1, 'no'), (2, 'se'), (3, 'no');
@@ -100,13 +100,12 @@ BEGIN
     PERFORM dblink_send_query('one', CASE WHEN reading THEN change ELSE 'COMMIT' END);
     COMMIT;
     CALL rs_until_waits('one', pid);
-    IF reading AND dblink_is_busy('one') = 0 THEN CALL rs_result('one', written); END IF;
-    IF reading THEN PERFORM dblink_exec('one', 'COMMIT', false); END IF;
     PERFORM dblink_exec('old', 'COMMIT');
     COMMIT;
-    IF written IS NULL THEN CALL rs_result('one', written); END IF;
+    CALL rs_result('one', written);
+    PERFORM dblink_exec('one', 'COMMIT', false);
+    COMMIT;
     CALL rs_result('rebuild', rebuilt);
-    PERFORM dblink_exec('one', 'ROLLBACK', false);
     COMMIT;
     PERFORM projections.catch_up();
     COMMIT;
@@ -147,6 +146,22 @@ CALL rs_scenarios('after', '{REPEATABLE READ,SERIALIZABLE}', 'change', :'change'
 CALL rs_scenarios('before', '{REPEATABLE READ,SERIALIZABLE}', 'remove', :'remove');
 CALL rs_scenarios('before', '{REPEATABLE READ}', 'change', :'change');
 -- Readers with an older snapshot see what they would have seen.
-CALL rs_scenarios('before', '{READ COMMITTED,REPEATABLE READ,SERIALIZABLE}', 'read', 'SELECT count(*) FROM rs_%shape%', '{lines,prices,revenue,total,seen,later}');
-SELECT began, level, change, string_agg(shape, ' ' ORDER BY number) AS shapes, written, verdict FROM rs_outcomes GROUP BY began, level, change, written, verdict ORDER BY min(number);
+CALL rs_scenarios('before', '{READ COMMITTED,REPEATABLE READ,SERIALIZABLE}', 'read', 'SELECT count(*) FROM rs_%shape%');
+-- … also if they lock the table first: that is no maintenance, whose snapshot may be older. The rebuild has to let them pass.
+SELECT dblink_exec('rebuild', 'SET pg_projections.swap_lock_timeout = ''500ms''');
+CREATE FUNCTION rs_count_locked() RETURNS bigint LANGUAGE plpgsql AS $$
+BEGIN
+    LOCK TABLE rs_lines IN SHARE MODE;
+    RETURN (SELECT count(*) FROM rs_lines);
+END $$;
+CALL rs_scenarios('before', '{REPEATABLE READ}', 'locked', 'SELECT rs_count_locked()', '{lines}');
+SELECT began, level, change, string_agg(shape, ' ' ORDER BY number) AS shapes, regexp_replace(written, 'public.\S+', '…') AS written, verdict
+FROM rs_outcomes GROUP BY 1, 2, 3, 5, 6 ORDER BY min(number);
 SELECT phase, outcome, count(*) FROM projections.rebuild WHERE projection::text LIKE 'rs%' GROUP BY 1, 2;
+
+\c -
+SET client_min_messages = error;
+DROP TABLE rs_customers, rs_orders, rs_visits, rs_other, rs_outcomes CASCADE;
+DROP PROCEDURE rs_until, rs_until_waits, rs_result, rs_scenario, rs_scenarios;
+DROP FUNCTION rs_count_locked;
+DROP EXTENSION dblink;

@@ -165,10 +165,6 @@ void swap_storage(Oid table, Oid shadow) {
     pg::vector<IndexPair> pairs = index_pairs(table, shadow);
     for (const IndexPair &pair : pairs)
         if (!OidIsValid(pair.shadow)) elog(ERROR, "index %u has no counterpart", pair.index);
-    // What serializable transactions have read by row and page stands elsewhere from now on.
-    Relation opened = table_open(table, NoLock);
-    TransferPredicateLocksToHeapRelation(opened);
-    table_close(opened, NoLock);
     swap_files(table, shadow, true);
     for (const IndexPair &pair : pairs) {
         LockRelationOid(pair.index, AccessExclusiveLock);
