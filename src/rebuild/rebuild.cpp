@@ -24,6 +24,7 @@
 #include "async/slot.hpp"
 #include "maintain/flush.hpp"
 #include "maintain/log.hpp"
+#include "operate/audit.hpp"
 #include "operate/declare.hpp"
 #include "operate/run.hpp"
 #include "pg/scope.hpp"
@@ -604,7 +605,7 @@ extern "C" {
 
 PG_FUNCTION_INFO_V1(projections_rebuild);
 // The procedure.
-Datum projections_rebuild(PG_FUNCTION_ARGS) {
+AUDITED(projections_rebuild) {
     async::refuse_while_applying();
     catalog::require_current_sql();
     catalog::Projection &projection = operate::named_projection(fcinfo);
@@ -625,7 +626,7 @@ Datum projections_rebuild(PG_FUNCTION_ARGS) {
 
 PG_FUNCTION_INFO_V1(projections_redefine);
 // The procedure _redefine(name, query, mode).
-Datum projections_redefine(PG_FUNCTION_ARGS) {
+AUDITED(projections_redefine) {
     async::refuse_while_applying();
     catalog::require_current_sql();
     catalog::Projection &projection = operate::named_projection(fcinfo);
@@ -661,7 +662,7 @@ Datum projections_redefine(PG_FUNCTION_ARGS) {
 
 PG_FUNCTION_INFO_V1(projections_rebuild_all);
 // The procedure.
-Datum projections_rebuild_all(PG_FUNCTION_ARGS) {
+AUDITED(projections_rebuild_all) {
     async::refuse_while_applying();
     catalog::require_current_sql();
     rebuild::refuse_block(fcinfo, "SELECT projections.schedule_rebuild(projection) FROM projections.definitions;");
