@@ -53,11 +53,7 @@ constinit char activity[NAMEDATALEN * 4];
 
 // What may fail beside the batches of slots.
 constexpr Work finding{InvalidOid, -1}, cleaning{InvalidOid, -2}, counting{InvalidOid, -3}, measuring{InvalidOid, -4},
-<<<<<<< HEAD
-    auditing{InvalidOid, -5};
-=======
-    scrubbing{InvalidOid, -9};
->>>>>>> verify
+    auditing{InvalidOid, -5}, scrubbing{InvalidOid, -9};
 
 volatile sig_atomic_t terminated = false, yielding = false;
 constinit TimeoutId yield_timeout = MAX_TIMEOUTS, scrub_timeout = MAX_TIMEOUTS;
@@ -461,7 +457,6 @@ void write_counted_conflicts() {
     say("");
 }
 
-<<<<<<< HEAD
 void write_noted_calls() {
     if (!failed_calls_noted()) return;
     ErrorData *error = caught([] {
@@ -473,7 +468,8 @@ void write_noted_calls() {
     else
         forget_problem(auditing);
     say("");
-=======
+}
+
 // Who has events for this worker alone interrupts a scrub. A signal handler, so without the lock: it may err, at the
 // cost of a scrub.
 void interrupt_scrub() {
@@ -520,7 +516,6 @@ void scrub(const Found &found) {
     say("");
     int64 pause = rows < 0 ? 60 * 1000 : std::max<int64>(1000, rows * 1000 / scrub_rate);
     next_scrub = after(GetCurrentTimestamp(), pause);
->>>>>>> verify
 }
 
 // The last worker to leave writes what there is.
@@ -565,15 +560,11 @@ long round() {
         forget_throughput();
         forget_failed_calls();
     }
-<<<<<<< HEAD
-    if (projection_count == 0) {
+    if (projection_count == 0 && !(scrub_rate > 0 && found.any)) {
         if (found.current) {
             clean_history();
             launch_rebuilds(found);
         }
-=======
-    if (projection_count == 0 && !(scrub_rate > 0 && found.any)) {
->>>>>>> verify
         leave_unless_announced();
         return 0;
     }
