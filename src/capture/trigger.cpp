@@ -135,8 +135,8 @@ const compile::Source &source_of(const compile::Block &block, Oid relation, std:
     elog(ERROR, "relation %u is not a source of projection %u", relation, block.projection);
 }
 
-// A rebuild drops its shadow without waiting for those who have captured for it, so it may be gone: then nobody asks for the
-// change. Else it stays until it is released (test: test/rebuild_stress).
+// A rebuild drops its shadow without waiting for those who have captured for it, so it may be gone: then nobody asks
+// for the change. Else it stays until it is released (test: test/rebuild_stress).
 bool hold(const catalog::Projection &projection) {
     if (!OidIsValid(projection.shadow_of)) return true;
     LockRelationOid(projection.definition, AccessShareLock);
