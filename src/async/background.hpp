@@ -9,6 +9,7 @@ extern int max_batch;         // events
 extern int poll_interval;     // milliseconds
 extern int worker_memory;     // kilobytes; 0: no limit
 extern int history_retention; // minutes
+extern int scrub_rate;        // rows a second; 0: off
 
 // Defines the settings; with shared_preload_libraries, asks for shared memory and registers the launcher. In _PG_init.
 void start_background();

@@ -4,8 +4,8 @@
 
 namespace async {
 
-// This session applies to the projection until its transaction ends. Does nothing without shared memory, or in a process
-// of ours.
+// This session applies to the projection until its transaction ends. Does nothing without shared memory, or in a
+// process of ours.
 void session_applies(Oid projection);
 void session_ended();
 

@@ -21,6 +21,10 @@ BEGIN
     DELETE FROM projections.parked_event WHERE projection::oid = gone.relation::oid;
     DELETE FROM projections.override WHERE projection::oid = gone.relation::oid;
     DELETE FROM projections.transition WHERE projection::oid = gone.relation::oid;
+    DELETE FROM projections.rebuild WHERE projection::oid = gone.relation::oid;
+    DELETE FROM projections.rebuild_request WHERE projection::oid = gone.relation::oid;
+    DELETE FROM projections.throughput_minute WHERE projection::oid = gone.relation::oid;
+    DELETE FROM projections.throughput_total WHERE projection::oid = gone.relation::oid;
     IF gone.shadow_of IS NOT NULL AND gone.tables <> '{}' THEN
         PERFORM projections._drop_shadow_tables(gone.tables);
     END IF;
@@ -130,7 +134,8 @@ BEGIN
         FROM projections.projection p, LATERAL unnest(p.sources) AS s(source)
         WHERE p.shape = 'rows' AND EXISTS (SELECT FROM pg_class c WHERE c.oid = s.source)
           AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = s.source AND i.indisprimary)
-          AND EXISTS (SELECT FROM pg_event_trigger_dropped_objects() d WHERE d.classid IN ('pg_constraint'::regclass, 'pg_class'::regclass))
+          AND EXISTS (SELECT FROM pg_event_trigger_dropped_objects() d
+                      WHERE d.object_type = 'table constraint' AND format('%I.%I', d.address_names[1], d.address_names[2]) = projections._name(s.source))
     LOOP
         RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist',
             MESSAGE = format('cannot drop the primary key of %s because projection %s needs it', gone.source, projections._name(gone.relation)),
