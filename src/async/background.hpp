@@ -9,11 +9,16 @@ extern int max_batch;         // events
 extern int poll_interval;     // milliseconds
 extern int worker_memory;     // kilobytes; 0: no limit
 extern int history_retention; // minutes
+extern int scrub_rate;        // rows a second; 0: off
 
 // Defines the settings; with shared_preload_libraries, asks for shared memory and registers the launcher. In _PG_init.
 void start_background();
 
 // Why no worker would serve this database, in a sentence, or null. *hint: what to do.
 const char *no_workers_because(const char **hint);
+
+// Ends a worker; another one takes its place. Returns the projection that it worked on here, if any. Raises 22023,
+// 42501.
+Oid restart_worker(pid_t pid);
 
 } // namespace async

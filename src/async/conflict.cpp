@@ -59,9 +59,7 @@ void count_conflict(const char *stream, int length) {
     bool first = with_shared(LW_EXCLUSIVE, [&] {
         bool none = std::none_of(std::begin(shared->conflicts), std::end(shared->conflicts), ours);
         add(name, 1, GetCurrentTimestamp());
-        for (Worker &worker : shared->all())
-            if (serves(worker, MyDatabaseId)) worker.announced = true;
-        if (count_workers(MyDatabaseId) == 0) announce(MyDatabaseId, false);
+        call_for_worker(MyDatabaseId);
         return none;
     });
     // The worker writes all that has gathered when it comes to it.

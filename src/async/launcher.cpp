@@ -17,6 +17,7 @@ constinit int max_batch = 100000;
 constinit int poll_interval = 1000;
 constinit int worker_memory = 512 * 1024;
 constinit int history_retention = 7 * 24 * 60;
+constinit int scrub_rate = 0;
 
 namespace {
 
@@ -314,8 +315,14 @@ void define_settings() {
                             "Beyond it, the event at hand fails for lack of memory. 0: no limit.", &worker_memory,
                             512 * 1024, 0, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB, nullptr, nullptr, nullptr);
     DefineCustomIntVariable("pg_projections.history_retention", "How long workers keep what is over.",
-                            "Resolved failures and changes of checkpoints by hand. 0: for ever.", &history_retention,
-                            7 * 24 * 60, 0, INT_MAX / 60, PGC_SIGHUP, GUC_UNIT_MIN, nullptr, nullptr, nullptr);
+                            "Resolved failures, changes of checkpoints by hand, streams with conflicts. 0: for ever.",
+                            &history_retention, 7 * 24 * 60, 0, INT_MAX / 60, PGC_SIGHUP, GUC_UNIT_MIN, nullptr,
+                            nullptr, nullptr);
+    DefineCustomIntVariable(
+        "pg_projections.scrub_rate", "How many rows a second workers verify when they have nothing else to do.",
+        "Projections are compared with their definitions one after the other; rows of both count. One that differs is "
+        "marked stale. 0: none.",
+        &scrub_rate, 0, 0, INT_MAX, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
     DefineCustomIntVariable("pg_projections.throughput_retention", "How long the minutes of throughput are kept.",
                             "0: for ever.", &throughput_retention, 24 * 60, 0, INT_MAX / 60, PGC_SIGHUP, GUC_UNIT_MIN,
                             nullptr, nullptr, nullptr);

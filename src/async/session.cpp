@@ -7,10 +7,13 @@ namespace {
 
 constinit Session *mine = nullptr;
 
+// The launcher, a worker, or a rebuild in the background: they are shown elsewhere.
+bool is_ours() { return MyBgworkerEntry && strcmp(MyBgworkerEntry->bgw_library_name, "pg_projections") == 0; }
+
 } // namespace
 
 void session_applies(Oid projection) {
-    if (shared == nullptr || MyBackendType != B_BACKEND) return;
+    if (shared == nullptr || is_ours()) return;
     with_shared(LW_EXCLUSIVE, [&] {
         if (mine == nullptr) {
             Session *unused = std::find_if(std::begin(shared->sessions), std::end(shared->sessions),

@@ -5,7 +5,7 @@
 namespace async {
 
 // This session applies to the projection until its transaction ends. Does nothing without shared memory, or in a
-// worker.
+// process of ours.
 void session_applies(Oid projection);
 void session_ended();
 

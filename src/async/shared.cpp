@@ -77,6 +77,12 @@ void announce(Oid database, bool failed) {
     wake_launcher();
 }
 
+void call_for_worker(Oid database) {
+    for (Worker &worker : shared->all())
+        if (serves(worker, database)) worker.announced = true;
+    if (count_workers(database) == 0) announce(database, false);
+}
+
 void free_entry(Worker &worker) {
     set_phase(worker, Phase::free);
     pg_atomic_write_u32(&worker.database, InvalidOid);

@@ -5,7 +5,7 @@
 // `signalled`; a committer sets `signalled` and then looks for an idle worker. One of the two sees the other, so no
 // wake-up is lost; the poll interval is only the net under events that no session of ours wrote.
 #pragma once
-#include "pg/pg.hpp"
+#include "async/failed_call.hpp"
 
 namespace async {
 
@@ -92,6 +92,8 @@ struct Shared {
     Problem problems[128];
     Slow slow[64];
     Conflict conflicts[256];
+    Call failed_calls[64];
+    int64 lost_calls; // that found no place, of any database
     Session sessions[128];
     int worker_count;
     Worker workers[FLEXIBLE_ARRAY_MEMBER];
@@ -131,6 +133,7 @@ auto with_shared(LWLockMode mode, Body &&body) {
 int count_workers(Oid database);
 bool is_held(Oid database);
 void announce(Oid database, bool failed); // to the launcher
+void call_for_worker(Oid database);       // something is to be written, whether or not there are events
 void wake_launcher();
 void free_entry(Worker &worker);
 

@@ -2,6 +2,7 @@
 
 #include "async/background.hpp"
 #include "async/shared.hpp"
+#include "catalog/projection.hpp"
 #include "pg/scope.hpp"
 
 namespace async {
@@ -115,8 +116,13 @@ ArrayType *bucket_array(const int32 *buckets) {
     return bucket_array(buckets, first, last);
 }
 
-// Adds what bucket_array() made, or what somebody else did.
+// Adds what bucket_array() made, or an array of full histograms.
 void add_array(ArrayType *array, int32 *buckets) {
+    if (ARR_NDIM(array) == 2 && !ARR_HASNULL(array) && ARR_DIMS(array)[1] == bucket_count) {
+        auto *all = reinterpret_cast<int32 *>(ARR_DATA_PTR(array));
+        for (int i = 0; i < ARR_DIMS(array)[0] * bucket_count; i++) buckets[i % bucket_count] += all[i];
+        return;
+    }
     if (ARR_NDIM(array) != 1 || ARR_HASNULL(array)) return;
     auto *values = reinterpret_cast<int32 *>(ARR_DATA_PTR(array));
     int64 lower = ARR_LBOUND(array)[0];
@@ -235,6 +241,7 @@ void count_failed_batch(Oid projection, TimestampTz began) {
 void write_noted() {
     if (notes == nullptr || worker_writes()) return;
     auto &all = *std::exchange(notes, nullptr);
+    if (!catalog::sql_is_current()) return; // an older version has no table for it
     pg::vector<Applied> applied;
     for (Note &each : all) {
         each.applied.minute = this_minute();
@@ -300,6 +307,7 @@ using namespace async;
 
 PG_FUNCTION_INFO_V1(projections_throughput);
 PG_FUNCTION_INFO_V1(projections_add_buckets);
+PG_FUNCTION_INFO_V1(projections_all_buckets);
 PG_FUNCTION_INFO_V1(projections_quantile);
 
 // projection, minute, events, errors, batches, seconds, buckets: what is not in the table yet, of this database
@@ -332,6 +340,13 @@ Datum projections_add_buckets(PG_FUNCTION_ARGS) {
     add_array(PG_GETARG_ARRAYTYPE_P(0), buckets);
     add_array(PG_GETARG_ARRAYTYPE_P(1), buckets);
     PG_RETURN_ARRAYTYPE_P(bucket_array(buckets));
+}
+
+// A histogram with its empty buckets.
+Datum projections_all_buckets(PG_FUNCTION_ARGS) {
+    int32 buckets[bucket_count] = {};
+    add_array(PG_GETARG_ARRAYTYPE_P(0), buckets);
+    PG_RETURN_ARRAYTYPE_P(bucket_array(buckets, 0, bucket_count - 1));
 }
 
 // Of a histogram, in milliseconds; null where it is empty.

@@ -9,6 +9,7 @@
 // and the worker goes on with the other slots.
 #include "async/background.hpp"
 #include "async/conflict.hpp"
+#include "async/failed_call.hpp"
 #include "async/shared.hpp"
 #include "async/slot.hpp"
 #include "async/throughput.hpp"
@@ -45,15 +46,17 @@ constinit pg::flat_map<uint64, Pace> *paces = nullptr;
 constinit TimestampTz last_useful = 0;
 constinit TimestampTz look_again = 0; // after looking for work has failed
 constinit TimestampTz next_cleaning = 0, next_launching = 0;
+constinit TimestampTz next_scrub = 0;
 constinit long patience = 1;        // milliseconds
 constinit int projection_count = 0; // async ones, as of the last look
 constinit char activity[NAMEDATALEN * 4];
 
 // What may fail beside the batches of slots.
-constexpr Work finding{InvalidOid, -1}, cleaning{InvalidOid, -2}, counting{InvalidOid, -3}, measuring{InvalidOid, -4};
+constexpr Work finding{InvalidOid, -1}, cleaning{InvalidOid, -2}, counting{InvalidOid, -3}, measuring{InvalidOid, -4},
+    auditing{InvalidOid, -5}, scrubbing{InvalidOid, -9};
 
 volatile sig_atomic_t terminated = false, yielding = false;
-constinit TimeoutId yield_timeout = MAX_TIMEOUTS;
+constinit TimeoutId yield_timeout = MAX_TIMEOUTS, scrub_timeout = MAX_TIMEOUTS;
 constinit bool finished = false; // leaves because nothing is left to do here
 
 TimestampTz after(TimestampTz now, int64 milliseconds) { return TimestampTzPlusMilliseconds(now, milliseconds); }
@@ -305,6 +308,7 @@ struct Found {
     long again = -1;
     bool installed = false;
     bool current = false; // the SQL objects are of the library's version
+    bool any = false;     // projections, also inline ones
 };
 
 bool is_async(const catalog::Projection *projection) { return projection->async && !OidIsValid(projection->shadow_of); }
@@ -315,6 +319,7 @@ void look(Found &found) {
     found.installed = OidIsValid(catalog::catalog_relation());
     found.current = found.installed && catalog::sql_is_current();
     auto all = catalog::all();
+    found.any = !all.empty();
     projection_count = std::count_if(all.begin(), all.end(), is_async);
     if (projection_count > 0) {
         pg::vector<Work> work = find_work(&found.again);
@@ -452,6 +457,67 @@ void write_counted_conflicts() {
     say("");
 }
 
+void write_noted_calls() {
+    if (!failed_calls_noted()) return;
+    ErrorData *error = caught([] {
+        say("writing failed calls");
+        write_failed_calls();
+    });
+    if (error)
+        after_failure(auditing, error);
+    else
+        forget_problem(auditing);
+    say("");
+}
+
+// Who has events for this worker alone interrupts a scrub. A signal handler, so without the lock: it may err, at the
+// cost of a scrub.
+void interrupt_scrub() {
+    if (pg_atomic_read_u32(&me->signalled) == 0) return;
+    for (Worker &worker : shared->all())
+        if (&worker != me && serves(worker, MyDatabaseId)) return;
+    QueryCancelPending = true;
+    InterruptPending = true;
+    SetLatch(MyLatch);
+}
+
+int64 scrub_next() {
+    int64 rows = -1;
+    SetCurrentStatementStartTimestamp();
+    StartTransactionCommand();
+    say("verifying a projection");
+    pg::with_snapshot(GetTransactionSnapshot(), [&] {
+        pg::with_spi([&] {
+            pg::spi_execute("SELECT projections._scrub()");
+            bool null;
+            rows = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
+        });
+    });
+    CommitTransactionCommand();
+    return rows;
+}
+
+// Verifies one projection, and rests so long that the rate holds. When the last one was interrupted, there is work that
+// another worker could do meanwhile.
+void scrub(const Found &found) {
+    static constinit bool interrupted = false;
+    TimestampTz now = GetCurrentTimestamp();
+    if (scrub_rate == 0 || !found.current || now < next_scrub) return;
+    if (interrupted) call_for_company();
+    int64 rows = 0;
+    enable_timeout_every(scrub_timeout, after(now, 20), 20);
+    ErrorData *error = caught([&] { rows = scrub_next(); });
+    disable_timeout(scrub_timeout, false);
+    interrupted = error && error->sqlerrcode == ERRCODE_QUERY_CANCELED && pg_atomic_read_u32(&me->signalled) != 0;
+    if (interrupted)
+        QueryCancelPending = false;
+    else if (error)
+        after_failure(scrubbing, error);
+    say("");
+    int64 pause = rows < 0 ? 60 * 1000 : std::max<int64>(1000, rows * 1000 / scrub_rate);
+    next_scrub = after(GetCurrentTimestamp(), pause);
+}
+
 // The last worker to leave writes what there is.
 void write_measured() {
     bool last = projection_count == 0;
@@ -483,14 +549,20 @@ long round() {
         return poll_interval;
     }
     forget_problem(finding);
-    if (found.installed) {
+    if (!found.installed) forget_conflicts();
+    if (found.current) {
         write_counted_conflicts();
         write_measured();
-    } else {
-        forget_conflicts();
+        write_noted_calls();
+    } else { // there are no such tables
         forget_throughput();
+        forget_failed_calls();
     }
-    if (projection_count == 0) {
+    if (projection_count == 0 && !(scrub_rate > 0 && found.any)) {
+        if (found.current) {
+            clean_history();
+            launch_rebuilds(found);
+        }
         leave_unless_announced();
         return 0;
     }
@@ -514,6 +586,7 @@ long round() {
     }
     clean_history();
     launch_rebuilds(found);
+    scrub(found);
     // What is undecided is asked again, ever less often while it lasts: the end of the transaction wakes us as a rule.
     patience = found.again < 0 ? 1 : std::min<long>(patience * 2, 100);
     return found.again < 0 ? poll_interval : std::min<long>(std::max(found.again, patience), poll_interval);
@@ -650,6 +723,7 @@ void projections_worker_main(Datum entry) {
     BackgroundWorkerUnblockSignals();
     BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
     async::yield_timeout = RegisterTimeout(USER_TIMEOUT, async::yield_if_all_are_slow);
+    async::scrub_timeout = RegisterTimeout(USER_TIMEOUT, async::interrupt_scrub);
     async::pin_settings();
     async::limit_memory();
     async::round_memory = AllocSetContextCreate(TopMemoryContext, "projections round", ALLOCSET_DEFAULT_SIZES);

@@ -32,6 +32,27 @@ bool working_on(pid_t pid, Oid *projection) {
 }
 
 } // namespace
+
+Oid restart_worker(pid_t pid) {
+    Oid projection = InvalidOid;
+    if (shared == nullptr || !working_on(pid, &projection))
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("process %d is not a worker", pid),
+                        errdetail("It has ended, or is a process of another kind."),
+                        errhint("SELECT * FROM projections.workers;")));
+    if (!has_privs_of_role(GetUserId(), ROLE_PG_SIGNAL_BACKEND) &&
+        !(OidIsValid(projection) && pg::owns_relation(projection, GetUserId())))
+        ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied to restart a worker"),
+                        errdetail("It takes a member of pg_signal_backend, or the owner of the projection that the "
+                                  "worker works on."),
+                        errhint("Ask one of them.")));
+    // Looked up again under the lock, where it cannot end and its number be reused.
+    with_shared(LW_EXCLUSIVE, [&] {
+        for (Worker &worker : shared->all())
+            if (phase_of(worker) != Phase::free && worker.pid == pid) kill(pid, SIGTERM);
+    });
+    return projection;
+}
+
 } // namespace async
 
 extern "C" {
@@ -42,7 +63,6 @@ PG_FUNCTION_INFO_V1(projections_worker_list);
 PG_FUNCTION_INFO_V1(projections_worker_problems);
 PG_FUNCTION_INFO_V1(projections_workers_available);
 PG_FUNCTION_INFO_V1(projections_worker_problem);
-PG_FUNCTION_INFO_V1(projections_restart_worker);
 PG_FUNCTION_INFO_V1(projections_count_conflict);
 
 // pid, database, state, projection, slot, since, events, batch_events
@@ -106,27 +126,6 @@ Datum projections_worker_problem(PG_FUNCTION_ARGS) {
     const char *reason = no_workers_because(&hint);
     if (reason == nullptr) PG_RETURN_NULL();
     PG_RETURN_TEXT_P(cstring_to_text(hint ? psprintf("%s %s", reason, hint) : reason));
-}
-
-Datum projections_restart_worker(PG_FUNCTION_ARGS) {
-    pid_t pid = PG_GETARG_INT32(0);
-    Oid projection = InvalidOid;
-    if (shared == nullptr || !working_on(pid, &projection))
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("process %d is not a worker", pid),
-                        errdetail("It has ended, or is a process of another kind."),
-                        errhint("SELECT * FROM projections.workers;")));
-    if (!has_privs_of_role(GetUserId(), ROLE_PG_SIGNAL_BACKEND) &&
-        !(OidIsValid(projection) && pg::owns_relation(projection, GetUserId())))
-        ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied to restart a worker"),
-                        errdetail("It takes a member of pg_signal_backend, or the owner of the projection that the "
-                                  "worker works on."),
-                        errhint("Ask one of them.")));
-    // Looked up again under the lock, where it cannot end and its number be reused.
-    with_shared(LW_EXCLUSIVE, [&] {
-        for (Worker &worker : shared->all())
-            if (phase_of(worker) != Phase::free && worker.pid == pid) kill(pid, SIGTERM);
-    });
-    PG_RETURN_VOID();
 }
 
 Datum projections_count_conflict(PG_FUNCTION_ARGS) {

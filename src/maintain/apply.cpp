@@ -54,11 +54,9 @@ int64 execute(catalog::Projection &projection, Statement statement, Parameters &
 }
 
 [[noreturn]] void fail_stale(const catalog::Projection &projection, const char *detail) {
-    ereport(
-        ERROR,
-        (errcode(pg::error::projection_stale), errmsg("projection %s differs from its definition", projection.name()),
-         errdetail("%s", detail),
-         errhint("SELECT projections.repair(%s);", quote_literal_cstr(projection.name()))));
+    ereport(ERROR, (errcode(pg::error::projection_stale),
+                    errmsg("projection %s differs from its definition", projection.name()), errdetail("%s", detail),
+                    errhint("SELECT projections.repair(%s);", quote_literal_cstr(projection.name()))));
     pg_unreachable();
 }
 

@@ -23,8 +23,8 @@ struct Consumed {
 // Under `snapshot`, if given: then all that it sees.
 Consumed consume_changes(catalog::Projection &projection, int64 at_most, Snapshot snapshot = nullptr);
 
-// Takes off the change logs what `snapshot` sees, unread: the caller fills the projection under the same snapshot. As the
-// owner, in an SPI connection. Returns the rows.
+// Takes off the change logs what `snapshot` sees, unread: the caller fills the projection under the same snapshot. As
+// the owner, in an SPI connection. Returns the rows.
 int64 discard_changes(catalog::Projection &projection, Snapshot snapshot);
 
 // Makes the change logs of a projection, owned by `owner`, as a superuser and in an SPI connection. Returns their OIDs.

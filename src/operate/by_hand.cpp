@@ -4,6 +4,7 @@
 #include "catalog/settings.hpp"
 #include "maintain/locks.hpp"
 #include "maintain/maintaining.hpp"
+#include "operate/audit.hpp"
 #include "operate/declare.hpp"
 #include "operate/resolve.hpp"
 #include "rebuild/rebuild.hpp"
@@ -219,7 +220,7 @@ PG_FUNCTION_INFO_V1(projections_retry_now);
 Datum projections_retry_now(PG_FUNCTION_ARGS) { PG_RETURN_BOOL(operate::retry_now(PG_GETARG_INT64(0))); }
 
 PG_FUNCTION_INFO_V1(projections_set_state);
-Datum projections_set_state(PG_FUNCTION_ARGS) {
+AUDITED(projections_set_state) {
     operate::text_argument(fcinfo, 0, "name");
     operate::NewState given{operate::text_argument(fcinfo, 1, "key"), operate::text_argument(fcinfo, 2, "state"),
                             operate::text_argument(fcinfo, 3, "reason")};

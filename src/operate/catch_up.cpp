@@ -3,6 +3,7 @@
 #include "async/throughput.hpp"
 #include "maintain/flush.hpp"
 #include "maintain/locks.hpp"
+#include "operate/audit.hpp"
 #include "operate/resolve.hpp"
 #include "pg/scope.hpp"
 
@@ -50,7 +51,7 @@ Datum projections_refuse_while_applying(PG_FUNCTION_ARGS) {
 
 PG_FUNCTION_INFO_V1(projections_catch_up);
 // Applies what one projection, or every one that the caller owns, has not applied yet. Returns how many events.
-Datum projections_catch_up(PG_FUNCTION_ARGS) {
+AUDITED(projections_catch_up) {
     async::refuse_while_applying();
     if (IsolationUsesXactSnapshot())
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -69,11 +70,13 @@ Datum projections_catch_up(PG_FUNCTION_ARGS) {
         relations.push_back(projection->relation);
     } else {
         for (catalog::Projection *each : catalog::all())
-            if (each->async && !OidIsValid(each->shadow_of) && pg::owns_relation(each->relation, GetUserId())) relations.push_back(each->relation);
+            if (each->async && !OidIsValid(each->shadow_of) && pg::owns_relation(each->relation, GetUserId()))
+                relations.push_back(each->relation);
     }
     maintain::flush_logs();
     for (Oid relation : relations)
         if (applied < most) applied += operate::catch_up(relation, most - applied);
+    if (applied == 0) operate::audit_nothing();
     async::write_noted();
     PG_RETURN_INT64(applied);
 }

@@ -12,6 +12,7 @@
 #include "maintain/flush.hpp"
 #include "maintain/log.hpp"
 #include "maintain/statements.hpp"
+#include "operate/audit.hpp"
 #include "operate/describe.hpp"
 #include "operate/resolve.hpp"
 #include "pg/scope.hpp"
@@ -103,6 +104,7 @@ Request read_request(FunctionCallInfo fcinfo) {
     request.options = PG_ARGISNULL(4) ? DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")) : PG_GETARG_DATUM(4);
     request.options = checked_options(mode, request.options);
     request.fill_later = option_is(request.options, "fill", "online");
+    if (request.fill_later) catalog::require_current_sql();
     request.if_not_exists = !PG_ARGISNULL(5) && PG_GETARG_BOOL(5);
     Place place = place_of(PG_GETARG_TEXT_PP(0));
     request.namespace_oid = place.namespace_oid;
@@ -586,10 +588,10 @@ void before_drop_table(const DropStmt *statement) {
 extern "C" {
 
 PG_FUNCTION_INFO_V1(projections_create);
-Datum projections_create(PG_FUNCTION_ARGS) { PG_RETURN_OID(operate::create(fcinfo)); }
+AUDITED(projections_create) { PG_RETURN_OID(operate::create(fcinfo)); }
 
 PG_FUNCTION_INFO_V1(projections_drop);
-Datum projections_drop(PG_FUNCTION_ARGS) {
+AUDITED(projections_drop) {
     bool keep_table = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1), if_exists = !PG_ARGISNULL(2) && PG_GETARG_BOOL(2);
     operate::text_argument(fcinfo, 0, "name");
     catalog::Projection *projection = operate::resolve(PG_GETARG_TEXT_PP(0), if_exists);
@@ -603,7 +605,7 @@ Datum projections_drop(PG_FUNCTION_ARGS) {
 
 PG_FUNCTION_INFO_V1(projections_refresh_rows);
 // Recomputes the rows of the given keys; returns how many it wrote.
-Datum projections_refresh_rows(PG_FUNCTION_ARGS) {
+AUDITED(projections_refresh_rows) {
     operate::text_argument(fcinfo, 0, "name");
     if (PG_ARGISNULL(1))
         ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"keys\" must not be null"),

@@ -8,6 +8,7 @@
 #include "catalog/settings.hpp"
 #include "compile/deparse.hpp"
 #include "compile/refuse.hpp"
+#include "operate/audit.hpp"
 #include "operate/declare.hpp"
 #include "operate/options.hpp"
 #include "operate/resolve.hpp"
@@ -547,7 +548,7 @@ void read_machine(Datum transitions, Declaration &d) {
 extern "C" {
 
 PG_FUNCTION_INFO_V1(projections_create_handler);
-Datum projections_create_handler(PG_FUNCTION_ARGS) {
+AUDITED(projections_create_handler) {
     operate::Declaration d = operate::read_common(fcinfo, "handler", 6, 7);
     d.function = operate::function_argument(fcinfo, 2, "handler");
     operate::check_function(d);
@@ -558,7 +559,7 @@ Datum projections_create_handler(PG_FUNCTION_ARGS) {
 }
 
 PG_FUNCTION_INFO_V1(projections_create_reducer);
-Datum projections_create_reducer(PG_FUNCTION_ARGS) {
+AUDITED(projections_create_reducer) {
     operate::Declaration d = operate::read_common(fcinfo, "reducer", 6, 7);
     d.key = operate::text_argument(fcinfo, 2, "key");
     d.function = operate::function_argument(fcinfo, 3, "reducer");
@@ -570,7 +571,7 @@ Datum projections_create_reducer(PG_FUNCTION_ARGS) {
 }
 
 PG_FUNCTION_INFO_V1(projections_create_state_machine);
-Datum projections_create_state_machine(PG_FUNCTION_ARGS) {
+AUDITED(projections_create_state_machine) {
     operate::Declaration d = operate::read_common(fcinfo, "state_machine", 4, 5);
     d.key = operate::text_argument(fcinfo, 2, "key");
     if (PG_ARGISNULL(3))

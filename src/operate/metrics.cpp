@@ -25,8 +25,10 @@ void read_metrics(Datum about, bool of_all, Receive &&receive) {
 std::string_view family_of(std::string_view sample, std::string_view kind) {
     if (kind != "summary") return sample;
     for (std::string_view suffix : {"_sum", "_count"})
-        if (sample.size() > suffix.size() && sample.substr(sample.size() - suffix.size()) == suffix)
-            return sample.substr(0, sample.size() - suffix.size());
+        if (sample.ends_with(suffix)) {
+            sample.remove_suffix(suffix.size());
+            break;
+        }
     return sample;
 }
 
@@ -102,7 +104,6 @@ Datum projections_metrics(PG_FUNCTION_ARGS) {
 
 PG_FUNCTION_INFO_V1(projections_metrics_text);
 Datum projections_metrics_text(PG_FUNCTION_ARGS) {
-    static_cast<void>(fcinfo);
     StringInfoData out, family;
     initStringInfo(&out);
     initStringInfo(&family);

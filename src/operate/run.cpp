@@ -5,9 +5,10 @@
 // the internal SQL function of the same name with a leading underscore (src/schema/44_run.sql, 46_failures.sql), as a
 // superuser; it gets what was checked, the caller's name, and the arguments. Code of users runs as its owner again.
 #include "operate/run.hpp"
-#include "async/slot.hpp"
 
+#include "async/background.hpp"
 #include "async/slot.hpp"
+#include "operate/audit.hpp"
 #include "pg/scope.hpp"
 #include "rebuild/rebuild.hpp"
 
@@ -189,7 +190,7 @@ using operate::Argument;
 
 PG_FUNCTION_INFO_V1(projections_operate);
 // f(name, …): for the projection's owner.
-Datum projections_operate(PG_FUNCTION_ARGS) {
+AUDITED(projections_operate) {
     async::refuse_while_applying();
     catalog::Projection &projection = operate::named_projection(fcinfo);
     operate::require_owner(projection);
@@ -199,14 +200,14 @@ Datum projections_operate(PG_FUNCTION_ARGS) {
 
 PG_FUNCTION_INFO_V1(projections_operate_all);
 // f(…): for the projections that the caller owns.
-Datum projections_operate_all(PG_FUNCTION_ARGS) {
+AUDITED(projections_operate_all) {
     async::refuse_while_applying();
     return operate::run_internal(fcinfo, {OIDOID, ObjectIdGetDatum(GetUserId())}, 0);
 }
 
 PG_FUNCTION_INFO_V1(projections_operate_failure);
 // f(failure_id, …): for the owner of the failure's projection.
-Datum projections_operate_failure(PG_FUNCTION_ARGS) {
+AUDITED(projections_operate_failure) {
     async::refuse_while_applying();
     if (PG_ARGISNULL(0))
         ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"failure_id\" must not be null"),
@@ -216,9 +217,17 @@ Datum projections_operate_failure(PG_FUNCTION_ARGS) {
         ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND), errmsg("there is no failure " INT64_FORMAT, PG_GETARG_INT64(0)),
                         errdetail("Resolved failures are kept for pg_projections.history_retention."),
                         errhint("projections.failures lists them.")));
+    operate::audit_about(relation);
     operate::require_owner(operate::projection_of(relation));
     operate::refuse_during_rebuild(fcinfo, operate::projection_of(relation));
     return operate::run_internal(fcinfo, {OIDOID, ObjectIdGetDatum(relation)}, 0);
+}
+
+PG_FUNCTION_INFO_V1(projections_restart_worker);
+AUDITED(projections_restart_worker) {
+    Oid projection = async::restart_worker(PG_GETARG_INT32(0));
+    if (OidIsValid(projection)) operate::audit_about(projection);
+    PG_RETURN_VOID();
 }
 
 PG_FUNCTION_INFO_V1(projections_health);

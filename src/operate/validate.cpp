@@ -3,6 +3,7 @@
 // The checks are SQL over the catalogs (src/schema/62_validate.sql), run as a superuser for whoever asks, who gets what
 // is about his own projections. Nothing of a user's is called by them: definitions are compiled, not run.
 #include "catalog/projection.hpp"
+#include "operate/audit.hpp"
 #include "operate/declare.hpp"
 #include "pg/scope.hpp"
 
@@ -48,7 +49,7 @@ extern "C" {
 
 PG_FUNCTION_INFO_V1(projections_look);
 // f(…) RETURNS TABLE: the rows of projections._f(the caller, …), read as a superuser.
-Datum projections_look(PG_FUNCTION_ARGS) {
+AUDITED(projections_look) {
     InitMaterializedSRF(fcinfo, 0);
     auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
     const char *name = quote_identifier(psprintf("_%s", get_func_name(fcinfo->flinfo->fn_oid)));

@@ -50,14 +50,6 @@ pg::vector<const char *> read_texts(const char *query, Snapshot snapshot) {
     return texts;
 }
 
-[[noreturn]] void fail_archived(Projection &projection, const async::EventSource &source) {
-    ereport(ERROR, (errcode(pg::error::history_archived), errmsg("projection %s cannot be verified", projection.name()),
-                    errdetail("Events of %s up to position " INT64_FORMAT " are archived.",
-                              pg::qualified_name(source.relation), source.archived_to),
-                    errhint("Restore the events, and register the source anew.")));
-    pg_unreachable();
-}
-
 // The rows of a source as they were before the changes that are in its log. Rows are known by their text, which tells
 // apart what `=` may not, and which every type has.
 const char *rows_before_log(Projection &projection, std::size_t index) {
@@ -235,11 +227,6 @@ void forgive(const Difference &difference, void *context) {
         to.report(difference, to.context);
 }
 
-void refuse_archived(Projection &projection) {
-    const async::EventSource *source = async::event_source(projection.sources.front());
-    if (source && source->archived_to > 0) fail_archived(projection, *source);
-}
-
 Compared compare_part(Projection &projection, Scope scope, Snapshot snapshot, Part part, Forgiving &report) {
     Layout layout = layout_of(projection);
     pg::vector<async::State> states = fold_states(projection, part, snapshot);
@@ -265,7 +252,7 @@ Compared compare_part(Projection &projection, Scope scope, Snapshot snapshot, Pa
 
 Compared compare_states(Projection &projection, Scope scope, Snapshot snapshot,
                         void (*report)(const Difference &, void *), void *context) {
-    refuse_archived(projection);
+    require_history(projection);
     Forgiving forgiving{async::declared(projection).machine, report, context};
     Compared total;
     int parts = parts_of(projection);
@@ -290,7 +277,7 @@ const char *applied_events(Projection &projection, Snapshot snapshot) {
     MemoryContext outside = CurrentMemoryContext; // SPI leaves another one current
     const async::EventSource *source = async::event_source(projection.sources.front());
     if (source == nullptr) elog(ERROR, "projection %s reads no event source", projection.name());
-    if (source->archived_to > 0) fail_archived(projection, *source);
+    require_history(projection);
     pg::vector<const char *> applied = read_texts(
         psprintf("SELECT array_agg(s.position ORDER BY s.slot), max(s.position), count(*), (SELECT "
                  "coalesce(array_agg(f.position), '{}') FROM projections.failure f WHERE f.projection = %u AND "
@@ -308,6 +295,20 @@ const char *applied_events(Projection &projection, Snapshot snapshot) {
                         async::rows_select(projection, *source), position, applied[1], position, applied[0], position,
                         async::stripe, applied[2], position, applied[3]);
     });
+}
+
+void require_history(Projection &projection) {
+    const async::EventSource *source = async::event_source(projection.sources.front());
+    if (source == nullptr || source->archived_to == 0) return;
+    ereport(ERROR, (errcode(pg::error::history_archived),
+                    errmsg("projection %s cannot be compared with its events", projection.name()),
+                    errdetail("Events of %s up to position " INT64_FORMAT " are archived.",
+                              pg::qualified_name(source->relation), source->archived_to),
+                    errhint("Restore the events, and register the source anew.")));
+}
+
+void require_reader(Projection &projection) {
+    if (!has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_DATA)) require_owner(projection);
 }
 
 Layout layout_of(Projection &projection) {
@@ -524,11 +525,6 @@ TupleDesc row_type(const Layout &layout, const pg::vector<int> &columns) {
         TupleDescCopyEntry(desc, static_cast<AttrNumber>(i + 1), layout.desc, static_cast<AttrNumber>(columns[i] + 1));
     desc->tdtypeid = RECORDOID;
     return BlessTupleDesc(desc);
-}
-
-// It shows data: to who may read all of it.
-void require_reader(Projection &projection) {
-    if (!has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_DATA)) require_owner(projection);
 }
 
 double sample_argument(FunctionCallInfo fcinfo, int number) {

@@ -49,6 +49,12 @@ Compared compare_projection(catalog::Projection &projection, Scope scope,
 // In the current memory context.
 const char *applied_events(catalog::Projection &projection, Snapshot snapshot);
 
+// For what shows a projection's data: raises 42501 unless the current user owns it, or may read all data.
+void require_reader(catalog::Projection &projection);
+
+// Raises PJ006 where events of the projection's source are archived.
+void require_history(catalog::Projection &projection);
+
 // How the projection's rows are told apart.
 Layout layout_of(catalog::Projection &projection);
 

@@ -24,6 +24,7 @@
 #include "async/slot.hpp"
 #include "maintain/flush.hpp"
 #include "maintain/log.hpp"
+#include "operate/audit.hpp"
 #include "operate/declare.hpp"
 #include "operate/run.hpp"
 #include "pg/scope.hpp"
@@ -474,13 +475,15 @@ void run(Rebuild &rebuild) {
     end(rebuild, taken);
 }
 
-void refuse_block(FunctionCallInfo fcinfo, const char *instead) {
+constexpr const char *no_rebuild = "a rebuild cannot run";
+
+void refuse_block(FunctionCallInfo fcinfo, const char *what, const char *instead) {
     auto *call = reinterpret_cast<CallContext *>(fcinfo->context);
     if (call && IsA(call, CallContext) && !call->atomic) return;
-    ereport(ERROR, (errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-                    errmsg("a rebuild cannot run inside a transaction block or a function"),
-                    errdetail("It commits between its phases, so that nobody waits for it."),
-                    errhint("CALL it by itself; or: %s", instead)));
+    ereport(ERROR,
+            (errcode(ERRCODE_ACTIVE_SQL_TRANSACTION), errmsg("%s inside a transaction block or a function", what),
+             errdetail("It commits between its phases, so that nobody waits for it."),
+             errhint("CALL it by itself%s%s", instead ? "; or: " : ".", instead ? instead : "")));
 }
 
 void refuse_paused(Projection &projection) {
@@ -596,7 +599,7 @@ extern "C" {
 
 PG_FUNCTION_INFO_V1(projections_rebuild);
 // The procedure.
-Datum projections_rebuild(PG_FUNCTION_ARGS) {
+AUDITED(projections_rebuild) {
     async::refuse_while_applying();
     catalog::require_current_sql();
     catalog::Projection &projection = operate::named_projection(fcinfo);
@@ -605,7 +608,7 @@ Datum projections_rebuild(PG_FUNCTION_ARGS) {
         rebuild::tell_plan(projection);
         PG_RETURN_VOID();
     }
-    rebuild::refuse_block(fcinfo,
+    rebuild::refuse_block(fcinfo, rebuild::no_rebuild,
                           psprintf("SELECT projections.schedule_rebuild(%s);", quote_literal_cstr(projection.name())));
     Oid relation = projection.relation;
     const char *by = GetUserNameFromId(GetUserId(), false);
@@ -617,7 +620,7 @@ Datum projections_rebuild(PG_FUNCTION_ARGS) {
 
 PG_FUNCTION_INFO_V1(projections_redefine);
 // The procedure _redefine(name, query, mode).
-Datum projections_redefine(PG_FUNCTION_ARGS) {
+AUDITED(projections_redefine) {
     async::refuse_while_applying();
     catalog::require_current_sql();
     catalog::Projection &projection = operate::named_projection(fcinfo);
@@ -627,7 +630,7 @@ Datum projections_redefine(PG_FUNCTION_ARGS) {
                         errmsg("query and mode of projection %s cannot be altered", projection.name()),
                         errdetail("It is a handler, reducer or state machine."),
                         errhint("Create one with the new function or mode under another name.")));
-    rebuild::refuse_block(fcinfo, "run it outside of a transaction block.");
+    rebuild::refuse_block(fcinfo, "a projection cannot be altered", nullptr);
     Oid relation = projection.relation;
     const char *by = GetUserNameFromId(GetUserId(), false);
     MemoryContext memory = AllocSetContextCreate(TopMemoryContext, "alteration", ALLOCSET_SMALL_SIZES);
@@ -653,10 +656,11 @@ Datum projections_redefine(PG_FUNCTION_ARGS) {
 
 PG_FUNCTION_INFO_V1(projections_rebuild_all);
 // The procedure.
-Datum projections_rebuild_all(PG_FUNCTION_ARGS) {
+AUDITED(projections_rebuild_all) {
     async::refuse_while_applying();
     catalog::require_current_sql();
-    rebuild::refuse_block(fcinfo, "SELECT projections.schedule_rebuild(projection) FROM projections.definitions;");
+    rebuild::refuse_block(fcinfo, rebuild::no_rebuild,
+                          "SELECT projections.schedule_rebuild(projection) FROM projections.definitions;");
     SPI_connect_ext(SPI_OPT_NONATOMIC);
     rebuild::rebuild_owned();
     SPI_finish();

@@ -795,11 +795,7 @@ COMMENT ON FUNCTION projections._archive_events(regclass, timestamptz, boolean) 
 
 CREATE FUNCTION projections.archive_events(source text, before timestamptz, dry_run boolean DEFAULT false)
     RETURNS TABLE(events bigint, first_position bigint, last_position bigint)
-    LANGUAGE sql VOLATILE
-BEGIN ATOMIC
-    SELECT a.events, a.first_position, a.last_position
-    FROM projections._archive_events(archive_events.source::pg_catalog.regclass, archive_events.before, archive_events.dry_run) AS a;
-END;
+    LANGUAGE c ROWS 1 AS 'MODULE_PATHNAME', 'projections_archive_events';
 COMMENT ON FUNCTION projections.archive_events(text, timestamptz, boolean) IS
 'Archives the events of a source from its beginning up to the first one that is not before the given time. Of our own store they move to
 projections.events_archive, where rebuilds, read_stream and trace still find them, and a stream of which no event is left is marked with

@@ -363,8 +363,13 @@ BEGIN
             message := concat_ws('; ', message, format('%s by %s (pid %s) since %s: %s', rebuild ->> 'action', rebuild ->> 'started_by', rebuild ->> 'pid',
                                                        to_char((rebuild ->> 'started_at')::timestamptz, 'YYYY-MM-DD HH24:MI:SS'), phase));
         ELSIF f.building AND NOT standby THEN
-            message := concat_ws('; ', message, 'not filled yet, and nobody is at it');
-            hint := coalesce(hint, format('CALL projections.rebuild(%L);', projection));
+            IF EXISTS (SELECT FROM projections.rebuild_request q WHERE q.projection = f.relation) THEN
+                phase := 'waiting';
+                message := concat_ws('; ', message, 'waits to be filled in the background');
+            ELSE
+                message := concat_ws('; ', message, 'not filled yet, and nobody is at it');
+                hint := coalesce(hint, format('CALL projections.rebuild(%L);', projection));
+            END IF;
         END IF;
         IF f.paused_at IS NOT NULL THEN
             message := concat_ws('; ', message, format('paused by %s at %s%s', f.paused_by, to_char(f.paused_at, 'YYYY-MM-DD HH24:MI:SS'), ': ' || f.pause_reason));

@@ -152,16 +152,19 @@ DECLARE
     oldest timestamptz := CASE WHEN retention > interval '0' THEN clock_timestamp() - retention ELSE '-infinity' END;
     failures bigint;
     changes bigint;
+    calls bigint;
 BEGIN
     DELETE FROM projections.failure f WHERE f.resolved_at < oldest AND f.resolution IN ('retried', 'reset');
     GET DIAGNOSTICS failures = ROW_COUNT;
     DELETE FROM projections.checkpoint_change c WHERE c.changed_at < oldest;
     GET DIAGNOSTICS changes = ROW_COUNT;
-    RETURN failures + changes;
+    DELETE FROM projections.audit a WHERE a.started_at < oldest;
+    GET DIAGNOSTICS calls = ROW_COUNT;
+    RETURN failures + changes + calls;
 END
 $$;
 COMMENT ON FUNCTION projections._expire_history() IS
-'Internal: deletes what is older than pg_projections.history_retention from the histories of failures and checkpoints; returns the number of rows. A worker calls it every hour.';
+'Internal: deletes what is older than pg_projections.history_retention from the histories of failures, checkpoints and calls; returns the number of rows. A worker calls it every hour.';
 
 REVOKE EXECUTE ON FUNCTION projections._open_failure(bigint), projections._retry_query(oid, integer), projections._retry(oid, text, bigint), projections._retry_all(oid, text),
     projections._close_failure(oid, text, bigint, text, text), projections._skip(oid, text, bigint, text), projections._resolve(oid, text, bigint, text, text),

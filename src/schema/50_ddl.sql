@@ -21,6 +21,10 @@ BEGIN
     DELETE FROM projections.parked_event WHERE projection::oid = gone.relation::oid;
     DELETE FROM projections.override WHERE projection::oid = gone.relation::oid;
     DELETE FROM projections.transition WHERE projection::oid = gone.relation::oid;
+    DELETE FROM projections.rebuild WHERE projection::oid = gone.relation::oid;
+    DELETE FROM projections.rebuild_request WHERE projection::oid = gone.relation::oid;
+    DELETE FROM projections.throughput_minute WHERE projection::oid = gone.relation::oid;
+    DELETE FROM projections.throughput_total WHERE projection::oid = gone.relation::oid;
     IF gone.shadow_of IS NOT NULL AND gone.tables <> '{}' THEN
         PERFORM projections._drop_shadow_tables(gone.tables);
     END IF;
@@ -79,7 +83,7 @@ DECLARE
     idle regclass[] := '{}';
 BEGIN
     FOR gone IN
-        SELECT p AS projection, p.relation, p.definition, p.sources, p.kind, t.objid IS NULL AS has_table, d.objid IS NULL AS has_definition, d.original,
+        SELECT p AS projection, p.relation, p.definition, p.sources, p.kind, t.object_identity AS name, t.objid IS NULL AS has_table, d.objid IS NULL AS has_definition, d.original,
                (SELECT c.relkind FROM pg_class c WHERE c.oid = p.relation) AS relkind
         FROM projections.projection p
         LEFT JOIN pg_event_trigger_dropped_objects() t ON t.classid = 'pg_class'::regclass AND t.objid = p.relation::oid AND t.objsubid = 0
@@ -93,6 +97,9 @@ BEGIN
                 MESSAGE = format('cannot drop the definition of projection %s', projections._name(gone.relation)),
                 DETAIL = 'The view says what the projection is kept equal to.',
                 HINT = format('Drop the projection: SELECT projections.drop(%L);', projections._name(gone.relation));
+        END IF;
+        IF (gone.projection).shadow_of IS NULL THEN
+            PERFORM projections._audit_drop(tg_tag, coalesce(gone.name, projections._name(gone.relation)));
         END IF;
         DELETE FROM projections.projection p WHERE p.relation::oid = gone.relation::oid;
         PERFORM projections._forget(gone.projection);
@@ -127,7 +134,8 @@ BEGIN
         FROM projections.projection p, LATERAL unnest(p.sources) AS s(source)
         WHERE p.shape = 'rows' AND EXISTS (SELECT FROM pg_class c WHERE c.oid = s.source)
           AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = s.source AND i.indisprimary)
-          AND EXISTS (SELECT FROM pg_event_trigger_dropped_objects() d WHERE d.classid IN ('pg_constraint'::regclass, 'pg_class'::regclass))
+          AND EXISTS (SELECT FROM pg_event_trigger_dropped_objects() d
+                      WHERE d.object_type = 'table constraint' AND format('%I.%I', d.address_names[1], d.address_names[2]) = projections._name(s.source))
     LOOP
         RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist',
             MESSAGE = format('cannot drop the primary key of %s because projection %s needs it', gone.source, projections._name(gone.relation)),

@@ -197,3 +197,31 @@ COMMENT ON FUNCTION projections._repair(oid, text) IS 'Internal: projections.rep
 REVOKE EXECUTE ON FUNCTION projections._make_logs(oid), projections._remove_duplicates(oid), projections._repair_rows(oid), projections._broken_triggers(projections.projection),
     projections._restore_triggers(projections.projection), projections._key_index(projections.projection), projections._restore_hidden(projections.projection),
     projections._repair(oid, text) FROM PUBLIC;
+
+-- ----------------------------------------------------------------------------------------------------------------- keys
+
+CREATE FUNCTION projections.stale_keys(name text, min_lag bigint DEFAULT 1)
+    RETURNS TABLE(key jsonb, lag bigint, oldest_position bigint, oldest_at timestamptz)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'projections_stale_keys';
+COMMENT ON FUNCTION projections.stale_keys(text, bigint) IS
+'The keys of an async (or paused) projection that wait for something, the oldest first. key: as refresh_rows() and read() take it; of a handler its partition, as {"key": …}. lag: how many events are not applied
+yet, those that failed or are parked included where events are applied one by one; over a change log, how many row images (an UPDATE has two). oldest_position: of the first of
+them: event or number in the log. oldest_at: its time, NULL where the source has none. min_lag: leave out keys with less. Nothing waits for an inline projection. Reads all that is not applied: with a large
+backlog, rather ask health(). Needs to own the projection, or pg_read_all_data. Errors: 42P01; 42809 not a projection; 42501; 0A000 it has no key.
+Example: SELECT * FROM projections.stale_keys(''stock'', 10);';
+
+CREATE FUNCTION projections.refresh_source(source text, keys jsonb) RETURNS bigint
+    LANGUAGE c AS 'MODULE_PATHNAME', 'projections_refresh_source';
+COMMENT ON FUNCTION projections.refresh_source(text, jsonb) IS
+'Computes again, in every projection over a table, what some of its rows touch. keys: one object {column: value}, or an array of them, all with the same columns of the source (its primary
+key, or any others); the rows that have these values now count. What deleted rows have left is found by repair(), or by refresh_rows() with the projection''s key. A projection whose rows have no key is compared as a whole; handlers are left out, with a NOTICE. Returns the number of rows written,
+and of reducers'' keys. Locks as refresh_rows() and replay() do. Errors: 42P01; 42501 not the owner of all projections over it; 42809 no projection reads it; 22023 keys; PJ006 events are archived away.
+Example: SELECT projections.refresh_source(''orders'', ''[{"id": 4711}, {"id": 4712}]'');';
+
+-- ---------------------------------------------------------------------------------------------------------------- scrub
+
+CREATE FUNCTION projections._scrub() RETURNS bigint
+    LANGUAGE c AS 'MODULE_PATHNAME', 'projections_scrub';
+COMMENT ON FUNCTION projections._scrub() IS
+'Internal: verifies the next projection and marks it stale where it differs; returns the rows read, below 0 where there is nothing to verify, or another worker does it.';
+REVOKE EXECUTE ON FUNCTION projections._scrub() FROM PUBLIC;

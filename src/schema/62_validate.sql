@@ -7,8 +7,8 @@
 -- What repairs the contents of all projections that read a table.
 CREATE FUNCTION projections._repair_readers(source oid) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT CASE count(*) WHEN 0 THEN '' WHEN 1 THEN format(' SELECT projections.repair(%L);', min(projections._name(p.relation)))
-        ELSE format(' SELECT projections.repair(projection) FROM projections.dependencies WHERE source = %L::regclass;', projections._name(source)) END
+    SELECT CASE count(*) WHEN 0 THEN '' WHEN 1 THEN format('SELECT projections.repair(%L);', min(projections._name(p.relation)))
+        ELSE format('SELECT projections.repair(projection) FROM projections.dependencies WHERE source = %L::regclass;', projections._name(source)) END
     FROM projections.projection p WHERE source = ANY (p.sources::oid[]) AND p.shadow_of IS NULL
 $$;
 COMMENT ON FUNCTION projections._repair_readers(oid) IS 'Internal: SQL that repairs the projections over a table.';
@@ -18,7 +18,7 @@ CREATE FUNCTION projections._wanted_triggers()
     RETURNS TABLE(relation oid, name name, function text, type int2, made text, lost text)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT w.relation, t.name, t.function, t.type, format(t.made, projections._name(w.relation)), CASE t.function WHEN 'capture' THEN 'readers' ELSE 'itself' END
-    FROM (SELECT DISTINCT unnest(p.sources)::oid AS relation, 'capture' AS function FROM projections.projection p WHERE projections._captures(p)
+    FROM (SELECT DISTINCT unnest(p.sources)::oid AS relation, 'capture' AS function FROM projections.projection p WHERE projections._captures(p) AND NOT p.building -- its shadow captures
           UNION ALL
           SELECT p.relation::oid, 'guard' FROM projections.projection p WHERE p.kind <> 'handler' AND p.shadow_of IS NULL) w
     JOIN (VALUES ('projections_capture'::name, 'capture', 29::int2, 'AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION projections.capture()'),
@@ -40,28 +40,30 @@ CREATE FUNCTION projections._validate_triggers() RETURNS TABLE(severity text, ob
     WITH wanted AS (
         SELECT w.*, c.relowner FROM projections._wanted_triggers() w JOIN pg_class c ON c.oid = w.relation
     ), found AS (
-        SELECT w.relation, w.name, w.relowner, w.lost,
+        SELECT w.relation, w.relation AS source, w.name, w.relowner, w.lost, CASE WHEN t.oid IS NULL THEN format('CREATE TRIGGER %I %s; ', w.name, w.made) ELSE '' END AS made,
                CASE WHEN t.oid IS NULL THEN 'is missing'
-                    WHEN f.oid IS NULL OR t.tgtype <> w.type OR t.tgqual IS NOT NULL OR t.tgattr <> '' THEN 'is another trigger of that name'
+                    WHEN other.it THEN 'is another trigger of that name'
                     WHEN t.tgenabled = 'D' THEN 'is disabled'
                     WHEN t.tgenabled = 'R' THEN 'fires for replication only'
                     WHEN t.tgenabled = 'O' THEN 'does not fire for replication; a restore without triggers leaves it so' END AS problem,
-               CASE WHEN f.oid IS NULL OR t.tgtype <> w.type OR t.tgqual IS NOT NULL OR t.tgattr <> ''
-                    THEN format('CREATE OR REPLACE TRIGGER %I %s; ', w.name, w.made) ELSE '' END AS remake
+               -- projections.repair() knows our triggers by their names.
+               CASE WHEN other.it
+                    THEN format('CREATE OR REPLACE TRIGGER %I %s; ALTER TABLE %s ENABLE ALWAYS TRIGGER %1$I; ', w.name, w.made, projections._name(w.relation)) ELSE '' END AS remake
         FROM wanted w
         LEFT JOIN pg_trigger t ON t.tgrelid = w.relation AND t.tgname = w.name
         LEFT JOIN pg_proc f ON f.oid = t.tgfoid AND f.proname = w.function AND f.pronamespace = 'projections'::regnamespace
+        CROSS JOIN LATERAL (SELECT t.oid IS NOT NULL AND (f.oid IS NULL OR t.tgtype <> w.type OR t.tgqual IS NOT NULL OR t.tgattr <> '') AS it) other
         UNION ALL
         -- The copies on partitions have states of their own.
-        SELECT p.relid, w.name, w.relowner, w.lost, 'does not fire always on this partition', ''
+        SELECT p.relid, w.relation, w.name, w.relowner, w.lost, '', 'does not fire always on this partition', ''
         FROM wanted w JOIN pg_class c ON c.oid = w.relation AND c.relkind = 'p' CROSS JOIN LATERAL pg_partition_tree(w.relation) p
         JOIN pg_trigger t ON t.tgrelid = p.relid AND t.tgname = w.name
         WHERE p.level > 0 AND t.tgenabled <> 'A'
     )
     SELECT 'ERROR', projections._name(f.relation), format('trigger %I %s', f.name, f.problem),
-           format('%sALTER TABLE %s ENABLE ALWAYS TRIGGER %I;', f.remake, projections._name(f.relation), f.name)
-               || CASE f.lost WHEN 'readers' THEN projections._repair_readers(f.relation)
-                              WHEN 'itself' THEN format(' SELECT projections.repair(%L);', projections._name(f.relation)) ELSE f.lost END,
+           f.remake || CASE f.lost WHEN 'readers' THEN projections._repair_readers(f.source)
+                                   WHEN 'itself' THEN format('SELECT projections.repair(%L);', projections._name(f.source))
+                                   ELSE f.made || format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I;', projections._name(f.source), f.name) || f.lost END,
            f.relowner
     FROM found f WHERE f.problem IS NOT NULL
 $$;
@@ -78,6 +80,10 @@ BEGIN
         keys := CASE kind WHEN 'handler' THEN NULL ELSE '{key}' END;
     END IF;
 EXCEPTION WHEN OTHERS THEN
+    -- What has nothing to do with the definition (memory, a lock, another library) must not make anybody drop it.
+    IF SQLSTATE !~ '^(42|0A|22|XX|PJ002)' THEN
+        RAISE;
+    END IF;
     problem := SQLERRM;
 END
 $$;
@@ -114,19 +120,20 @@ CREATE FUNCTION projections._validate_definitions() RETURNS TABLE(severity text,
         SELECT DISTINCT k.relation, k.kind, k.relowner, k.role, d.refclassid, d.refobjid, d.refobjsubid
         FROM known k JOIN pg_rewrite w ON w.ev_class = k.definition
         JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refobjid <> k.definition
-    ), lost AS (
-        SELECT DISTINCT u.relation, CASE u.refclassid WHEN 'pg_proc'::regclass THEN 'function' WHEN 'pg_operator'::regclass THEN 'operator'
-                                                      WHEN 'pg_type'::regclass THEN 'type' ELSE 'relation' END AS what
+    ), lost AS MATERIALIZED (
+        SELECT u.relation, min(CASE u.refclassid WHEN 'pg_proc'::regclass THEN 'function' WHEN 'pg_operator'::regclass THEN 'operator'
+                                                 WHEN 'pg_type'::regclass THEN 'type' ELSE 'relation' END) AS what
         FROM used u
         WHERE CASE u.refclassid WHEN 'pg_proc'::regclass THEN NOT EXISTS (SELECT FROM pg_proc x WHERE x.oid = u.refobjid)
                                 WHEN 'pg_operator'::regclass THEN NOT EXISTS (SELECT FROM pg_operator x WHERE x.oid = u.refobjid)
                                 WHEN 'pg_type'::regclass THEN NOT EXISTS (SELECT FROM pg_type x WHERE x.oid = u.refobjid)
                                 WHEN 'pg_class'::regclass THEN NOT EXISTS (SELECT FROM pg_class x WHERE x.oid = u.refobjid) ELSE false END
+        GROUP BY u.relation
     )
     SELECT 'ERROR', projections._name(k.relation), 'its definition is broken: ' || coalesce(format('a %s that it uses is gone', l.what), c.problem),
            projections._recreate_sql(k.relation), k.relowner
     FROM known k
-    LEFT JOIN LATERAL (SELECT lost.what FROM lost WHERE lost.relation = k.relation LIMIT 1) l ON true
+    LEFT JOIN lost l ON l.relation = k.relation
     LEFT JOIN LATERAL projections._compiled(k.relation, k.kind) c ON l.what IS NULL
     WHERE l.what IS NOT NULL OR c.problem IS NOT NULL
     UNION ALL
@@ -185,23 +192,25 @@ CREATE FUNCTION projections._validate_keys() RETURNS TABLE(severity text, object
         SELECT p.relation, p.shape, c.relowner, k.keys
         FROM projections.projection p JOIN pg_class c ON c.oid = p.relation AND c.relkind = 'r' JOIN pg_class d ON d.oid = p.definition,
         LATERAL projections._compiled(p.relation, p.kind) k
-        WHERE p.kind <> 'handler' AND p.shadow_of IS NULL AND k.problem IS NULL
+        WHERE p.kind <> 'handler' AND p.shadow_of IS NULL AND NOT p.building AND k.problem IS NULL
     ), indexes AS (
         SELECT i.indrelid, i.indexrelid, i.indisvalid AND i.indisready AS usable, i.indisunique AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL AS is_unique,
                i.indexprs IS NOT NULL AND i.indpred IS NULL AS has_expression,
                ARRAY(SELECT a.attname::text COLLATE "C" FROM unnest((i.indkey::int2[])[0:i.indnkeyatts - 1]) AS n(attnum)
                      JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = n.attnum ORDER BY 1) AS columns,
-               i.indnullsnotdistinct OR i.indisprimary AS nulls_equal
+               i.indnullsnotdistinct OR i.indisprimary OR i.indrelid IN (SELECT keyed.relation FROM keyed WHERE keyed.shape IS NULL) AS nulls_equal
         FROM pg_index i WHERE i.indrelid IN (SELECT keyed.relation FROM keyed)
     )
     SELECT 'ERROR', projections._name(k.relation),
            CASE WHEN broken.indexrelid IS NULL THEN format('no unique index has its key (%s)', array_to_string(k.keys, ', '))
                 ELSE format('index %s of its key is not valid', projections._name(broken.indexrelid)) END,
-           CASE WHEN broken.indexrelid IS NULL THEN '' ELSE format('DROP INDEX %s; ', projections._name(broken.indexrelid)) END
+           CASE WHEN broken.indexrelid IS NULL THEN ''
+                WHEN broken.constraint_name IS NULL THEN format('DROP INDEX %s; ', projections._name(broken.indexrelid))
+                ELSE format('ALTER TABLE %s DROP CONSTRAINT %I; ', projections._name(k.relation), broken.constraint_name) END
                || format('SELECT projections.repair(%L);', projections._name(k.relation)),
            k.relowner
     FROM keyed k
-    LEFT JOIN LATERAL (SELECT i.indexrelid FROM indexes i WHERE i.indrelid = k.relation AND i.is_unique AND i.nulls_equal AND NOT i.usable
+    LEFT JOIN LATERAL (SELECT i.indexrelid, (SELECT x.conname FROM pg_constraint x WHERE x.conindid = i.indexrelid AND x.contype IN ('p', 'u')) AS constraint_name FROM indexes i WHERE i.indrelid = k.relation AND i.is_unique AND i.nulls_equal AND NOT i.usable
                          AND i.columns = ARRAY(SELECT n COLLATE "C" FROM unnest(k.keys) AS n ORDER BY 1) LIMIT 1) broken ON true
     WHERE k.keys <> '{}' AND coalesce(k.shape, '') <> 'bag'
       AND NOT EXISTS (SELECT FROM indexes i WHERE i.indrelid = k.relation AND i.is_unique AND i.nulls_equal AND i.usable
@@ -216,39 +225,43 @@ CREATE FUNCTION projections._validate_keys() RETURNS TABLE(severity text, object
 $$;
 COMMENT ON FUNCTION projections._validate_keys() IS 'Internal: projections without the index that maintenance needs.';
 
--- What the event triggers refuse, where it slipped in all the same.
+-- What the event triggers refuse, where it slipped in all the same. As they look at the whole table after each ALTER TABLE, all is undone in one.
 CREATE FUNCTION projections._validate_tables() RETURNS TABLE(severity text, object text, problem text, hint text, owner oid)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT 'ERROR', projections._name(p.relation), x.problem, x.hint, c.relowner
+    SELECT 'ERROR', projections._name(p.relation), string_agg(x.problem, '; ' ORDER BY x.problem),
+           CASE WHEN bool_or(x.before IS NULL AND x.change IS NULL) THEN projections._recreate_sql(p.relation)
+                ELSE concat_ws(' ', string_agg(x.before, ' ' ORDER BY x.problem),
+                               format('ALTER TABLE %s ', projections._name(p.relation)) || string_agg(x.change, ', ' ORDER BY x.problem) || ';') END,
+           c.relowner
     FROM projections.projection p JOIN pg_class c ON c.oid = p.relation, LATERAL (
-        SELECT format('trigger %I changes or drops rows on their way in', t.tgname), format('DROP TRIGGER %I ON %s;', t.tgname, projections._name(p.relation))
+        SELECT format('trigger %I changes or drops rows on their way in', t.tgname), format('DROP TRIGGER %I ON %s;', t.tgname, projections._name(p.relation)), NULL
         FROM pg_trigger t WHERE t.tgrelid = p.relation AND NOT t.tgisinternal AND t.tgtype & 3 = 3 AND t.tgname <> 'projections_guard'
         UNION ALL
         SELECT format('constraint %I is deferred, so that nothing checks it', k.conname),
-               CASE k.contype WHEN 'f' THEN format('ALTER TABLE %s ALTER CONSTRAINT %I NOT DEFERRABLE;', projections._name(p.relation), k.conname)
-                              WHEN 't' THEN format('DROP TRIGGER %I ON %s;', k.conname, projections._name(p.relation))
-                              ELSE format('ALTER TABLE %s DROP CONSTRAINT %I;', projections._name(p.relation), k.conname) END
+               CASE k.contype WHEN 't' THEN format('DROP TRIGGER %I ON %s;', k.conname, projections._name(p.relation)) END,
+               CASE k.contype WHEN 't' THEN NULL WHEN 'f' THEN format('ALTER CONSTRAINT %I NOT DEFERRABLE', k.conname) ELSE format('DROP CONSTRAINT %I', k.conname) END
         FROM pg_constraint k WHERE k.conrelid = p.relation AND k.condeferred
         UNION ALL
-        SELECT format('rule %I diverts its rows', r.rulename), format('DROP RULE %I ON %s;', r.rulename, projections._name(p.relation))
+        SELECT format('rule %I diverts its rows', r.rulename), format('DROP RULE %I ON %s;', r.rulename, projections._name(p.relation)), NULL
         FROM pg_rewrite r WHERE r.ev_class = p.relation
         UNION ALL
-        SELECT 'it is unlogged: a crash would empty it', format('ALTER TABLE %s SET LOGGED;', projections._name(p.relation)) WHERE c.relpersistence = 'u'
+        SELECT 'it is unlogged: a crash would empty it', NULL, 'SET LOGGED' WHERE c.relpersistence = 'u'
         UNION ALL
-        SELECT format('it is part of an inheritance tree with %s', projections._name(CASE p.relation WHEN i.inhrelid THEN i.inhparent ELSE i.inhrelid END)),
-               format('ALTER TABLE %s NO INHERIT %s;', projections._name(i.inhrelid), projections._name(i.inhparent))
-        FROM pg_inherits i WHERE p.relation IN (i.inhrelid, i.inhparent)
+        SELECT format('it is a child of %s', projections._name(i.inhparent)), NULL, format('NO INHERIT %s', projections._name(i.inhparent)) FROM pg_inherits i WHERE i.inhrelid = p.relation
         UNION ALL
-        SELECT format('column %I is not that of its definition', v.attname), projections._recreate_sql(p.relation)
+        SELECT format('%s is a child of it', projections._name(i.inhrelid)), format('ALTER TABLE %s NO INHERIT %s;', projections._name(i.inhrelid), projections._name(p.relation)), NULL
+        FROM pg_inherits i WHERE i.inhparent = p.relation
+        UNION ALL
+        SELECT format('column %I is not that of its definition', v.attname), NULL, NULL
         FROM pg_attribute v LEFT JOIN pg_attribute a ON a.attrelid = p.relation AND a.attnum = v.attnum AND NOT a.attisdropped
         WHERE p.kind = 'query' AND v.attrelid = p.definition AND v.attnum > 0 AND a.atttypid IS DISTINCT FROM v.atttypid
         UNION ALL
-        SELECT format('column %s of type %s is missing', w.name, w.type), projections._recreate_sql(p.relation)
+        SELECT format('column %s of type %s is missing', w.name, w.type), NULL, NULL
         FROM (VALUES ('key', 'text'::regtype), ('state', 'jsonb'), ('version', 'bigint'), ('position', 'bigint'), ('updated_at', 'timestamptz')) AS w(name, type)
         WHERE p.kind IN ('reducer', 'state_machine')
           AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = p.relation AND a.attname = w.name AND a.atttypid = w.type)
-    ) AS x(problem, hint)
-    WHERE p.kind <> 'handler' AND p.shadow_of IS NULL
+    ) AS x(problem, before, change)
+    WHERE p.kind <> 'handler' AND p.shadow_of IS NULL GROUP BY p.relation, c.relowner
 $$;
 COMMENT ON FUNCTION projections._validate_tables() IS 'Internal: what a projection''s table must not have.';
 
@@ -261,14 +274,20 @@ CREATE FUNCTION projections._validate_sources() RETURNS TABLE(severity text, obj
         FROM projections.projection p JOIN pg_class t ON t.oid = p.relation, LATERAL unnest(p.sources::oid[]) AS s(oid) JOIN pg_class c ON c.oid = s.oid
         WHERE p.shadow_of IS NULL
     )
-    SELECT DISTINCT 'ERROR', projections._name(r.source), 'it is unlogged: a crash would empty it, and projections would not follow',
-           format('ALTER TABLE %s SET LOGGED;', projections._name(r.source)), r.relowner
-    FROM read r WHERE r.relpersistence = 'u'
-    UNION ALL
-    SELECT DISTINCT 'ERROR', projections._name(r.source), format('it is part of an inheritance tree with %s, whose rows are not followed', projections._name(CASE r.source WHEN i.inhrelid THEN i.inhparent ELSE i.inhrelid END)),
-           format('ALTER TABLE %s NO INHERIT %s;%s', projections._name(i.inhrelid), projections._name(i.inhparent), projections._repair_readers(r.source)), r.relowner
-    FROM read r JOIN pg_inherits i ON r.source IN (i.inhrelid, i.inhparent) JOIN pg_class k ON k.oid = i.inhrelid AND NOT k.relispartition
-    WHERE r.kind = 'query' AND r.captures
+    -- In one ALTER TABLE, as the event triggers look at the whole table after each.
+    SELECT 'ERROR', projections._name(r.source), string_agg(x.problem, '; ' ORDER BY x.problem),
+           concat_ws(' ', string_agg(x.before, ' ' ORDER BY x.problem), format('ALTER TABLE %s ', projections._name(r.source)) || string_agg(x.change, ', ' ORDER BY x.problem) || ';',
+                     projections._repair_readers(r.source)), r.source_owner
+    FROM (SELECT r.source, r.source_owner, r.relpersistence, bool_or(r.kind = 'query' AND r.captures) AS images FROM read r GROUP BY 1, 2, 3) r, LATERAL (
+        SELECT 'it is unlogged: a crash would empty it, and projections would not follow', NULL, 'SET LOGGED' WHERE r.relpersistence = 'u'
+        UNION ALL
+        SELECT format('it is a child of %s', projections._name(i.inhparent)), NULL, format('NO INHERIT %s', projections._name(i.inhparent))
+        FROM pg_inherits i JOIN pg_class k ON k.oid = i.inhrelid AND NOT k.relispartition WHERE i.inhrelid = r.source AND r.images
+        UNION ALL
+        SELECT format('rows of its child %s are not followed', projections._name(i.inhrelid)), format('ALTER TABLE %s NO INHERIT %s;', projections._name(i.inhrelid), projections._name(r.source)), NULL
+        FROM pg_inherits i JOIN pg_class k ON k.oid = i.inhrelid AND NOT k.relispartition WHERE i.inhparent = r.source AND r.images
+    ) AS x(problem, before, change)
+    GROUP BY r.source, r.source_owner
     UNION ALL
     SELECT 'ERROR', projections._name(r.relation), format('row-level security of %s hides rows from its owner, %I', projections._name(r.source), r.role),
            format('ALTER ROLE %I BYPASSRLS;', r.role), r.relowner
@@ -349,13 +368,16 @@ CREATE FUNCTION projections._validate_state() RETURNS TABLE(severity text, objec
     UNION ALL
     SELECT 'ERROR', k.name, 'it is not filled, and nobody fills it', format('CALL projections.rebuild(%L);', k.name), k.relowner
     FROM known k WHERE k.building AND NOT EXISTS (SELECT FROM projections._live_rebuilds() l WHERE l.projection = k.relation)
+      AND NOT EXISTS (SELECT FROM projections.rebuild_request q WHERE q.projection = k.relation)
     UNION ALL
     SELECT 'ERROR', k.name, format('%s of its %s checkpoints are missing', k.slots - count(s.slot), k.slots),
-           format('INSERT INTO projections.slot (projection, slot) SELECT %L, generate_series(0, %s) ON CONFLICT DO NOTHING; SELECT projections.reset(%1$L);', k.name, k.slots - 1), k.relowner
+           CASE k.kind WHEN 'handler' THEN format('INSERT INTO projections.slot (projection, slot) SELECT %L, generate_series(0, %s) ON CONFLICT DO NOTHING; SELECT projections.reset(%1$L);',
+                                                  k.name, k.slots - 1)
+                       ELSE format('SELECT projections.repair(%L);', k.name) END, k.relowner
     FROM known k LEFT JOIN projections.slot s ON s.projection = k.relation AND s.slot < k.slots
-    WHERE k.mode = 'async' GROUP BY k.name, k.slots, k.relowner HAVING count(s.slot) < k.slots
+    WHERE k.mode = 'async' GROUP BY k.name, k.kind, k.slots, k.relowner HAVING count(s.slot) < k.slots
     UNION ALL
-    SELECT 'ERROR', k.name, 'its change log is gone, with what it has still to be told', projections._recreate_sql(k.relation), k.relowner
+    SELECT 'ERROR', k.name, 'its change log is gone, with what it has still to be told', format('SELECT projections.repair(%L);', k.name), k.relowner
     FROM known k WHERE EXISTS (SELECT FROM unnest(k.changes::oid[]) AS l(oid) WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = l.oid))
     UNION ALL
     SELECT 'ERROR', k.name, format('%s belongs to %s, and not to its owner, %I', projections._name(h.oid), coalesce(r.rolname, h.relowner::text), pg_get_userbyid(k.relowner)),
@@ -445,7 +467,7 @@ CREATE FUNCTION projections._validate_publications() RETURNS TABLE(severity text
                   coalesce((SELECT string_agg(DISTINCT quote_ident(n.nspname), ', ') FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                             WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'projections')), 'public'),
                   concat_ws(', ', CASE WHEN p.pubinsert THEN 'insert' END, CASE WHEN p.pubupdate THEN 'update' END, CASE WHEN p.pubdelete THEN 'delete' END, CASE WHEN p.pubtruncate THEN 'truncate' END),
-                  p.pubviaroot), p.pubowner
+                  p.pubviaroot::text), p.pubowner
     FROM pg_publication p WHERE p.puballtables
     UNION ALL
     SELECT 'WARNING', format('publication %I', p.pubname), 'it carries the extension''s hidden tables, as all of schema projections',
@@ -461,9 +483,15 @@ CREATE FUNCTION projections._validate_publications() RETURNS TABLE(severity text
 $$;
 COMMENT ON FUNCTION projections._validate_publications() IS 'Internal: publications that carry the extension''s own tables.';
 
+-- Compiling to machine code would take longer than the queries.
 CREATE FUNCTION projections._validate(viewer oid, absent text[]) RETURNS TABLE(severity text, object text, problem text, hint text)
-    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 BEGIN
+    -- With another library than the SQL objects were made for, what it says of a projection is not to be acted on.
+    IF EXISTS (SELECT FROM projections.version() AS v WHERE NOT v.matches) THEN
+        RETURN QUERY SELECT f.severity, f.object, f.problem, f.hint FROM projections._validate_extension() f ORDER BY f.object, f.problem;
+        RETURN;
+    END IF;
     RETURN QUERY
     SELECT f.severity, f.object, f.problem, f.hint
     FROM (SELECT 'ERROR' AS severity, a AS object, 'it is required, and there is no such projection' AS problem,

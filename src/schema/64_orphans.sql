@@ -16,10 +16,12 @@ CREATE FUNCTION projections._name_or_oid(relation oid) RETURNS text
     RETURN COALESCE(projections._name(relation::pg_catalog.regclass), 'relation ' || relation);
 COMMENT ON FUNCTION projections._name_or_oid(oid) IS 'Internal: a relation''s name, or what it is known by where it is gone.';
 
--- Who runs one is alive if the session that began it is: process identifiers are used again, the times they began at are not.
+-- By the lock that it holds, which goes with its process, and is of this database: a copy of the database, made and restored while a
+-- rebuild ran, has its row too. A standby does not see its primary's locks, and may not remove anything.
 CREATE FUNCTION projections._live_rebuilds() RETURNS SETOF projections.rebuild
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT r.* FROM projections.rebuild r JOIN pg_stat_activity a ON a.pid = r.pid AND a.backend_start = r.backend_start WHERE r.ended_at IS NULL
+    SELECT r.* FROM projections.rebuild r
+    WHERE r.ended_at IS NULL AND (pg_is_in_recovery() OR r.pid = projections._rebuild_holder(r.projection))
 $$;
 COMMENT ON FUNCTION projections._live_rebuilds() IS 'Internal: rebuilds that somebody runs.';
 
@@ -115,7 +117,7 @@ COMMENT ON FUNCTION projections._orphaned_projections() IS 'Internal: rows of th
 CREATE FUNCTION projections._orphaned_triggers() RETURNS TABLE(kind text, object text, since timestamptz, reason text, owner oid, removal text)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     WITH used AS (
-        SELECT unnest(p.sources)::oid AS relation, 'capture' AS function FROM projections.projection p WHERE projections._captures(p)
+        SELECT unnest(p.sources)::oid AS relation, 'capture'::name AS function FROM projections.projection p WHERE projections._captures(p)
         UNION
         SELECT p.relation::oid, 'guard' FROM projections.projection p
         UNION
@@ -131,7 +133,7 @@ CREATE FUNCTION projections._orphaned_triggers() RETURNS TABLE(kind text, object
     WHERE t.tgparentid = 0
       AND (f.proname, t.tgname) IN (('capture', 'projections_capture'), ('capture', 'projections_capture_truncate'),
                                     ('guard', 'projections_guard'), ('guard', 'projections_guard_truncate'), ('_note_arrival', 'projections_arrival'))
-      AND NOT EXISTS (SELECT FROM used u WHERE u.relation = t.tgrelid AND u.function = f.proname)
+      AND (t.tgrelid, f.proname) NOT IN (SELECT u.relation, u.function FROM used u) -- hashed, as NOT EXISTS would not be
 $$;
 COMMENT ON FUNCTION projections._orphaned_triggers() IS 'Internal: our triggers on tables that need none.';
 
@@ -144,7 +146,7 @@ CREATE FUNCTION projections._orphaned_relations() RETURNS TABLE(kind text, objec
         UNION SELECT unnest(p.changes)::oid FROM projections.projection p
         UNION SELECT s.arrivals::oid FROM projections.source s WHERE s.arrivals IS NOT NULL
     )
-    SELECT m.kind, projections._name(c.oid), NULL::timestamptz, format('it was made as the %s, which does not use it', substr(d.description, 17)),
+    SELECT m.kind, projections._name(c.oid), NULL::timestamptz, format('it was made as the %s, and nothing uses it', substr(d.description, 17)),
            c.relowner, format('DROP %s IF EXISTS %s', CASE c.relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END, projections._name(c.oid))
     FROM pg_description d
     JOIN pg_class c ON c.oid = d.objoid AND c.relkind IN ('r', 'v'),
@@ -155,7 +157,15 @@ CREATE FUNCTION projections._orphaned_relations() RETURNS TABLE(kind text, objec
                SELECT FROM pg_rewrite w JOIN pg_depend n ON n.classid = 'pg_rewrite'::regclass AND n.objid = w.oid
                WHERE w.ev_class = c.oid AND n.refclassid = 'pg_class'::regclass AND n.refobjid = 'projections.slot'::regclass))
       AND NOT EXISTS (SELECT FROM pg_depend n WHERE n.classid = 'pg_class'::regclass AND n.objid = c.oid AND n.deptype = 'e')
-      AND NOT EXISTS (SELECT FROM used u WHERE u.relation = c.oid)
+      AND c.oid NOT IN (SELECT u.relation FROM used u) -- hashed, as NOT EXISTS would not be
+    UNION ALL
+    -- What a handler's rebuild writes has the names of its tables, in a schema of their own.
+    SELECT 'shadow', format('schema %I', n.nspname), NULL, format('it was made as the %s, and nothing uses it', substr(d.description, 17)), n.nspowner,
+           format('SELECT projections._drop_shadow_tables(ARRAY(SELECT c.oid::pg_catalog.regclass FROM pg_catalog.pg_class c WHERE c.relnamespace = %s AND c.relkind = ''r'')); '
+                  'DROP SCHEMA IF EXISTS %I', n.oid, n.nspname)
+    FROM pg_description d JOIN pg_namespace n ON n.oid = d.objoid JOIN pg_authid r ON r.oid = n.nspowner AND r.rolsuper -- users may make and comment schemas, too
+    WHERE d.classoid = 'pg_namespace'::regclass AND d.description LIKE 'pg\_projections: shadow of %'
+      AND NOT EXISTS (SELECT FROM projections.projection p, unnest(p.tables::oid[]) AS t(oid) JOIN pg_class c ON c.oid = t.oid WHERE p.shadow_of IS NOT NULL AND c.relnamespace = n.oid)
 $$;
 COMMENT ON FUNCTION projections._orphaned_relations() IS 'Internal: hidden tables and views that nothing uses.';
 
@@ -168,15 +178,16 @@ CREATE FUNCTION projections._orphaned_rows() RETURNS TABLE(kind text, object tex
           UNION ALL SELECT 'failure', 'failure', f.projection::oid, count(*), min(f.first_failed_at) FROM projections.failure f GROUP BY 3
           UNION ALL SELECT 'parked event', 'parked_event', e.projection::oid, count(*), min(e.parked_at) FROM projections.parked_event e GROUP BY 3
           UNION ALL SELECT 'override', 'override', o.projection::oid, count(*), min(o.set_at) FROM projections.override o GROUP BY 3
-          UNION ALL SELECT 'transition', 'transition', t.projection::oid, count(*), min(t.event_time) FROM projections.transition t GROUP BY 3) r
+          UNION ALL SELECT 'transition', 'transition', t.projection::oid, count(*), min(t.event_time) FROM projections.transition t GROUP BY 3
+          UNION ALL SELECT 'rebuild request', 'rebuild_request', q.projection::oid, count(*), min(q.requested_at) FROM projections.rebuild_request q GROUP BY 3) r
     LEFT JOIN pg_class c ON c.oid = r.projection
     WHERE NOT EXISTS (SELECT FROM projections.projection p WHERE p.relation::oid = r.projection)
 $$;
 COMMENT ON FUNCTION projections._orphaned_rows() IS 'Internal: what is recorded about projections that are gone.';
 
--- In the order in which they can go: a view before what it reads.
+-- In the order in which they can go: a view before what it reads. Compiling to machine code would take longer than the queries.
 CREATE FUNCTION projections._orphan_list(viewer oid) RETURNS TABLE(kind text, object text, since timestamptz, reason text, owner oid, removal text)
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
     SELECT o.kind, o.object, o.since, o.reason, o.owner, o.removal
     FROM (SELECT * FROM projections._orphaned_projections()
           UNION ALL SELECT * FROM projections._orphaned_triggers()
@@ -199,7 +210,7 @@ COMMENT ON FUNCTION projections.orphans() IS
 'What is left of projections, rebuilds and event sources that are gone; empty is good. kind: shadow, rebuild (its process is gone);
 projection (its table, definition or a source is gone), event source, subscription (its source or its owner is gone); trigger (ours, on
 a table that needs none); change log, definition, feed, arrivals, view (hidden, and used by nothing); checkpoint, checkpoint history,
-failure, parked event, override, transition (of a projection that is gone). since: the oldest time known, or NULL. What a rebuild that
+failure, parked event, override, transition, rebuild request (of a projection that is gone). since: the oldest time known, or NULL. What a rebuild that
 runs uses is no orphan. Members of pg_monitor see all, others what they own. Changes nothing and raises nothing.
 Example: SELECT * FROM projections.orphans();';
 

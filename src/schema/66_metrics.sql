@@ -34,11 +34,12 @@ COMMENT ON TABLE projections.counter IS 'Counters of the database; read projecti
 CREATE FUNCTION projections._add_buckets(a integer[], b integer[]) RETURNS integer[]
     LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'projections_add_buckets';
 COMMENT ON FUNCTION projections._add_buckets(integer[], integer[]) IS 'Internal: the sum of two histograms.';
-CREATE AGGREGATE projections._sum_buckets(integer[]) (SFUNC = projections._add_buckets, STYPE = integer[]);
-COMMENT ON AGGREGATE projections._sum_buckets(integer[]) IS 'Internal: the sum of histograms.';
+CREATE FUNCTION projections._all_buckets(buckets integer[]) RETURNS integer[]
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'projections_all_buckets';
+COMMENT ON FUNCTION projections._all_buckets(integer[]) IS 'Internal: a histogram with its empty buckets, so that array_agg() takes several.';
 CREATE FUNCTION projections._quantile(buckets integer[], fraction double precision) RETURNS double precision
     LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'projections_quantile';
-COMMENT ON FUNCTION projections._quantile(integer[], double precision) IS 'Internal: the time that so large a share of the batches took at most, in milliseconds.';
+COMMENT ON FUNCTION projections._quantile(integer[], double precision) IS 'Internal: the time that so large a share of the batches took at most, in milliseconds; of one histogram, or of the sum of several.';
 
 CREATE FUNCTION projections._throughput(OUT projection regclass, OUT minute timestamptz, OUT events bigint, OUT errors bigint, OUT batches bigint,
                                         OUT seconds double precision, OUT buckets integer[]) RETURNS SETOF record
@@ -70,9 +71,10 @@ CREATE FUNCTION projections._expire_throughput() RETURNS void
 DECLARE
     minutes interval := current_setting('pg_projections.throughput_retention');
     history interval := current_setting('pg_projections.history_retention');
+    oldest timestamptz := clock_timestamp() - minutes;
 BEGIN
     IF minutes > interval '0' THEN
-        DELETE FROM projections.throughput_minute t WHERE t.minute < clock_timestamp() - minutes;
+        DELETE FROM projections.throughput_minute t WHERE t.minute < oldest;
     END IF;
     DELETE FROM projections.throughput_total t WHERE NOT EXISTS (SELECT FROM projections.projection p WHERE p.relation = t.projection);
     IF history > interval '0' THEN
@@ -89,9 +91,9 @@ SELECT projections._name(p.relation) AS projection,
        pg_catalog.sum(t.events)::bigint AS events,
        pg_catalog.sum(t.errors)::bigint AS errors,
        pg_catalog.sum(t.batches)::bigint AS batches,
-       projections._quantile(projections._sum_buckets(t.buckets), 0.5) AS p50,
-       projections._quantile(projections._sum_buckets(t.buckets), 0.95) AS p95,
-       projections._quantile(projections._sum_buckets(t.buckets), 0.99) AS p99
+       projections._quantile(pg_catalog.array_agg(projections._all_buckets(t.buckets)), 0.5) AS p50,
+       projections._quantile(pg_catalog.array_agg(projections._all_buckets(t.buckets)), 0.95) AS p95,
+       projections._quantile(pg_catalog.array_agg(projections._all_buckets(t.buckets)), 0.99) AS p99
 FROM (SELECT m.projection, m.minute, m.events, m.errors, m.batches, m.buckets FROM projections.throughput_minute m
       UNION ALL
       SELECT s.projection, s.minute, s.events, s.errors, s.batches, s.buckets FROM projections._throughput() AS s) t
@@ -135,7 +137,7 @@ SELECT 'stream' AS kind, NULL::text AS projection, c.stream AS key, c.conflicts 
 FROM projections.conflict c
 WHERE pg_catalog.pg_has_role('pg_monitor', 'USAGE')
 UNION ALL
-SELECT 'key', projections._name(f.projection), pg_catalog.array_to_string(f.keys, ', '),
+SELECT 'key', projections._name(f.projection), NULLIF(pg_catalog.array_to_string(f.keys, ', '), ''), -- a query's events have none
        pg_catalog.sum(1 + f.retry_count)::bigint,
        pg_catalog.round(pg_catalog.count(*) FILTER (WHERE f.failed_at > pg_catalog.clock_timestamp() - interval '10 min') / 10.0, 2)::double precision,
        pg_catalog.max(f.failed_at)
@@ -160,6 +162,12 @@ CREATE FUNCTION projections._lives(pid integer, backend_start timestamptz) RETUR
     RETURN EXISTS (SELECT FROM pg_catalog.pg_stat_get_activity(pid) AS a WHERE COALESCE(a.backend_start = _lives.backend_start, true));
 COMMENT ON FUNCTION projections._lives(integer, timestamptz) IS 'Internal: whether a process still runs that began then.';
 
+-- A phase that is one transaction tells how far it is as COPY does (src/rebuild/copy.cpp); what it writes into its row shows at its end.
+CREATE FUNCTION projections._rebuild_done(pid integer, phase text, done bigint) RETURNS bigint
+    LANGUAGE sql STABLE
+    RETURN CASE WHEN phase = 'copying' THEN GREATEST(done, (SELECT c.tuples_processed FROM pg_catalog.pg_stat_progress_copy c WHERE c.pid = _rebuild_done.pid)) ELSE done END;
+COMMENT ON FUNCTION projections._rebuild_done(integer, text, bigint) IS 'Internal: how far a running rebuild''s phase is.';
+
 CREATE FUNCTION projections._pace(done bigint, total bigint, since timestamptz, OUT percent numeric, OUT rate double precision, OUT eta timestamptz)
     LANGUAGE sql STABLE
     RETURN (SELECT ROW(CASE WHEN total > 0 THEN pg_catalog.round(100.0 * LEAST(done, total) / total, 1) END,
@@ -171,7 +179,7 @@ COMMENT ON FUNCTION projections._pace(bigint, bigint, timestamptz) IS 'Internal:
 CREATE VIEW projections.rebuilds WITH (security_barrier) AS
 SELECT r.id,
        COALESCE(projections._name(r.projection), r.projection::text) AS projection,
-       r.action, r.finish, r.phase, r.done, r.total,
+       r.action, r.finish, r.phase, s.done, r.total,
        CASE WHEN s.running THEN pace.percent END AS percent,
        CASE WHEN s.running THEN pace.rate END AS rate,
        CASE WHEN s.running THEN pace.eta END AS eta,
@@ -181,8 +189,9 @@ SELECT r.id,
        CASE WHEN pg_catalog.pg_has_role('pg_read_all_data', 'USAGE') OR pg_catalog.pg_has_role(c.relowner, 'USAGE') THEN r.error END AS error
 FROM projections.rebuild r
 LEFT JOIN pg_catalog.pg_class c ON c.oid = r.projection
-CROSS JOIN LATERAL (SELECT r.ended_at IS NULL AND projections._lives(r.pid, r.backend_start) AS running) s
-CROSS JOIN LATERAL projections._pace(r.done, r.total, r.phase_at) AS pace
+CROSS JOIN LATERAL (SELECT l.running, CASE WHEN l.running THEN projections._rebuild_done(r.pid, r.phase, r.done) ELSE r.done END AS done
+                    FROM (SELECT r.ended_at IS NULL AND projections._lives(r.pid, r.backend_start) AS running) l) s
+CROSS JOIN LATERAL projections._pace(s.done, r.total, r.phase_at) AS pace
 ORDER BY r.id DESC;
 COMMENT ON VIEW projections.rebuilds IS
 'Rebuilds, fills and changed definitions, the latest first: the phase, done and total of it and, while it runs, percent, rate per second and eta (when the phase will
@@ -193,7 +202,7 @@ CREATE FUNCTION projections._running_rebuilds() RETURNS TABLE(projection oid, ac
     LANGUAGE sql STABLE
 BEGIN ATOMIC
     SELECT r.projection::oid, r.action,
-           r.phase || COALESCE(pg_catalog.format(' %s %%', pg_catalog.floor(100.0 * LEAST(r.done, r.total) / NULLIF(r.total, 0))), ''),
+           r.phase || COALESCE(' ' || pg_catalog.floor(100.0 * LEAST(projections._rebuild_done(r.pid, r.phase, r.done), r.total) / NULLIF(r.total, 0)) || ' %', ''),
            r.pid, r.started_by, r.started_at
     FROM projections.rebuild r
     WHERE r.ended_at IS NULL AND projections._lives(r.pid, r.backend_start);
@@ -218,7 +227,7 @@ FROM (SELECT w.pid, 'worker' AS kind, w.projection, w.slot, NULL::name AS for_wh
       SELECT s.pid, 'session', s.projection, NULL, b.usename, s.since, 'applying', NULL, NULL, NULL, b.query
       FROM projections._sessions() AS s LEFT JOIN pg_catalog.pg_stat_activity b ON b.pid = s.pid
       UNION ALL
-      SELECT r.pid, r.action, r.projection, NULL, r.started_by, r.started_at, r.phase, r.done, r.total, r.phase_at, b.query
+      SELECT r.pid, r.action, r.projection, NULL, r.started_by, r.started_at, r.phase, projections._rebuild_done(r.pid, r.phase, r.done), r.total, r.phase_at, b.query
       FROM projections.rebuild r LEFT JOIN pg_catalog.pg_stat_activity b ON b.pid = r.pid
       WHERE r.ended_at IS NULL AND projections._lives(r.pid, r.backend_start)) a
 LEFT JOIN projections.projection p ON p.relation = a.projection
@@ -233,22 +242,25 @@ projections.rebuilds. query: as pg_stat_activity shows it to you. Workers and se
 
 -- ------------------------------------------------------------------------------------------------------------- metrics
 
--- Labels are made once for a projection, not once for each of its metrics.
-CREATE FUNCTION projections._projection_metrics() RETURNS TABLE(place integer, name text, labels jsonb, value double precision)
+-- Labels are made once for a projection, not once for each of its metrics; and all is one statement, as rows that are handed from
+-- function to function take longer than to make. `check` takes too long to come with the others (validate() compiles every definition).
+CREATE FUNCTION projections._metrics(about text) RETURNS TABLE(name text, labels jsonb, value double precision, type text, help text)
     LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
     WITH slots AS (
         SELECT s.projection, sum(s.events_processed)::bigint AS events FROM projections.slot s GROUP BY s.projection
+    ), unwritten AS MATERIALIZED (
+        SELECT * FROM projections._throughput()
     ), recent AS (
-        SELECT t.projection, projections._sum_buckets(t.buckets) AS buckets
-        FROM (SELECT m.projection, m.buckets FROM projections.throughput_minute m WHERE m.minute > clock_timestamp() - interval '5 min'
-              UNION ALL SELECT s.projection, s.buckets FROM projections._throughput() AS s WHERE s.minute > clock_timestamp() - interval '5 min') t
+        SELECT t.projection, array_agg(projections._all_buckets(t.buckets)) AS buckets
+        FROM (SELECT m.projection, m.buckets FROM projections.throughput_minute m WHERE m.minute > now() - interval '5 min'
+              UNION ALL SELECT u.projection, u.buckets FROM unwritten u WHERE u.minute > now() - interval '5 min') t
         GROUP BY t.projection
     ), totals AS (
         SELECT t.projection, sum(t.errors) AS errors, sum(t.batches) AS batches, sum(t.seconds) AS seconds
         FROM (SELECT n.projection, n.errors, n.batches, n.seconds FROM projections.throughput_total n
-              UNION ALL SELECT s.projection, s.errors, s.batches, s.seconds FROM projections._throughput() AS s) t
+              UNION ALL SELECT u.projection, u.errors, u.batches, u.seconds FROM unwritten u) t
         GROUP BY t.projection
-    ), facts AS MATERIALIZED (
+    ), projection AS MATERIALIZED (
         SELECT jsonb_build_object('database', current_database(), 'projection', h.projection) AS labels,
                h.*, p.mode = 'async' AS async, p.changes <> '{}' AS logged, p.building, p.stale_since IS NOT NULL AS stale, p.paused_at IS NOT NULL AS paused,
                s.events, r.buckets, t.errors, t.batches, t.seconds, b.started_at
@@ -258,88 +270,76 @@ CREATE FUNCTION projections._projection_metrics() RETURNS TABLE(place integer, n
         LEFT JOIN recent r ON r.projection = p.relation
         LEFT JOIN totals t ON t.projection = p.relation
         LEFT JOIN projections._running_rebuilds() AS b ON b.projection = p.relation
-    )
-    SELECT m.place, m.name, f.labels || m.more, m.value
-    FROM facts f, LATERAL (VALUES
-        (11, 'pg_projections_status', jsonb_build_object('status', f.status), 1::float8),
-        (12, 'pg_projections_lag_events', '{}', CASE WHEN f.async OR f.logged THEN f.lag_events END),
-        (13, 'pg_projections_lag_seconds', '{}', CASE WHEN f.async OR f.logged THEN f.lag_seconds END),
-        (14, 'pg_projections_checkpoint', '{}', CASE WHEN f.async THEN f.checkpoint END),
-        (15, 'pg_projections_checkpoint_timestamp_seconds', '{}', CASE WHEN f.async THEN extract(epoch FROM f.last_updated) END),
-        (16, 'pg_projections_failures', '{}', CASE WHEN f.async THEN f.failures END),
-        (17, 'pg_projections_dead_letters', '{}', CASE WHEN f.async THEN f.dead_letters END),
-        (18, 'pg_projections_parked_events', '{}', CASE WHEN f.async THEN f.parked_events END),
-        (19, 'pg_projections_paused', '{}', f.paused::int),
-        (20, 'pg_projections_stale', '{}', f.stale::int),
-        (21, 'pg_projections_building', '{}', f.building::int),
-        (22, 'pg_projections_rebuilding', '{}', (f.started_at IS NOT NULL)::int),
-        (23, 'pg_projections_rebuild_seconds', '{}', extract(epoch FROM clock_timestamp() - f.started_at)),
-        (24, 'pg_projections_change_log_rows', '{}', CASE WHEN f.logged THEN f.lag_events END),
-        (25, 'pg_projections_events_processed_total', '{}', CASE WHEN f.async THEN f.events END),
-        (26, 'pg_projections_errors_total', '{}', CASE WHEN f.async THEN coalesce(f.errors, 0) END),
-        (27, 'pg_projections_apply_seconds', '{"quantile": "0.5"}', projections._quantile(f.buckets, 0.5) / 1000),
-        (27, 'pg_projections_apply_seconds', '{"quantile": "0.95"}', projections._quantile(f.buckets, 0.95) / 1000),
-        (27, 'pg_projections_apply_seconds', '{"quantile": "0.99"}', projections._quantile(f.buckets, 0.99) / 1000),
-        (27, 'pg_projections_apply_seconds_sum', '{}', CASE WHEN f.async THEN coalesce(f.seconds, 0) END),
-        (27, 'pg_projections_apply_seconds_count', '{}', CASE WHEN f.async THEN coalesce(f.batches, 0) END)
-    ) AS m(place, name, more, value)
-    WHERE m.value IS NOT NULL
-$$;
-COMMENT ON FUNCTION projections._projection_metrics() IS 'Internal: the metrics of each projection.';
-
-CREATE FUNCTION projections._source_metrics() RETURNS TABLE(place integer, name text, labels jsonb, value double precision)
-    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
-    WITH facts AS MATERIALIZED (
+    ), source AS MATERIALIZED (
         SELECT jsonb_build_object('database', current_database(), 'source', projections._name(s.relation)) AS labels,
                coalesce(projections._head(s.relation), 0) AS head,
                -- On a standby nobody draws.
                CASE WHEN NOT pg_is_in_recovery() THEN coalesce(extract(epoch FROM clock_timestamp() - b.since), 0) END AS held
         FROM projections.source s JOIN pg_class c ON c.oid = s.relation LEFT JOIN LATERAL projections._blocker(s.relation) AS b ON true
-    )
-    SELECT m.place, m.name, f.labels, m.value
-    FROM facts f, LATERAL (VALUES
-        (31, 'pg_projections_source_positions_total', f.head::float8),
-        (32, 'pg_projections_source_held_back_seconds', f.held)
-    ) AS m(place, name, value)
-    WHERE m.value IS NOT NULL
-$$;
-COMMENT ON FUNCTION projections._source_metrics() IS 'Internal: the metrics of each event source.';
-
-CREATE FUNCTION projections._database_metrics() RETURNS TABLE(place integer, name text, labels jsonb, value double precision)
-    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
-    WITH workers AS (
-        SELECT count(*) AS running, count(*) FILTER (WHERE w.state = 'stuck') AS stuck
-        FROM projections._workers() AS w WHERE w.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
-    ), facts AS MATERIALIZED (
+    ), database AS MATERIALIZED (
         SELECT jsonb_build_object('database', current_database()) AS labels,
-               -- A database whose async projections are all paused needs none.
+               -- A database whose async projections are all paused needs no worker.
                (current_setting('shared_preload_libraries') ~ 'pg_projections' AND current_setting('pg_projections.workers') <> '0' AND NOT pg_is_in_recovery()
-                AND EXISTS (SELECT FROM projections.projection p WHERE p.mode = 'async' AND p.paused_at IS NULL))::int AS expected,
+                AND EXISTS (SELECT FROM projections.projection p WHERE p.mode = 'async' AND p.paused_at IS NULL AND p.shadow_of IS NULL))::int AS expected,
                w.running, w.stuck,
                -- As a table: the functions that tell it take a lock that holds back the safe position.
                (SELECT CASE WHEN q.is_called THEN q.last_value ELSE 0 END FROM projections.events_position_seq q) AS appends,
                coalesce((SELECT n.value FROM projections.counter n WHERE n.name = 'conflicts'), 0) AS conflicts
-        FROM workers w
+        FROM (SELECT count(*) AS running, count(*) FILTER (WHERE x.state = 'stuck') AS stuck
+              FROM projections._workers() AS x WHERE x.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())) w
+    ), checked AS MATERIALIZED (
+        SELECT jsonb_build_object('database', current_database()) AS labels,
+               count(*) FILTER (WHERE v.severity = 'ERROR') AS errors, count(*) FILTER (WHERE v.severity = 'WARNING') AS warnings,
+               (SELECT count(*) FROM projections.orphans()) AS orphans
+        FROM projections.validate() AS v
+    ), sample AS (
+        SELECT m.place, 'pg_projections_' || m.name AS name, f.labels || m.more AS labels, m.value
+        FROM projection f, LATERAL (VALUES
+            (11, 'status', jsonb_build_object('status', f.status), 1::float8),
+            (12, 'lag_events', '{}', CASE WHEN f.async OR f.logged THEN f.lag_events END),
+            (13, 'lag_seconds', '{}', CASE WHEN f.async OR f.logged THEN f.lag_seconds END),
+            (14, 'checkpoint', '{}', CASE WHEN f.async THEN f.checkpoint END),
+            (15, 'checkpoint_timestamp_seconds', '{}', CASE WHEN f.async THEN extract(epoch FROM f.last_updated) END),
+            (16, 'failures', '{}', CASE WHEN f.async THEN f.failures END),
+            (17, 'dead_letters', '{}', CASE WHEN f.async THEN f.dead_letters END),
+            (18, 'parked_events', '{}', CASE WHEN f.async THEN f.parked_events END),
+            (19, 'paused', '{}', f.paused::int),
+            (20, 'stale', '{}', f.stale::int),
+            (21, 'building', '{}', f.building::int),
+            (22, 'rebuilding', '{}', (f.started_at IS NOT NULL)::int),
+            (23, 'rebuild_seconds', '{}', extract(epoch FROM clock_timestamp() - f.started_at)),
+            (24, 'change_log_rows', '{}', CASE WHEN f.logged THEN f.lag_events END),
+            (25, 'events_processed_total', '{}', CASE WHEN f.async THEN f.events END),
+            (26, 'errors_total', '{}', CASE WHEN f.async THEN coalesce(f.errors, 0) END),
+            (27, 'apply_seconds', '{"quantile": "0.5"}', projections._quantile(f.buckets, 0.5) / 1000),
+            (27, 'apply_seconds', '{"quantile": "0.95"}', projections._quantile(f.buckets, 0.95) / 1000),
+            (27, 'apply_seconds', '{"quantile": "0.99"}', projections._quantile(f.buckets, 0.99) / 1000),
+            (27, 'apply_seconds_sum', '{}', CASE WHEN f.async THEN coalesce(f.seconds, 0) END),
+            (27, 'apply_seconds_count', '{}', CASE WHEN f.async THEN coalesce(f.batches, 0) END)
+        ) AS m(place, name, more, value)
+        WHERE coalesce(about, 'projection') = 'projection' AND m.value IS NOT NULL
+        UNION ALL
+        SELECT m.place, 'pg_projections_source_' || m.name, f.labels, m.value
+        FROM source f, LATERAL (VALUES (31, 'positions_total', f.head::float8), (32, 'held_back_seconds', f.held)) AS m(place, name, value)
+        WHERE coalesce(about, 'source') = 'source' AND m.value IS NOT NULL
+        UNION ALL
+        SELECT m.place, 'pg_projections_' || m.name, f.labels || m.more, m.value
+        FROM database f, LATERAL (VALUES
+            (1, 'version_info', (SELECT jsonb_build_object('library', v.library, 'sql', v.sql) FROM projections.version() AS v), 1::float8),
+            (41, 'workers_expected', '{}', f.expected),
+            (42, 'workers_running', '{}', f.running),
+            (43, 'workers_stuck', '{}', f.stuck),
+            (44, 'store_appends_total', '{}', f.appends),
+            (45, 'store_conflicts_total', '{}', f.conflicts)
+        ) AS m(place, name, more, value)
+        WHERE coalesce(about, 'database') = 'database'
+        UNION ALL
+        SELECT m.place, 'pg_projections_check_' || m.name, f.labels, m.value
+        FROM checked f, LATERAL (VALUES (51, 'errors', f.errors::float8), (52, 'warnings', f.warnings), (53, 'orphans', f.orphans)) AS m(place, name, value)
+        WHERE about = 'check'
     )
-    SELECT m.place, m.name, f.labels || m.more, m.value
-    FROM facts f, LATERAL (VALUES
-        (1, 'pg_projections_version_info', (SELECT jsonb_build_object('library', v.library, 'sql', v.sql) FROM projections.version() AS v), 1::float8),
-        (41, 'pg_projections_workers_expected', '{}', f.expected),
-        (42, 'pg_projections_workers_running', '{}', f.running),
-        (43, 'pg_projections_workers_stuck', '{}', f.stuck),
-        (44, 'pg_projections_store_appends_total', '{}', f.appends),
-        (45, 'pg_projections_store_conflicts_total', '{}', f.conflicts)
-    ) AS m(place, name, more, value)
-$$;
-COMMENT ON FUNCTION projections._database_metrics() IS 'Internal: the metrics of the database.';
-
--- One family at a time, as the text format wants it.
-CREATE FUNCTION projections._metrics(about text) RETURNS TABLE(name text, labels jsonb, value double precision, type text, help text)
-    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
     SELECT m.name, m.labels, m.value, d.type, d.help
-    FROM (SELECT * FROM projections._projection_metrics() WHERE coalesce(about, 'projection') = 'projection'
-          UNION ALL SELECT * FROM projections._source_metrics() WHERE coalesce(about, 'source') = 'source'
-          UNION ALL SELECT * FROM projections._database_metrics() WHERE coalesce(about, 'database') = 'database') AS m
+    FROM sample m
     JOIN (VALUES
         (1, 'gauge', 'Always 1; the versions of the library and of the SQL objects.'),
         (11, 'gauge', '1 for the status that the projection has, as projections.health() tells it.'),
@@ -365,9 +365,12 @@ CREATE FUNCTION projections._metrics(about text) RETURNS TABLE(name text, labels
         (42, 'gauge', 'Workers of the database.'),
         (43, 'gauge', 'Workers whose batch has been running for more than 60 seconds.'),
         (44, 'counter', 'Events appended to projections.events.'),
-        (45, 'counter', 'Appends that expected another version.')
+        (45, 'counter', 'Appends that expected another version.'),
+        (51, 'gauge', 'Errors that projections.validate() reports.'),
+        (52, 'gauge', 'Warnings that projections.validate() reports.'),
+        (53, 'gauge', 'What projections.orphans() lists.')
     ) AS d(place, type, help) ON d.place = m.place
-    ORDER BY m.place, m.labels ->> 'projection', m.labels ->> 'source', m.name, m.labels ->> 'quantile'
+    ORDER BY m.place -- one family at a time, as the text format wants it
 $$;
 COMMENT ON FUNCTION projections._metrics(text) IS 'Internal: projections.metrics().';
 
@@ -375,20 +378,19 @@ CREATE FUNCTION projections.metrics(about text DEFAULT NULL) RETURNS TABLE(name 
     LANGUAGE c ROWS 1000 AS 'MODULE_PATHNAME', 'projections_metrics';
 COMMENT ON FUNCTION projections.metrics(text) IS
 'What a monitoring system wants to know, by Prometheus'' conventions: a row for each sample, those of a metric together. about: projection,
-source or database, for the metrics of those only; another text is about nothing. labels: at least the
+source or database, for those only; check, for what validate() and orphans() find, which takes some milliseconds for each projection and is left out otherwise. labels: at least the
 database, and projection or source. value: in base units (seconds), or a count. type: gauge, counter or summary. What a projection does not have (the lag of
 an inline one) is left out. The same names come from monitoring/queries.yaml. For members of pg_monitor; others need EXECUTE. Errors: 42501.
 Example: SELECT labels ->> ''projection'' AS projection, value FROM projections.metrics() WHERE name = ''pg_projections_lag_seconds'';';
 
-CREATE FUNCTION projections.metrics_text() RETURNS text
+CREATE FUNCTION projections.metrics_text(about text DEFAULT NULL) RETURNS text
     LANGUAGE c AS 'MODULE_PATHNAME', 'projections_metrics_text';
-COMMENT ON FUNCTION projections.metrics_text() IS
-'projections.metrics() in Prometheus'' text format, to be served as it is or written to a file for node_exporter''s textfile collector. For members of pg_monitor;
+COMMENT ON FUNCTION projections.metrics_text(text) IS
+'projections.metrics(about) in Prometheus'' text format, to be served as it is or written to a file for node_exporter''s textfile collector. For members of pg_monitor;
 others need EXECUTE. Errors: 42501.
 Example: SELECT projections.metrics_text();';
 
 GRANT SELECT ON projections.throughput, projections.hot_keys, projections.rebuilds, projections.activity TO PUBLIC;
-REVOKE EXECUTE ON FUNCTION projections.metrics(text), projections.metrics_text(), projections._metrics(text), projections._projection_metrics(), projections._source_metrics(),
-    projections._database_metrics(), projections._expire_throughput(), projections._add_conflicts(text, bigint, timestamptz),
+REVOKE EXECUTE ON FUNCTION projections.metrics(text), projections.metrics_text(text), projections._metrics(text), projections._expire_throughput(), projections._add_conflicts(text, bigint, timestamptz),
     projections._add_throughput(regclass, timestamptz, bigint, bigint, bigint, double precision, integer[]) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION projections.metrics(text), projections.metrics_text() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION projections.metrics(text), projections.metrics_text(text) TO pg_monitor;

@@ -32,7 +32,9 @@ SELECT object FROM member
 UNION ALL
 SELECT object || ': comment ' || obj_description(objid, (SELECT relname FROM pg_class WHERE oid = classid)) FROM member WHERE obj_description(objid, (SELECT relname FROM pg_class WHERE oid = classid)) IS NOT NULL
 UNION ALL
-SELECT object || ': text ' || pg_get_functiondef(objid) FROM member WHERE classid = 'pg_proc'::regclass
+SELECT object || ': text ' || pg_get_functiondef(objid) FROM member JOIN pg_proc p ON p.oid = objid WHERE classid = 'pg_proc'::regclass AND p.prokind <> 'a'
+UNION ALL
+SELECT object || ': made of ' || row_to_json(a)::text FROM member JOIN pg_aggregate a ON a.aggfnoid = objid WHERE classid = 'pg_proc'::regclass
 UNION ALL
 SELECT object || ': privilege ' || a::text FROM member JOIN pg_proc p ON p.oid = objid, unnest(coalesce(p.proacl, acldefault('f', p.proowner))) a WHERE classid = 'pg_proc'::regclass
 UNION ALL
@@ -99,6 +101,14 @@ for my $round (1, 2)
 	$node->safe_psql('bare', "ALTER EXTENSION pg_projections UPDATE TO '$old'");
 	same(catalogs('bare'), $fresh_old, "$new taken back to $old is as a fresh $old, $round");
 }
+
+# What needs the new SQL says so.
+$node->safe_psql('bare', 'CREATE TABLE t (k int)');
+fails('bare', q{SELECT projections.create('p', 'SELECT k, count(*) FROM t GROUP BY k', options => '{"fill": "online"}')},
+	qr/ERROR:  55000: this needs the SQL objects of extension pg_projections in version $new.*HINT:  ALTER EXTENSION pg_projections UPDATE;/s, 'what the old SQL cannot do');
+$node->safe_psql('bare', q{SET client_min_messages = error; SELECT projections.create('p', 'SELECT k, count(*) FROM t GROUP BY k'); INSERT INTO t VALUES (1), (1); SELECT projections.create('a', 'SELECT k, count(*) AS n FROM t GROUP BY k', 'async')});
+is($node->safe_psql('bare', q{SELECT projections.pause('p', 'why'), projections.resume('p'); SELECT projections.catch_up() >= 0; SELECT count(*) FROM projections.health(); SELECT projections.drop('p')}), "|\nt\n2\n", 'what it can do goes on');
+$node->safe_psql('bare', 'DROP TABLE t CASCADE');
 
 # ----------------------------------------------------------------------------------- projections of every kind live on
 
@@ -210,7 +220,8 @@ same(catalogs('life'), $fresh_new, 'with projections, too, the update leads to a
 
 for my $needs (q{UPDATE projections.projection SET building = true WHERE relation = 'pages'::regclass},
 	q{UPDATE projections.projection SET shadow_of = 'revenue' WHERE relation = 'pages'::regclass},
-	q{INSERT INTO projections.rebuild (projection, action, phase, pid, backend_start, started_by) VALUES ('pages', 'rebuild', 'copying', 0, now(), 'somebody')})
+	q{INSERT INTO projections.rebuild (projection, action, phase, pid, backend_start, started_by) VALUES ('pages', 'rebuild', 'copying', 0, now(), 'somebody')},
+	q{INSERT INTO projections.rebuild_request (projection, requested_by) VALUES ('pages', 'somebody')})
 {
 	fails('life', "BEGIN; $needs; ALTER EXTENSION pg_projections UPDATE TO '$old'; COMMIT;",
 		qr/ERROR:  55000: .*cannot go back to version $old now.*DETAIL:.*pages.*HINT:/s, "no way back: $needs");
