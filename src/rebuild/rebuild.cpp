@@ -363,6 +363,7 @@ bool try_to_finish(Rebuild &rebuild) {
     });
     if (error == nullptr) {
         SPI_commit();
+        note_replayed(rebuild);
         if (ready && rebuild.merges) {
             release_session_locks(rebuild);
             return true;
