@@ -89,13 +89,27 @@ SELECT count(*) AS kept FROM by_customer;
 ROLLBACK;
 SELECT * FROM left_behind;
 
--- rows about a projection that is gone; what somebody reads stays
+-- the schema of a handler's shadows; one that only has such a name is not ours
+CREATE SCHEMA receiver_shadow;
+CREATE TABLE receiver_shadow.received (item text);
+COMMENT ON SCHEMA receiver_shadow IS 'pg_projections: shadow of public.receiver';
+CREATE SCHEMA other_shadow;
+CREATE TABLE other_shadow.received (item text);
+CREATE SCHEMA empty_shadow;
+COMMENT ON SCHEMA empty_shadow IS 'pg_projections: shadow of public.receiver';
+SELECT * FROM left_behind;
+SELECT kind, object, action FROM projections.cleanup_orphans();
+SELECT * FROM left_behind;
+SELECT nspname FROM pg_namespace WHERE nspname LIKE '%\_shadow';
+
+-- rows about a projection that is gone
 INSERT INTO projections.checkpoint_change (projection, slot, position, reason) VALUES (4000000001, 0, 1, 'test');
 INSERT INTO projections.failure (projection, slot, position, keys, error, sqlstate, category) VALUES (4000000001, 0, 1, '{}', 'e', '22012', 'data');
 INSERT INTO projections.parked_event (projection, slot, position, keys) VALUES (4000000001, 0, 2, '{}'), (4000000001, 0, 3, '{}');
 INSERT INTO projections.override (projection, key, position, reason) VALUES (4000000001, 'k', 1, 'test');
 INSERT INTO projections.transition (projection, key, to_state, position) VALUES (4000000001, 'k', 's', 1);
 INSERT INTO projections.slot (projection, slot) VALUES (4000000001, 0);
+INSERT INTO projections.rebuild_request (projection, requested_by) VALUES (4000000001, 'somebody');
 SELECT * FROM left_behind;
 SELECT kind, regexp_replace(object, '\d+$', 'N') AS object, action FROM projections.cleanup_orphans();
 SELECT * FROM left_behind;

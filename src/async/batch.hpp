@@ -83,6 +83,10 @@ struct Folded {
 Folded fold(catalog::Projection &projection, Declared &declared, Call *call, const Event &event, const Key &key,
             const State &state);
 
+// A state machine's key that was at its end for longer than options.retention when the event happened starts anew,
+// whether its row has been deleted by then or not: a replay comes to the same.
+void forget_expired(const Declared &declared, const Event &event, State &state);
+
 void write_transitions(catalog::Projection &projection, const pg::vector<Transition> &transitions);
 
 } // namespace async

@@ -204,6 +204,27 @@ int64 apply_all(const Slot &slot, const EventSource &source, int64 from, int64 t
     return apply_all(slot, source, from, middle, snapshot) + apply_all(slot, source, middle, to, snapshot);
 }
 
+// Positions in (from, to] that somebody has skipped or resolved: whoever applies the range again passes them, too.
+pg::vector<int64> left_out(const Slot &slot, int64 from, int64 to) {
+    pg::vector<int64> positions;
+    pg::as_superuser([&] {
+        pg::with_spi([&] {
+            Oid types[] = {REGCLASSOID, INT8OID, INT8OID};
+            Datum values[] = {ObjectIdGetDatum(slot.projection.relation), Int64GetDatum(from), Int64GetDatum(to)};
+            if (SPI_execute_with_args(
+                    "SELECT DISTINCT position FROM projections.failure WHERE projection = $1 AND position > $2 AND "
+                    "position <= $3 AND resolution IN ('skipped', 'resolved') ORDER BY position",
+                    3, types, values, nullptr, false, 0) != SPI_OK_SELECT)
+                elog(ERROR, "reading failures failed");
+            bool null;
+            for (uint64 i = 0; i < SPI_processed; i++)
+                positions.push_back(
+                    DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null)));
+        });
+    });
+    return positions;
+}
+
 } // namespace
 
 const char *rows_select(const Projection &projection, const EventSource &source) {
@@ -225,7 +246,12 @@ Progress apply_query(const Slot &slot, const EventSource &source, int64 to, Limi
     // Newer than the safe position: everything up to it is seen.
     Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
     int64 until = std::min(to, slot.position + limits.events * slot.count);
-    progress.events = apply_all(slot, source, slot.position, until, snapshot);
+    int64 from = slot.position;
+    for (int64 decided : left_out(slot, from, until)) {
+        if (from < decided - 1) progress.events += apply_all(slot, source, from, decided - 1, snapshot);
+        from = decided;
+    }
+    if (from < until) progress.events += apply_all(slot, source, from, until, snapshot);
     // Positions may have wide gaps.
     int64 next;
     if (progress.events == 0 && until < to)

@@ -142,6 +142,7 @@ void fold_event(Batch &batch, Folding &work, Call *call, Checks &checks, const E
     boost::container::small_vector<Transition, 4, pg::Allocator<Transition>> made;
     for (const Key &key : event.keys) {
         State state = work.state(key);
+        forget_expired(batch.declared, event, state);
         Folded folded = pg::within(work.memory, [&] {
             Folded result = fold(batch.projection, batch.declared, call, event, key, state);
             if (!result.null && !result.to && !event.override_)

@@ -74,6 +74,20 @@ Folded fold(catalog::Projection &projection, Declared &declared, Call *call, con
     return folded;
 }
 
+void forget_expired(const Declared &declared, const Event &event, State &state) {
+    const StateMachine *machine = declared.machine;
+    if (!machine || !machine->retention || !state.present || !state.has_time || !event.has_time || event.override_)
+        return;
+    const char *name = state_name(state.value);
+    bool ended = std::any_of(machine->terminal.begin(), machine->terminal.end(),
+                             [&](const char *each) { return name && strcmp(each, name) == 0; });
+    if (!ended) return;
+    Datum gone = DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(state.time), machine->retention);
+    if (DatumGetTimestampTz(gone) >= event.time) return;
+    state.present = false;
+    state.version = 0;
+}
+
 void write_transitions(catalog::Projection &projection, const pg::vector<Transition> &transitions) {
     if (transitions.empty()) return;
     static constexpr Oid types[] = {REGCLASSOID,  TEXTARRAYOID, TEXTARRAYOID,       TEXTARRAYOID,

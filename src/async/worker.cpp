@@ -549,11 +549,9 @@ long round() {
         return poll_interval;
     }
     forget_problem(finding);
-    if (found.installed)
-        write_counted_conflicts();
-    else
-        forget_conflicts();
+    if (!found.installed) forget_conflicts();
     if (found.current) {
+        write_counted_conflicts();
         write_measured();
         write_noted_calls();
     } else { // there are no such tables

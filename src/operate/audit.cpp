@@ -25,7 +25,7 @@ constinit Running *running = nullptr;
 const char *operation_of(Oid function) {
     const char *name = get_func_name(function);
     // The parts that a procedure calls one after the other: the first stands for all.
-    if (name != nullptr && strcmp(name, "_alter_options") == 0) return "alter";
+    if (name != nullptr && (strcmp(name, "_alter_options") == 0 || strcmp(name, "_redefine") == 0)) return "alter";
     return name;
 }
 

@@ -7,6 +7,7 @@
 #include "operate/audit.hpp"
 #include "operate/declare.hpp"
 #include "operate/resolve.hpp"
+#include "rebuild/rebuild.hpp"
 
 namespace operate {
 namespace {
@@ -224,6 +225,7 @@ AUDITED(projections_set_state) {
     operate::NewState given{operate::text_argument(fcinfo, 1, "key"), operate::text_argument(fcinfo, 2, "state"),
                             operate::text_argument(fcinfo, 3, "reason")};
     catalog::Projection &projection = operate::known(operate::resolve(PG_GETARG_TEXT_PP(0), false)->relation);
+    rebuild::hold_off_rebuild(projection);
     operate::check_state(projection, given);
     operate::set_state(projection, given);
     PG_RETURN_VOID();

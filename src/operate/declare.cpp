@@ -104,6 +104,7 @@ Request read_request(FunctionCallInfo fcinfo) {
     request.options = PG_ARGISNULL(4) ? DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")) : PG_GETARG_DATUM(4);
     request.options = checked_options(mode, request.options);
     request.fill_later = option_is(request.options, "fill", "online");
+    if (request.fill_later) catalog::require_current_sql();
     request.if_not_exists = !PG_ARGISNULL(5) && PG_GETARG_BOOL(5);
     Place place = place_of(PG_GETARG_TEXT_PP(0));
     request.namespace_oid = place.namespace_oid;

@@ -95,6 +95,7 @@ State &state_of(Folding &folding, const Key &key) {
 
 void fold_key(Folding &folding, const Event &event, const Key &key) {
     State &state = state_of(folding, key);
+    async::forget_expired(folding.declared, event, state);
     async::Folded folded = async::fold(folding.projection, folding.declared,
                                        folding.declared.machine ? nullptr : &folding.call, event, key, state);
     Datum value = 0;

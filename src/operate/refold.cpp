@@ -306,6 +306,7 @@ void fold_one(Projection &projection, async::Declared &declared, async::Call *ca
     for (const Key &key : event.keys) {
         text *wanted = DatumGetTextPP(state.key);
         if (key.name != std::string_view(VARDATA_ANY(wanted), VARSIZE_ANY_EXHDR(wanted))) continue;
+        async::forget_expired(declared, event, state);
         async::Folded folded = async::fold(projection, declared, call, event, key, state);
         state.present = !folded.null;
         // Out of the reducer's memory.

@@ -10,6 +10,7 @@
 #include "async/slot.hpp"
 #include "operate/audit.hpp"
 #include "pg/scope.hpp"
+#include "rebuild/rebuild.hpp"
 
 namespace operate {
 
@@ -50,6 +51,14 @@ void require_owner(Projection &projection) {
 }
 
 namespace {
+
+// A rebuild replaces what is done by hand to the contents, and copies what was decided before it began. What ends a
+// pause or a rebuild must be possible.
+void refuse_during_rebuild(FunctionCallInfo fcinfo, Projection &projection) {
+    std::string_view function = get_func_name(fcinfo->flinfo->fn_oid);
+    if (function != "resume" && function != "schedule_rebuild" && function != "cancel_rebuild")
+        rebuild::hold_off_rebuild(projection);
+}
 
 // SQL reads the settings by name.
 struct Threshold {
@@ -185,6 +194,7 @@ AUDITED(projections_operate) {
     async::refuse_while_applying();
     catalog::Projection &projection = operate::named_projection(fcinfo);
     operate::require_owner(projection);
+    operate::refuse_during_rebuild(fcinfo, projection);
     return operate::run_internal(fcinfo, {OIDOID, ObjectIdGetDatum(projection.relation)}, 1);
 }
 
@@ -209,6 +219,7 @@ AUDITED(projections_operate_failure) {
                         errhint("projections.failures lists them.")));
     operate::audit_about(relation);
     operate::require_owner(operate::projection_of(relation));
+    operate::refuse_during_rebuild(fcinfo, operate::projection_of(relation));
     return operate::run_internal(fcinfo, {OIDOID, ObjectIdGetDatum(relation)}, 0);
 }
 

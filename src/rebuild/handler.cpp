@@ -200,41 +200,54 @@ const char *columns(Oid table, const char *format, bool updates) {
                              quote_literal_cstr(format), table, updates ? " AND attidentity <> 'a'" : ""));
 }
 
+// Rows that are to change may exchange values that are unique, which an UPDATE would stumble over: they are deleted and
+// inserted again. Not where foreign keys would act upon the deletion.
+bool changes_by_insert(Oid table) {
+    return ask(psprintf(
+               "SELECT (EXISTS (SELECT FROM pg_index WHERE indrelid = %1$u AND (indisunique OR indisexclusion) "
+               "AND NOT indisprimary) AND NOT EXISTS (SELECT FROM pg_constraint WHERE contype = 'f' AND "
+               "confrelid = %1$u AND confdeltype <> 'a'))::int::bigint",
+               table)) != 0;
+}
+
 // One statement, at whose end foreign keys are checked: deletes of all tables, then updates, then inserts. Each refers
 // to all that go before it, which therefore are done first: unique keys change hands.
-const char *merge_text(const pg::vector<TablePair> &all) {
+struct MergeStatement {
     StringInfoData text, before;
-    initStringInfo(&text);
-    initStringInfo(&before);
     int number = 0;
-    auto add = [&](const char *statement, const char *condition) {
-        appendStringInfo(&text, "%s d%d AS (%s%s%s RETURNING 1)", number ? "," : "WITH", number, statement, condition,
-                         before.data);
+
+    void add(const char *statement, const char *condition) {
+        appendStringInfo(&text, "%s d%d AS (%s WHERE %s%s RETURNING 1)", number ? "," : "WITH", number, statement,
+                         condition, before.data);
         appendStringInfo(&before, " AND (SELECT count(*) FROM d%d) >= 0", number++);
+    }
+};
+
+const char *merge_text(const pg::vector<TablePair> &all) {
+    MergeStatement merge;
+    initStringInfo(&merge.text);
+    initStringInfo(&merge.before);
+    auto table = [](const TablePair &each) { return pg::qualified_name(each.table); };
+    auto shadow = [](const TablePair &each) { return pg::qualified_name(each.shadow); };
+    // Of a row that stays as it is.
+    auto same = [](const TablePair &each) {
+        const char *equal = changes_by_insert(each.table) ? " AND t.* OPERATOR(pg_catalog.*=) s.*" : "";
+        return psprintf("%s%s", key_condition(each.table), equal);
     };
-    for (const TablePair &each : all) {
-        const char *table = pg::qualified_name(each.table), *shadow = pg::qualified_name(each.shadow);
-        add(psprintf("DELETE FROM ONLY %s AS t WHERE ", table),
-            psprintf("NOT EXISTS (SELECT FROM ONLY %s AS s WHERE %s)", shadow, key_condition(each.table)));
-    }
-    for (const TablePair &each : all) {
-        const char *table = pg::qualified_name(each.table), *shadow = pg::qualified_name(each.shadow);
-        const char *set = columns(each.table, "%1$I = s.%1$I", true);
-        if (set)
-            add(psprintf("UPDATE ONLY %s AS t SET %s FROM ONLY %s AS s WHERE ", table, set, shadow),
-                psprintf("%s AND t.* OPERATOR(pg_catalog.*<>) s.*", key_condition(each.table)));
-    }
-    for (const TablePair &each : all) {
-        const char *table = pg::qualified_name(each.table), *shadow = pg::qualified_name(each.shadow);
-        add(psprintf("INSERT INTO %s (%s) OVERRIDING SYSTEM VALUE SELECT %s FROM ONLY %s AS s WHERE ", table,
-                     columns(each.table, "%I", false), columns(each.table, "s.%I", false), shadow),
-            psprintf("NOT EXISTS (SELECT FROM ONLY %s AS t WHERE %s)", table, key_condition(each.table)));
-    }
-    StringInfoData sum;
-    initStringInfo(&sum);
-    for (int i = 0; i < number; i++) appendStringInfo(&sum, "%s(SELECT count(*) FROM d%d)", i ? " + " : "", i);
-    appendStringInfo(&text, " SELECT %s", sum.data);
-    return text.data;
+    for (const TablePair &each : all)
+        merge.add(psprintf("DELETE FROM ONLY %s AS t", table(each)),
+                  psprintf("NOT EXISTS (SELECT FROM ONLY %s AS s WHERE %s)", shadow(each), same(each)));
+    for (const TablePair &each : all)
+        if (const char *set = columns(each.table, "%1$I = s.%1$I", true); set && !changes_by_insert(each.table))
+            merge.add(psprintf("UPDATE ONLY %s AS t SET %s FROM ONLY %s AS s", table(each), set, shadow(each)),
+                      psprintf("%s AND t.* OPERATOR(pg_catalog.*<>) s.*", key_condition(each.table)));
+    for (const TablePair &each : all)
+        merge.add(psprintf("INSERT INTO %s (%s) OVERRIDING SYSTEM VALUE SELECT %s FROM ONLY %s AS s", table(each),
+                           columns(each.table, "%I", false), columns(each.table, "s.%I", false), shadow(each)),
+                  psprintf("NOT EXISTS (SELECT FROM ONLY %s AS t WHERE %s)", table(each), same(each)));
+    for (int i = 0; i < merge.number; i++)
+        appendStringInfo(&merge.text, "%s(SELECT count(*) FROM d%d)", i ? " + " : " SELECT ", i);
+    return merge.text.data;
 }
 
 template <class Body>
@@ -361,8 +374,11 @@ void complete_tables(Rebuild &rebuild) {
 
 void swap_tables(Rebuild &rebuild) {
     bool handler = live(rebuild).kind == Kind::handler;
+    rebuild.rows = 0;
     for (const TablePair &each : table_pairs(rebuild)) {
         check_layout(each);
+        rebuild.rows +=
+            ask(psprintf("SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = %u", each.shadow));
         pg::as_superuser([&] {
             pg::with_spi([&] {
                 if (handler) name_for_swap(each.table, each.shadow);

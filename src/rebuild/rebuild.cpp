@@ -220,6 +220,9 @@ void copy(Rebuild &rebuild) {
     });
 }
 
+// From events, into tables like the live ones: an alteration makes another table.
+bool replays_as_is(Rebuild &rebuild) { return rebuild.alteration == nullptr && replays(rebuild); }
+
 // An altered projection's rows are told apart by other indexes than before.
 pg::vector<Oid> not_paired(Rebuild &rebuild) {
     return rebuild.alteration ? identity_indexes(live(rebuild)) : pg::vector<Oid>{};
@@ -227,7 +230,7 @@ pg::vector<Oid> not_paired(Rebuild &rebuild) {
 
 void index(Rebuild &rebuild) {
     enter(rebuild, "indexing");
-    if (replays(rebuild) && rebuild.alteration == nullptr) {
+    if (replays_as_is(rebuild)) {
         step(rebuild, [&] { complete_tables(rebuild); });
         return;
     }
@@ -295,25 +298,23 @@ void adopt_log(Rebuild &rebuild) {
 void put_in_place(Rebuild &rebuild) {
     // Somebody may have begun to follow its rows.
     if (strcmp(rebuild.action, "rebuild") == 0 && !rebuild.merges) refuse_swap(rebuild.name, rebuild.target);
-    if (rebuild.alteration) {
+    if (rebuild.merges)
+        rebuild.rows = merge_tables(rebuild);
+    else if (replays_as_is(rebuild))
+        swap_tables(rebuild);
+    else
         pg::as_superuser([&] {
             pg::with_spi([&] {
-                fit_live_table(rebuild);
+                if (rebuild.alteration) fit_live_table(rebuild);
                 swap_storage(rebuild.target, rebuild.shadow);
             });
         });
+    if (rebuild.alteration) {
         adopt_events(rebuild, rebuild.alteration->async);
         adopt_definition(rebuild);
-    } else if (rebuild.merges)
-        rebuild.rows = merge_tables(rebuild);
-    else if (replays(rebuild))
-        swap_tables(rebuild);
-    else
-        pg::as_superuser([&] { pg::with_spi([&] { swap_storage(rebuild.target, rebuild.shadow); }); });
-    if (rebuild.alteration == nullptr && replays(rebuild))
+    } else if (replays(rebuild))
         adopt_events(rebuild, live(rebuild).async);
-    else if (rebuild.alteration == nullptr &&
-             (live(rebuild).async || live(rebuild).flow == Flow::log)) // paused meanwhile
+    else if (live(rebuild).async || live(rebuild).flow == Flow::log) // paused meanwhile
         adopt_log(rebuild);
     execute(
         psprintf("UPDATE projections.projection SET stale_since = NULL, stale_reason = NULL, building = false WHERE "
@@ -327,7 +328,7 @@ void put_in_place(Rebuild &rebuild) {
 // In the order in which maintenance locks. Where the live table is fed in another way, or not at all, what transactions
 // have captured for one generation would be lost to the other: there must be none.
 void hold_still(Rebuild &rebuild) {
-    if (replays(rebuild) && rebuild.alteration == nullptr) {
+    if (replays_as_is(rebuild)) {
         hold_events_still(rebuild);
         return;
     }
@@ -373,7 +374,7 @@ bool try_to_finish(Rebuild &rebuild) {
     if (error == nullptr && ready) {
         error = attempt(rebuild, false, [&] {
             limit_lock_waits(deadline);
-            if (replays(rebuild))
+            if (replays_as_is(rebuild))
                 lock_tables(rebuild);
             else {
                 LockRelationOid(rebuild.target, AccessExclusiveLock);
@@ -395,7 +396,7 @@ void finish(Rebuild &rebuild) {
         // An index that has come meanwhile.
         bool complete = true;
         step(rebuild, [&] {
-            if (replays(rebuild) && rebuild.alteration == nullptr) {
+            if (replays_as_is(rebuild)) {
                 complete = tables_are_complete(rebuild);
                 return;
             }
@@ -483,13 +484,15 @@ void run(Rebuild &rebuild) {
     end(rebuild, taken);
 }
 
-void refuse_block(FunctionCallInfo fcinfo, const char *instead) {
+constexpr const char *no_rebuild = "a rebuild cannot run";
+
+void refuse_block(FunctionCallInfo fcinfo, const char *what, const char *instead) {
     auto *call = reinterpret_cast<CallContext *>(fcinfo->context);
     if (call && IsA(call, CallContext) && !call->atomic) return;
-    ereport(ERROR, (errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-                    errmsg("a rebuild cannot run inside a transaction block or a function"),
-                    errdetail("It commits between its phases, so that nobody waits for it."),
-                    errhint("CALL it by itself; or: %s", instead)));
+    ereport(ERROR,
+            (errcode(ERRCODE_ACTIVE_SQL_TRANSACTION), errmsg("%s inside a transaction block or a function", what),
+             errdetail("It commits between its phases, so that nobody waits for it."),
+             errhint("CALL it by itself%s%s", instead ? "; or: " : ".", instead ? instead : "")));
 }
 
 void refuse_paused(Projection &projection) {
@@ -614,7 +617,7 @@ AUDITED(projections_rebuild) {
         rebuild::tell_plan(projection);
         PG_RETURN_VOID();
     }
-    rebuild::refuse_block(fcinfo,
+    rebuild::refuse_block(fcinfo, rebuild::no_rebuild,
                           psprintf("SELECT projections.schedule_rebuild(%s);", quote_literal_cstr(projection.name())));
     Oid relation = projection.relation;
     const char *by = GetUserNameFromId(GetUserId(), false);
@@ -636,7 +639,7 @@ AUDITED(projections_redefine) {
                         errmsg("query and mode of projection %s cannot be altered", projection.name()),
                         errdetail("It is a handler, reducer or state machine."),
                         errhint("Create one with the new function or mode under another name.")));
-    rebuild::refuse_block(fcinfo, "run it outside of a transaction block.");
+    rebuild::refuse_block(fcinfo, "a projection cannot be altered", nullptr);
     Oid relation = projection.relation;
     const char *by = GetUserNameFromId(GetUserId(), false);
     MemoryContext memory = AllocSetContextCreate(TopMemoryContext, "alteration", ALLOCSET_SMALL_SIZES);
@@ -665,7 +668,8 @@ PG_FUNCTION_INFO_V1(projections_rebuild_all);
 AUDITED(projections_rebuild_all) {
     async::refuse_while_applying();
     catalog::require_current_sql();
-    rebuild::refuse_block(fcinfo, "SELECT projections.schedule_rebuild(projection) FROM projections.definitions;");
+    rebuild::refuse_block(fcinfo, rebuild::no_rebuild,
+                          "SELECT projections.schedule_rebuild(projection) FROM projections.definitions;");
     SPI_connect_ext(SPI_OPT_NONATOMIC);
     rebuild::rebuild_owned();
     SPI_finish();

@@ -86,7 +86,7 @@ void refuse_failed(Rebuild &rebuild, const char *condition, const char *hint) {
 
 // Nobody retries an inline projection's events.
 void refuse_inline_failure(Rebuild &rebuild) {
-    if (live(rebuild).async) return;
+    if (live(rebuild).async || live(rebuild).kind == Kind::query) return;
     refuse_failed(rebuild, "true",
                   "An inline projection has no failed events: it was applied when the function, or the table, was "
                   "another. Correct the function, and rebuild again.");
@@ -202,7 +202,7 @@ void hold_events_still(Rebuild &rebuild) {
 }
 
 bool replay_to_live(Rebuild &rebuild, TimestampTz deadline) {
-    if (!live(rebuild).async) {
+    if (!live(rebuild).async && live(rebuild).kind != Kind::query) {
         int64 last = last_visible(rebuild);
         pg::vector<SlotState> slots = slots_of(rebuild.shadow);
         for (const SlotState &each : slots) replay_to(rebuild, each.slot, last, static_cast<int>(slots.size()));

@@ -40,7 +40,8 @@ void record(const Projection &projection, Oid table, Oid definition, const pg::v
         "INSERT INTO projections.projection (relation, definition, kind, mode, user_columns, shape, sources, changes, "
         "settings, options, function, tables, event_types, initial, transitions, one_order, shadow_of) "
         "SELECT %u, %u, kind, CASE WHEN %s THEN 'async' ELSE mode END, user_columns, shape, sources, %s, %s, options - "
-        "'{max_rate,on_dead_letter}'::pg_catalog.text[], function, %s, event_types, initial, transitions, one_order, "
+        "'{max_rate,on_dead_letter}'::pg_catalog.text[] - CASE mode WHEN 'inline' THEN 'retention' ELSE '' END, "
+        "function, %s, event_types, initial, transitions, one_order, "
         "relation FROM projections.projection WHERE relation = %u",
         table, definition, events ? "true" : "false", operate::oid_list({changes.data(), changes.size()}),
         handler.settings, handler.tables, projection.relation));

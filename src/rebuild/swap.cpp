@@ -7,7 +7,6 @@
 #include "pg/scope.hpp"
 
 namespace rebuild {
-
 namespace {
 
 struct ClassRow {

@@ -163,7 +163,7 @@ CREATE FUNCTION projections._orphaned_relations() RETURNS TABLE(kind text, objec
     SELECT 'shadow', format('schema %I', n.nspname), NULL, format('it was made as the %s, and nothing uses it', substr(d.description, 17)), n.nspowner,
            format('SELECT projections._drop_shadow_tables(ARRAY(SELECT c.oid::pg_catalog.regclass FROM pg_catalog.pg_class c WHERE c.relnamespace = %s AND c.relkind = ''r'')); '
                   'DROP SCHEMA IF EXISTS %I', n.oid, n.nspname)
-    FROM pg_description d JOIN pg_namespace n ON n.oid = d.objoid
+    FROM pg_description d JOIN pg_namespace n ON n.oid = d.objoid JOIN pg_authid r ON r.oid = n.nspowner AND r.rolsuper -- users may make and comment schemas, too
     WHERE d.classoid = 'pg_namespace'::regclass AND d.description LIKE 'pg\_projections: shadow of %'
       AND NOT EXISTS (SELECT FROM projections.projection p, unnest(p.tables::oid[]) AS t(oid) JOIN pg_class c ON c.oid = t.oid WHERE p.shadow_of IS NOT NULL AND c.relnamespace = n.oid)
 $$;

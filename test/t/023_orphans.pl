@@ -16,7 +16,7 @@ $node->safe_psql('source', q{
 	\i test/oracle.sql
 	CREATE TABLE orders (id int PRIMARY KEY, customer int, amount int);
 	CREATE TABLE arriving (seq bigint PRIMARY KEY, item text);
-	CREATE FUNCTION receive(event arriving) RETURNS void LANGUAGE plpgsql AS 'BEGIN END';
+	CREATE FUNCTION receive(event arriving) RETURNS void LANGUAGE plpgsql AS 'BEGIN INSERT INTO received VALUES (event.item); END';
 	CREATE TABLE received (item text);
 	INSERT INTO orders SELECT g, g % 5, g FROM generate_series(1, 1000) g;
 	SELECT projections.register_source('arriving', 'seq', capture => 'trigger');
@@ -93,6 +93,23 @@ ok($node->poll_query_until('postgres', 'SELECT 1', '1'), 'the server is up again
 is(orphans('source'), 'shadow: projections.by_customer_shadow', 'an orphan');
 $node->safe_psql('source', q{CALL projections.rebuild('by_customer')});
 is(orphans('source'), '', 'the next rebuild removes it');
+
+# A handler's rebuild has tables of its own, in a schema of their own. It cannot finish while somebody holds off its writes.
+$node->safe_psql('source', q{INSERT INTO arriving VALUES (1, 'a'); SELECT projections.catch_up()});
+$writer = $node->background_psql('source');
+$writer->query_safe('BEGIN; LOCK TABLE received IN SHARE MODE;');
+$rebuild = IPC::Run::start([ 'psql', '-X', '-q', '-d', $node->connstr('source'), '-c', q{CALL projections.rebuild('receiver')} ], \$in, \$out, \$err);
+ok($node->poll_query_until('source', q{SELECT count(*) = 1 FROM projections.rebuild WHERE ended_at IS NULL AND shadow IS NOT NULL}), 'a handler is being rebuilt');
+is(orphans('source'), '', 'what it uses is no orphan');
+kill 'KILL', $node->safe_psql('source', q{SELECT pid FROM projections.rebuild WHERE ended_at IS NULL});
+$rebuild->finish;
+eval { $writer->quit };
+ok($node->poll_query_until('postgres', 'SELECT 1', '1'), 'the server is up again');
+is(orphans('source'), 'shadow: projections.receiver_shadow', 'then it is');
+is(cleanup('source'), 'shadow: projections.receiver_shadow: removed', 'removed');
+is(orphans('source'), '', 'with all that belongs to it');
+is($node->safe_psql('source', q{SELECT count(*) FROM pg_namespace WHERE obj_description(oid) LIKE 'pg_projections:%'}), '0', 'the schema of its tables, too');
+is($node->safe_psql('source', q{SELECT count(*) FROM received}), '1', 'the live table is as it was');
 
 # Dumps of parts. Triggers come with the tables, and nothing that would need them.
 sub restore_part

@@ -62,7 +62,7 @@ $rules =~ s/\b(\d+)m\b/$1s/g;
 my $directory = PostgreSQL::Test::Utils::tempdir;
 append_to_file("$directory/alerts.yml", $rules);
 command_ok([ 'promtool', 'check', 'rules', "$directory/alerts.yml" ], 'and of the copy');
-decode_json(slurp_file("$source/grafana.json"));
+my $dashboard = decode_json(slurp_file("$source/grafana.json"));
 
 # The servers.
 my ($exporter_port, $port) = map { PostgreSQL::Test::Cluster::get_free_port() } 1 .. 2;
@@ -133,6 +133,17 @@ my %names = map { $_->{metric}{__name__} => 1 } query('{__name__=~"pg_projection
 my @missing = grep { !$names{$_} } grep { $_ ne 'pg_projections_version_info' } $text =~ /^(pg_projections_\w+)/mg;
 is("@missing", '', 'the exporter has every metric that metrics() has');
 ok(query('pg_exporter_user_queries_load_error == 0'), 'its queries are accepted');
+# What rules and panels ask for exists, and is understood.
+is(join(' ', grep { !$names{$_} } $rules =~ /(pg_projections_\w+)/g), '', 'alerts are about metrics that there are');
+my @expressions = map { $_->{expr} } map { @{ $_->{targets} } } @{ $dashboard->{panels} };
+cmp_ok(scalar(@expressions), '>', 10, 'there are panels');
+for (@expressions)
+{
+	s/\$__rate_interval/1m/g;
+	s/\$(instance|database|projection)\b/.*/g;
+}
+is(join(' ', grep { !$names{$_} } map { /(pg_projections_\w+)/g } @expressions), '', 'panels, too');
+is(join("\n", grep { !defined api('query?' . HTTP::Tiny->new->www_form_urlencode({ query => $_ })) } @expressions), '', 'and Prometheus understands them');
 ok(query('pg_projections_check_errors == 0') && query('pg_projections_check_orphans == 0'), 'what is asked for less often comes, too');
 my ($exported) = query('pg_projections_checkpoint{projection!=""}');
 is($exported->{metric}{projection}, $projection, 'a label is what it was');

@@ -102,6 +102,14 @@ for my $round (1, 2)
 	same(catalogs('bare'), $fresh_old, "$new taken back to $old is as a fresh $old, $round");
 }
 
+# What needs the new SQL says so.
+$node->safe_psql('bare', 'CREATE TABLE t (k int)');
+fails('bare', q{SELECT projections.create('p', 'SELECT k, count(*) FROM t GROUP BY k', options => '{"fill": "online"}')},
+	qr/ERROR:  55000: this needs the SQL objects of extension pg_projections in version $new.*HINT:  ALTER EXTENSION pg_projections UPDATE;/s, 'what the old SQL cannot do');
+$node->safe_psql('bare', q{SET client_min_messages = error; SELECT projections.create('p', 'SELECT k, count(*) FROM t GROUP BY k'); INSERT INTO t VALUES (1), (1); SELECT projections.create('a', 'SELECT k, count(*) AS n FROM t GROUP BY k', 'async')});
+is($node->safe_psql('bare', q{SELECT projections.pause('p', 'why'), projections.resume('p'); SELECT projections.catch_up() >= 0; SELECT count(*) FROM projections.health(); SELECT projections.drop('p')}), "|\nt\n2\n", 'what it can do goes on');
+$node->safe_psql('bare', 'DROP TABLE t CASCADE');
+
 # ----------------------------------------------------------------------------------- projections of every kind live on
 
 $node->safe_psql('life', '\i test/oracle.sql');

@@ -102,6 +102,21 @@ is($node->safe_psql('postgres', q{SELECT count(*) + coalesce(sum(substring(error
 pass('the worker leaves when it has written what there was');
 $node->safe_psql('postgres', 'DELETE FROM projections.audit');
 
+# Procedures that commit, and what they end with.
+$node->safe_psql('postgres', q{INSERT INTO sale SELECT 'item ' || i % 10, i FROM generate_series(1, 100) i});
+$node->safe_psql('postgres', q{CALL projections.rebuild('stock')});
+$node->safe_psql('postgres', q{CALL projections.rebuild_all()});
+$node->safe_psql('postgres', q{CALL projections.alter('stock', query => 'SELECT item, sum(amount) AS amount, count(*) AS n FROM sale GROUP BY item')});
+$node->safe_psql('postgres', q{SELECT projections.repair('stock')});
+$node->safe_psql('postgres', q{SELECT projections.cleanup_orphans()});
+$node->safe_psql('postgres', q{SELECT projections.verify('stock'), projections.orphans()});
+is($node->safe_psql('postgres', q{SELECT operation, projection, outcome FROM projections.audit_log ORDER BY id}),
+	join("\n", 'rebuild|public.stock|ok', 'rebuild_all||ok', 'alter|public.stock|ok', 'repair|public.stock|ok', 'cleanup_orphans||ok'), 'operations that commit in between; nothing that only looks');
+$node->safe_psql('postgres', 'DELETE FROM projections.audit');
+fails(q{BEGIN; CALL projections.rebuild('stock'); COMMIT}, qr/ERROR/);
+fails(q{CALL projections.alter('stock', query => 'SELECT random() AS r FROM sale')}, qr/ERROR/);
+is(join(' ', failed_calls(2) =~ /^(\w+)\|public\.stock\|/mg), 'rebuild alter', 'and that fail');
+
 # What nobody can write any more keeps nobody.
 $node->safe_psql('postgres', 'CREATE DATABASE old');
 $node->safe_psql('old', q{CREATE EXTENSION pg_projections VERSION '0.1.0'; SET client_min_messages = warning; CREATE TABLE t (i int); SELECT projections.create('c', 'SELECT i, count(*) FROM t GROUP BY i')});
