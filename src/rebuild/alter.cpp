@@ -33,6 +33,15 @@ Datum options_of(Oid projection) {
     return options;
 }
 
+// By way of others it cannot: those would read it already.
+void refuse_itself(Rebuild &rebuild, const operate::Plan &plan) {
+    if (std::find(plan.sources.begin(), plan.sources.end(), rebuild.target) == plan.sources.end()) return;
+    ereport(ERROR, (errcode(pg::error::unsupported_query),
+                    errmsg("this query cannot be a projection: \"%s\" would read itself", get_rel_name(rebuild.target)),
+                    errdetail("Its rows would follow from themselves."),
+                    errhint("Read what it reads; or make another projection over it.")));
+}
+
 void refuse_followed(Rebuild &rebuild, const Alteration &alteration, Flow flow) {
     // From inline to a change log nothing in the rows changes.
     bool same_rows = alteration.query == nullptr && live(rebuild).flow == Flow::inline_ && flow == Flow::log;
@@ -119,6 +128,7 @@ Oid make_altered_shadow(Rebuild &rebuild) {
     request.async = alteration.async;
     request.options = options_of(rebuild.target);
     operate::Plan plan = operate::plan_flow(request, *block);
+    refuse_itself(rebuild, plan);
     alteration.kept = kept_columns(rebuild.target, *block);
     refuse_followed(rebuild, alteration, plan.flow);
     refuse_dependents(rebuild, alteration);

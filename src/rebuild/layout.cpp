@@ -62,9 +62,9 @@ List *column_details(Oid table, int kept, Oid next) {
             "WHERE col_description(%2$u, a.attnum) IS NOT NULL "
             "UNION ALL SELECT format('ALTER TABLE %%s ALTER %%I SET STATISTICS %%s', %1$s, a.attname, a.attstattarget) "
             "WHERE a.attstattarget >= 0 "
-            "UNION ALL SELECT format('ALTER TABLE %%s ALTER %%I SET (%%s)', %1$s, a.attname, "
-            "array_to_string(a.attoptions, "
-            "', ')) WHERE a.attoptions IS NOT NULL) AS s(statement) "
+            // Others are the server's own, such as pg_attver.
+            "UNION ALL SELECT format('ALTER TABLE %%s ALTER %%I SET (%%s)', %1$s, a.attname, string_agg(o, ', ')) FROM "
+            "unnest(a.attoptions) AS o WHERE o LIKE 'n\\_distinct%%' HAVING count(*) > 0) AS s(statement) "
             "WHERE a.attrelid = %2$u AND a.attnum > %4$d AND NOT a.attisdropped ORDER BY a.attnum",
             quote_literal_cstr(pg::qualified_name(table)), table, next, kept));
         for (uint64 i = 0; i < SPI_processed; i++) {
