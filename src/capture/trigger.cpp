@@ -135,6 +135,20 @@ const compile::Source &source_of(const compile::Block &block, Oid relation, std:
     elog(ERROR, "relation %u is not a source of projection %u", relation, block.projection);
 }
 
+// A rebuild drops its shadow without waiting for those who have captured for it, so it may be gone: then nobody asks
+// for the change. Else it stays until it is released (test: test/rebuild_stress).
+bool hold(const catalog::Projection &projection) {
+    if (!OidIsValid(projection.shadow_of)) return true;
+    LockRelationOid(projection.definition, AccessShareLock);
+    if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(projection.definition))) return true;
+    UnlockRelationOid(projection.definition, AccessShareLock);
+    return false;
+}
+
+void release(const catalog::Projection &projection) {
+    if (OidIsValid(projection.shadow_of)) UnlockRelationOid(projection.definition, AccessShareLock);
+}
+
 // Captures one changed row for one projection; `before` and `after` are null where there is no such image.
 void capture_row(catalog::Projection &projection, Oid relation, TupleTableSlot *before, TupleTableSlot *after) {
     const compile::Block &block = projection.block();
@@ -256,10 +270,11 @@ Datum projections_capture(PG_FUNCTION_ARGS) {
 
     if (TRIGGER_FIRED_BY_TRUNCATE(event->tg_event)) {
         for (catalog::Projection *projection : projections) {
-            if (projection->kind != catalog::Kind::query) continue;
+            if (projection->kind != catalog::Kind::query || !capture::hold(*projection)) continue;
             capture::Pending &delta = capture::pending(projection);
             capture::remember_position(delta);
             delta.cleared = true;
+            capture::release(*projection);
         }
         PG_RETURN_POINTER(nullptr);
     }
@@ -269,10 +284,12 @@ Datum projections_capture(PG_FUNCTION_ARGS) {
                             : TRIGGER_FIRED_BY_UPDATE(event->tg_event) ? event->tg_newslot
                                                                        : nullptr;
     for (catalog::Projection *projection : projections) {
+        if (!capture::hold(*projection)) continue;
         if (projection->kind == catalog::Kind::query)
             capture::capture_row(*projection, relation, before, after);
         else if (before == nullptr) // events are not changed
             capture::apply_event(*projection, after);
+        capture::release(*projection);
     }
     PG_RETURN_POINTER(nullptr);
 }

@@ -158,7 +158,7 @@ bool flush(bool at_commit, Wanted &&wanted) {
     for (Pending *pending : capture::all_pending())
         if (ready(pending)) roots.push_back(pending->projection);
     if (roots.empty()) return false;
-    lock_relations({roots.data(), roots.size()});
+    lock_relations({roots.data(), roots.size()}, false);
     CommandCounterIncrement();
 
     for (int round = 0;; round++) {

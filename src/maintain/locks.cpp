@@ -13,23 +13,30 @@ void lock(Oid projection, uint32 tag, LOCKMODE mode) {
     LockAcquire(&locktag, mode, false, false);
 }
 
-void collect(catalog::Projection *projection, pg::flat_map<Oid, LOCKMODE> &modes) {
+// `applied`: changes will be written to its table.
+void collect(catalog::Projection *projection, pg::flat_map<Oid, LOCKMODE> &modes, bool applied) {
+    // Who feeds a shadow writes its logs only, and must not wait while indexes are built on it. A swap drops logs, and
+    // so waits for him (test: sql/rebuild_sessions).
+    if (OidIsValid(projection->shadow_of) && projection->flow == catalog::Flow::log && !applied) {
+        for (Oid log : projection->changes) modes[log] = RowExclusiveLock;
+        return;
+    }
     LOCKMODE &mode = modes[projection->relation];
     if (mode == RowExclusiveLock) return;
     mode = RowExclusiveLock;
     for (Oid source : projection->sources) modes.emplace(source, AccessShareLock);
-    for (catalog::Projection *below : catalog::over(projection->relation)) collect(below, modes);
+    for (catalog::Projection *below : catalog::over(projection->relation)) collect(below, modes, false);
 }
 
 } // namespace
 
-void lock_relations(std::span<catalog::Projection *const> roots) {
+void lock_relations(std::span<catalog::Projection *const> roots, bool applied) {
     // A handler's tables are locked by users, too. Its feed only by who applies events: a rebuild that holds it knows
     // who waits.
     for (catalog::Projection *root : roots)
         if (root->kind == catalog::Kind::handler) LockRelationOid(root->definition, RowExclusiveLock);
     pg::flat_map<Oid, LOCKMODE> modes;
-    for (catalog::Projection *root : roots) collect(root, modes);
+    for (catalog::Projection *root : roots) collect(root, modes, applied);
     for (auto [relation, mode] : modes) LockRelationOid(relation, mode);
 }
 

@@ -8,8 +8,9 @@
 
 namespace maintain {
 
-// Locks everything that flushing `roots` and what lies below them may touch.
-void lock_relations(std::span<catalog::Projection *const> roots);
+// Locks everything that flushing `roots` and what lies below them may touch; with `applied`, also the tables of those
+// that a flush only logs for: their logs are to be applied.
+void lock_relations(std::span<catalog::Projection *const> roots, bool applied = true);
 
 // Keeps writers of different sources of one block apart, and lets writers of one source run side by side.
 //

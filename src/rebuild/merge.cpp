@@ -65,12 +65,37 @@ const char *who_follows_rows(Oid table) {
                  table));
 }
 
+namespace {
+
+// Why the files cannot just change places; null where they can.
+const char *what_forbids_swap(Oid table) {
+    if (const char *followed = who_follows_rows(table)) return followed;
+    // A shadow has neither their defaults nor their generation expressions.
+    return ask_text(
+        psprintf("SELECT 'it has columns that its definition does not fill' FROM projections.projection AS p "
+                 "JOIN pg_catalog.pg_class AS d ON d.oid = p.definition JOIN pg_catalog.pg_attribute AS a ON "
+                 "a.attrelid = p.relation "
+                 "WHERE p.relation = %u AND p.kind <> 'handler' AND a.attnum > CASE p.kind WHEN 'query' THEN "
+                 "d.relnatts ELSE 5 END "
+                 "AND NOT a.attisdropped LIMIT 1",
+                 table));
+}
+
+} // namespace
+
+void refuse_swap(const char *name, Oid table) {
+    const char *why = what_forbids_swap(table);
+    if (why == nullptr) return;
+    ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE), errmsg("projection %s can no longer be swapped: %s", name, why),
+                    errdetail("That has changed while it was being rebuilt."), errhint("Rebuild it again.")));
+}
+
 Choice choice_for(catalog::Projection &projection) {
     if (projection.kind != catalog::Kind::query) return choice_for_events(projection);
     Oid table = projection.relation;
     const char *wanted =
         ask_text(psprintf("SELECT options ->> 'finish' FROM projections.projection WHERE relation = %u", table));
-    const char *followed = who_follows_rows(table);
+    const char *followed = what_forbids_swap(table);
     if (wanted && strcmp(wanted, "swap") == 0) {
         if (followed)
             ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

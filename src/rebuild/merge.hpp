@@ -27,4 +27,7 @@ bool merge(Rebuild &rebuild, int64 limit);
 // How many keys may differ before a swap is less work.
 int64 merge_limit(Rebuild &rebuild);
 
+// For the last moment before a swap, with the table locked: raises an error if it must not be swapped any more.
+void refuse_swap(const char *name, Oid table);
+
 } // namespace rebuild

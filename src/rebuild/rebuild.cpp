@@ -93,15 +93,16 @@ bool held_by_another(const LOCKTAG &tag) {
 // Transactions that write what the shadow reads and may have begun before it was there.
 void wait_for_writers(Rebuild &rebuild) {
     ErrorData *error = attempt(rebuild, false, [&] {
+        List *tags = NIL; // looked at together: who begins to write the second while the first is waited for is new
         for (Oid source : shadow(rebuild).sources) {
-            List *tables = find_all_inheritors(source, NoLock, nullptr);
             ListCell *cell;
-            foreach (cell, tables) {
-                LOCKTAG tag;
-                SET_LOCKTAG_RELATION(tag, MyDatabaseId, lfirst_oid(cell));
-                WaitForLockers(tag, ShareLock, true);
+            foreach (cell, find_all_inheritors(source, NoLock, nullptr)) {
+                auto *tag = static_cast<LOCKTAG *>(palloc(sizeof(LOCKTAG)));
+                SET_LOCKTAG_RELATION(*tag, MyDatabaseId, lfirst_oid(cell));
+                tags = lappend(tags, tag);
             }
         }
+        WaitForLockersMultiple(tags, ShareLock, true);
     });
     if (error) give_up(rebuild, error);
     SPI_commit();
@@ -117,7 +118,8 @@ bool waits_for(VirtualTransactionId transaction, Oid table) {
     LWLockAcquire(partition, LW_SHARED);
     PGPROC *process = pg::process_entry(transaction);
     LOCK *wanted = process ? process->waitLock : nullptr;
-    bool waits = wanted && memcmp(&wanted->tag, &tag, sizeof tag) == 0;
+    // In any other mode it is a user's LOCK TABLE, who will read under that snapshot.
+    bool waits = wanted && process->waitLockMode == RowExclusiveLock && memcmp(&wanted->tag, &tag, sizeof tag) == 0;
     LWLockRelease(partition);
     return waits;
 }
@@ -204,8 +206,13 @@ void copy(Rebuild &rebuild) {
     });
     enter(rebuild, "copying", expected);
     step(rebuild, [&] {
-        Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
         Projection &next = shadow(rebuild);
+        // First: a table that is rewritten by ALTER TABLE looks empty to an older snapshot.
+        for (Oid source : next.sources) {
+            LockRelationOid(source, AccessShareLock);
+            find_all_inheritors(source, AccessShareLock, nullptr); // locks those below
+        }
+        Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
         pg::as_owner(next.owner(), [&] { pg::with_spi([&] { maintain::discard_changes(next, snapshot); }); });
         rebuild.rows = copy_rows(next, snapshot);
         UnregisterSnapshot(snapshot);
@@ -289,6 +296,9 @@ void adopt_log(Rebuild &rebuild) {
 }
 
 void put_in_place(Rebuild &rebuild) {
+    // Somebody may have begun to follow its rows.
+    if (strcmp(rebuild.action, "rebuild") == 0 && !rebuild.merges && !replays_as_is(rebuild))
+        refuse_swap(rebuild.name, rebuild.target);
     if (rebuild.merges)
         rebuild.rows = merge_tables(rebuild);
     else if (replays_as_is(rebuild))
@@ -305,7 +315,7 @@ void put_in_place(Rebuild &rebuild) {
         adopt_definition(rebuild);
     } else if (replays(rebuild))
         adopt_events(rebuild, live(rebuild).async);
-    else if (live(rebuild).async)
+    else if (live(rebuild).async || live(rebuild).flow == Flow::log) // paused meanwhile
         adopt_log(rebuild);
     execute(
         psprintf("UPDATE projections.projection SET stale_since = NULL, stale_reason = NULL, building = false WHERE "
