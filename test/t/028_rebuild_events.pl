@@ -228,15 +228,30 @@ for my $name (@all)
 	$reader->quit;
 }
 
+# What the live projection has applied is replayed, whoever has drawn a position since and sits on it.
+{
+	my $idle = $node->background_psql('postgres', on_error_stop => 1);
+	$idle->query_safe(q{BEGIN; SELECT nextval('moves_pos_seq')});
+	value("CALL projections.rebuild('$_')") for qw(stock folded totals);
+	$idle->query_safe('COMMIT');
+	$idle->quit;
+	is_right('beside one who has drawn a position');
+}
+
 # An event of a lower position comes when an attempt to finish has gone past it: its transaction had drawn the position before.
 for my $name (qw(folded_inline inline_items))
 {
 	my $reader = $node->background_psql('postgres', on_error_stop => 1);
 	$reader->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM items');
+	my $gate = $node->background_psql('postgres', on_error_stop => 1);
+	$gate->query_safe('SELECT pg_advisory_lock(1)');
+	my $run = rebuild_in_background($name);
+	wait_for_gate($name); # it knows that nobody draws
 	my $late = $node->background_psql('postgres', on_error_stop => 1);
 	my $position = $late->query_safe(q{BEGIN; SELECT nextval('moves_pos_seq')});
 	value(qq{INSERT INTO moves (item, qty) VALUES ('i3', 1), ('past $name', 2)});
-	my $run = rebuild_in_background($name);
+	$gate->query_safe('SELECT pg_advisory_unlock(1)');
+	$gate->quit;
 	ok($node->poll_query_until('postgres', "SELECT s.position > $position FROM projections.slot s JOIN projections.projection p ON p.relation = s.projection WHERE p.shadow_of = '$name'::regclass"),
 		"$name: an attempt to finish has gone past a position that is undecided");
 	$late->query_safe("INSERT INTO moves (pos, item, qty) VALUES ($position, 'late $name', 7); COMMIT");
