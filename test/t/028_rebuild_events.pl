@@ -262,6 +262,25 @@ for my $name (qw(folded_inline inline_items))
 	is_right("$name: with the late event");
 }
 
+# A writer whose snapshot is older than the swap would not find the rows that it has to change: it is to try again.
+for my $name (qw(folded_inline inline_items))
+{
+	my $writer = $node->background_psql('postgres', on_error_stop => 0);
+	$writer->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM items');
+	my $run;
+	{
+		local $ENV{PGOPTIONS} = '-c pg_projections.swap_lock_timeout=60s';
+		$run = rebuild_in_background($name);
+	}
+	ok($node->poll_query_until('postgres', "SELECT count(*) > 0 FROM pg_locks WHERE mode = 'ShareRowExclusiveLock' AND granted AND relation IN (SELECT unnest(ARRAY[p.relation, p.definition])::oid FROM projections.projection p WHERE p.relation = '$name'::regclass)"),
+		"$name: writers are held off");
+	$writer->query("INSERT INTO moves (item, qty) VALUES ('i4', 1)");
+	like($writer->{stderr}, qr/could not serialize access/, "$name: an older snapshot does not write into what was swapped in");
+	$writer->quit;
+	succeeds($run, "$name: rebuilt meanwhile");
+	is_right("$name: after the writer was refused");
+}
+
 # Rebuilds of everything, by swap and by merge, under writers.
 {
 	my $file = $node->basedir . '/append.sql';
