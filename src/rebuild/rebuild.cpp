@@ -320,6 +320,7 @@ void put_in_place(Rebuild &rebuild) {
     if (rebuild.alteration) {
         adopt_events(rebuild, rebuild.alteration->async);
         adopt_definition(rebuild);
+        restore_details(rebuild);
     } else if (replays(rebuild))
         adopt_events(rebuild, live(rebuild).async);
     else if (live(rebuild).async || live(rebuild).flow == Flow::log) // paused meanwhile

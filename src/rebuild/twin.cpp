@@ -12,14 +12,6 @@
 namespace rebuild {
 namespace {
 
-Oid owner_of(Oid relation) {
-    HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
-    if (!HeapTupleIsValid(tuple)) elog(ERROR, "cache lookup failed for relation %u", relation);
-    Oid owner = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple))->relowner;
-    ReleaseSysCache(tuple);
-    return owner;
-}
-
 // The rows of a query of one column, copied out of SPI.
 pg::vector<const char *> texts(const char *query) {
     pg::spi_execute(query);
@@ -206,7 +198,7 @@ Oid make_writable_twin(Oid table, const char *schema) {
     refuse_unusual(table);
     const char *twin = quote_qualified_identifier(schema, get_rel_name(table));
     const char *quoted = quote_identifier(schema);
-    pg::as_owner(owner_of(table), [&] {
+    pg::as_owner(pg::owner_of(table), [&] {
         pg::spi_execute(create_table(table, twin, quoted));
         CommandCounterIncrement();
         execute_each(column_details(table, twin));
@@ -214,7 +206,7 @@ Oid make_writable_twin(Oid table, const char *schema) {
         execute_each(checks(table, twin));
     });
     complete_indexes(table, schema);
-    pg::as_owner(owner_of(table), [&] { execute_each(grants(table, twin)); });
+    pg::as_owner(pg::owner_of(table), [&] { execute_each(grants(table, twin)); });
     Oid made = get_relname_relid(get_rel_name(table), get_namespace_oid(schema, false));
     mark_as_rewrite(made, table);
     return made;
@@ -234,7 +226,7 @@ pg::vector<IndexPair> pairs_by_name(Oid table, Oid twin) {
 }
 
 void complete_indexes(Oid table, const char *schema) {
-    pg::as_owner(owner_of(table), [&] {
+    pg::as_owner(pg::owner_of(table), [&] {
         execute_each(index_constraints(table, schema));
         copy_plain_indexes(table, schema);
     });
@@ -250,7 +242,7 @@ void copy_foreign_keys(Oid table, const pg::vector<Oid> &tables, const char *sch
             auto *statement = castNode(AlterTableStmt, parse_one(text));
             auto *key = castNode(Constraint, castNode(AlterTableCmd, linitial(statement->cmds))->def);
             key->pktable->schemaname = pstrdup(schema);
-            pg::as_owner(owner_of(table), [&] { run_utility(reinterpret_cast<Node *>(statement), text); });
+            pg::as_owner(pg::owner_of(table), [&] { run_utility(reinterpret_cast<Node *>(statement), text); });
         }
     }
 }
