@@ -513,12 +513,14 @@ Oid create(FunctionCallInfo fcinfo) {
 // drop
 
 // Holds off the sources' writers before the projection is locked: they lock in this order too. Who appends events locks
-// nothing of the projection.
+// nothing of the projection. Who applies them to a handler's tables locks its feed first.
 void lock_for_drop(const catalog::Projection &projection) {
-    if (projection.flow == catalog::Flow::events) return;
-    pg::vector<Oid> sources = projection.sources;
-    std::sort(sources.begin(), sources.end());
-    for (Oid source : sources) LockRelationOid(source, AccessExclusiveLock);
+    if (projection.flow != catalog::Flow::events) {
+        pg::vector<Oid> sources = projection.sources;
+        std::sort(sources.begin(), sources.end());
+        for (Oid source : sources) LockRelationOid(source, AccessExclusiveLock);
+    }
+    if (projection.kind == catalog::Kind::handler) LockRelationOid(projection.definition, AccessExclusiveLock);
 }
 
 void drop(catalog::Projection &projection, bool keep_table) {
