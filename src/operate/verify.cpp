@@ -109,11 +109,7 @@ const char *found_text(Projection &projection, int columns) {
 // ------------------------------------------------------------------------------------------------------------- reading
 
 void prepare(Projection &projection) {
-    if (projection.flow == Flow::none)
-        ereport(ERROR,
-                (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                 errmsg("projection %s is being filled", projection.name()),
-                 errdetail("It is right once it is complete."), errhint("projections.rebuilds shows how far it is.")));
+    require_filled(projection);
     Oid relation = projection.relation;
     if (projection.flow == Flow::inline_)
         maintain::flush_for_read({&relation, 1});

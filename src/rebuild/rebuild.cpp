@@ -629,6 +629,7 @@ AUDITED(projections_rebuild) {
         rebuild::tell_plan(projection);
         PG_RETURN_VOID();
     }
+    PreventCommandIfReadOnly("projections.rebuild()");
     rebuild::refuse_block(fcinfo, rebuild::no_rebuild,
                           psprintf("SELECT projections.schedule_rebuild(%s);", quote_literal_cstr(projection.name())));
     Oid relation = projection.relation;
@@ -651,6 +652,7 @@ AUDITED(projections_redefine) {
                         errmsg("query and mode of projection %s cannot be altered", projection.name()),
                         errdetail("It is a handler, reducer or state machine."),
                         errhint("Create one with the new function or mode under another name.")));
+    PreventCommandIfReadOnly("projections.alter()");
     rebuild::refuse_block(fcinfo, "a projection cannot be altered", nullptr);
     Oid relation = projection.relation;
     const char *by = GetUserNameFromId(GetUserId(), false);
@@ -680,6 +682,7 @@ PG_FUNCTION_INFO_V1(projections_rebuild_all);
 AUDITED(projections_rebuild_all) {
     async::refuse_while_applying();
     catalog::require_current_sql();
+    PreventCommandIfReadOnly("projections.rebuild_all()");
     rebuild::refuse_block(fcinfo, rebuild::no_rebuild,
                           "SELECT projections.schedule_rebuild(projection) FROM projections.definitions;");
     SPI_connect_ext(SPI_OPT_NONATOMIC);
