@@ -85,13 +85,13 @@ void check_tables(Projection &projection, const pg::vector<Oid> &tables) {
                 ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
                                 errmsg("tables %s and %s cannot be told apart by an unqualified name",
                                        pg::qualified_name(tables[j]), pg::qualified_name(tables[i])),
-                                errdetail("A rebuild points the handler at other tables of the same names."),
+                                errdetail("A replay points the handler at other tables of the same names."),
                                 errhint("Rename one of them; or projections.reset().")));
         if (check_enable_rls(tables[i], projection.owner(), true) == RLS_ENABLED)
             ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
                             errmsg("row-level security of table %s applies to the handler's owner",
                                    pg::qualified_name(tables[i])),
-                            errdetail("A rebuild could not tell which rows the handler would have seen."),
+                            errdetail("A replay could not tell which rows the handler would have seen."),
                             errhint("Let a role that sees every row own the projection.")));
     }
 }

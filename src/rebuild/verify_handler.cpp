@@ -124,6 +124,9 @@ pg::vector<Drawn> watch_defaults(Oid twin) {
             quote_qualified_identifier(schema, psprintf("projections_default_%u_%d", twin, column->attnum));
         statements.push_back(psprintf("CREATE SEQUENCE %s", probe));
         statements.push_back(psprintf("GRANT USAGE ON SEQUENCE %s TO PUBLIC", probe));
+        statements.push_back(psprintf("ALTER SEQUENCE %s OWNER TO %s", probe,
+                                      quote_identifier(GetUserNameFromId(table->rd_rel->relowner, false))));
+        statements.push_back(psprintf("ALTER SEQUENCE %s OWNED BY %s.%s", probe, name, quoted)); // goes with it
         statements.push_back(
             psprintf("ALTER TABLE %s ALTER %s SET DEFAULT CASE WHEN pg_catalog.nextval(%s::pg_catalog.regclass) > 0 "
                      "THEN (%s) END",
@@ -160,21 +163,8 @@ async::Progress apply_some(Rebuild &rebuild, int slot, int slots, int64 position
     });
     CommandCounterIncrement();
     refuse_failed(rebuild, "true",
-                  "It was applied when the function, or the tables, were others. Correct the function; or CALL "
-                  "projections.rebuild(), which tells what to do about the event.");
+                  "It was applied when the function, or the tables, were others. Correct the function.");
     return progress;
-}
-
-// As the end of the transaction would.
-void check_deferred(Rebuild &rebuild) {
-    for (const TablePair &each : table_pairs(rebuild)) {
-        const char *deferred =
-            ask_text(psprintf("SELECT string_agg(format('%%I.%%I', n.nspname, k.conname), ', ') FROM pg_constraint AS "
-                              "k JOIN pg_namespace "
-                              "AS n ON n.oid = k.connamespace WHERE k.conrelid = %u AND k.condeferrable",
-                              each.shadow));
-        if (deferred) execute(psprintf("SET CONSTRAINTS %s IMMEDIATE", deferred));
-    }
 }
 
 void replay_slots(Rebuild &rebuild, const Standing &standing) {
@@ -199,7 +189,6 @@ void replay_under(Rebuild &rebuild, const Standing &standing, Snapshot snapshot)
     PG_FINALLY();
     { async::events_as_of = before; }
     PG_END_TRY();
-    check_deferred(rebuild);
 }
 
 // --------------------------------------------------------------------------------------------------------- comparison
