@@ -304,7 +304,8 @@ void adopt_log(Rebuild &rebuild) {
 
 void put_in_place(Rebuild &rebuild) {
     // Somebody may have begun to follow its rows.
-    if (strcmp(rebuild.action, "rebuild") == 0 && !rebuild.merges) refuse_swap(rebuild.name, rebuild.target);
+    if (strcmp(rebuild.action, "rebuild") == 0 && !rebuild.merges && !replays_as_is(rebuild))
+        refuse_swap(rebuild.name, rebuild.target);
     if (rebuild.merges)
         rebuild.rows = merge_tables(rebuild);
     else if (replays_as_is(rebuild))
@@ -319,6 +320,7 @@ void put_in_place(Rebuild &rebuild) {
     if (rebuild.alteration) {
         adopt_events(rebuild, rebuild.alteration->async);
         adopt_definition(rebuild);
+        restore_details(rebuild);
     } else if (replays(rebuild))
         adopt_events(rebuild, live(rebuild).async);
     else if (live(rebuild).async || live(rebuild).flow == Flow::log) // paused meanwhile

@@ -41,44 +41,51 @@ struct Standing {
     const char *passed;            // positions, as an array's text
 };
 
+// In an SPI connection.
+const char *read_under(const char *query, Snapshot snapshot, MemoryContext memory) {
+    SPIPlanPtr plan = pg::spi_prepare(query);
+    int code = SPI_execute_snapshot(plan, nullptr, nullptr, snapshot, InvalidSnapshot, true, false, 1);
+    if (code < 0) elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(code));
+    const char *found = SPI_processed > 0 ? SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1) : nullptr;
+    return found ? MemoryContextStrdup(memory, found) : nullptr;
+}
+
+int64 number_of(const char *text) {
+    return text ? DatumGetInt64(DirectFunctionCall1(int8in, CStringGetDatum(text))) : 0;
+}
+
+// From our own tables.
 const char *read_text(const char *query, Snapshot snapshot) {
     const char *text = nullptr;
     MemoryContext outside = CurrentMemoryContext;
-    pg::as_superuser([&] {
-        pg::with_spi([&] {
-            SPIPlanPtr plan = pg::spi_prepare(query);
-            int code = SPI_execute_snapshot(plan, nullptr, nullptr, snapshot, InvalidSnapshot, true, false, 1);
-            if (code < 0) elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(code));
-            const char *found =
-                SPI_processed > 0 ? SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1) : nullptr;
-            if (found) text = MemoryContextStrdup(outside, found);
-        });
-    });
+    pg::as_superuser([&] { pg::with_spi([&] { text = read_under(query, snapshot, outside); }); });
     return text;
 }
 
-int64 read_number(const char *query, Snapshot snapshot) {
-    const char *text = read_text(query, snapshot);
-    return text ? DatumGetInt64(DirectFunctionCall1(int8in, CStringGetDatum(text))) : 0;
+int64 last_visible(Rebuild &rebuild, Snapshot snapshot) {
+    const async::EventSource &source = source_of(rebuild);
+    const char *query =
+        psprintf("SELECT max(%s)::bigint %s", async::position_expression(source), async::events_from(source));
+    const char *text = nullptr;
+    MemoryContext outside = CurrentMemoryContext;
+    pg::as_owner(live(rebuild).owner(), [&] { pg::with_spi([&] { text = read_under(query, snapshot, outside); }); });
+    return number_of(text);
 }
 
 Standing standing_of(Rebuild &rebuild, Snapshot snapshot) {
     Standing standing{{}, nullptr};
     if (live(rebuild).async) {
-        int64 slots = read_number(
-            psprintf("SELECT count(*) FROM projections.slot WHERE projection = %u", rebuild.target), snapshot);
+        int64 slots = number_of(read_text(
+            psprintf("SELECT count(*) FROM projections.slot WHERE projection = %u", rebuild.target), snapshot));
         for (int64 i = 0; i < slots; i++)
-            standing.checkpoints.push_back(read_number(
+            standing.checkpoints.push_back(number_of(read_text(
                 psprintf(
                     "SELECT position FROM projections.slot WHERE projection = %u ORDER BY slot OFFSET " INT64_FORMAT
                     " LIMIT 1",
                     rebuild.target, i),
-                snapshot));
+                snapshot)));
     } else {
-        const async::EventSource &source = source_of(rebuild);
-        standing.checkpoints.push_back(read_number(
-            psprintf("SELECT max(%s)::bigint %s", async::position_expression(source), async::events_from(source)),
-            snapshot));
+        standing.checkpoints.push_back(last_visible(rebuild, snapshot));
     }
     standing.passed = read_text(
         psprintf("SELECT coalesce(array_agg(position), '{}') FROM (SELECT position FROM projections.failure WHERE "
@@ -99,11 +106,31 @@ struct Drawn {
     bool numbers; // by a sequence of the table
 };
 
-// Those that have no sequence already are given one.
+const char *identity_sequence(const char *table, const char *column) {
+    return ask_text(
+        psprintf("SELECT pg_get_serial_sequence(%s, %s)", quote_literal_cstr(table), quote_literal_cstr(column)));
+}
+
+// A sequence that belongs to the column, and goes with it.
+void make_probe(const Drawn &drawn, Oid owner) {
+    const char *column = quote_identifier(get_attname(drawn.twin, drawn.column, false));
+    execute(psprintf("CREATE SEQUENCE %s", drawn.probe));
+    execute(psprintf("GRANT USAGE ON SEQUENCE %s TO PUBLIC", drawn.probe));
+    execute(psprintf("ALTER SEQUENCE %s OWNER TO %s", drawn.probe, quote_identifier(GetUserNameFromId(owner, false))));
+    execute(psprintf("ALTER SEQUENCE %s OWNED BY %s.%s", drawn.probe, pg::qualified_name(drawn.twin), column));
+}
+
+// Lets the default tell.
+const char *watched_default(const Drawn &drawn, const char *value) {
+    return psprintf("ALTER TABLE %s ALTER %s SET DEFAULT CASE WHEN pg_catalog.nextval(%s::pg_catalog.regclass) > 0 "
+                    "THEN (%s) END",
+                    pg::qualified_name(drawn.twin), quote_identifier(get_attname(drawn.twin, drawn.column, false)),
+                    quote_literal_cstr(drawn.probe), value);
+}
+
 pg::vector<Drawn> watch_defaults(Oid twin) {
-    pg::vector<Drawn> drawn;
-    pg::vector<const char *> statements;
-    const char *name = pg::qualified_name(twin);
+    pg::vector<Drawn> drawn, probed;
+    pg::vector<const char *> defaults;
     const char *schema = get_namespace_name(get_rel_namespace(twin));
     Relation table = table_open(twin, NoLock);
     for (int i = 0; i < RelationGetDescr(table)->natts; i++) {
@@ -111,32 +138,27 @@ pg::vector<Drawn> watch_defaults(Oid twin) {
         if (column->attisdropped || column->attgenerated) continue;
         Node *value = build_column_default(table, column->attnum);
         if (value == nullptr || !contain_mutable_functions(value)) continue;
-        const char *quoted = quote_identifier(NameStr(column->attname));
+        Drawn found{twin, column->attnum, nullptr, true};
         if (column->attidentity) {
-            drawn.push_back({twin, column->attnum,
-                             psprintf("SELECT pg_get_serial_sequence(%s, %s)", quote_literal_cstr(name),
-                                      quote_literal_cstr(NameStr(column->attname))),
-                             true});
-            continue;
+            found.probe = identity_sequence(pg::qualified_name(twin), NameStr(column->attname));
+        } else {
+            const char *text = deparse_expression(value, NIL, false, false);
+            found.numbers = strstr(text, "nextval(") != nullptr;
+            found.probe = quote_qualified_identifier(schema, psprintf("projections_default_%u_%d", twin, i + 1));
+            defaults.push_back(watched_default(found, text));
+            probed.push_back(found);
         }
-        const char *text = deparse_expression(value, NIL, false, false);
-        const char *probe =
-            quote_qualified_identifier(schema, psprintf("projections_default_%u_%d", twin, column->attnum));
-        statements.push_back(psprintf("CREATE SEQUENCE %s", probe));
-        statements.push_back(psprintf("GRANT USAGE ON SEQUENCE %s TO PUBLIC", probe));
-        statements.push_back(psprintf("ALTER SEQUENCE %s OWNER TO %s", probe,
-                                      quote_identifier(GetUserNameFromId(table->rd_rel->relowner, false))));
-        statements.push_back(psprintf("ALTER SEQUENCE %s OWNED BY %s.%s", probe, name, quoted)); // goes with it
-        statements.push_back(
-            psprintf("ALTER TABLE %s ALTER %s SET DEFAULT CASE WHEN pg_catalog.nextval(%s::pg_catalog.regclass) > 0 "
-                     "THEN (%s) END",
-                     name, quoted, quote_literal_cstr(probe), text));
-        drawn.push_back({twin, column->attnum, probe, strstr(text, "nextval(") != nullptr});
+        drawn.push_back(found);
     }
     table_close(table, NoLock);
-    for (Drawn &each : drawn)
-        if (strncmp(each.probe, "SELECT ", 7) == 0) each.probe = ask_text(each.probe);
-    for (const char *each : statements) execute(each);
+    Oid owner = pg::owner_of(twin);
+    for (const Drawn &each : probed) make_probe(each, owner);
+    pg::as_owner(owner, [&] {
+        pg::with_spi([&] {
+            for (const char *each : defaults) pg::spi_execute(each);
+        });
+    });
+    CommandCounterIncrement();
     return drawn;
 }
 
