@@ -143,6 +143,31 @@ SELECT count(*) - (SELECT count(*) FROM moves WHERE kind = 'line') AS more, (SEL
 SELECT projections.drop('drawing');
 DROP TABLE drawn, given, ids;
 
+-- Columns that are gone, generated, or numbered by the table; a table of nothing but numbers; what a foreign key takes along.
+CREATE TABLE parents (gone int, item text CONSTRAINT parents_by_name PRIMARY KEY, n int NOT NULL, also_gone text, doubled int GENERATED ALWAYS AS (n * 2) STORED);
+ALTER TABLE parents DROP COLUMN gone;
+ALTER TABLE parents DROP COLUMN also_gone;
+CREATE TABLE children (id serial PRIMARY KEY, nr bigint GENERATED ALWAYS AS IDENTITY (START 100 INCREMENT 2), item text NOT NULL REFERENCES parents ON DELETE CASCADE, source bigint UNIQUE, "Odd Name" timestamptz DEFAULT now());
+CREATE TABLE numbers (id serial PRIMARY KEY);
+CREATE FUNCTION of_parents(e moves) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO parents AS p VALUES (e.item, 1) ON CONFLICT ON CONSTRAINT parents_by_name DO UPDATE SET n = p.n + 1;
+    INSERT INTO children (item, source) VALUES (e.item, e.pos) ON CONFLICT (source) DO NOTHING;
+    INSERT INTO numbers DEFAULT VALUES;
+END
+$$;
+SELECT projections.create_handler('family', 'moves', 'of_parents(moves)', '{parents,children,numbers}', event_types => '{line}', partition_by => 'item', options => '{"slots": 2}');
+SELECT projections.catch_up('family');
+SELECT * FROM projections.verify('family');
+DELETE FROM parents WHERE item = 'i5';
+UPDATE parents SET n = 7;
+DELETE FROM numbers WHERE id < 4;
+SELECT key ->> 'table' AS table_name, problem, count(*) FROM projections.verify('family') GROUP BY 1, 2 ORDER BY 1, 2;
+SELECT projections.repair('family');
+SELECT * FROM projections.verify('family');
+SELECT *, (SELECT count(DISTINCT id) FROM children), (SELECT count(*) FROM numbers) FROM parents ORDER BY item;
+SELECT projections.drop('family');
+
 -- Inline: as far as is visible.
 CREATE TABLE per_item (item text PRIMARY KEY, n int);
 CREATE FUNCTION count_item(e moves) RETURNS void LANGUAGE sql AS 'INSERT INTO per_item AS p VALUES (e.item, 1) ON CONFLICT (item) DO UPDATE SET n = p.n + 1';
