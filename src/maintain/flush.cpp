@@ -97,10 +97,10 @@ void refuse_swapped(Oid relation) {
     if (!TransactionIdIsNormal(changed) || TransactionIdIsCurrentTransactionId(changed) ||
         !XidInMVCCSnapshot(changed, GetTransactionSnapshot()))
         return;
-    ereport(ERROR,
-            (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-             errmsg("could not serialize access: projection %s was rebuilt or altered", pg::qualified_name(relation)),
-             errdetail("The transaction's snapshot is older."), errhint("Retry the transaction.")));
+    ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+                    errmsg("could not serialize access: projection %s was created or put in place since",
+                           pg::qualified_name(relation)),
+                    errdetail("The transaction's snapshot is older."), errhint("Retry the transaction.")));
 }
 
 namespace {

@@ -34,13 +34,16 @@ Datum options_of(Oid projection) {
 }
 
 void refuse_followed(Rebuild &rebuild, const Alteration &alteration, Flow flow) {
-    // Then nothing in the rows changes.
-    if (alteration.query == nullptr && live(rebuild).flow == Flow::inline_ && flow == Flow::log) return;
-    if (const char *followed = who_follows_rows(rebuild.target))
-        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                        errmsg("projection %s cannot be altered: %s", rebuild.name, followed),
-                        errdetail("They would not be told what has changed."),
-                        errhint("Create a projection with the new definition under another name.")));
+    // From inline to a change log nothing in the rows changes.
+    bool same_rows = alteration.query == nullptr && live(rebuild).flow == Flow::inline_ && flow == Flow::log;
+    const char *why = same_rows ? columns_of_its_own(rebuild.target) : what_forbids_swap(rebuild.target);
+    if (why == nullptr) return;
+    ereport(ERROR,
+            (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+             errmsg("projection %s cannot be altered: %s", rebuild.name, why),
+             errdetail("The table that is put in its place has only what the new query fills, and nobody is told "
+                       "which rows differ."),
+             errhint("Create a projection with the new definition under another name.")));
 }
 
 void refuse_dependents(Rebuild &rebuild, const Alteration &alteration) {

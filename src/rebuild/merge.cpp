@@ -65,23 +65,20 @@ const char *who_follows_rows(Oid table) {
                  table));
 }
 
-namespace {
-
-// Why the files cannot just change places; null where they can.
-const char *what_forbids_swap(Oid table) {
-    if (const char *followed = who_follows_rows(table)) return followed;
-    // A shadow has neither their defaults nor their generation expressions.
+const char *columns_of_its_own(Oid table) {
     return ask_text(
         psprintf("SELECT 'it has columns that its definition does not fill' FROM projections.projection AS p "
                  "JOIN pg_catalog.pg_class AS d ON d.oid = p.definition JOIN pg_catalog.pg_attribute AS a ON "
                  "a.attrelid = p.relation "
-                 "WHERE p.relation = %u AND p.kind <> 'handler' AND a.attnum > CASE p.kind WHEN 'query' THEN "
-                 "d.relnatts ELSE 5 END "
+                 "WHERE p.relation = %u AND p.kind = 'query' AND a.attnum > d.relnatts "
                  "AND NOT a.attisdropped LIMIT 1",
                  table));
 }
 
-} // namespace
+const char *what_forbids_swap(Oid table) {
+    const char *followed = who_follows_rows(table);
+    return followed ? followed : columns_of_its_own(table);
+}
 
 void refuse_swap(const char *name, Oid table) {
     const char *why = what_forbids_swap(table);

@@ -14,6 +14,13 @@ struct Choice {
 // Who would miss a change of the table's contents if only files change places; null for nobody.
 const char *who_follows_rows(Oid table);
 
+// That users have added columns to a query's table, of which a shadow has neither defaults nor generation expressions;
+// null where they have not.
+const char *columns_of_its_own(Oid table);
+
+// Why the files cannot just change places; null where they can.
+const char *what_forbids_swap(Oid table);
+
 // What options.finish, and who depends on the table, allow. Raises 55000 where the option asks for what is not
 // possible.
 Choice choice_for(catalog::Projection &projection);

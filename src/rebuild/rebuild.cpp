@@ -287,12 +287,19 @@ bool last_catch_up(Rebuild &rebuild, TimestampTz deadline) {
     return replay_to_live(rebuild, deadline);
 }
 
-// The shadow's log holds what its table has still to be told.
+// The shadow's log holds what its table has still to be told. Its numbers are its own.
 void adopt_log(Rebuild &rebuild) {
+    const char *log = pg::qualified_name(shadow(rebuild).changes.front());
     execute(
         psprintf("UPDATE projections.projection AS p SET changes = o.changes FROM projections.projection AS o WHERE "
                  "p.relation IN (%u, %u) AND o.relation IN (%u, %u) AND o.relation <> p.relation",
                  rebuild.target, rebuild.shadow, rebuild.target, rebuild.shadow));
+    pg::with_setting("pg_projections._allow_regression", "on", [&] {
+        execute(
+            psprintf("UPDATE projections.slot SET position = coalesce((SELECT min(change) - 1 FROM %s), "
+                     "pg_sequence_last_value(pg_get_serial_sequence(%s, 'change')::regclass), 0) WHERE projection = %u",
+                     log, quote_literal_cstr(log), rebuild.target));
+    });
 }
 
 void put_in_place(Rebuild &rebuild) {
@@ -363,6 +370,7 @@ bool try_to_finish(Rebuild &rebuild) {
     });
     if (error == nullptr) {
         SPI_commit();
+        note_replayed(rebuild);
         if (ready && rebuild.merges) {
             release_session_locks(rebuild);
             return true;

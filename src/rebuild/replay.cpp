@@ -24,6 +24,8 @@ using catalog::Projection;
 namespace {
 
 constexpr async::Limits batch{100000, 1000}, short_batch{100000, 100};
+// Events that are applied, or known by position, in one attempt to finish.
+constexpr int64 most_ahead = 10000;
 
 struct SlotState {
     int slot;
@@ -136,23 +138,72 @@ void expire_rest(Rebuild &rebuild) {
     for (int64 i = 1; i < batches; i++) replay_batch(rebuild, 0, lowest);
 }
 
-// To the last visible event, decided or not. The slots are locked by advance() before.
-void replay_to(Rebuild &rebuild, int slot, int64 to, int slots) {
-    Projection &next = shadow(rebuild);
+// The events in (from, to], decided or not, without the slot's position being moved.
+async::Progress apply_between(Rebuild &rebuild, int64 from, int64 to) {
+    async::Progress progress;
     confined(rebuild, [&] {
         pg::as_superuser([&] {
-            async::Slot locked{next, slot, slots, async::checkpoint_of(rebuild.shadow, slot)};
-            if (locked.position >= to) return;
-            async::Progress progress = async::apply_events(locked, to, {PG_INT64_MAX, 0});
-            async::move_checkpoint(locked, progress);
+            async::Slot slot{shadow(rebuild), 0, 1, from};
+            progress = async::apply_events(slot, to, {PG_INT64_MAX, 0});
         });
     });
     CommandCounterIncrement();
+    return progress;
 }
 
-int64 last_visible(Rebuild &rebuild) {
+pg::vector<int64> visible_positions(Rebuild &rebuild, int64 from, int64 to) {
     const async::EventSource &source = source_of(rebuild);
-    return ask(psprintf("SELECT max(%s)::bigint %s", async::position_expression(source), async::events_from(source)));
+    const char *position = async::position_expression(source);
+    pg::vector<int64> positions;
+    pg::as_superuser([&] {
+        pg::with_spi([&] {
+            pg::spi_execute(psprintf("SELECT %s::bigint %s WHERE %s > " INT64_FORMAT " AND %s <= " INT64_FORMAT
+                                     " ORDER BY 1 LIMIT " INT64_FORMAT,
+                                     position, async::events_from(source), position, from, position, to, most_ahead));
+            bool null;
+            for (uint64 i = 0; i < SPI_processed; i++)
+                positions.push_back(
+                    DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null)));
+        });
+    });
+    return positions;
+}
+
+// Those that were undecided when an earlier attempt went past them. Their transactions applied them to the live tables
+// behind the others, too.
+void apply_late(Rebuild &rebuild, int64 reached) {
+    const Ahead &ahead = rebuild.ahead;
+    if (ahead.to == 0) return;
+    for (int64 position : visible_positions(rebuild, ahead.from, std::min(ahead.to, reached)))
+        if (!std::binary_search(ahead.applied.begin(), ahead.applied.end(), position))
+            apply_between(rebuild, position - 1, position);
+}
+
+// Who applies events inline waits for us, so what is visible is what the live tables hold: positions before the last of
+// them may be undecided.
+bool replay_visible(Rebuild &rebuild) {
+    async::checkpoint_of(rebuild.shadow, 0); // locks the slot
+    int64 position = slots_of(rebuild.shadow).front().position;
+    apply_late(rebuild, position);
+    int64 decided = async::safe_position(source_of(rebuild)).position;
+    pg::vector<int64> next = visible_positions(rebuild, position, PG_INT64_MAX);
+    bool all = static_cast<int64>(next.size()) < most_ahead;
+    if (!next.empty()) {
+        Projection &made = shadow(rebuild);
+        async::Progress progress = apply_between(rebuild, position, next.back());
+        pg::as_superuser([&] { async::move_checkpoint(async::Slot{made, 0, 1, position}, progress); });
+        CommandCounterIncrement();
+        position = next.back();
+    }
+    rebuild.ahead_now.from = std::min(decided, position);
+    rebuild.ahead_now.to = position;
+    pg::within(rebuild.memory,
+               [&] { rebuild.ahead_now.applied = visible_positions(rebuild, rebuild.ahead_now.from, position); });
+    if (static_cast<int64>(rebuild.ahead_now.applied.size()) >= most_ahead)
+        ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+                        errmsg("too many events come after one whose transaction has not ended")));
+    refuse_inline_failure(rebuild);
+    return all;
 }
 
 } // namespace
@@ -202,13 +253,7 @@ void hold_events_still(Rebuild &rebuild) {
 }
 
 bool replay_to_live(Rebuild &rebuild, TimestampTz deadline) {
-    if (!live(rebuild).async && live(rebuild).kind != Kind::query) {
-        int64 last = last_visible(rebuild);
-        pg::vector<SlotState> slots = slots_of(rebuild.shadow);
-        for (const SlotState &each : slots) replay_to(rebuild, each.slot, last, static_cast<int>(slots.size()));
-        refuse_inline_failure(rebuild);
-        return true;
-    }
+    if (!live(rebuild).async && live(rebuild).kind != Kind::query) return replay_visible(rebuild);
     for (const SlotState &each : slots_of(rebuild.target)) {
         async::Progress progress;
         do {
@@ -223,6 +268,12 @@ bool replay_to_live(Rebuild &rebuild, TimestampTz deadline) {
         } while (progress.more || progress.position < each.position);
     }
     return true;
+}
+
+void note_replayed(Rebuild &rebuild) {
+    rebuild.ahead.from = rebuild.ahead_now.from;
+    rebuild.ahead.to = rebuild.ahead_now.to;
+    rebuild.ahead.applied.swap(rebuild.ahead_now.applied);
 }
 
 void lock_tables(Rebuild &rebuild) {

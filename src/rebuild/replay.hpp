@@ -18,6 +18,8 @@ void hold_events_still(Rebuild &rebuild);
 // With the live projection held still: brings the shadow at least as far. Returns false where the time does not
 // suffice.
 bool replay_to_live(Rebuild &rebuild, TimestampTz deadline);
+// To be called when that is committed.
+void note_replayed(Rebuild &rebuild);
 
 // In ACCESS EXCLUSIVE mode: what is to change places.
 void lock_tables(Rebuild &rebuild);

@@ -44,6 +44,9 @@ const char *ask_text(const char *text) {
 
 void lock_for_session(Rebuild &rebuild, Oid relation, LOCKMODE mode) {
     LockRelId id{relation, MyDatabaseId};
+    // A session's lock that is granted in the moment in which the wait for it times out stays, and nobody knows of it
+    // (test: test/rebuild_stress). So it is waited for as the transaction's, which ends with it.
+    LockRelationOid(relation, mode);
     LockRelationIdForSession(&id, mode);
     pg::within(rebuild.memory, [&] { rebuild.locked.push_back({relation, mode}); });
 }

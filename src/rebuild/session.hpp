@@ -7,6 +7,13 @@ namespace rebuild {
 
 struct Alteration;
 
+// What was applied to the shadow of an inline projection although positions before it were undecided: of (from, to] the
+// positions `applied`. An attempt to finish may fail after that, and the others come then.
+struct Ahead {
+    int64 from = 0, to = 0;
+    pg::vector<int64> applied = {};
+};
+
 struct Rebuild {
     MemoryContext memory; // survives transactions
     int64 id = 0;
@@ -18,6 +25,7 @@ struct Rebuild {
     const char *phase = "";
     TimestampTz began = 0;
     int64 rows = 0;
+    Ahead ahead = {}, ahead_now = {};                 // committed, and in this transaction
     bool merges = false;                              // a shadow's rows into the live tables, rather than a swap
     pg::vector<std::pair<Oid, LOCKMODE>> locked = {}; // for the session: what must not change between two transactions
 };

@@ -228,6 +228,25 @@ for my $name (@all)
 	$reader->quit;
 }
 
+# An event of a lower position comes when an attempt to finish has gone past it: its transaction had drawn the position before.
+for my $name (qw(folded_inline inline_items))
+{
+	my $reader = $node->background_psql('postgres', on_error_stop => 1);
+	$reader->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM items');
+	my $late = $node->background_psql('postgres', on_error_stop => 1);
+	my $position = $late->query_safe(q{BEGIN; SELECT nextval('moves_pos_seq')});
+	value(qq{INSERT INTO moves (item, qty) VALUES ('i3', 1), ('past $name', 2)});
+	my $run = rebuild_in_background($name);
+	ok($node->poll_query_until('postgres', "SELECT s.position > $position FROM projections.slot s JOIN projections.projection p ON p.relation = s.projection WHERE p.shadow_of = '$name'::regclass"),
+		"$name: an attempt to finish has gone past a position that is undecided");
+	$late->query_safe("INSERT INTO moves (pos, item, qty) VALUES ($position, 'late $name', 7); COMMIT");
+	$late->quit;
+	$reader->query_safe('COMMIT');
+	succeeds($run, "$name: rebuilt");
+	$reader->quit;
+	is_right("$name: with the late event");
+}
+
 # Rebuilds of everything, by swap and by merge, under writers.
 {
 	my $file = $node->basedir . '/append.sql';

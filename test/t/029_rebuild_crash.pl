@@ -6,6 +6,7 @@ use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(usleep);
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
@@ -166,10 +167,13 @@ sub crash
 	}
 	else
 	{
+		my @processes = split /\n/, $node->safe_psql('postgres', 'SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()');
 		$node->kill9;
 		$writers->finish;
-		# Backends notice that the postmaster has gone.
-		for (1 .. 300) { last if $node->start(fail_ok => 1); sleep 1; }
+		# They notice that the postmaster has gone; until then no other can start.
+		my $tries = 1800;
+		usleep(100_000) while grep({ kill 0, $_ } @processes) && $tries-- > 0;
+		$node->start;
 	}
 	$writers->finish;
 	end_session($_) for $first, $second, $rebuilder;
