@@ -17,7 +17,7 @@ use Test::More;
 my @volatile = (
 	[ time => qr/\b\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d(?:\.\d+)?(?:[+-]\d\d(?::\d\d)?)?)?/ ],
 	[ time => qr/\b\d\d:\d\d:\d\d(?:\.\d+)?/ ],
-	[ pid => qr/(?<=pid )\d+|(?<=Process )\d+|(?<=terminate_backend\()\d+|(?<=restart_worker\()\d+|^(?:holder_)?pid +\| \K\d+/m ],
+	[ pid => qr/(?<=pid )\d+|(?<=Process )\d+|(?<=terminate_backend\()\d+|(?<=restart_worker\()\d+|^(?:holder_pid|pid|blocked_by) +\| \K\d+/m ],
 	[ age => qr/\bunder 1 s\b|\b\d+ (?:ms|s|min|h|days)\b/ ],
 	[ number => qr/^(?:lag_seconds|p50|p95|p99|per_minute|duration|id|batches|events|batch_events|transaction) +\| \K\S+/m ],
 	[ oid => qr/(?<=shadow_)\d+|(?<=relation )\d+/ ]);
