@@ -308,7 +308,8 @@ Cache &current() {
 
 const compile::Block &Projection::block() {
     if (compiled == nullptr) {
-        compiled = compile::compile_definition(relation, definition, user_columns, bag);
+        // Its constants are made, and its functions called, also where a superuser looks at it.
+        pg::as_owner(owner(), [&] { compiled = compile::compile_definition(relation, definition, user_columns, bag); });
         MemoryContextSetParent(compiled->memory, memory);
     }
     return *compiled;
@@ -316,10 +317,7 @@ const compile::Block &Projection::block() {
 
 Oid Projection::owner() {
     if (owner_known_at == current_generation) return known_owner; // a change of owner invalidates the relation
-    HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
-    if (!HeapTupleIsValid(tuple)) elog(ERROR, "cache lookup failed for relation %u", relation);
-    known_owner = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple))->relowner;
-    ReleaseSysCache(tuple);
+    known_owner = pg::owner_of(relation);
     owner_known_at = current_generation;
     return known_owner;
 }

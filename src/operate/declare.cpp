@@ -14,6 +14,7 @@
 #include "maintain/statements.hpp"
 #include "operate/audit.hpp"
 #include "operate/describe.hpp"
+#include "operate/hidden_view.hpp"
 #include "operate/resolve.hpp"
 #include "pg/scope.hpp"
 
@@ -257,24 +258,16 @@ const char *column_list(const Block &block, bool with_types) {
 
 } // namespace
 
-// The hidden view, in the extension's schema: its maker may not create there himself, so a superuser does and hands it
-// over.
 Oid make_definition(const Request &request, const Block &block) {
-    const char *name = hidden_name(request.relation, "definition");
-    const char *view = quote_qualified_identifier("projections", name);
-    Oid user = GetUserId();
-    const char *text = compile::deparse(block.core);
+    List *columns = NIL;
+    for (int i = 0; i < block.columns(); i++) columns = lappend(columns, makeString(block.column(i)->resname));
+    Oid view = make_hidden_view(hidden_name(request.relation, "definition"), columns, compile::deparse(block.core),
+                                GetUserId());
     pg::as_superuser([&] {
-        pg::with_setting("search_path", "pg_catalog", [&] {
-            pg::spi_execute(psprintf("CREATE VIEW %s (%s) AS %s", view, column_list(block, false), text));
-            pg::spi_execute(
-                psprintf("ALTER VIEW %s OWNER TO %s", view, quote_identifier(GetUserNameFromId(user, false))));
-            catalog::mark_hidden(psprintf("VIEW %s", view), "definition",
-                                 quote_qualified_identifier(request.schema, request.relation));
-        });
+        catalog::mark_hidden(psprintf("VIEW %s", pg::qualified_name(view)), "definition",
+                             quote_qualified_identifier(request.schema, request.relation));
     });
-    CommandCounterIncrement();
-    return get_relname_relid(name, get_namespace_oid("projections", false));
+    return view;
 }
 
 namespace {} // namespace
@@ -520,12 +513,14 @@ Oid create(FunctionCallInfo fcinfo) {
 // drop
 
 // Holds off the sources' writers before the projection is locked: they lock in this order too. Who appends events locks
-// nothing of the projection.
+// nothing of the projection. Who applies them to a handler's tables locks its feed first.
 void lock_for_drop(const catalog::Projection &projection) {
-    if (projection.flow == catalog::Flow::events) return;
-    pg::vector<Oid> sources = projection.sources;
-    std::sort(sources.begin(), sources.end());
-    for (Oid source : sources) LockRelationOid(source, AccessExclusiveLock);
+    if (projection.flow != catalog::Flow::events) {
+        pg::vector<Oid> sources = projection.sources;
+        std::sort(sources.begin(), sources.end());
+        for (Oid source : sources) LockRelationOid(source, AccessExclusiveLock);
+    }
+    if (projection.kind == catalog::Kind::handler) LockRelationOid(projection.definition, AccessExclusiveLock);
 }
 
 void drop(catalog::Projection &projection, bool keep_table) {

@@ -10,6 +10,7 @@
 #include "compile/refuse.hpp"
 #include "operate/audit.hpp"
 #include "operate/declare.hpp"
+#include "operate/hidden_view.hpp"
 #include "operate/options.hpp"
 #include "operate/resolve.hpp"
 #include "pg/scope.hpp"
@@ -309,20 +310,16 @@ const char *feed_text(const Declaration &d) {
 }
 
 Oid make_feed(const Declaration &d) {
-    const char *name = hidden_name(d.place.relation, "feed"), *view = quote_qualified_identifier("projections", name);
-    const char *text = compile::deparse(analyze(feed_text(d)));
-    const char *owner = quote_identifier(GetUserNameFromId(GetUserId(), false));
+    List *columns = NIL;
+    for (const char *each : {"position", "event", "keys", "type", "event_time", "event_id"})
+        columns = lappend(columns, makeString(pstrdup(each)));
+    Oid view = make_hidden_view(hidden_name(d.place.relation, "feed"), columns, compile::deparse(analyze(feed_text(d))),
+                                GetUserId());
     pg::as_superuser([&] {
-        pg::with_setting("search_path", "pg_catalog", [&] {
-            pg::spi_execute(
-                psprintf("CREATE VIEW %s (position, event, keys, type, event_time, event_id) AS %s", view, text));
-            pg::spi_execute(psprintf("ALTER VIEW %s OWNER TO %s", view, owner));
-            catalog::mark_hidden(psprintf("VIEW %s", view), "feed",
-                                 quote_qualified_identifier(d.place.schema, d.place.relation));
-        });
+        catalog::mark_hidden(psprintf("VIEW %s", pg::qualified_name(view)), "feed",
+                             quote_qualified_identifier(d.place.schema, d.place.relation));
     });
-    CommandCounterIncrement();
-    return get_relname_relid(name, get_namespace_oid("projections", false));
+    return view;
 }
 
 // -------------------------------------------------------------------------------------------------------- the relation

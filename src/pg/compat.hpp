@@ -131,6 +131,15 @@ inline void assume_new_file(Relation relation) {
 #endif
 }
 
+// As TRUNCATE does: what the relation held is removed at commit.
+inline void give_new_file(Relation relation) {
+#if PG_VERSION_NUM >= 160000
+    RelationSetNewRelfilenumber(relation, relation->rd_rel->relpersistence);
+#else
+    RelationSetNewRelfilenode(relation, relation->rd_rel->relpersistence);
+#endif
+}
+
 inline void forget_file([[maybe_unused]] Oid relation) {
 #if PG_VERSION_NUM < 170000
     RelationCloseSmgrByOid(relation);

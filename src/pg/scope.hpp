@@ -16,6 +16,14 @@ void as_owner(Oid owner, Body &&body) {
     SetUserIdAndSecContext(user, context);
 }
 
+inline Oid owner_of(Oid relation) {
+    HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
+    if (!HeapTupleIsValid(tuple)) elog(ERROR, "cache lookup failed for relation %u", relation);
+    Oid owner = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple))->relowner;
+    ReleaseSysCache(tuple);
+    return owner;
+}
+
 // Runs `body` between SPI_connect and SPI_finish.
 template <class Body>
 void with_spi(Body &&body) {

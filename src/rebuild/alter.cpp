@@ -33,6 +33,15 @@ Datum options_of(Oid projection) {
     return options;
 }
 
+// By way of others it cannot: those would read it already.
+void refuse_itself(Rebuild &rebuild, const operate::Plan &plan) {
+    if (std::find(plan.sources.begin(), plan.sources.end(), rebuild.target) == plan.sources.end()) return;
+    ereport(ERROR, (errcode(pg::error::unsupported_query),
+                    errmsg("this query cannot be a projection: \"%s\" would read itself", get_rel_name(rebuild.target)),
+                    errdetail("Its rows would follow from themselves."),
+                    errhint("Read what it reads; or make another projection over it.")));
+}
+
 void refuse_followed(Rebuild &rebuild, const Alteration &alteration, Flow flow) {
     // From inline to a change log nothing in the rows changes.
     bool same_rows = alteration.query == nullptr && live(rebuild).flow == Flow::inline_ && flow == Flow::log;
@@ -46,7 +55,16 @@ void refuse_followed(Rebuild &rebuild, const Alteration &alteration, Flow flow) 
              errhint("Create a projection with the new definition under another name.")));
 }
 
+// Values of the row type, where they are stored, are read by the columns' numbers.
+void refuse_stored_rows(Rebuild &rebuild, const Alteration &alteration) {
+    Relation table = table_open(rebuild.target, AccessShareLock);
+    if (alteration.kept < RelationGetDescr(table)->natts)
+        find_composite_type_dependencies(table->rd_rel->reltype, table, nullptr);
+    table_close(table, NoLock);
+}
+
 void refuse_dependents(Rebuild &rebuild, const Alteration &alteration) {
+    refuse_stored_rows(rebuild, alteration);
     const char *found = nullptr;
     MemoryContext outside = CurrentMemoryContext;
     pg::with_spi([&] {
@@ -61,14 +79,12 @@ void refuse_dependents(Rebuild &rebuild, const Alteration &alteration) {
                  errhint("Keep these columns at their places, with new ones after them; or drop what uses them.")));
 }
 
-// As the caller, who must be able to declare it anew.
+// As the owner, who must be able to declare it anew.
 void make_parts(Rebuild &rebuild, operate::Request &request, const Block &block, operate::Plan &plan,
                 const char **settings) {
     Oid owner = live(rebuild).owner();
     Oid definition = operate::make_definition(request, block);
     pg::as_superuser([&] {
-        pg::spi_execute(psprintf("ALTER VIEW %s OWNER TO %s", pg::qualified_name(definition),
-                                 quote_identifier(GetUserNameFromId(owner, false))));
         rebuild.shadow = make_twin(rebuild.target, request.relation);
         change_layout(rebuild.shadow, rebuild.alteration->kept, block);
         if (plan.flow != Flow::events) plan.changes = maintain::make_change_logs(block, request.relation, owner);
@@ -112,6 +128,7 @@ Oid make_altered_shadow(Rebuild &rebuild) {
     request.async = alteration.async;
     request.options = options_of(rebuild.target);
     operate::Plan plan = operate::plan_flow(request, *block);
+    refuse_itself(rebuild, plan);
     alteration.kept = kept_columns(rebuild.target, *block);
     refuse_followed(rebuild, alteration, plan.flow);
     refuse_dependents(rebuild, alteration);
@@ -131,6 +148,10 @@ void index_altered_shadow(Rebuild &rebuild) {
 }
 
 void fit_live_table(Rebuild &rebuild) {
+    // Others may have begun to use it meanwhile.
+    refuse_followed(rebuild, *rebuild.alteration,
+                    shadow(rebuild).async == live(rebuild).async ? Flow::none : Flow::log);
+    refuse_dependents(rebuild, *rebuild.alteration);
     Oid model = identity_of_shadow(rebuild);
     // The old identity's index, which would refuse the new rows.
     for (Oid index : identity_indexes(live(rebuild))) {
@@ -138,7 +159,16 @@ void fit_live_table(Rebuild &rebuild) {
         performDeletion(&object, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
     }
     CommandCounterIncrement();
-    change_layout(rebuild.target, rebuild.alteration->kept, shadow(rebuild).block());
+    int kept = rebuild.alteration->kept;
+    const Block &next = shadow(rebuild).block();
+    rebuild.alteration->details =
+        pg::within(rebuild.memory, [&] { return column_details(rebuild.target, kept, rebuild.shadow); });
+    // Its rows go anyway. A column of a domain with a constraint would be checked in each of them.
+    Relation table = table_open(rebuild.target, AccessExclusiveLock);
+    pg::give_new_file(table);
+    table_close(table, NoLock);
+    CommandCounterIncrement();
+    change_layout(rebuild.target, kept, next);
     if (!OidIsValid(model)) return;
     Oid index = make_unbuilt_index(rebuild.target, model);
     rename_relation(model, counterpart_name(index, rebuild.shadow), true);
@@ -174,6 +204,18 @@ static void name_hidden(Rebuild &rebuild, Oid relation, const char *suffix, cons
     pg::as_superuser([&] {
         pg::with_spi(
             [&] { catalog::mark_hidden(psprintf("%s %s", kind, pg::qualified_name(relation)), mark, rebuild.name); });
+    });
+}
+
+void restore_details(Rebuild &rebuild) {
+    pg::as_owner(pg::owner_of(rebuild.target), [&] {
+        pg::with_spi([&] {
+            ListCell *statement;
+            foreach (statement, rebuild.alteration->details) {
+                pg::spi_execute(static_cast<const char *>(lfirst(statement)));
+                CommandCounterIncrement();
+            }
+        });
     });
 }
 

@@ -10,10 +10,11 @@ struct Alteration {
     bool async;
     const char *search_path; // of who asked: for the names in the query
     int kept = 0;            // columns that stay as they are
+    List *details = NIL;     // statements for those that come back at another place
 };
 
 // Makes the shadow for the new definition. Raises what create() raises, 2BP01 where columns that go are used, and 55000
-// where others follow the projection's rows. Needs brief locks on sources that get triggers. As the caller.
+// where others follow the projection's rows. Needs brief locks on sources that get triggers. As the owner.
 Oid make_altered_shadow(Rebuild &rebuild);
 
 // The index for the rows' identity under the new definition, on the shadow.
@@ -25,6 +26,9 @@ void fit_live_table(Rebuild &rebuild);
 
 // Exchanges what the catalog says of the two.
 void adopt_definition(Rebuild &rebuild);
+
+// After that: rights, comments and settings of columns that have moved.
+void restore_details(Rebuild &rebuild);
 
 // Once the shadow is gone: what was its definition and its logs is named as the projection's.
 void name_adopted(Rebuild &rebuild);

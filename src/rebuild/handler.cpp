@@ -375,6 +375,10 @@ void complete_tables(Rebuild &rebuild) {
 void swap_tables(Rebuild &rebuild) {
     bool handler = live(rebuild).kind == Kind::handler;
     rebuild.rows = 0;
+    if (const char *why = who_follows(tables_of(rebuild.target)))
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
+                        errmsg("projection %s can no longer be swapped: %s", rebuild.name, why),
+                        errdetail("That has changed while it was being rebuilt."), errhint("Rebuild it again.")));
     for (const TablePair &each : table_pairs(rebuild)) {
         check_layout(each);
         rebuild.rows +=

@@ -46,6 +46,35 @@ const char *dependents(Oid table, int kept) {
     return SPI_processed > 0 ? SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1) : nullptr;
 }
 
+List *column_details(Oid table, int kept, Oid next) {
+    List *statements = NIL;
+    MemoryContext outside = CurrentMemoryContext;
+    pg::with_spi([&] {
+        pg::spi_execute(psprintf(
+            "SELECT s.statement FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_attribute AS b ON b.attrelid = "
+            "%3$u AND b.attname = a.attname AND b.attnum > 0 AND NOT b.attisdropped, LATERAL ("
+            "SELECT format('GRANT %%s (%%I) ON %%s TO %%s%%s', g.privilege_type, a.attname, %1$s, CASE g.grantee WHEN "
+            "0 "
+            "THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(g.grantee)) END, CASE WHEN g.is_grantable THEN ' WITH "
+            "GRANT OPTION' ELSE '' END) FROM aclexplode(a.attacl) AS g "
+            "UNION ALL SELECT format('COMMENT ON COLUMN %%s.%%I IS %%L', %1$s, a.attname, col_description(%2$u, "
+            "a.attnum)) "
+            "WHERE col_description(%2$u, a.attnum) IS NOT NULL "
+            "UNION ALL SELECT format('ALTER TABLE %%s ALTER %%I SET STATISTICS %%s', %1$s, a.attname, a.attstattarget) "
+            "WHERE a.attstattarget >= 0 "
+            // Others are the server's own, such as pg_attver.
+            "UNION ALL SELECT format('ALTER TABLE %%s ALTER %%I SET (%%s)', %1$s, a.attname, string_agg(o, ', ')) FROM "
+            "unnest(a.attoptions) AS o WHERE o LIKE 'n\\_distinct%%' HAVING count(*) > 0) AS s(statement) "
+            "WHERE a.attrelid = %2$u AND a.attnum > %4$d AND NOT a.attisdropped ORDER BY a.attnum",
+            quote_literal_cstr(pg::qualified_name(table)), table, next, kept));
+        for (uint64 i = 0; i < SPI_processed; i++) {
+            const char *statement = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+            pg::within(outside, [&] { statements = lappend(statements, pstrdup(statement)); });
+        }
+    });
+    return statements;
+}
+
 namespace {
 
 // The entries of columns that have been dropped. Nothing refers to a dropped column; what stays of it is there for the
@@ -66,6 +95,11 @@ void remove_dropped(Oid table, int kept, int columns) {
     table_close(relations, RowExclusiveLock);
     CacheInvalidateRelcacheByRelid(table);
     CommandCounterIncrement();
+}
+
+// A new column's domain may have a check, which is run.
+void alter_as_owner(Oid table, List *commands) {
+    pg::as_owner(pg::owner_of(table), [&] { AlterTableInternal(table, commands, false); });
 }
 
 AlterTableCmd *command(AlterTableType type) {
@@ -90,7 +124,7 @@ void change_layout(Oid table, int kept, const compile::Block &block) {
     }
     table_close(opened, NoLock);
     // Not by ALTER TABLE, which our event trigger would look at half-way.
-    if (drops) AlterTableInternal(table, drops, false);
+    if (drops) alter_as_owner(table, drops);
     CommandCounterIncrement();
     if (kept < columns) remove_dropped(table, kept, columns);
     List *additions = NIL;
@@ -101,7 +135,7 @@ void change_layout(Oid table, int kept, const compile::Block &block) {
                                                           exprTypmod(expression), exprCollation(expression)));
         additions = lappend(additions, add);
     }
-    if (additions) AlterTableInternal(table, additions, false);
+    if (additions) alter_as_owner(table, additions);
     CommandCounterIncrement();
 }
 
@@ -110,7 +144,8 @@ Oid make_unbuilt_index(Oid table, Oid model) {
     auto *statement = castNode(IndexStmt, raw->stmt);
     statement->idxname = nullptr;
     statement->relation = makeRangeVar(get_namespace_name(get_rel_namespace(table)), get_rel_name(table), -1);
-    Oid index = pg::define_unbuilt_index(table, transformIndexStmt(table, statement, ""));
+    pg::as_owner(pg::owner_of(table), [&] { statement = transformIndexStmt(table, statement, ""); });
+    Oid index = pg::define_unbuilt_index(table, statement);
     CommandCounterIncrement();
     return index;
 }

@@ -11,6 +11,10 @@ int kept_columns(Oid table, const compile::Block &block);
 // none. In an SPI connection.
 const char *dependents(Oid table, int kept);
 
+// Statements that give the columns behind the first `kept` what they have of rights, comments and settings, where
+// `next` has columns of the same names. In the current memory context.
+List *column_details(Oid table, int kept, Oid next);
+
 // Replaces the columns behind the first `kept` by the block's. The table is empty, or changes places with one that has
 // been changed in the same way: its rows do not fit any more. Locks it in ACCESS EXCLUSIVE mode.
 void change_layout(Oid table, int kept, const compile::Block &block);

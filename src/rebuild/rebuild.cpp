@@ -51,7 +51,7 @@ constinit int swap_lock_timeout = 150; // ms
 // A log of fewer rows than this is applied under the lock.
 constexpr int64 short_log = 1000;
 constexpr int most_rounds = 100;
-constexpr long least_pause = 50, longest_pause = 5000; // ms, between attempts to swap
+constexpr long least_pause = 50, longest_pause = 1000; // ms, between attempts to swap
 
 LOCKTAG rebuild_tag(Oid projection) {
     LOCKTAG tag;
@@ -304,7 +304,8 @@ void adopt_log(Rebuild &rebuild) {
 
 void put_in_place(Rebuild &rebuild) {
     // Somebody may have begun to follow its rows.
-    if (strcmp(rebuild.action, "rebuild") == 0 && !rebuild.merges) refuse_swap(rebuild.name, rebuild.target);
+    if (strcmp(rebuild.action, "rebuild") == 0 && !rebuild.merges && !replays_as_is(rebuild))
+        refuse_swap(rebuild.name, rebuild.target);
     if (rebuild.merges)
         rebuild.rows = merge_tables(rebuild);
     else if (replays_as_is(rebuild))
@@ -319,6 +320,7 @@ void put_in_place(Rebuild &rebuild) {
     if (rebuild.alteration) {
         adopt_events(rebuild, rebuild.alteration->async);
         adopt_definition(rebuild);
+        restore_details(rebuild);
     } else if (replays(rebuild))
         adopt_events(rebuild, live(rebuild).async);
     else if (live(rebuild).async || live(rebuild).flow == Flow::log) // paused meanwhile
@@ -549,11 +551,13 @@ void tell_plan(Projection &projection) {
     if (LockAcquire(&tag, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL) refuse_second(projection);
     Choice choice = choice_for(projection);
     bool events = projection.kind != Kind::query || projection.flow == Flow::events;
-    const char *way = choice.finish == Finish::merge ? "comparing table and definition, and recomputing what differs"
-                      : choice.finish == Finish::swap
-                          ? (events ? "replaying its events into a shadow, and swapping that in"
-                                    : "filling a shadow, and swapping that in")
-                          : "recomputing what differs, or, where that is much, swapping in a shadow";
+    const char *way =
+        choice.finish == Finish::merge
+            ? (projection.kind == Kind::query ? "comparing table and definition, and recomputing what differs"
+                                              : "replaying its events into a shadow, and writing what differs")
+        : choice.finish == Finish::swap ? (events ? "replaying its events into a shadow, and swapping that in"
+                                                  : "filling a shadow, and swapping that in")
+                                        : "recomputing what differs, or, where that is much, swapping in a shadow";
     ereport(NOTICE,
             (errmsg("projection %s would be rebuilt by %s", projection.name(), way),
              errdetail("Because %s. It has about " INT64_FORMAT " rows and takes %s.", choice.because,

@@ -101,6 +101,33 @@ async::Progress advance(Rebuild &rebuild, int slot, async::Limits limits) {
     return progress;
 }
 
+// What the live projection has applied is decided, though this session may not know: it has not seen who drew positions
+// before it began. Applies what the slot lacks of it.
+async::Progress advance_to_known(Rebuild &rebuild, int number, int64 to, async::Limits limits) {
+    async::Progress progress;
+    confined(rebuild, [&] {
+        pg::as_superuser([&] {
+            Projection &next = shadow(rebuild);
+            if (next.kind == Kind::query) {
+                progress = async::advance_to(next, number, to);
+                return;
+            }
+            async::Slot slot{next, number, static_cast<int>(slots_of(rebuild.shadow).size()),
+                             async::checkpoint_of(rebuild.shadow, number)};
+            progress = async::apply_events(slot, to, limits);
+            async::move_checkpoint(slot, progress);
+        });
+    });
+    CommandCounterIncrement();
+    return progress;
+}
+
+// The lowest of the live checkpoints; 0 where there are none.
+int64 known_position(Rebuild &rebuild) {
+    if (rebuild.alteration) return 0;
+    return ask(psprintf("SELECT min(position) FROM projections.slot WHERE projection = %u", rebuild.target));
+}
+
 // Statistics for the plans of what is called, as autovacuum would gather them for a table that grows.
 void analyze(Rebuild &rebuild) {
     for (const TablePair &each : table_pairs(rebuild)) execute(psprintf("ANALYZE %s", pg::qualified_name(each.shadow)));
@@ -115,6 +142,12 @@ bool replay_batch(Rebuild &rebuild, int64 head, int64 &lowest) {
     for (const SlotState &each : slots)
         step(rebuild, [&] {
             async::Progress progress = advance(rebuild, each.slot, batch);
+            int64 known = known_position(rebuild);
+            if (!progress.more && progress.position < known) {
+                int64 before = progress.position;
+                progress = advance_to_known(rebuild, each.slot, known, batch);
+                progress.more = progress.position > before && progress.position < known;
+            }
             more |= progress.more;
             lowest = std::min(lowest, progress.position);
             note_progress(rebuild, std::min(lowest, head), head);
@@ -258,6 +291,11 @@ bool replay_to_live(Rebuild &rebuild, TimestampTz deadline) {
         async::Progress progress;
         do {
             progress = advance(rebuild, each.slot, short_batch);
+            if (!progress.more && progress.position < each.position && rebuild.alteration == nullptr) {
+                int64 before = progress.position;
+                progress = advance_to_known(rebuild, each.slot, each.position, short_batch);
+                progress.more = progress.position > before;
+            }
             if (progress.position >= each.position) break;
             if (!progress.more)
                 refuse_failed(

@@ -6,7 +6,14 @@ namespace rebuild {
 
 using catalog::Projection;
 
-Projection &live(Rebuild &rebuild) { return operate::projection_of(rebuild.target); }
+Projection &live(Rebuild &rebuild) {
+    if (catalog::projection(rebuild.target) == nullptr)
+        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+                        errmsg("projection %s was dropped while it was being rebuilt", rebuild.name),
+                        errdetail("What the rebuild has made goes with it."),
+                        errhint("projections.audit_log tells who did it.")));
+    return operate::projection_of(rebuild.target);
+}
 Projection &shadow(Rebuild &rebuild) { return operate::projection_of(rebuild.shadow); }
 
 void execute(const char *text) {

@@ -39,6 +39,16 @@ void execute(const char *text);
 int64 ask(const char *text);
 const char *ask_text(const char *text);
 
+// Runs `body` as the owner of the projection, whose code may run at any moment: a definition's when it is compiled, an
+// index's when it is planned. A scheduled rebuild's session is a superuser's, and so may a caller's be.
+template <class Body>
+void as_projection_owner(const Rebuild &rebuild, Body &&body) {
+    if (get_rel_name(rebuild.target))
+        pg::as_owner(pg::owner_of(rebuild.target), body);
+    else // dropped meanwhile
+        body();
+}
+
 // Runs one step in a subtransaction of its own, so that a failed one can be cleaned up after. Returns its error, in the
 // rebuild's memory.
 template <class Body>
@@ -50,10 +60,12 @@ ErrorData *attempt(Rebuild &rebuild, bool with_snapshot, Body &&body) {
     PG_TRY();
     {
         pg::with_setting("search_path", "pg_catalog, pg_temp", [&] {
-            if (with_snapshot)
-                pg::with_snapshot(GetLatestSnapshot(), body);
-            else
-                body();
+            as_projection_owner(rebuild, [&] {
+                if (with_snapshot)
+                    pg::with_snapshot(GetLatestSnapshot(), body);
+                else
+                    body();
+            });
         });
         ReleaseCurrentSubTransaction();
     }

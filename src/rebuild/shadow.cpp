@@ -7,6 +7,7 @@
 #include "rebuild/shadow.hpp"
 #include "maintain/log.hpp"
 #include "operate/declare.hpp"
+#include "operate/hidden_view.hpp"
 #include "pg/scope.hpp"
 #include "rebuild/handler.hpp"
 #include "rebuild/swap.hpp"
@@ -22,15 +23,11 @@ namespace {
 // A copy of the definition, under another name and of the same owner.
 Oid copy_definition(Projection &projection) {
     const char *name = operate::hidden_name(get_rel_name(projection.relation), "shadow_definition");
-    const char *view = quote_qualified_identifier("projections", name);
     const char *query =
         TextDatumGetCString(OidFunctionCall1(F_PG_GET_VIEWDEF_OID, ObjectIdGetDatum(projection.definition)));
-    pg::spi_execute(psprintf("CREATE VIEW %s AS %s", view, query));
-    pg::spi_execute(
-        psprintf("ALTER VIEW %s OWNER TO %s", view, quote_identifier(GetUserNameFromId(projection.owner(), false))));
-    catalog::mark_hidden(psprintf("VIEW %s", view), "definition", projection.name());
-    CommandCounterIncrement();
-    return get_relname_relid(name, get_namespace_oid("projections", false));
+    Oid copy = operate::make_hidden_view(name, NIL, query, projection.owner());
+    catalog::mark_hidden(psprintf("VIEW %s", pg::qualified_name(copy)), "definition", projection.name());
+    return copy;
 }
 
 void record(const Projection &projection, Oid table, Oid definition, const pg::vector<Oid> &changes,

@@ -89,6 +89,8 @@ void copy_index(Oid index, Oid shadow) {
     auto *statement = castNode(IndexStmt, raw->stmt);
     statement->idxname = pstrdup(counterpart_name(index, shadow));
     statement->relation = makeRangeVar(get_namespace_name(get_rel_namespace(shadow)), get_rel_name(shadow), -1);
+    // DefineIndex is the owner only when it has been analyzed.
+    pg::as_owner(pg::owner_of(shadow), [&] { statement = transformIndexStmt(shadow, statement, ""); });
     PlannedStmt *planned = makeNode(PlannedStmt);
     planned->commandType = CMD_UTILITY;
     planned->utilityStmt = reinterpret_cast<Node *>(statement);
@@ -110,7 +112,8 @@ pg::vector<Oid> identity_indexes(catalog::Projection &projection) {
     foreach (cell, RelationGetIndexList(table)) {
         Relation index = index_open(lfirst_oid(cell), AccessShareLock);
         Form_pg_index form = index->rd_index;
-        bool plain = RelationGetIndexPredicate(index) == NIL && !OidIsValid(get_index_constraint(lfirst_oid(cell)));
+        bool plain = heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, nullptr) &&
+                     !OidIsValid(get_index_constraint(lfirst_oid(cell)));
         bool key = !block.keys.empty() && form->indisunique && form->indnullsnotdistinct &&
                    form->indnatts == static_cast<int>(block.keys.size());
         for (int i = 0; key && i < form->indnatts; i++)

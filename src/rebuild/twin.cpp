@@ -12,14 +12,6 @@
 namespace rebuild {
 namespace {
 
-Oid owner_of(Oid relation) {
-    HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
-    if (!HeapTupleIsValid(tuple)) elog(ERROR, "cache lookup failed for relation %u", relation);
-    Oid owner = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple))->relowner;
-    ReleaseSysCache(tuple);
-    return owner;
-}
-
 // The rows of a query of one column, copied out of SPI.
 pg::vector<const char *> texts(const char *query) {
     pg::spi_execute(query);
@@ -73,7 +65,8 @@ constexpr const char *columns_query =
     "INCREMENT %%s MINVALUE %%s MAXVALUE %%s CACHE %%s%%s)', CASE a.attidentity WHEN 'a' THEN 'ALWAYS' ELSE 'BY "
     "DEFAULT' END, %2$s, s.relname, q.seqstart, q.seqincrement, q.seqmin, q.seqmax, q.seqcache, CASE WHEN q.seqcycle "
     "THEN ' CYCLE' ELSE '' END) "
-    "WHEN a.attgenerated = 's' THEN format(' GENERATED ALWAYS AS (%%s) STORED', pg_get_expr(d.adbin, d.adrelid)) "
+    "WHEN a.attgenerated <> '' THEN format(' GENERATED ALWAYS AS (%%s) %%s', pg_get_expr(d.adbin, d.adrelid), CASE "
+    "a.attgenerated WHEN 's' THEN 'STORED' ELSE 'VIRTUAL' END) "
     "WHEN d.adbin IS NOT NULL THEN ' DEFAULT ' || pg_get_expr(d.adbin, d.adrelid) ELSE '' END "
     "|| CASE WHEN a.attnotnull THEN ' NOT NULL' ELSE '' END END, ', ' ORDER BY a.attnum) "
     "FROM pg_attribute AS a LEFT JOIN pg_type AS t ON t.oid = a.atttypid "
@@ -205,7 +198,7 @@ Oid make_writable_twin(Oid table, const char *schema) {
     refuse_unusual(table);
     const char *twin = quote_qualified_identifier(schema, get_rel_name(table));
     const char *quoted = quote_identifier(schema);
-    pg::as_owner(owner_of(table), [&] {
+    pg::as_owner(pg::owner_of(table), [&] {
         pg::spi_execute(create_table(table, twin, quoted));
         CommandCounterIncrement();
         execute_each(column_details(table, twin));
@@ -213,7 +206,7 @@ Oid make_writable_twin(Oid table, const char *schema) {
         execute_each(checks(table, twin));
     });
     complete_indexes(table, schema);
-    pg::as_owner(owner_of(table), [&] { execute_each(grants(table, twin)); });
+    pg::as_owner(pg::owner_of(table), [&] { execute_each(grants(table, twin)); });
     Oid made = get_relname_relid(get_rel_name(table), get_namespace_oid(schema, false));
     mark_as_rewrite(made, table);
     return made;
@@ -233,7 +226,7 @@ pg::vector<IndexPair> pairs_by_name(Oid table, Oid twin) {
 }
 
 void complete_indexes(Oid table, const char *schema) {
-    pg::as_owner(owner_of(table), [&] {
+    pg::as_owner(pg::owner_of(table), [&] {
         execute_each(index_constraints(table, schema));
         copy_plain_indexes(table, schema);
     });
@@ -249,7 +242,7 @@ void copy_foreign_keys(Oid table, const pg::vector<Oid> &tables, const char *sch
             auto *statement = castNode(AlterTableStmt, parse_one(text));
             auto *key = castNode(Constraint, castNode(AlterTableCmd, linitial(statement->cmds))->def);
             key->pktable->schemaname = pstrdup(schema);
-            pg::as_owner(owner_of(table), [&] { run_utility(reinterpret_cast<Node *>(statement), text); });
+            pg::as_owner(pg::owner_of(table), [&] { run_utility(reinterpret_cast<Node *>(statement), text); });
         }
     }
 }

@@ -17,7 +17,7 @@ COMMENT ON PROCEDURE projections.rebuild(text, boolean) IS
 'Computes a projection anew and puts the result in its place, while readers and writers go on. What differs is found by comparing table and definition, and recomputed row by row (merge); where
 that would be most of it, all is computed into a shadow, which then changes places with the table (swap) under an exclusive lock of at most pg_projections.swap_lock_timeout, tried again until
 it succeeds. options.finish (auto, merge, swap) chooses; a table that is published, that foreign keys refer to, or that other projections read, is always merged. Handlers, reducers and state machines
-replay their events. The table keeps its OID and all that belongs to it. Progress is in projections.rebuilds. It commits between its phases. name: the projection. dry_run: tell in a NOTICE what would be done, and do
+replay their events, in which users'' triggers do not fire, and rows that others wrote into a handler''s tables are lost. The table keeps its OID and all that belongs to it. Progress is in projections.rebuilds. It commits between its phases. name: the projection. dry_run: tell in a NOTICE what would be done, and do
 nothing.
 Errors: 42P01; 42809 not a projection; 42501 not the owner; 25001 inside a transaction block or function; 55000 paused, or finish => swap is not possible; PJ003 it is being rebuilt; PJ006 events are archived.
 Example: CALL projections.rebuild(''stock'');';

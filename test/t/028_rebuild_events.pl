@@ -228,15 +228,30 @@ for my $name (@all)
 	$reader->quit;
 }
 
+# What the live projection has applied is replayed, whoever has drawn a position since and sits on it.
+{
+	my $idle = $node->background_psql('postgres', on_error_stop => 1);
+	$idle->query_safe(q{BEGIN; SELECT nextval('moves_pos_seq')});
+	value("CALL projections.rebuild('$_')") for qw(stock folded totals);
+	$idle->query_safe('COMMIT');
+	$idle->quit;
+	is_right('beside one who has drawn a position');
+}
+
 # An event of a lower position comes when an attempt to finish has gone past it: its transaction had drawn the position before.
 for my $name (qw(folded_inline inline_items))
 {
 	my $reader = $node->background_psql('postgres', on_error_stop => 1);
 	$reader->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM items');
+	my $gate = $node->background_psql('postgres', on_error_stop => 1);
+	$gate->query_safe('SELECT pg_advisory_lock(1)');
+	my $run = rebuild_in_background($name);
+	wait_for_gate($name); # it knows that nobody draws
 	my $late = $node->background_psql('postgres', on_error_stop => 1);
 	my $position = $late->query_safe(q{BEGIN; SELECT nextval('moves_pos_seq')});
 	value(qq{INSERT INTO moves (item, qty) VALUES ('i3', 1), ('past $name', 2)});
-	my $run = rebuild_in_background($name);
+	$gate->query_safe('SELECT pg_advisory_unlock(1)');
+	$gate->quit;
 	ok($node->poll_query_until('postgres', "SELECT s.position > $position FROM projections.slot s JOIN projections.projection p ON p.relation = s.projection WHERE p.shadow_of = '$name'::regclass"),
 		"$name: an attempt to finish has gone past a position that is undecided");
 	$late->query_safe("INSERT INTO moves (pos, item, qty) VALUES ($position, 'late $name', 7); COMMIT");
@@ -245,6 +260,25 @@ for my $name (qw(folded_inline inline_items))
 	succeeds($run, "$name: rebuilt");
 	$reader->quit;
 	is_right("$name: with the late event");
+}
+
+# A writer whose snapshot is older than the swap would not find the rows that it has to change: it is to try again.
+for my $name (qw(folded_inline inline_items))
+{
+	my $writer = $node->background_psql('postgres', on_error_stop => 0);
+	$writer->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM items');
+	my $run;
+	{
+		local $ENV{PGOPTIONS} = '-c pg_projections.swap_lock_timeout=60s';
+		$run = rebuild_in_background($name);
+	}
+	ok($node->poll_query_until('postgres', "SELECT count(*) > 0 FROM pg_locks WHERE mode = 'ShareRowExclusiveLock' AND granted AND relation IN (SELECT unnest(ARRAY[p.relation, p.definition])::oid FROM projections.projection p WHERE p.relation = '$name'::regclass)"),
+		"$name: writers are held off");
+	$writer->query("INSERT INTO moves (item, qty) VALUES ('i4', 1)");
+	like($writer->{stderr}, qr/could not serialize access/, "$name: an older snapshot does not write into what was swapped in");
+	$writer->quit;
+	succeeds($run, "$name: rebuilt meanwhile");
+	is_right("$name: after the writer was refused");
 }
 
 # Rebuilds of everything, by swap and by merge, under writers.
