@@ -450,9 +450,10 @@ void end(Rebuild &rebuild, Finish finish) {
                      "= 'done', rows = " INT64_FORMAT " WHERE id = " INT64_FORMAT,
                      rebuild.rows, rebuild.id));
     });
-    ereport(NOTICE, (errmsg("projection %s %s by %s: " INT64_FORMAT " rows written in %ld ms", rebuild.name,
+    ereport(NOTICE, (errmsg("projection %s %s by %s: " INT64_FORMAT " %s written in %ld ms", rebuild.name,
                             rebuild.alteration ? "altered" : "rebuilt", finish == Finish::merge ? "merge" : "swap",
-                            rebuild.rows, TimestampDifferenceMilliseconds(rebuild.began, GetCurrentTimestamp()))));
+                            rebuild.rows, rebuild.rows == 1 ? "row" : "rows",
+                            TimestampDifferenceMilliseconds(rebuild.began, GetCurrentTimestamp()))));
 }
 
 void swap(Rebuild &rebuild) {

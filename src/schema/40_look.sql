@@ -51,6 +51,18 @@ END
 $$;
 COMMENT ON FUNCTION projections._create_sql(regclass) IS 'Internal: SQL that declares a projection again.';
 
+CREATE FUNCTION projections._depth(projection regclass) RETURNS integer
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    WITH RECURSIVE reads(relation, depth) AS (
+        SELECT projection::oid, 0
+        UNION
+        SELECT s.relation, r.depth + 1
+        FROM reads r JOIN projections.projection p ON p.relation = r.relation, LATERAL unnest(p.sources::oid[]) AS s(relation)
+    )
+    SELECT max(depth) FROM reads
+$$;
+COMMENT ON FUNCTION projections._depth(regclass) IS 'Internal: how many projections stand between a projection and tables that are none, and 1.';
+
 CREATE VIEW projections.definitions AS
 SELECT projections._name(p.relation) AS projection,
        p.relation,
@@ -65,9 +77,11 @@ SELECT projections._name(p.relation) AS projection,
                                 AND a.attnum BETWEEN 1 AND CASE p.kind WHEN 'query' THEN p.user_columns ELSE 32767 END ORDER BY a.attnum) END AS columns,
        projections._create_sql(p.relation) AS create_sql
 FROM projections.projection p
-WHERE p.shadow_of IS NULL;
+WHERE p.shadow_of IS NULL
+ORDER BY projections._depth(p.relation), p.relation::oid;
 COMMENT ON VIEW projections.definitions IS
-'Every projection with its query as it reads today, its strategy, key and columns, and the SQL that declares it again.';
+'Every projection with its query as it reads today, its strategy, key and columns, and the SQL that declares it again. Those that others read come first, so that
+all of create_sql can be run from top to bottom.';
 
 CREATE VIEW projections.dependencies AS
 SELECT projections._name(p.relation) AS projection,
@@ -319,6 +333,7 @@ DECLARE
                      FROM projections._worker_problems() w JOIN pg_class c ON c.oid = w.projection);
     f record;
     expected boolean; -- to advance by itself
+    problem text[]; -- of workers
     rebuilds jsonb := (SELECT coalesce(jsonb_object_agg(r.projection, to_jsonb(r)), '{}') FROM projections._running_rebuilds() AS r);
     rebuild jsonb;
 BEGIN
@@ -349,8 +364,8 @@ BEGIN
 
         IF f.stale_since IS NOT NULL THEN
             message := format('%s since %s', f.stale_reason, to_char(f.stale_since, 'YYYY-MM-DD HH24:MI:SS'));
-            hint := CASE f.mode WHEN 'async' THEN format('SELECT projections.reset(%L);', projection)
-                                ELSE format('SELECT create_sql FROM projections.definitions WHERE projection = %L; SELECT projections.drop(%1$L);', projection) END;
+            -- A handler's rows follow from nothing that they could be compared with.
+            hint := format(CASE f.kind WHEN 'handler' THEN 'CALL projections.rebuild(%L);' ELSE 'SELECT projections.repair(%L);' END, projection);
         END IF;
         IF f.failures > 0 THEN
             message := concat_ws('; ', message, format('%s failed %s%s%s', f.failures, CASE f.failures WHEN 1 THEN 'event' ELSE 'events' END,
@@ -387,7 +402,10 @@ BEGIN
                 hint := coalesce(hint, blocker.hint);
             END IF;
             IF NOT workers THEN
-                message := concat_ws('; ', rtrim(projections._worker_problem(), '.'), message);
+                -- What is the matter; then what to do about it, which is SQL or a sentence.
+                problem := regexp_match(projections._worker_problem(), '^(.*?)\.(?: (.*))?$');
+                message := concat_ws('; ', problem[1], message);
+                hint := coalesce(hint, CASE WHEN problem[2] LIKE '%;' THEN problem[2] ELSE format('SELECT projections.catch_up(%L); -- ', projection) || problem[2] END);
             END IF;
             hint := coalesce(hint, format('SELECT projections.catch_up(%L);', projection));
         END IF;

@@ -188,7 +188,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
             MESSAGE = format('cannot %s %s: it is an inline projection', action, projections._name(p.relation)),
             DETAIL = 'It is kept up to date in the transactions that change its sources, and has no checkpoint.',
-            HINT = format('SELECT projections.drop(%L); and create it again to compute all of it.', projections._name(p.relation));
+            HINT = format('CALL projections.rebuild(%L); computes all of it anew.', projections._name(p.relation));
     END IF;
     RETURN p;
 END
