@@ -243,7 +243,8 @@ BEGIN
     FROM projections.projection p, LATERAL unnest(p.sources) AS s(source) JOIN pg_class c ON c.oid = s.source
     WHERE s.source = ANY (touched)
       AND (c.relpersistence <> 'p' OR p.kind = 'query' AND projections._captures(p)
-                                      AND EXISTS (SELECT FROM pg_inherits i WHERE s.source IN (i.inhrelid, i.inhparent))) LIMIT 1;
+                                      AND EXISTS (SELECT FROM pg_inherits i WHERE s.source IN (i.inhrelid, i.inhparent)))
+    ORDER BY projections._name(p.relation) LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
             MESSAGE = format('cannot make %s %s because projection %s reads it', problem.source,

@@ -175,7 +175,7 @@ BEGIN
     IF p.kind = 'handler' THEN
         IF p.stale_since IS NOT NULL THEN
             RAISE NOTICE 'what handler % missed is not applied', projections._name(p.relation)
-                USING DETAIL = p.stale_reason, HINT = 'Its triggers are restored; its rows follow from nothing but its function.';
+                USING DETAIL = p.stale_reason, HINT = format('Its triggers are restored. CALL projections.rebuild(%L); applies all its events anew.', projections._name(p.relation));
         END IF;
         RETURN 0;
     END IF;

@@ -370,6 +370,10 @@ while (defined(my $line = shift @lines))
 }
 
 is_deeply([ grep { !$seen{$_} } sort keys %steps ], [], 'the document uses every step');
+my $document = slurp_file('docs/runbook.md');
+my %anchor = map { my $name = lc; $name =~ s/[^a-z0-9 -]//g; $name =~ tr/ /-/; $name => 1 } $document =~ /^## (.*)$/gm;
+my @links = ($document =~ /\(#([^)]*)\)/g, slurp_file('monitoring/alerts.yml') =~ /runbook\.md#(\S+)/g);
+is_deeply([ grep { !$anchor{$_} } @links ], [], 'what the page and the alert rules link to is there');
 close $written or die $! if $written;
 end_session($_) for sort keys %sessions;
 $server->stop;
