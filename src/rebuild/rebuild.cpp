@@ -433,8 +433,9 @@ void finish(Rebuild &rebuild) {
 void begin(Rebuild &rebuild) {
     // Or what is right in the end would not stay so.
     step(rebuild, [&] {
-        execute(psprintf("SELECT projections._restore_triggers(p) FROM projections.projection AS p WHERE p.relation = %u",
-                         rebuild.target));
+        execute(
+            psprintf("SELECT projections._restore_triggers(p) FROM projections.projection AS p WHERE p.relation = %u",
+                     rebuild.target));
     });
     step(rebuild, [&] {
         execute(psprintf("UPDATE projections.rebuild SET ended_at = pg_catalog.clock_timestamp(), outcome = 'died', "
