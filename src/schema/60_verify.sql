@@ -179,16 +179,6 @@ BEGIN
     IF projections._restore_hidden(p) THEN
         PERFORM projections._reset(projection, caller);
     END IF;
-<<<<<<< HEAD
-=======
-    IF p.kind = 'handler' THEN
-        IF p.stale_since IS NOT NULL THEN
-            RAISE NOTICE 'what handler % missed is not applied', projections._name(p.relation)
-                USING DETAIL = p.stale_reason, HINT = format('Its triggers are restored. CALL projections.rebuild(%L); applies all its events anew.', projections._name(p.relation));
-        END IF;
-        RETURN 0;
-    END IF;
->>>>>>> runbook
     IF key_index IS NULL THEN
         RAISE NOTICE 'the index over the key of % was missing', projections._name(p.relation);
         written := projections._remove_duplicates(projection);
