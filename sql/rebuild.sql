@@ -210,6 +210,17 @@ CALL projections.rebuild('total');
 RESET ROLE;
 SELECT * FROM state;
 
+-- A trigger that somebody has disabled is restored: what is right in the end stays so.
+SET client_min_messages = error;
+CREATE TABLE loaded (k int, v int);
+SELECT projections.create('loads', 'SELECT k, sum(v) AS v FROM loaded GROUP BY k', options => '{"finish": "swap"}');
+ALTER TABLE loaded DISABLE TRIGGER ALL;
+INSERT INTO loaded VALUES (1, 1);
+CALL projections.rebuild('loads');
+INSERT INTO loaded VALUES (1, 10);
+SELECT k, v FROM loads;
+SELECT status, message FROM projections.health('loads');
+
 SET client_min_messages = error;
 RESET search_path;
 DROP SCHEMA rb CASCADE;

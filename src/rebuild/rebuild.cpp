@@ -431,6 +431,12 @@ void finish(Rebuild &rebuild) {
 // whole
 
 void begin(Rebuild &rebuild) {
+    // Or what is right in the end would not stay so.
+    step(rebuild, [&] {
+        execute(
+            psprintf("SELECT projections._restore_triggers(p) FROM projections.projection AS p WHERE p.relation = %u",
+                     rebuild.target));
+    });
     step(rebuild, [&] {
         execute(psprintf("UPDATE projections.rebuild SET ended_at = pg_catalog.clock_timestamp(), outcome = 'died', "
                          "shadow = NULL WHERE projection = %u AND ended_at IS NULL",
