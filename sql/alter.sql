@@ -106,6 +106,41 @@ CALL projections.alter('stock', mode => 'inline');
 INSERT INTO sales (item, quantity) VALUES ('item 1', 8);
 SELECT * FROM test.check_all();
 
+-- What belongs to columns goes with them to other places; new ones may be of a type that refuses NULL.
+CREATE DOMAIN known AS int NOT NULL CHECK (VALUE > 0);
+SELECT projections.create('moved', 'SELECT shop, count(*), max(item) AS item, min(quantity) AS least FROM lines GROUP BY shop');
+GRANT SELECT (item), UPDATE (item) ON moved TO pg_monitor WITH GRANT OPTION;
+COMMENT ON COLUMN moved.item IS 'the item''s';
+ALTER TABLE moved ALTER item SET STATISTICS 7, ALTER item SET (n_distinct = 5);
+CALL projections.alter('moved', query => 'SELECT shop, max(item) AS item, count(*), max(id)::int::known AS id FROM lines GROUP BY shop');
+SELECT attnum, attname, attacl, attstattarget, col_description(attrelid, attnum),
+       (SELECT string_agg(o, ', ') FROM unnest(attoptions) o WHERE o LIKE 'n_distinct%') AS options
+FROM pg_attribute WHERE attrelid = 'moved'::regclass AND attnum > 0 ORDER BY 1;
+SELECT change();
+SELECT * FROM test.check_all();
+-- Values of the row type that are stored somewhere would be read by the numbers of other columns.
+CREATE TABLE stored AS SELECT moved AS row, ARRAY[moved] AS rows FROM moved;
+CALL projections.alter('moved', query => 'SELECT shop, count(*), max(item) AS item FROM lines GROUP BY shop');
+CALL projections.alter('moved', query => 'SELECT shop, max(item) AS item, count(*), max(id)::int::known AS id, min(id) AS first FROM lines GROUP BY shop');
+SELECT count(row) FROM stored WHERE (row).count > 0;
+DROP TABLE stored;
+-- Itself it cannot read.
+CALL projections.alter('moved', query => 'SELECT shop, count(*) FROM moved GROUP BY shop');
+SET default_transaction_read_only = on;
+CALL projections.alter('moved', mode => 'async');
+CALL projections.rebuild('moved');
+CALL projections.rebuild_all();
+RESET default_transaction_read_only;
+-- An index over whole rows fits no other table.
+CREATE INDEX ON moved (item) WHERE moved IS NOT NULL;
+CALL projections.alter('moved', query => 'SELECT shop, count(*) FROM lines GROUP BY shop');
+CALL projections.alter('moved', options => '{"finish": "swap"}');
+CALL projections.rebuild('moved');
+CALL projections.alter('moved', options => '{"finish": "auto"}');
+CALL projections.rebuild('moved');
+SELECT * FROM test.check_all();
+SELECT projections.drop('moved');
+
 -- Refused.
 CALL projections.alter('stock', query => 'SELECT item, random() FROM sales');
 CALL projections.alter('stock', query => 'SELECT nothing FROM sales');
@@ -157,6 +192,19 @@ $$;
 SELECT change();
 SELECT projections.catch_up('later_async') > 0;
 SELECT * FROM test.check_all();
+-- Nothing else is done to what is not filled yet; in the transaction that makes it, nothing fills it.
+BEGIN;
+SELECT projections.create('not_yet', 'SELECT shop, count(*) FROM lines GROUP BY shop', 'async', options => '{"fill": "online"}');
+SELECT change();
+SELECT projections.catch_up();
+SAVEPOINT s;
+SELECT projections.pause('not_yet', 'a test');
+ROLLBACK TO s;
+SELECT projections.repair('not_yet');
+ROLLBACK TO s;
+SELECT projections.pause_all('a test') > 0 AS paused;
+SELECT paused_at FROM projections.projection WHERE relation = 'not_yet'::regclass;
+ROLLBACK;
 SELECT projections.create('never', 'SELECT shop FROM lines', options => '{"fill": "sometimes"}');
 
 RESET client_min_messages;

@@ -172,7 +172,7 @@ SELECT projections.repair('per_region');
 SELECT * FROM differences() ORDER BY 1, 3, 2;
 SELECT * FROM test.check_all();
 
--- A handler's triggers only.
+-- A handler, whose rows are right.
 CREATE TABLE handled (key text);
 CREATE FUNCTION note(e events) RETURNS void LANGUAGE plpgsql AS $$ BEGIN INSERT INTO handled VALUES (e.key); END $$;
 SELECT projections.create_handler('handling', 'events', 'note(events)', '{handled}', mode => 'inline', event_types => '{open}');

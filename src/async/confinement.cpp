@@ -19,7 +19,7 @@ bool holds(const pg::vector<Oid> &relations, Oid relation) {
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
                         errmsg("handler %s %s %s while it is replayed", pg::qualified_name(confinement->handler), deed,
                                object),
-                        errdetail("Event " INT64_FORMAT " was applied. A rebuild points the handler at other tables of "
+                        errdetail("Event " INT64_FORMAT " was applied. A replay points the handler at other tables of "
                                   "the same names, and changes nothing else.",
                                   confinement->position),
                         errhint("%s", hint)));

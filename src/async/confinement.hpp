@@ -1,4 +1,4 @@
-// What a handler may touch while a rebuild replays events into tables beside the live ones.
+// What a handler may touch while a rebuild or a verification replays events into tables beside the live ones.
 #pragma once
 #include "pg/pg.hpp"
 

@@ -1,7 +1,12 @@
 #include "async/feed.hpp"
 
 namespace async {
+
+constinit Snapshot events_as_of = nullptr;
+
 namespace {
+
+Snapshot reading_snapshot() { return events_as_of ? events_as_of : GetLatestSnapshot(); }
 
 // What a chunk may hold in memory, whatever the events' size.
 constexpr Size chunk_bytes = 8 * 1024 * 1024;
@@ -29,7 +34,7 @@ int64 integer(Datum value, Oid type) {
     }
 }
 
-// Runs a plan over the feed under a snapshot taken now. Returns whether the chunk was filled.
+// Runs a plan over the feed. Returns whether the chunk was filled.
 bool read_into(SPIPlanPtr plan, std::span<const Datum> values, std::span<const Oid> types, Chunk &chunk) {
     ParamListInfo parameters = makeParamList(static_cast<int>(values.size()));
     for (std::size_t i = 0; i < values.size(); i++)
@@ -46,7 +51,7 @@ bool read_into(SPIPlanPtr plan, std::span<const Datum> values, std::span<const O
     options.read_only = true;
     options.dest = &receiver.receiver;
     int code = 0;
-    pg::with_snapshot(GetLatestSnapshot(), [&] { code = SPI_execute_plan_extended(plan, &options); });
+    pg::with_snapshot(reading_snapshot(), [&] { code = SPI_execute_plan_extended(plan, &options); });
     if (code < 0) elog(ERROR, "SPI_execute_plan_extended failed: %s", SPI_result_code_string(code));
     return receiver.full;
 }
@@ -141,7 +146,7 @@ pg::vector<int64> read_positions(catalog::Projection &projection, int64 after, i
                  types, CURSOR_OPT_CUSTOM_PLAN);
     Datum values[] = {Int64GetDatum(after), Int64GetDatum(to), Int64GetDatum(limit)};
     pg::vector<int64> positions;
-    pg::with_snapshot(GetLatestSnapshot(), [&] { run(plan, values, nullptr, Effect::read); });
+    pg::with_snapshot(reading_snapshot(), [&] { run(plan, values, nullptr, Effect::read); });
     for (uint64 i = 0; i < SPI_processed; i++) {
         bool null;
         positions.push_back(DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null)));

@@ -65,4 +65,7 @@ std::span<const Key> keys_of(Datum array);
 Datum bigint_array(std::span<const int64> values);
 Datum key_array(std::span<const Key> keys);
 
+// What events are read under: null for a snapshot taken now.
+extern Snapshot events_as_of;
+
 } // namespace async

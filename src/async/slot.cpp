@@ -194,7 +194,9 @@ Progress advance(Projection &declared, int number, Limits limits, bool wait) {
     Projection *projection = catalog::projection(relation);
     Progress progress;
     progress.busy = true;
-    if (projection == nullptr || !projection->async || projection->paused) return progress;
+    // Not filled yet: all that there is reaches it with its rows.
+    if (projection == nullptr || !projection->async || projection->paused || projection->flow == Flow::none)
+        return progress;
     pg::as_superuser([&] {
         Row row = lock_row(relation, number, wait);
         progress.busy = !row.locked || row.paused;

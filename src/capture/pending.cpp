@@ -93,9 +93,9 @@ Pending *find_pending(Oid projection) {
 Pending &pending(catalog::Projection *projection) {
     bool applied = projection->flow == catalog::Flow::inline_;
     if (Pending *known = find_pending(projection->relation)) {
-        if (known->folded == (known->block->folds() && applied)) return *known;
-        // Paused or resumed meanwhile: a rollback to a savepoint has released the lock on the source that holds that
-        // off, and undone all that was pending. (test/isolation/specs/async_pause.spec)
+        if (known->projection == projection && known->folded == (known->block->folds() && applied)) return *known;
+        // Paused, resumed or altered meanwhile: a rollback to a savepoint has released the lock on the source that
+        // holds that off, and undone all that was pending. (test/isolation/specs/async_pause.spec, alter.spec)
         forget(projection->relation);
     }
     const compile::Block &block = projection->block();

@@ -13,6 +13,7 @@
 #include "operate/refold.hpp"
 #include "operate/run.hpp"
 #include "operate/verify.hpp"
+#include "rebuild/verify_handler.hpp"
 
 namespace operate {
 namespace {
@@ -148,8 +149,13 @@ Datum projections_remove_duplicates(PG_FUNCTION_ARGS) {
 PG_FUNCTION_INFO_V1(projections_repair_rows);
 Datum projections_repair_rows(PG_FUNCTION_ARGS) {
     catalog::Projection &projection = operate::projection_of(PG_GETARG_OID(0));
-    PG_RETURN_INT64(projection.kind == catalog::Kind::query ? operate::repair_query(projection)
-                                                            : operate::repair_states(projection));
+    switch (projection.kind) {
+    case catalog::Kind::query: PG_RETURN_INT64(operate::repair_query(projection));
+    case catalog::Kind::handler: PG_RETURN_INT64(rebuild::repair_handler(projection));
+    case catalog::Kind::reducer:
+    case catalog::Kind::state_machine: PG_RETURN_INT64(operate::repair_states(projection));
+    }
+    pg_unreachable();
 }
 
 } // extern "C"

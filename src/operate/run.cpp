@@ -50,14 +50,23 @@ void require_owner(Projection &projection) {
              errhint("SET ROLE to the owner, or ask the owner to do it.")));
 }
 
+void require_filled(Projection &projection) {
+    if (projection.flow != catalog::Flow::none) return;
+    ereport(ERROR,
+            (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+             errmsg("projection %s is being filled", projection.name()), errdetail("It is right once it is complete."),
+             errhint("projections.rebuilds shows how far it is.")));
+}
+
 namespace {
 
 // A rebuild replaces what is done by hand to the contents, and copies what was decided before it began. What ends a
 // pause or a rebuild must be possible.
 void refuse_during_rebuild(FunctionCallInfo fcinfo, Projection &projection) {
     std::string_view function = get_func_name(fcinfo->flinfo->fn_oid);
-    if (function != "resume" && function != "schedule_rebuild" && function != "cancel_rebuild")
-        rebuild::hold_off_rebuild(projection);
+    if (function == "resume" || function == "schedule_rebuild" || function == "cancel_rebuild") return;
+    rebuild::hold_off_rebuild(projection);
+    require_filled(projection); // a pause before its rebuild has begun would keep it from being filled
 }
 
 // SQL reads the settings by name.

@@ -13,6 +13,9 @@ catalog::Projection &projection_of(Oid relation);
 // Raises 42501 unless the current user owns the projection.
 void require_owner(catalog::Projection &projection);
 
+// Raises 55000 for a projection that is filled in the background and is not complete.
+void require_filled(catalog::Projection &projection);
+
 // The thresholds of health.
 void define_settings();
 

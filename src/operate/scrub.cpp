@@ -18,7 +18,8 @@ constexpr int64 most_told = 1000;
 
 constinit Oid last = InvalidOid; // of this session
 
-// The projection with the next higher OID, or the lowest. Of handlers and what is being filled nothing is known.
+// The projection with the next higher OID, or the lowest. What is being filled is not right yet; of a handler
+// all events would be applied again, whose price nobody has asked for.
 Projection *next_projection() {
     Projection *next = nullptr, *first = nullptr;
     for (Projection *each : catalog::all()) {

@@ -16,6 +16,7 @@
 #include "maintain/maintaining.hpp"
 #include "operate/fold_states.hpp"
 #include "operate/run.hpp"
+#include "rebuild/verify_handler.hpp"
 
 namespace operate {
 
@@ -109,11 +110,7 @@ const char *found_text(Projection &projection, int columns) {
 // ------------------------------------------------------------------------------------------------------------- reading
 
 void prepare(Projection &projection) {
-    if (projection.flow == Flow::none)
-        ereport(ERROR,
-                (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                 errmsg("projection %s is being filled", projection.name()),
-                 errdetail("It is right once it is complete."), errhint("projections.rebuilds shows how far it is.")));
+    require_filled(projection);
     Oid relation = projection.relation;
     if (projection.flow == Flow::inline_)
         maintain::flush_for_read({&relation, 1});
@@ -335,12 +332,7 @@ Layout layout_of(Projection &projection) {
 
 Compared compare_projection(Projection &projection, Scope scope, void (*report)(const Difference &, void *),
                             void *context, Basis basis) {
-    if (projection.kind == Kind::handler)
-        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-                        errmsg("handler %s cannot be verified in this version", projection.name()),
-                        errdetail("What it writes follows from its function only."),
-                        errhint("Compare its tables with the events by a query of your own; projections.reset() "
-                                "applies all events anew.")));
+    if (projection.kind == Kind::handler) elog(ERROR, "handler %s has rows of several kinds", projection.name());
     prepare(projection);
     Compared compared;
     verifying(projection, basis.snapshot, [&](Snapshot snapshot) {
@@ -478,12 +470,31 @@ struct Showing {
     const Layout &layout;
     TupleDesc row_desc, key_desc;
     ReturnSetInfo *result;
+    const char *table = nullptr; // to be told apart from others
 };
 
 Datum json_of(TupleDesc desc, Datum *values, bool *nulls) {
     HeapTuple tuple = heap_form_tuple(desc, values, nulls);
     Datum json = DirectFunctionCall1(row_to_json, heap_copy_tuple_as_datum(tuple, desc));
     return DirectFunctionCall1(jsonb_in, CStringGetDatum(TextDatumGetCString(json)));
+}
+
+// {"table": …, …}, or null where that would say nothing.
+Datum key_json(const Showing &showing, TupleTableSlot *row, bool *null) {
+    Datum keys[MaxHeapAttributeNumber];
+    bool key_nulls[MaxHeapAttributeNumber];
+    int i = 0;
+    if (showing.table) {
+        keys[i] = CStringGetTextDatum(showing.table);
+        key_nulls[i++] = false;
+    }
+    for (int column : showing.layout.keys) {
+        if (showing.layout.counted) break;
+        keys[i] = row->tts_values[column];
+        key_nulls[i++] = row->tts_isnull[column];
+    }
+    *null = showing.layout.counted && showing.table == nullptr;
+    return *null ? 0 : json_of(showing.key_desc, keys, key_nulls);
 }
 
 const char *problem_name(Problem problem) {
@@ -499,18 +510,8 @@ const char *problem_name(Problem problem) {
 void show(const Difference &difference, void *context) {
     auto &showing = *static_cast<Showing *>(context);
     Datum values[4] = {CStringGetTextDatum(problem_name(difference.problem)), 0, 0, 0};
-    bool nulls[4] = {false, showing.layout.counted, difference.expected == nullptr, difference.found == nullptr};
-    TupleTableSlot *row = difference.expected ? difference.expected : difference.found;
-    if (!showing.layout.counted) {
-        Datum keys[MaxHeapAttributeNumber];
-        bool key_nulls[MaxHeapAttributeNumber];
-        int i = 0;
-        for (int column : showing.layout.keys) {
-            keys[i] = row->tts_values[column];
-            key_nulls[i++] = row->tts_isnull[column];
-        }
-        values[1] = json_of(showing.key_desc, keys, key_nulls);
-    }
+    bool nulls[4] = {false, false, difference.expected == nullptr, difference.found == nullptr};
+    values[1] = key_json(showing, difference.expected ? difference.expected : difference.found, &nulls[1]);
     if (difference.expected)
         values[2] = json_of(showing.row_desc, difference.expected->tts_values, difference.expected->tts_isnull);
     if (difference.found)
@@ -518,13 +519,29 @@ void show(const Difference &difference, void *context) {
     tuplestore_putvalues(showing.result->setResult, showing.result->setDesc, values, nulls);
 }
 
-TupleDesc row_type(const Layout &layout, const pg::vector<int> &columns) {
-    auto count = static_cast<int>(columns.size());
-    TupleDesc desc = CreateTemplateTupleDesc(count);
+// "table" first, if it is named.
+TupleDesc row_type(const Layout &layout, const pg::vector<int> &columns, bool table) {
+    int count = static_cast<int>(columns.size()), first = table ? 1 : 0;
+    TupleDesc desc = CreateTemplateTupleDesc(count + first);
+    if (table) TupleDescInitEntry(desc, 1, "table", TEXTOID, -1, 0);
     for (int i = 0; i < count; i++)
-        TupleDescCopyEntry(desc, static_cast<AttrNumber>(i + 1), layout.desc, static_cast<AttrNumber>(columns[i] + 1));
+        TupleDescCopyEntry(desc, static_cast<AttrNumber>(i + first + 1), layout.desc,
+                           static_cast<AttrNumber>(columns[i] + 1));
     desc->tdtypeid = RECORDOID;
     return BlessTupleDesc(desc);
+}
+
+Showing showing_of(const Layout &layout, ReturnSetInfo *result, const char *table) {
+    pg::vector<int> all;
+    for (int i = 0; i < layout.desc->natts; i++) all.push_back(i);
+    return {layout, row_type(layout, all, false),
+            row_type(layout, layout.counted ? pg::vector<int>() : layout.keys, table != nullptr), result, table};
+}
+
+void show_in_table(const rebuild::TableDifference &difference, void *context) {
+    Showing showing = showing_of(difference.layout, static_cast<ReturnSetInfo *>(context),
+                                 difference.only ? nullptr : pg::qualified_name(difference.table));
+    show(difference.row, &showing);
 }
 
 double sample_argument(FunctionCallInfo fcinfo, int number) {
@@ -549,11 +566,13 @@ Datum projections_verify(PG_FUNCTION_ARGS) {
     require_reader(projection);
     Scope scope{sample_argument(fcinfo, 1)};
     InitMaterializedSRF(fcinfo, 0);
+    auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
+    if (projection.kind == catalog::Kind::handler) {
+        rebuild::compare_handler(projection, scope, show_in_table, result);
+        return 0;
+    }
     Layout layout = layout_of(projection);
-    pg::vector<int> all;
-    for (int i = 0; i < layout.desc->natts; i++) all.push_back(i);
-    Showing showing{layout, row_type(layout, all), row_type(layout, layout.counted ? pg::vector<int>() : layout.keys),
-                    reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo)};
+    Showing showing = showing_of(layout, result, nullptr);
     compare_projection(projection, scope, show, &showing);
     return 0;
 }

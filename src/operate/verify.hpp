@@ -39,8 +39,8 @@ Drift find_drift(catalog::Projection &projection, Scope scope, Basis basis = {})
 // while writers go on. Returns the rows written.
 int64 apply_row_drift(catalog::Projection &projection, const Drift &drift);
 
-// The same comparison for every kind of projection; each difference goes to `report`, as the projection's owner. Raises
-// 0A000 for handlers.
+// The same comparison for every kind of projection but handlers (rebuild/verify_handler.hpp); each difference goes to
+// `report`, as the projection's owner.
 Compared compare_projection(catalog::Projection &projection, Scope scope,
                             void (*report)(const Difference &difference, void *context), void *context,
                             Basis basis = {});

@@ -149,8 +149,8 @@ void index_altered_shadow(Rebuild &rebuild) {
 
 void fit_live_table(Rebuild &rebuild) {
     // Others may have begun to use it meanwhile.
-    refuse_followed(rebuild, *rebuild.alteration,
-                    shadow(rebuild).async == live(rebuild).async ? Flow::none : Flow::log);
+    bool by_log = rebuild.alteration->async && !shadow(rebuild).changes.empty();
+    refuse_followed(rebuild, *rebuild.alteration, by_log ? Flow::log : Flow::none);
     refuse_dependents(rebuild, *rebuild.alteration);
     Oid model = identity_of_shadow(rebuild);
     // The old identity's index, which would refuse the new rows.

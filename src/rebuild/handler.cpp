@@ -44,10 +44,9 @@ Oid table_owner(Oid table) {
 
 // ------------------------------------------------------------------------------------------------------------- making
 
-const char *free_schema(Oid projection) {
-    const char *name = psprintf("projections_shadow_%u", projection);
-    for (int i = 2; OidIsValid(get_namespace_oid(name, true)); i++)
-        name = psprintf("projections_shadow_%u_%d", projection, i);
+const char *free_schema(Oid projection, const char *suffix) {
+    const char *base = psprintf("projections_%s_%u", suffix, projection), *name = base;
+    for (int i = 2; OidIsValid(get_namespace_oid(name, true)); i++) name = psprintf("%s_%d", base, i);
     return name;
 }
 
@@ -86,19 +85,19 @@ void check_tables(Projection &projection, const pg::vector<Oid> &tables) {
                 ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
                                 errmsg("tables %s and %s cannot be told apart by an unqualified name",
                                        pg::qualified_name(tables[j]), pg::qualified_name(tables[i])),
-                                errdetail("A rebuild points the handler at other tables of the same names."),
+                                errdetail("A replay points the handler at other tables of the same names."),
                                 errhint("Rename one of them; or projections.reset().")));
         if (check_enable_rls(tables[i], projection.owner(), true) == RLS_ENABLED)
             ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
                             errmsg("row-level security of table %s applies to the handler's owner",
                                    pg::qualified_name(tables[i])),
-                            errdetail("A rebuild could not tell which rows the handler would have seen."),
+                            errdetail("A replay could not tell which rows the handler would have seen."),
                             errhint("Let a role that sees every row own the projection.")));
     }
 }
 
-Oid make_view(Projection &projection, Oid definition) {
-    const char *name = operate::hidden_name(get_rel_name(projection.relation), "shadow");
+Oid make_view(Projection &projection, Oid definition, const char *suffix) {
+    const char *name = operate::hidden_name(get_rel_name(projection.relation), suffix);
     const char *view = quote_qualified_identifier("projections", name);
     pg::spi_execute(
         psprintf("CREATE VIEW %s AS SELECT s.slot, s.position FROM projections.slot AS s JOIN projections.projection "
@@ -181,7 +180,8 @@ void check_layout(const TablePair &pair) {
                  errdetail("The shadow has those that it had when the rebuild began."), errhint("Rebuild it again.")));
 }
 
-// "t.a OPERATOR(…) s.a AND …" over the primary key.
+} // namespace
+
 const char *key_condition(Oid table) {
     return ask_text(psprintf(
         "SELECT string_agg(format('t.%%1$I OPERATOR(%%2$I.%%3$s) s.%%1$I', a.attname, n.nspname, o.oprname), ' AND ' "
@@ -193,15 +193,6 @@ const char *key_condition(Oid table) {
         table));
 }
 
-// The columns that an INSERT or UPDATE may name.
-const char *columns(Oid table, const char *format, bool updates) {
-    return ask_text(psprintf("SELECT string_agg(format(%s, attname), ', ' ORDER BY attnum) FROM pg_attribute WHERE "
-                             "attrelid = %u AND attnum > 0 AND NOT attisdropped AND attgenerated = ''%s",
-                             quote_literal_cstr(format), table, updates ? " AND attidentity <> 'a'" : ""));
-}
-
-// Rows that are to change may exchange values that are unique, which an UPDATE would stumble over: they are deleted and
-// inserted again. Not where foreign keys would act upon the deletion.
 bool changes_by_insert(Oid table) {
     return ask(psprintf(
                "SELECT (EXISTS (SELECT FROM pg_index WHERE indrelid = %1$u AND (indisunique OR indisexclusion) "
@@ -210,23 +201,28 @@ bool changes_by_insert(Oid table) {
                table)) != 0;
 }
 
-// One statement, at whose end foreign keys are checked: deletes of all tables, then updates, then inserts. Each refers
-// to all that go before it, which therefore are done first: unique keys change hands.
-struct MergeStatement {
-    StringInfoData text, before;
-    int number = 0;
+void MergeStatement::add(const char *statement, const char *condition) {
+    appendStringInfo(&text, "%s d%d AS (%s WHERE %s%s RETURNING 1)", number ? "," : "WITH", number, statement,
+                     condition, before.data);
+    appendStringInfo(&before, " AND (SELECT count(*) FROM d%d) >= 0", number++);
+}
 
-    void add(const char *statement, const char *condition) {
-        appendStringInfo(&text, "%s d%d AS (%s WHERE %s%s RETURNING 1)", number ? "," : "WITH", number, statement,
-                         condition, before.data);
-        appendStringInfo(&before, " AND (SELECT count(*) FROM d%d) >= 0", number++);
-    }
-};
+const char *MergeStatement::end() {
+    for (int i = 0; i < number; i++) appendStringInfo(&text, "%s(SELECT count(*) FROM d%d)", i ? " + " : " SELECT ", i);
+    return text.data;
+}
+
+namespace {
+
+// The columns that an INSERT or UPDATE may name.
+const char *columns(Oid table, const char *format, bool updates) {
+    return ask_text(psprintf("SELECT string_agg(format(%s, attname), ', ' ORDER BY attnum) FROM pg_attribute WHERE "
+                             "attrelid = %u AND attnum > 0 AND NOT attisdropped AND attgenerated = ''%s",
+                             quote_literal_cstr(format), table, updates ? " AND attidentity <> 'a'" : ""));
+}
 
 const char *merge_text(const pg::vector<TablePair> &all) {
     MergeStatement merge;
-    initStringInfo(&merge.text);
-    initStringInfo(&merge.before);
     auto table = [](const TablePair &each) { return pg::qualified_name(each.table); };
     auto shadow = [](const TablePair &each) { return pg::qualified_name(each.shadow); };
     // Of a row that stays as it is.
@@ -245,9 +241,7 @@ const char *merge_text(const pg::vector<TablePair> &all) {
         merge.add(psprintf("INSERT INTO %s (%s) OVERRIDING SYSTEM VALUE SELECT %s FROM ONLY %s AS s", table(each),
                            columns(each.table, "%I", false), columns(each.table, "s.%I", false), shadow(each)),
                   psprintf("NOT EXISTS (SELECT FROM ONLY %s AS t WHERE %s)", table(each), same(each)));
-    for (int i = 0; i < merge.number; i++)
-        appendStringInfo(&merge.text, "%s(SELECT count(*) FROM d%d)", i ? " + " : " SELECT ", i);
-    return merge.text.data;
+    return merge.end();
 }
 
 template <class Body>
@@ -288,13 +282,13 @@ pg::vector<Oid> tables_of(Oid projection) {
                          projection));
 }
 
-HandlerShadow make_handler_shadow(Projection &projection, Oid definition) {
+HandlerShadow make_handler_shadow(Projection &projection, Oid definition, const char *suffix) {
     pg::vector<Oid> tables = tables_of(projection.relation);
     check_function(projection);
     check_tables(projection, tables);
-    HandlerShadow shadow{make_view(projection, definition), "tables", "settings"};
+    HandlerShadow shadow{make_view(projection, definition, suffix), "tables", "settings"};
     if (tables.empty()) return shadow;
-    const char *schema = free_schema(projection.relation), *name = quote_identifier(schema);
+    const char *schema = free_schema(projection.relation, suffix), *name = quote_identifier(schema);
     pg::vector<Oid> twins;
     with_schema(schema, tables, [&] {
         for (Oid table : tables) twins.push_back(make_writable_twin(table, schema));
@@ -308,7 +302,7 @@ HandlerShadow make_handler_shadow(Projection &projection, Oid definition) {
 }
 
 Oid make_reducer_twin(Projection &projection, const char *name) {
-    const char *schema = free_schema(projection.relation);
+    const char *schema = free_schema(projection.relation, "shadow");
     pg::vector<Oid> tables;
     tables.push_back(projection.relation);
     Oid twin = InvalidOid;
@@ -393,26 +387,29 @@ void swap_tables(Rebuild &rebuild) {
     }
 }
 
-int64 merge_tables(Rebuild &rebuild) {
+int64 run_merge(Rebuild &rebuild, const pg::vector<TablePair> &tables, const char *text) {
     int64 rows = 0;
-    pg::vector<TablePair> all = table_pairs(rebuild);
-    if (all.empty()) return 0;
-    bool one_owner = true;
-    for (const TablePair &each : all) {
-        check_layout(each);
-        one_owner &= table_owner(each.table) == table_owner(all.front().table);
-    }
-    const char *text = merge_text(all);
-    pg::as_owner(one_owner ? table_owner(all.front().table) : live(rebuild).owner(), [&] {
+    Oid owner = table_owner(tables.front().table);
+    for (const TablePair &each : tables)
+        if (table_owner(each.table) != owner) owner = live(rebuild).owner();
+    pg::as_owner(owner, [&] {
         pg::with_snapshot(GetLatestSnapshot(), [&] {
             pg::with_spi([&] {
-                writing_all(all, 0, [&] { pg::spi_execute(text); });
+                writing_all(tables, 0, [&] { pg::spi_execute(text); });
                 bool null;
                 rows = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
             });
         });
     });
     maintain::flush_logs(); // for projections over these
+    return rows;
+}
+
+int64 merge_tables(Rebuild &rebuild) {
+    pg::vector<TablePair> all = table_pairs(rebuild);
+    if (all.empty()) return 0;
+    for (const TablePair &each : all) check_layout(each);
+    int64 rows = run_merge(rebuild, all, merge_text(all));
     for (const TablePair &each : all)
         pg::as_superuser([&] { pg::with_spi([&] { advance_sequences(each.table, each.shadow); }); });
     return rows;

@@ -14,7 +14,7 @@ struct HandlerShadow {
     const char *tables, *settings; // for its row of the catalog, as SQL
 };
 // As a superuser, in an SPI connection. Raises 0A000 where the function or a table does not allow it.
-HandlerShadow make_handler_shadow(catalog::Projection &projection, Oid definition);
+HandlerShadow make_handler_shadow(catalog::Projection &projection, Oid definition, const char *suffix);
 
 // A reducer's or state machine's shadow, with the constraints and defaults that users have added. As above.
 Oid make_reducer_twin(catalog::Projection &projection, const char *name);
@@ -37,6 +37,29 @@ void swap_tables(Rebuild &rebuild);
 
 // Makes the tables equal to their shadows by one statement. Returns the rows written.
 int64 merge_tables(Rebuild &rebuild);
+
+// One statement, at whose end foreign keys are checked: deletes of all tables, then updates, then inserts. Each refers
+// to all that go before it, which therefore are done first: unique keys change hands.
+struct MergeStatement {
+    StringInfoData text, before;
+    int number = 0;
+
+    MergeStatement() {
+        initStringInfo(&text);
+        initStringInfo(&before);
+    }
+    // "DELETE FROM … AS t" and the like, with its condition.
+    void add(const char *statement, const char *condition);
+    // Its result is the number of rows.
+    const char *end();
+};
+// "t.a OPERATOR(…) s.a AND …" over the primary key.
+const char *key_condition(Oid table);
+// Rows that are to change may exchange values that are unique, which an UPDATE would stumble over: they are deleted and
+// inserted again. Not where foreign keys would act upon the deletion.
+bool changes_by_insert(Oid table);
+// Returns the rows.
+int64 run_merge(Rebuild &rebuild, const pg::vector<TablePair> &tables, const char *text);
 
 // Runs `body`, in which events are applied to the shadow, with the handler confined to its tables.
 void confined(Rebuild &rebuild, void (*body)(void *), void *argument);

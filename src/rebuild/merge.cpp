@@ -76,8 +76,13 @@ const char *columns_of_its_own(Oid table) {
 }
 
 const char *what_forbids_swap(Oid table) {
-    const char *followed = who_follows_rows(table);
-    return followed ? followed : columns_of_its_own(table);
+    if (const char *followed = who_follows_rows(table)) return followed;
+    // They are of the table's row type, which a shadow has not.
+    if (const char *whole = ask_text(psprintf("SELECT 'an index is over its whole rows' FROM pg_catalog.pg_index WHERE "
+                                              "indrelid = %u AND concat(indexprs, indpred) ~ ':varattno 0 ' LIMIT 1",
+                                              table)))
+        return whole;
+    return columns_of_its_own(table);
 }
 
 void refuse_swap(const char *name, Oid table) {

@@ -456,9 +456,10 @@ void end(Rebuild &rebuild, Finish finish) {
                      "= 'done', rows = " INT64_FORMAT " WHERE id = " INT64_FORMAT,
                      rebuild.rows, rebuild.id));
     });
-    ereport(NOTICE, (errmsg("projection %s %s by %s: " INT64_FORMAT " rows written in %ld ms", rebuild.name,
+    ereport(NOTICE, (errmsg("projection %s %s by %s: " INT64_FORMAT " %s written in %ld ms", rebuild.name,
                             rebuild.alteration ? "altered" : "rebuilt", finish == Finish::merge ? "merge" : "swap",
-                            rebuild.rows, TimestampDifferenceMilliseconds(rebuild.began, GetCurrentTimestamp()))));
+                            rebuild.rows, rebuild.rows == 1 ? "row" : "rows",
+                            TimestampDifferenceMilliseconds(rebuild.began, GetCurrentTimestamp()))));
 }
 
 void swap(Rebuild &rebuild) {
@@ -635,6 +636,7 @@ AUDITED(projections_rebuild) {
         rebuild::tell_plan(projection);
         PG_RETURN_VOID();
     }
+    PreventCommandIfReadOnly("projections.rebuild()");
     rebuild::refuse_block(fcinfo, rebuild::no_rebuild,
                           psprintf("SELECT projections.schedule_rebuild(%s);", quote_literal_cstr(projection.name())));
     Oid relation = projection.relation;
@@ -657,6 +659,7 @@ AUDITED(projections_redefine) {
                         errmsg("query and mode of projection %s cannot be altered", projection.name()),
                         errdetail("It is a handler, reducer or state machine."),
                         errhint("Create one with the new function or mode under another name.")));
+    PreventCommandIfReadOnly("projections.alter()");
     rebuild::refuse_block(fcinfo, "a projection cannot be altered", nullptr);
     Oid relation = projection.relation;
     const char *by = GetUserNameFromId(GetUserId(), false);
@@ -686,6 +689,7 @@ PG_FUNCTION_INFO_V1(projections_rebuild_all);
 AUDITED(projections_rebuild_all) {
     async::refuse_while_applying();
     catalog::require_current_sql();
+    PreventCommandIfReadOnly("projections.rebuild_all()");
     rebuild::refuse_block(fcinfo, rebuild::no_rebuild,
                           "SELECT projections.schedule_rebuild(projection) FROM projections.definitions;");
     SPI_connect_ext(SPI_OPT_NONATOMIC);

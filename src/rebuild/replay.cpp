@@ -21,6 +21,46 @@ using catalog::Flow;
 using catalog::Kind;
 using catalog::Projection;
 
+const async::EventSource &source_of(Rebuild &rebuild) {
+    Oid relation = (OidIsValid(rebuild.shadow) ? shadow(rebuild) : live(rebuild)).sources.front();
+    const async::EventSource *source = async::event_source(relation);
+    if (source) return *source;
+    ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                    errmsg("%s is no event source any more", pg::qualified_name(relation)),
+                    errdetail("Projection %s reads its events.", rebuild.name),
+                    errhint("Register it again with projections.register_source().")));
+    pg_unreachable();
+}
+
+// Our own store's archive is read together with its events.
+void refuse_archived(Rebuild &rebuild) {
+    const async::EventSource &source = source_of(rebuild);
+    Oid own = get_relname_relid("events", get_namespace_oid("projections", false));
+    if (source.archived_to == 0 || source.relation == own) return;
+    ereport(ERROR, (errcode(pg::error::history_archived),
+                    errmsg("history of %s that projection %s would need is archived",
+                           pg::qualified_name(source.relation), rebuild.name),
+                    errdetail("Events up to position " INT64_FORMAT " may have been deleted; a replay needs all.",
+                              source.archived_to),
+                    errhint("Restore the events first; or keep the totals that the projection has.")));
+}
+
+void refuse_failed(Rebuild &rebuild, const char *condition, const char *hint) {
+    const char *failed = ask_text(psprintf(
+        "SELECT format('Event %%s failed (%%s): %%s', position, sqlstate, error) FROM projections.failure WHERE "
+        "projection = %u AND resolved_at IS NULL AND %s ORDER BY position LIMIT 1",
+        rebuild.shadow, condition));
+    if (failed == nullptr) return;
+    ereport(ERROR,
+            (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+             errmsg("projection %s cannot be replayed", rebuild.name), errdetail("%s", failed), errhint("%s", hint)));
+}
+
+// Statistics for the plans of what is called, as autovacuum would gather them for a table that grows.
+void analyze(Rebuild &rebuild) {
+    for (const TablePair &each : table_pairs(rebuild)) execute(psprintf("ANALYZE %s", pg::qualified_name(each.shadow)));
+}
+
 namespace {
 
 constexpr async::Limits batch{100000, 1000}, short_batch{100000, 100};
@@ -48,42 +88,6 @@ pg::vector<SlotState> slots_of(Oid projection) {
         });
     });
     return slots;
-}
-
-const async::EventSource &source_of(Rebuild &rebuild) {
-    Oid relation = shadow(rebuild).sources.front();
-    const async::EventSource *source = async::event_source(relation);
-    if (source) return *source;
-    ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                    errmsg("%s is no event source any more", pg::qualified_name(relation)),
-                    errdetail("Projection %s reads its events.", rebuild.name),
-                    errhint("Register it again with projections.register_source().")));
-    pg_unreachable();
-}
-
-// Our own store's archive is read together with its events.
-void refuse_archived(Rebuild &rebuild) {
-    const async::EventSource &source = source_of(rebuild);
-    Oid own = get_relname_relid("events", get_namespace_oid("projections", false));
-    if (source.archived_to == 0 || source.relation == own) return;
-    ereport(ERROR, (errcode(pg::error::history_archived),
-                    errmsg("history of %s that projection %s would need is archived",
-                           pg::qualified_name(source.relation), rebuild.name),
-                    errdetail("Events up to position " INT64_FORMAT " may have been deleted; a rebuild needs all.",
-                              source.archived_to),
-                    errhint("Restore the events first; or keep the totals that the projection has.")));
-}
-
-// The event that keeps the shadow from being what the live projection is, if there is one.
-void refuse_failed(Rebuild &rebuild, const char *condition, const char *hint) {
-    const char *failed = ask_text(psprintf(
-        "SELECT format('Event %%s failed (%%s): %%s', position, sqlstate, error) FROM projections.failure WHERE "
-        "projection = %u AND resolved_at IS NULL AND %s ORDER BY position LIMIT 1",
-        rebuild.shadow, condition));
-    if (failed == nullptr) return;
-    ereport(ERROR,
-            (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-             errmsg("projection %s cannot be replayed", rebuild.name), errdetail("%s", failed), errhint("%s", hint)));
 }
 
 // Nobody retries an inline projection's events.
@@ -126,11 +130,6 @@ async::Progress advance_to_known(Rebuild &rebuild, int number, int64 to, async::
 int64 known_position(Rebuild &rebuild) {
     if (rebuild.alteration) return 0;
     return ask(psprintf("SELECT min(position) FROM projections.slot WHERE projection = %u", rebuild.target));
-}
-
-// Statistics for the plans of what is called, as autovacuum would gather them for a table that grows.
-void analyze(Rebuild &rebuild) {
-    for (const TablePair &each : table_pairs(rebuild)) execute(psprintf("ANALYZE %s", pg::qualified_name(each.shadow)));
 }
 
 // One pass over the slots. Returns whether there is more.

@@ -1,5 +1,6 @@
 // What reads events is rebuilt by applying them from the first one on.
 #pragma once
+#include "async/source.hpp"
 #include "rebuild/session.hpp"
 
 namespace rebuild {
@@ -26,5 +27,12 @@ void lock_tables(Rebuild &rebuild);
 
 // The shadow's slots, where it is to be async, failures and histories become the projection's.
 void adopt_events(Rebuild &rebuild, bool async);
+
+// What a replay consists of.
+const async::EventSource &source_of(Rebuild &rebuild);
+void refuse_archived(Rebuild &rebuild);
+// Raises 55000 with the event that keeps the shadow from being what the live projection is, if there is one.
+void refuse_failed(Rebuild &rebuild, const char *condition, const char *hint);
+void analyze(Rebuild &rebuild);
 
 } // namespace rebuild

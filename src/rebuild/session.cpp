@@ -69,6 +69,9 @@ void release_session_locks(Rebuild &rebuild) {
 void give_up(Rebuild &rebuild, ErrorData *error) {
     release_session_locks(rebuild);
     bool cancelled = error->sqlerrcode == ERRCODE_QUERY_CANCELED;
+    // Who cancels twice must not leave a shadow behind, which all writers would go on feeding. An ERROR takes it back.
+    uint32 held_off = QueryCancelHoldoffCount;
+    QueryCancelHoldoffCount = held_off + 1;
     ErrorData *another = attempt(rebuild, true, [&] {
         drop_shadows(rebuild.target);
         execute(psprintf("DELETE FROM projections.rebuild_request WHERE projection = %u", rebuild.target));
@@ -82,6 +85,7 @@ void give_up(Rebuild &rebuild, ErrorData *error) {
                  errhint("SELECT * FROM projections.cleanup_orphans();")));
     else
         SPI_commit();
+    QueryCancelHoldoffCount = held_off;
     ReThrowError(error);
     pg_unreachable();
 }

@@ -21,8 +21,8 @@ using catalog::Projection;
 namespace {
 
 // A copy of the definition, under another name and of the same owner.
-Oid copy_definition(Projection &projection) {
-    const char *name = operate::hidden_name(get_rel_name(projection.relation), "shadow_definition");
+Oid copy_definition(Projection &projection, const char *suffix) {
+    const char *name = operate::hidden_name(get_rel_name(projection.relation), psprintf("%s_definition", suffix));
     const char *query =
         TextDatumGetCString(OidFunctionCall1(F_PG_GET_VIEWDEF_OID, ObjectIdGetDatum(projection.definition)));
     Oid copy = operate::make_hidden_view(name, NIL, query, projection.owner());
@@ -65,17 +65,17 @@ void record(const Projection &projection, Oid table, Oid definition, const pg::v
 
 } // namespace
 
-Oid make_shadow(Projection &projection) {
+Oid make_shadow(Projection &projection, const char *suffix) {
     const char *name = get_rel_name(projection.relation);
-    Oid definition = copy_definition(projection);
+    Oid definition = copy_definition(projection, suffix);
     HandlerShadow handler{InvalidOid, "tables", "settings"};
     if (projection.kind == Kind::handler) {
-        handler = make_handler_shadow(projection, definition);
+        handler = make_handler_shadow(projection, definition, suffix);
         record(projection, handler.view, definition, {}, handler);
         CommandCounterIncrement();
         return handler.view;
     }
-    const char *hidden = operate::hidden_name(name, "shadow");
+    const char *hidden = operate::hidden_name(name, suffix);
     bool tables = projection.kind == Kind::query && projection.flow != Flow::events;
     Oid table = tables ? make_twin(projection.relation, hidden) : make_reducer_twin(projection, hidden);
     pg::vector<Oid> changes;

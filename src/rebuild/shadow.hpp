@@ -6,8 +6,8 @@ namespace rebuild {
 
 // Makes an empty shadow of a projection with the definition that it has: table, definition, change logs or slots, and a
 // catalog row that makes every writer of the sources feed it from the next transaction on. As a superuser, in an SPI
-// connection. Returns its table.
-Oid make_shadow(catalog::Projection &projection);
+// connection. Returns its table. `suffix` is for the names of what is made.
+Oid make_shadow(catalog::Projection &projection, const char *suffix = "shadow");
 
 // Removes a shadow with all that belongs to it. As a superuser, in an SPI connection.
 void drop_shadow(Oid shadow);

@@ -51,7 +51,7 @@ void refuse_unusual(Oid table) {
     ereport(ERROR,
             (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
              errmsg("no shadow of table %s can be made: %s", pg::qualified_name(table), why.front()),
-             errdetail("A rebuild replays events into tables beside those that the handler writes."),
+             errdetail("A replay applies events to tables beside those that the handler writes."),
              errhint("Use an ordinary table; or projections.reset(), which empties the tables and starts over.")));
 }
 

@@ -83,7 +83,7 @@ DECLARE
     paused bigint := 0;
 BEGIN
     FOR each IN SELECT p.relation FROM projections.projection p JOIN pg_class c ON c.oid = p.relation
-                WHERE p.paused_at IS NULL AND (p.mode = 'async' OR p.kind = 'query') AND pg_has_role(caller_role, c.relowner, 'USAGE') ORDER BY p.relation LOOP
+                WHERE p.paused_at IS NULL AND p.shadow_of IS NULL AND NOT p.building AND (p.mode = 'async' OR p.kind = 'query') AND pg_has_role(caller_role, c.relowner, 'USAGE') ORDER BY p.relation LOOP
         IF NOT projections._hold_off_rebuild(each) THEN
             RAISE WARNING 'projection % is being rebuilt and goes on', projections._name(each::regclass)
                 USING HINT = format('SELECT projections.cancel_rebuild(%L); then pause it.', projections._name(each::regclass));

@@ -5,11 +5,14 @@ CREATE FUNCTION projections.verify(name text, sample double precision DEFAULT 1)
     LANGUAGE c AS 'MODULE_PATHNAME', 'projections_verify';
 COMMENT ON FUNCTION projections.verify(text, double precision) IS
 'Compares a projection with its definition, as far as it has been brought up to date: one over events up to its checkpoint, without events that failed, are parked or were
-skipped; one over a change log without what is still in the log; a reducer or state machine by folding its events again in memory. Returns a row for each difference, none
+skipped; one over a change log without what is still in the log; a reducer or state machine by folding its events again in memory; a handler by calling it again for its events, with
+tables like its own that nobody else sees and that are gone in the end. Returns a row for each difference, none
 where there is none. problem: missing, extra, different, or duplicate (several rows of one key). key: the row''s, NULL where rows have none. expected, found: the rows, with the
-columns that maintenance appended. Aggregates over floats are equal within 1e-9 of their value (real: 1e-5). Reads everything under one snapshot, the latest one also in
+columns that maintenance appended. Aggregates over floats are equal within 1e-9 of their value (real: 1e-5). A handler with several tables has the table''s name in key ("table"). Columns that it leaves to a
+default like nextval() or now() are not compared, and a NOTICE names them; if the primary key is among them, rows have no key. What the handler does beyond its tables is refused
+where it writes, and done again where it does not; verifying a handler takes about as long as rebuilding it, and is no part of what idle workers do (scrub_rate). Reads everything under one snapshot, the latest one also in
 REPEATABLE READ, and holds nobody up. sample: the share of the keys that is compared, chosen anew by each call; above 0 and at most 1.
-Needs to own the projection, or pg_read_all_data. Errors: 42P01; 42809 not a projection; 42501; 22023 sample; 0A000 a handler; 55000 it is being filled; 55006 called by a statement
+Needs to own the projection, or pg_read_all_data. Errors: 42P01; 42809 not a projection; 42501; 22023 sample; 0A000 a handler that reaches past its tables, or tables of which no twin can be made; 25006 a handler in a read-only transaction; 55000 it is being filled, or an event fails that a handler had applied; 55006 called by a statement
 that writes its sources; PJ006 events are archived away.
 Example: SELECT * FROM projections.verify(''revenue'', sample => 0.1);';
 
@@ -21,10 +24,11 @@ COMMENT ON FUNCTION projections.repair(text) IS
 'Makes a projection right and able to stay so: restores triggers that are missing, disabled or replica-only, on its sources and on itself, its key''s index, and change logs and
 checkpoints that are gone; then recomputes exactly the keys that verify() reports, and ends status stale. Returns how many rows it wrote. What was changed while a trigger was missing
 is found too: while one is restored, writers of the source wait until this transaction ends; else they go on. Changes that wait in a change log
-are applied on the way. A projection that has lost a checkpoint starts again from the first event. Of a handler, whose rows follow from nothing but its function, only triggers are restored. Projections that read this
+are applied on the way. A projection that has lost a checkpoint starts again from the first event. A handler is called again for its events, as verify() does it, and its tables are made equal to the result; other writers of these tables wait meanwhile. Where
+that is not possible, triggers are restored all the same, with a WARNING. Projections that read this
 one follow its changes. A source that is a stale projection itself is not repaired, and a NOTICE says so: begin with it.
-Errors: 42P01; 42809 not a projection; 42501 not the owner; 40001 above READ COMMITTED, where another transaction changes the same rows; PJ006 events are archived away; 55000 a handler
-without its checkpoint.
+Errors: 42P01; 42809 not a projection; 42501 not the owner; 40001 above READ COMMITTED, where another transaction changes the same rows; PJ006 events are archived away; 0A000 and 55000 as verify() of a
+handler; 55000 a handler without its checkpoint.
 Example: SELECT projections.repair(''revenue'');';
 
 CREATE FUNCTION projections._make_logs(projection oid) RETURNS void
@@ -149,8 +153,11 @@ CREATE FUNCTION projections._repair(projection oid, caller text) RETURNS bigint
 DECLARE
     p projections.projection;
     stale regclass;
+    restored integer;
     written bigint := 0;
     key_index oid;
+    detail text;
+    hint text;
 BEGIN
     SELECT * INTO STRICT p FROM projections.projection x WHERE x.relation = projection::regclass;
     FOR stale IN SELECT x.relation FROM projections.projection x WHERE x.relation = ANY (p.sources) AND x.stale_since IS NOT NULL ORDER BY 1 LOOP
@@ -161,7 +168,7 @@ BEGIN
     IF p.mode = 'inline' AND p.kind <> 'query' THEN
         EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', projections._name(p.sources[1]));
     END IF;
-    PERFORM projections._restore_triggers(p);
+    restored := projections._restore_triggers(p);
     key_index := CASE WHEN p.shape IN ('bag', 'total') OR p.kind = 'handler' THEN 0 ELSE projections._key_index(p) END;
     IF key_index IS NULL THEN
         EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', projections._name(p.relation));
@@ -172,13 +179,6 @@ BEGIN
     IF projections._restore_hidden(p) THEN
         PERFORM projections._reset(projection, caller);
     END IF;
-    IF p.kind = 'handler' THEN
-        IF p.stale_since IS NOT NULL THEN
-            RAISE NOTICE 'what handler % missed is not applied', projections._name(p.relation)
-                USING DETAIL = p.stale_reason, HINT = format('Its triggers are restored. CALL projections.rebuild(%L); applies all its events anew.', projections._name(p.relation));
-        END IF;
-        RETURN 0;
-    END IF;
     IF key_index IS NULL THEN
         RAISE NOTICE 'the index over the key of % was missing', projections._name(p.relation);
         written := projections._remove_duplicates(projection);
@@ -187,7 +187,19 @@ BEGIN
                         FROM unnest(CASE p.kind WHEN 'query' THEN projections._key_columns(p.relation) ELSE '{key}' END) WITH ORDINALITY u(k, n)),
                        CASE p.kind WHEN 'query' THEN ' NULLS NOT DISTINCT' ELSE '' END);
     END IF;
-    written := written + projections._repair_rows(projection);
+    IF p.kind = 'handler' AND restored > 0 THEN
+        BEGIN
+            written := projections._repair_rows(projection);
+        EXCEPTION
+            -- Better triggers without the rows than neither.
+            WHEN feature_not_supported OR object_not_in_prerequisite_state OR SQLSTATE 'PJ006' THEN
+                GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+                RAISE WARNING 'the rows of handler % are not repaired: %', projections._name(p.relation), SQLERRM USING DETAIL = detail, HINT = hint;
+                RETURN 0;
+        END;
+    ELSE
+        written := written + projections._repair_rows(projection);
+    END IF;
     UPDATE projections.projection x SET stale_since = NULL, stale_reason = NULL WHERE x.relation = p.relation AND x.stale_since IS NOT NULL;
     RETURN written;
 END

@@ -4,6 +4,7 @@ use warnings;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Restart;
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
@@ -34,7 +35,7 @@ for my $round (1 .. 4)
 		# In the middle of a batch: the server restarts its processes.
 		my $pid = $node->safe_psql('postgres', q{SELECT pid FROM projections.workers WHERE pid IS NOT NULL LIMIT 1});
 		kill 'KILL', $pid;
-		ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid"), 'the worker is gone');
+		ok(poll_over_restart($node, "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid"), 'the worker is gone');
 	}
 	elsif ($round == 2)
 	{
@@ -46,7 +47,7 @@ for my $round (1 .. 4)
 		# Workers do not need the launcher; a new one finds them.
 		my $launcher = $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_projections launcher'});
 		$node->safe_psql('postgres', "SELECT pg_terminate_backend($launcher)");
-		ok($node->poll_query_until('postgres', qq{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'pg_projections launcher' AND pid <> $launcher}), 'a new launcher');
+		ok(poll_over_restart($node, qq{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'pg_projections launcher' AND pid <> $launcher}), 'a new launcher');
 	}
 	else
 	{

@@ -4,6 +4,7 @@ use warnings;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Restart;
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
@@ -65,7 +66,7 @@ is(orphans('source'), '', 'while the original is in use');
 kill 'KILL', $pid;
 $rebuild->finish;
 eval { $writer->quit };
-ok($node->poll_query_until('postgres', 'SELECT 1', '1'), 'the server is up again');
+ok(poll_over_restart($node, 'SELECT 1', '1'), 'the server is up again');
 is(orphans('source'), 'shadow: projections.by_customer_shadow', 'the shadow of a killed rebuild is an orphan');
 like($node->safe_psql('source', q{SELECT reason FROM projections.orphans()}), qr/^pid $pid of \w+, which rebuilt public\.by_customer, is gone; it was \w+/, 'with who left it');
 is($node->safe_psql('source', q{SELECT severity || ' ' || problem || ' ' || hint FROM projections.validate() WHERE object = 'orphans'}),
@@ -89,7 +90,7 @@ ok($node->poll_query_until('source', q{SELECT count(*) = 1 FROM projections.rebu
 kill 'KILL', $node->safe_psql('source', q{SELECT pid FROM projections.rebuild WHERE ended_at IS NULL});
 $rebuild->finish;
 eval { $writer->quit };
-ok($node->poll_query_until('postgres', 'SELECT 1', '1'), 'the server is up again');
+ok(poll_over_restart($node, 'SELECT 1', '1'), 'the server is up again');
 is(orphans('source'), 'shadow: projections.by_customer_shadow', 'an orphan');
 $node->safe_psql('source', q{CALL projections.rebuild('by_customer')});
 is(orphans('source'), '', 'the next rebuild removes it');
@@ -104,7 +105,7 @@ is(orphans('source'), '', 'what it uses is no orphan');
 kill 'KILL', $node->safe_psql('source', q{SELECT pid FROM projections.rebuild WHERE ended_at IS NULL});
 $rebuild->finish;
 eval { $writer->quit };
-ok($node->poll_query_until('postgres', 'SELECT 1', '1'), 'the server is up again');
+ok(poll_over_restart($node, 'SELECT 1', '1'), 'the server is up again');
 is(orphans('source'), 'shadow: projections.receiver_shadow', 'then it is');
 is(cleanup('source'), 'shadow: projections.receiver_shadow: removed', 'removed');
 is(orphans('source'), '', 'with all that belongs to it');

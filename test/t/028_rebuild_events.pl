@@ -6,6 +6,7 @@ use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Restart;
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
@@ -130,7 +131,7 @@ sub kill_backend
 {
 	my $pid = value(q{SELECT pid FROM projections.rebuild WHERE ended_at IS NULL});
 	kill 'KILL', $pid;
-	$node->poll_query_until('postgres', "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $pid)") or die 'the server does not restart';
+	poll_over_restart($node, "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $pid)") or die 'the server does not restart';
 }
 
 is_right('at first');

@@ -6,6 +6,7 @@ use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Restart;
 use Time::HiRes qw(usleep);
 
 my $node = PostgreSQL::Test::Cluster->new('main');
@@ -163,7 +164,7 @@ sub crash
 		my $pid = $node->safe_psql('postgres', 'SELECT pid FROM projections.rebuild WHERE ended_at IS NULL');
 		my $began = $node->safe_psql('postgres', 'SELECT pg_postmaster_start_time(), backend_start FROM pg_stat_activity WHERE backend_type = \'checkpointer\'');
 		kill 'KILL', $pid;
-		$node->poll_query_until('postgres', "SELECT backend_start::text <> split_part('$began', '|', 2) FROM pg_stat_activity WHERE backend_type = 'checkpointer'");
+		poll_over_restart($node, "SELECT backend_start::text <> split_part('$began', '|', 2) FROM pg_stat_activity WHERE backend_type = 'checkpointer'");
 	}
 	else
 	{
