@@ -209,9 +209,12 @@ my %steps = (
 		session_done('writer', q{BEGIN; INSERT INTO purchase (customer, amount) VALUES (1, 1);});
 		session('rebuilder', q{CALL projections.rebuild('by_customer');});
 		until_true(q{EXISTS (SELECT FROM projections.rebuild WHERE ended_at IS NULL AND shadow IS NOT NULL)});
+		my $checkpointer = q{backend_start FROM pg_stat_activity WHERE backend_type = 'checkpointer'};
+		my $before = sql("SELECT $checkpointer");
 		kill 'KILL', sql(q{SELECT pid FROM projections.rebuild WHERE ended_at IS NULL}) or die $!;
+		# For a moment the server still answers that is about to restart.
+		until_true("'$before' <> $checkpointer");
 		end_session($_) for 'writer', 'rebuilder';
-		until_true('true');
 	},
 	'rows are doubled and wrong' => sub {
 		until_healthy('stock');
