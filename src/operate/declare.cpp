@@ -549,8 +549,7 @@ void drop(catalog::Projection &projection, bool keep_table) {
     capture::forget(projection.relation);
 }
 
-// ---------------------------------------------------------------------------------------------------------- event
-// triggers
+// ------------------------------------------------------------------------------------------------------ event triggers
 
 void before_drop_extension(const DropStmt *statement) {
     bool ours = false;

@@ -128,8 +128,7 @@ TimestampTz deadline_after(FunctionCallInfo fcinfo, int argument) {
                                                    PG_GETARG_DATUM(argument)));
 }
 
-// ---------------------------------------------------------------------------------------------------------------- one
-// row
+// ------------------------------------------------------------------------------------------------------------- one row
 
 List *key_column_names(Projection &projection) {
     if (projection.kind != Kind::query) return list_make1(pstrdup("key"));

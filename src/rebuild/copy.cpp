@@ -6,6 +6,8 @@
 #include "rebuild/copy.hpp"
 #include "catalog/settings.hpp"
 #include "maintain/changes.hpp"
+#include "maintain/flush.hpp"
+#include "maintain/log.hpp"
 #include "maintain/maintaining.hpp"
 #include "pg/scope.hpp"
 
@@ -117,6 +119,12 @@ int64 copy_rows(catalog::Projection &shadow, Snapshot snapshot) {
     MemoryContextDelete(writer.memory);
     CommandCounterIncrement();
     return writer.rows;
+}
+
+int64 catch_up_log(Rebuild &rebuild) {
+    int64 rows = maintain::consume_changes(shadow(rebuild), 0).rows;
+    maintain::flush_logs();
+    return rows;
 }
 
 } // namespace rebuild

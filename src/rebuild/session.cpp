@@ -16,6 +16,10 @@ Projection &live(Rebuild &rebuild) {
 }
 Projection &shadow(Rebuild &rebuild) { return operate::projection_of(rebuild.shadow); }
 
+bool timed_out(const ErrorData *error) {
+    return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE || error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
+}
+
 void execute(const char *text) {
     pg::as_superuser([&] { pg::with_spi([&] { pg::spi_execute(text); }); });
     CommandCounterIncrement();

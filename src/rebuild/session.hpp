@@ -82,6 +82,9 @@ ErrorData *attempt(Rebuild &rebuild, bool with_snapshot, Body &&body) {
     return error;
 }
 
+// Whether a lock was not to be had in time: a reason to try again.
+bool timed_out(const ErrorData *error);
+
 // Leaves nothing behind but the row that tells of it, and raises the error.
 [[noreturn]] void give_up(Rebuild &rebuild, ErrorData *error);
 

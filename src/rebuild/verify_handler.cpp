@@ -319,8 +319,7 @@ Compared compare_table(Rebuild &rebuild, const ComparedTable &table, Scope scope
     return compared;
 }
 
-// -------------------------------------------------------------------------------------------------------------- all of
-// it
+// ----------------------------------------------------------------------------------------------------------- all of it
 
 void require_writable(const char *name) {
     if (!XactReadOnly) return;
