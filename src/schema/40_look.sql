@@ -364,8 +364,7 @@ BEGIN
 
         IF f.stale_since IS NOT NULL THEN
             message := format('%s since %s', f.stale_reason, to_char(f.stale_since, 'YYYY-MM-DD HH24:MI:SS'));
-            -- A handler's rows follow from nothing that they could be compared with.
-            hint := format(CASE f.kind WHEN 'handler' THEN 'CALL projections.rebuild(%L);' ELSE 'SELECT projections.repair(%L);' END, projection);
+            hint := format('SELECT projections.repair(%L);', projection);
         END IF;
         IF f.failures > 0 THEN
             message := concat_ws('; ', message, format('%s failed %s%s%s', f.failures, CASE f.failures WHEN 1 THEN 'event' ELSE 'events' END,

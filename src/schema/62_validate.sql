@@ -355,7 +355,7 @@ CREATE FUNCTION projections._validate_state() RETURNS TABLE(severity text, objec
         FROM projections.projection p JOIN pg_class c ON c.oid = p.relation WHERE p.shadow_of IS NULL
     )
     SELECT 'ERROR', k.name, format('it is stale since %s: %s', to_char(k.stale_since, 'YYYY-MM-DD HH24:MI:SS'), k.stale_reason),
-           format(CASE k.kind WHEN 'handler' THEN 'CALL projections.rebuild(%L);' ELSE 'SELECT projections.repair(%L);' END, k.name), k.relowner
+           format('SELECT projections.repair(%L);', k.name), k.relowner
     FROM known k WHERE k.stale_since IS NOT NULL
     UNION ALL
     SELECT 'ERROR', k.name, 'its ' || x.what || ' is gone', 'SELECT * FROM projections.cleanup_orphans(); -- leaves its table as an ordinary one', k.relowner
