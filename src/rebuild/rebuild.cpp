@@ -367,7 +367,7 @@ void tell_plan(Projection &projection) {
                                         : "recomputing what differs, or, where that is much, swapping in a shadow";
     ereport(NOTICE,
             (errmsg("projection %s would be rebuilt by %s", projection.name(), way),
-             errdetail("Because %s. It has about " INT64_FORMAT " rows and takes %s.", choice.because,
+             errdetail("The reason: %s. It has about " INT64_FORMAT " rows and takes %s.", choice.because,
                        ask(psprintf("SELECT greatest(reltuples, 0)::bigint FROM pg_catalog.pg_class WHERE oid = %u",
                                     projection.relation)),
                        TextDatumGetCString(DirectFunctionCall1(
