@@ -113,7 +113,7 @@ GRANT SELECT (item), UPDATE (item) ON moved TO pg_monitor WITH GRANT OPTION;
 COMMENT ON COLUMN moved.item IS 'the item''s';
 ALTER TABLE moved ALTER item SET STATISTICS 7, ALTER item SET (n_distinct = 5);
 CALL projections.alter('moved', query => 'SELECT shop, max(item) AS item, count(*), max(id)::int::known AS id FROM lines GROUP BY shop');
-SELECT attnum, attname, attacl, attstattarget, col_description(attrelid, attnum),
+SELECT attnum, attname, attacl, nullif(attstattarget, -1) AS target, col_description(attrelid, attnum),
        (SELECT string_agg(o, ', ') FROM unnest(attoptions) o WHERE o LIKE 'n_distinct%') AS options
 FROM pg_attribute WHERE attrelid = 'moved'::regclass AND attnum > 0 ORDER BY 1;
 SELECT change();
