@@ -14,6 +14,10 @@ extern int scrub_rate;        // rows a second; 0: off
 // Defines the settings; with shared_preload_libraries, asks for shared memory and registers the launcher. In _PG_init.
 void start_background();
 
+// A process of ours that may be started at any time after recovery: its name, kind, and entry in this library. What it
+// is told is the caller's to fill in.
+BackgroundWorker background_process(const char *name, const char *type, const char *entry);
+
 // Why no worker would serve this database, in a sentence, or null. *hint: what to do.
 const char *no_workers_because(const char **hint);
 

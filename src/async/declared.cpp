@@ -83,7 +83,7 @@ Declared *read(catalog::Projection &projection) {
         if (projection.kind == catalog::Kind::state_machine)
             made->machine = pg::within(memory, [&] { return read_machine(memory, projection.relation); });
     };
-    pg::with_spi([&] { as_extension(read_row); });
+    pg::with_spi([&] { pg::as_superuser(read_row); });
     return made;
 }
 

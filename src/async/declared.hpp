@@ -50,18 +50,4 @@ enum class Effect { read, write };
 // in SPI. Returns the number of rows; they are in SPI_tuptable.
 uint64 run(SPIPlanPtr plan, const Datum *values, const char *nulls, Effect effect);
 
-// Runs `body` as a superuser under a search_path that nobody else writes to: for statements over the catalog tables,
-// which would otherwise resolve their operators by the search_path of the projection's owner.
-template <class Body>
-void as_extension(Body &&body);
-
-} // namespace async
-
-#include "pg/scope.hpp"
-
-namespace async {
-template <class Body>
-void as_extension(Body &&body) {
-    pg::as_superuser([&] { pg::with_setting("search_path", "pg_catalog, pg_temp", body); });
-}
 } // namespace async

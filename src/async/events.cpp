@@ -58,7 +58,7 @@ void load_blocked(Batch &batch, bool failures_only) {
     static constexpr Oid types[] = {REGCLASSOID, BOOLOID, BOOLOID};
     Datum values[] = {projection_datum(batch.slot), BoolGetDatum(batch.declared.on_failure == OnFailure::park_key),
                       BoolGetDatum(!failures_only)};
-    as_extension([&] {
+    pg::as_superuser([&] {
         run(prepared(
                 plans.blocked,
                 "SELECT k, min(b.position) FROM (SELECT keys, position FROM projections.failure WHERE projection = $1 "
@@ -81,7 +81,7 @@ void park(const Slot &slot, const Event &event) {
                       Int64GetDatum(event.position),   event.type ? CStringGetTextDatum(event.type) : 0,
                       TimestampTzGetDatum(event.time), key_array(event.keys)};
     const char nulls[] = {' ', ' ', ' ', event.type ? ' ' : 'n', event.has_time ? ' ' : 'n', ' '};
-    as_extension([&] {
+    pg::as_superuser([&] {
         run(prepared(plans.park,
                      "INSERT INTO projections.parked_event (projection, slot, position, event_type, event_time, keys) "
                      "VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
@@ -94,7 +94,7 @@ void unpark(const Slot &slot, const pg::vector<int64> &positions) {
     static constexpr Oid types[] = {REGCLASSOID, INT8ARRAYOID};
     if (positions.empty()) return;
     Datum values[] = {projection_datum(slot), bigint_array({positions.data(), positions.size()})};
-    as_extension([&] {
+    pg::as_superuser([&] {
         run(prepared(plans.unpark, "DELETE FROM projections.parked_event WHERE projection = $1 AND position = ANY ($2)",
                      types),
             values, nullptr, Effect::write);
@@ -107,7 +107,7 @@ void unpark(const Slot &slot, const pg::vector<int64> &positions) {
 KeyTable<bool> *decided_positions(Batch &batch, int64 to) {
     static constexpr Oid types[] = {REGCLASSOID, INT8OID, INT8OID};
     Datum values[] = {projection_datum(batch.slot), Int64GetDatum(batch.slot.position), Int64GetDatum(to)};
-    as_extension([&] {
+    pg::as_superuser([&] {
         run(prepared(
                 plans.decided,
                 "SELECT position FROM projections.failure WHERE projection = $1 AND position > $2 AND position <= $3 "
@@ -133,7 +133,7 @@ void add_overrides(Batch &batch, int64 after, int64 to) {
     if (!batch.declared.machine) return;
     Datum values[] = {projection_datum(batch.slot), Int64GetDatum(after == 0 ? -1 : after), Int64GetDatum(to),
                       Int32GetDatum(batch.slot.count), Int32GetDatum(batch.slot.number)};
-    as_extension([&] {
+    pg::as_superuser([&] {
         run(prepared(plans.overrides,
                      "SELECT position, state, ARRAY[key], set_at FROM projections.override WHERE projection = $1 AND "
                      "position > $2 AND position <= $3 AND (hashtextextended(key, 0) & 9223372036854775807) % $4 = $5 "
@@ -216,7 +216,7 @@ Stop next_stop(Batch &batch) {
     if (batch.declared.on_failure != OnFailure::stop) return {0, false};
     Datum values[] = {projection_datum(batch.slot), Int32GetDatum(batch.slot.number),
                       Int64GetDatum(batch.slot.position)};
-    as_extension([&] {
+    pg::as_superuser([&] {
         run(prepared(
                 plans.open,
                 "SELECT position, next_retry_at IS NOT NULL AND next_retry_at <= clock_timestamp() FROM "
@@ -319,7 +319,7 @@ bool next_unblocked(Batch &batch, int64 *after, pg::vector<int64> &positions) {
     Datum values[] = {projection_datum(batch.slot), Int32GetDatum(batch.slot.number), Int32GetDatum(batch.slot.count),
                       Int64GetDatum(*after)};
     // Rows of a slot that there is no more are the first slot's.
-    as_extension([&] {
+    pg::as_superuser([&] {
         run(prepared(
                 plans.parked,
                 "SELECT position, keys FROM projections.parked_event WHERE projection = $1 AND (slot = $2 OR $2 = 0 "
@@ -422,7 +422,7 @@ pg::vector<int64> due_failures(const Slot &slot, bool stops) {
     static constexpr Oid types[] = {REGCLASSOID, INT4OID, INT4OID, INT8OID, BOOLOID};
     Datum values[] = {projection_datum(slot), Int32GetDatum(slot.number), Int32GetDatum(slot.count),
                       Int64GetDatum(slot.position), BoolGetDatum(stops)};
-    as_extension([&] {
+    pg::as_superuser([&] {
         run(prepared(
                 plans.due,
                 "SELECT position FROM projections.failure WHERE projection = $1 AND (slot = $2 OR $2 = 0 AND slot >= "

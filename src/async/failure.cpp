@@ -126,7 +126,7 @@ int64 record(const Slot &slot, const FailedEvent &event, const ErrorData *error,
 void note(int64 id, const char *what) {
     static constexpr Oid types[] = {INT8OID, TEXTOID};
     Datum values[] = {Int64GetDatum(id), CStringGetTextDatum(what)};
-    as_extension([&] { run(prepared(note_plan, note_sql, types), values, nullptr, Effect::write); });
+    pg::as_superuser([&] { run(prepared(note_plan, note_sql, types), values, nullptr, Effect::write); });
 }
 
 // The failure stays a dead letter whatever the function does.
@@ -190,7 +190,7 @@ void record_failure(const Slot &slot, const FailedEvent &event, const ErrorData 
     pg::with_spi([&] {
         const char *dead_letter = nullptr;
         int64 id = 0;
-        as_extension([&] { id = record(slot, event, error, &dead_letter); });
+        pg::as_superuser([&] { id = record(slot, event, error, &dead_letter); });
         if (dead_letter) call_dead_letter(slot, id, dead_letter);
     });
 }
@@ -200,8 +200,9 @@ void resolve_failure(const Slot &slot, int64 position, const char *resolution, c
     Datum values[] = {ObjectIdGetDatum(slot.projection.relation), Int64GetDatum(position),
                       CStringGetTextDatum(resolution), why ? CStringGetTextDatum(why) : 0};
     const char nulls[] = {' ', ' ', ' ', why ? ' ' : 'n'};
-    pg::with_spi(
-        [&] { as_extension([&] { run(prepared(resolve_plan, resolve_sql, types), values, nulls, Effect::write); }); });
+    pg::with_spi([&] {
+        pg::as_superuser([&] { run(prepared(resolve_plan, resolve_sql, types), values, nulls, Effect::write); });
+    });
 }
 
 } // namespace async

@@ -1,4 +1,5 @@
 #include "async/feed.hpp"
+#include "pg/scope.hpp"
 
 namespace async {
 

@@ -49,7 +49,7 @@ void pass_gate(Projection &projection) {
     }
     LockRelationOid(projection.definition, RowExclusiveLock);
     if (!IsolationUsesXactSnapshot()) return;
-    as_extension([&] {
+    pg::as_superuser([&] {
         pg::spi_execute(
             psprintf("SELECT t::oid FROM projections.projection AS p, unnest(p.tables) AS t WHERE p.relation "
                      "= %u",

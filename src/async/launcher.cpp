@@ -164,14 +164,9 @@ int reserve(Database &database) {
 }
 
 BackgroundWorkerHandle *request_process(Oid database, int entry, uint64 generation) {
-    BackgroundWorker process{};
-    snprintf(process.bgw_name, BGW_MAXLEN, "pg_projections worker for database %u", database);
-    strlcpy(process.bgw_type, "pg_projections worker", BGW_MAXLEN);
-    process.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-    process.bgw_start_time = BgWorkerStart_RecoveryFinished;
-    process.bgw_restart_time = BGW_NEVER_RESTART;
-    strlcpy(process.bgw_library_name, "pg_projections", sizeof process.bgw_library_name);
-    strlcpy(process.bgw_function_name, "projections_worker_main", BGW_MAXLEN);
+    char name[BGW_MAXLEN];
+    snprintf(name, sizeof name, "pg_projections worker for database %u", database);
+    BackgroundWorker process = background_process(name, "pg_projections worker", "projections_worker_main");
     process.bgw_main_arg = Int32GetDatum(entry);
     memcpy(process.bgw_extra, &generation, sizeof generation);
     process.bgw_notify_pid = MyProcPid;
@@ -329,6 +324,18 @@ void define_settings() {
 }
 
 } // namespace
+
+BackgroundWorker background_process(const char *name, const char *type, const char *entry) {
+    BackgroundWorker process{};
+    strlcpy(process.bgw_name, name, BGW_MAXLEN);
+    strlcpy(process.bgw_type, type, BGW_MAXLEN);
+    process.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+    process.bgw_start_time = BgWorkerStart_RecoveryFinished;
+    process.bgw_restart_time = BGW_NEVER_RESTART;
+    strlcpy(process.bgw_library_name, "pg_projections", sizeof process.bgw_library_name);
+    strlcpy(process.bgw_function_name, entry, BGW_MAXLEN);
+    return process;
+}
 
 void start_background() {
     define_settings();

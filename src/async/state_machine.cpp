@@ -119,7 +119,7 @@ void write_transitions(catalog::Projection &projection, const pg::vector<Transit
         *null = !each.has_time;
         return TimestampTzGetDatum(each.time);
     });
-    as_extension([&] {
+    pg::as_superuser([&] {
         SPIPlanPtr plan = prepared(
             history_plan,
             "INSERT INTO projections.transition (projection, key, from_state, event, to_state, position, event_time) "

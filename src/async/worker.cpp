@@ -444,30 +444,26 @@ void launch_rebuilds(const Found &found) {
     run_chore("starting rebuilds", "SELECT projections._launch_waiting_rebuilds()");
 }
 
-void write_counted_conflicts() {
-    if (!conflicts_counted() || put_off(counting)) return;
-    ErrorData *error = caught([] {
-        say("counting conflicts");
-        write_conflicts();
+// Writes what was counted in shared memory. A failure is told and put off.
+template <class Body>
+void write_counted(Work problem, const char *what, Body &&body) {
+    ErrorData *error = caught([&] {
+        say(what);
+        body();
     });
     if (error)
-        after_failure(counting, error);
+        after_failure(problem, error);
     else
-        forget_problem(counting);
+        forget_problem(problem);
     say("");
 }
 
+void write_counted_conflicts() {
+    if (conflicts_counted() && !put_off(counting)) write_counted(counting, "counting conflicts", write_conflicts);
+}
+
 void write_noted_calls() {
-    if (!failed_calls_noted()) return;
-    ErrorData *error = caught([] {
-        say("writing failed calls");
-        write_failed_calls();
-    });
-    if (error)
-        after_failure(auditing, error);
-    else
-        forget_problem(auditing);
-    say("");
+    if (failed_calls_noted()) write_counted(auditing, "writing failed calls", write_failed_calls);
 }
 
 // Who has events for this worker alone interrupts a scrub. A signal handler, so without the lock: it may err, at the
@@ -522,16 +518,10 @@ void scrub(const Found &found) {
 void write_measured() {
     bool last = projection_count == 0;
     if ((!throughput_due() && !last) || put_off(measuring)) return;
-    ErrorData *error = caught([&] {
-        say("writing throughput");
+    write_counted(measuring, "writing throughput", [&] {
         SetCurrentStatementStartTimestamp();
         write_throughput(last ? Minutes::all : Minutes::complete);
     });
-    if (error)
-        after_failure(measuring, error);
-    else
-        forget_problem(measuring);
-    say("");
 }
 
 // Looks for work once and does it. Returns the milliseconds until there may be more; 0: look again at once.

@@ -120,7 +120,7 @@ void check_state(Projection &projection, NewState &given) {
     pg::with_spi([&] {
         Oid types[] = {REGCLASSOID, TEXTOID};
         Datum values[] = {ObjectIdGetDatum(projection.relation), CStringGetTextDatum(given.state)};
-        async::as_extension([&] {
+        pg::as_superuser([&] {
             if (SPI_execute_with_args(
                     "SELECT w.state, w.state IN (SELECT nullif(s.key, '') FROM jsonb_each(p.transitions) s UNION ALL "
                     "SELECT "
@@ -201,7 +201,7 @@ void set_state(Projection &projection, const NewState &given) {
         });
     };
     pg::with_spi([&] {
-        async::as_extension(body);
+        pg::as_superuser(body);
         catalog::with_pinned(projection.settings, [&] { pg::as_owner(projection.owner(), write); });
     });
 }

@@ -411,16 +411,14 @@ void record(const Declaration &d, Oid relation, Oid feed, const char **settings)
                           ' ',
                           ' '};
     pg::as_superuser([&] {
-        pg::with_setting("search_path", "pg_catalog, pg_temp", [&] {
-            if (SPI_execute_with_args(sql, lengthof(types), types, values, nulls, false, 0) != SPI_OK_INSERT)
-                elog(ERROR, "recording a projection failed");
-            if (d.async)
-                pg::spi_execute(psprintf(
-                    "INSERT INTO projections.slot (projection, slot) SELECT p.relation, n FROM projections.projection "
-                    "p, "
-                    "generate_series(0, coalesce((p.options->>'slots')::int, 1) - 1) AS n WHERE p.relation = %u",
-                    relation));
-        });
+        if (SPI_execute_with_args(sql, lengthof(types), types, values, nulls, false, 0) != SPI_OK_INSERT)
+            elog(ERROR, "recording a projection failed");
+        if (d.async)
+            pg::spi_execute(psprintf(
+                "INSERT INTO projections.slot (projection, slot) SELECT p.relation, n FROM projections.projection "
+                "p, "
+                "generate_series(0, coalesce((p.options->>'slots')::int, 1) - 1) AS n WHERE p.relation = %u",
+                relation));
     });
     CommandCounterIncrement();
 }

@@ -39,7 +39,7 @@ struct Folding {
 
 template <class Receive>
 void read_catalog(const char *text, Snapshot snapshot, Receive &&receive) {
-    async::as_extension([&] {
+    pg::as_superuser([&] {
         SPIPlanPtr plan = pg::spi_prepare(text);
         int code = SPI_execute_snapshot(plan, nullptr, nullptr, snapshot, InvalidSnapshot, true, false, 0);
         if (code < 0) elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(code));

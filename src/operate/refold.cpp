@@ -24,7 +24,7 @@ constexpr int64 chunk_events = 5000;
 
 pg::vector<Slot> slots_of(Projection &projection) {
     pg::vector<Slot> slots;
-    async::as_extension([&] {
+    pg::as_superuser([&] {
         pg::spi_execute(psprintf("SELECT slot, position FROM projections.slot WHERE projection = %u ORDER BY slot",
                                  projection.relation));
     });
@@ -40,7 +40,7 @@ pg::vector<Slot> slots_of(Projection &projection) {
 // The positions that no projection state contains, ascending. The slots are locked, or the answer may be old.
 pg::vector<int64> left_out(const Projection &projection, int64 from, int64 to) {
     pg::vector<int64> positions;
-    async::as_extension([&] {
+    pg::as_superuser([&] {
         pg::spi_execute(
             psprintf("SELECT position FROM projections.failure WHERE projection = %u AND position BETWEEN " INT64_FORMAT
                      " AND " INT64_FORMAT " AND (resolved_at IS NULL OR resolution IN ('skipped', 'resolved')) "
@@ -113,7 +113,7 @@ void forget_keys(Projection &projection, Datum keys) {
             execute_with(psprintf("DELETE FROM %s WHERE key = ANY ($1)", projection.name()), keys);
         });
     });
-    async::as_extension([&] {
+    pg::as_superuser([&] {
         execute_with(
             psprintf("DELETE FROM projections.transition WHERE projection = %u AND key = ANY ($1) AND set_by IS NULL",
                      projection.relation),
@@ -125,7 +125,7 @@ void forget_keys(Projection &projection, Datum keys) {
 // States set by hand, as events, ascending.
 pg::vector<Event> overrides_of(Batch &batch, Datum keys, int64 to) {
     pg::vector<Event> events;
-    async::as_extension([&] {
+    pg::as_superuser([&] {
         execute_with(
             psprintf("SELECT position, state, ARRAY[key], set_at FROM projections.override WHERE projection = %u "
                      "AND key = ANY ($1) AND position <= " INT64_FORMAT " ORDER BY position, id",

@@ -6,6 +6,7 @@
 #include "async/declared.hpp"
 #include "operate/run.hpp"
 #include "operate/verify.hpp"
+#include "pg/scope.hpp"
 
 namespace operate {
 namespace {
@@ -71,7 +72,7 @@ void mark_stale(Projection &projection, int64 differences, bool more) {
     const char *name = projection.name();
     uint64 marked = 0;
     pg::with_spi([&] {
-        async::as_extension([&] {
+        pg::as_superuser([&] {
             pg::spi_execute(psprintf(
                 "UPDATE projections.projection SET stale_since = now(), stale_reason = %s WHERE relation = (SELECT "
                 "p.relation FROM projections.projection p WHERE p.relation = %u::regclass AND p.stale_since IS NULL "

@@ -77,7 +77,7 @@ const char *used_columns(const compile::Source &source, Value &&value) {
 pg::vector<int64> checkpoints_of(const Projection &projection) {
     pg::vector<int64> positions;
     pg::with_spi([&] {
-        async::as_extension([&] {
+        pg::as_superuser([&] {
             pg::spi_execute(psprintf("SELECT position FROM projections.slot WHERE projection = "
                                      "%u::pg_catalog.regclass ORDER BY slot",
                                      projection.relation));
@@ -130,7 +130,7 @@ const char *stale_feed_query(Projection &projection) {
     const char *behind = nullptr;
     MemoryContext outside = CurrentMemoryContext;
     pg::with_spi([&] {
-        async::as_extension([&] {
+        pg::as_superuser([&] {
             pg::spi_execute(
                 psprintf("SELECT pg_catalog.array_agg(position) FROM (SELECT position FROM projections.failure WHERE "
                          "projection = %u::pg_catalog.regclass AND resolved_at IS NULL UNION SELECT position FROM "

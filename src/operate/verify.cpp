@@ -39,7 +39,7 @@ const char *joined_columns(const pg::vector<const char *> &columns) {
 pg::vector<const char *> read_texts(const char *query, Snapshot snapshot) {
     pg::vector<const char *> texts;
     MemoryContext outside = CurrentMemoryContext;
-    async::as_extension([&] {
+    pg::as_superuser([&] {
         SPIPlanPtr plan = pg::spi_prepare(query);
         int code = SPI_execute_snapshot(plan, nullptr, nullptr, snapshot, InvalidSnapshot, true, false, 1);
         if (code < 0) elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(code));

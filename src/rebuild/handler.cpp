@@ -375,8 +375,7 @@ void swap_tables(Rebuild &rebuild) {
                         errdetail("That has changed while it was being rebuilt."), errhint("Rebuild it again.")));
     for (const TablePair &each : table_pairs(rebuild)) {
         check_layout(each);
-        rebuild.rows +=
-            ask(psprintf("SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = %u", each.shadow));
+        rebuild.rows += expected_rows(each.shadow);
         pg::as_superuser([&] {
             pg::with_spi([&] {
                 if (handler) name_for_swap(each.table, each.shadow);

@@ -125,10 +125,7 @@ Choice choose(Rebuild &rebuild) {
 
 int64 merge_limit(Rebuild &rebuild) {
     int64 rows = 0;
-    step(rebuild, [&] {
-        rows = ask(
-            psprintf("SELECT greatest(reltuples, 0)::bigint FROM pg_catalog.pg_class WHERE oid = %u", rebuild.target));
-    });
+    step(rebuild, [&] { rows = expected_rows(rebuild.target); });
     return 100 + rows / 20;
 }
 

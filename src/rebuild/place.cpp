@@ -107,10 +107,12 @@ void adopt_log(Rebuild &rebuild) {
     });
 }
 
+// Whether the live table is fed as its shadow is: not one that is altered, or has never been filled.
+bool same_feed(Rebuild &rebuild) { return live(rebuild).flow != Flow::none && rebuild.alteration == nullptr; }
+
 void put_in_place(Rebuild &rebuild) {
     // Somebody may have begun to follow its rows.
-    if (strcmp(rebuild.action, "rebuild") == 0 && !rebuild.merges && !replays_as_is(rebuild))
-        refuse_swap(rebuild.name, rebuild.target);
+    if (same_feed(rebuild) && !rebuild.merges && !replays_as_is(rebuild)) refuse_swap(rebuild.name, rebuild.target);
     if (rebuild.merges)
         rebuild.rows = merge_tables(rebuild);
     else if (replays_as_is(rebuild))
@@ -146,13 +148,13 @@ void hold_still(Rebuild &rebuild) {
         hold_events_still(rebuild);
         return;
     }
-    bool same_feed = live(rebuild).flow != Flow::none && rebuild.alteration == nullptr;
+    bool same = same_feed(rebuild);
     pg::vector<Oid> sources = shadow(rebuild).sources;
-    if (!same_feed) sources.insert(sources.end(), live(rebuild).sources.begin(), live(rebuild).sources.end());
+    if (!same) sources.insert(sources.end(), live(rebuild).sources.begin(), live(rebuild).sources.end());
     std::sort(sources.begin(), sources.end());
     sources.erase(std::unique(sources.begin(), sources.end()), sources.end());
     for (Oid source : sources) {
-        if (same_feed) {
+        if (same) {
             LockRelationOid(source, AccessShareLock);
             continue;
         }

@@ -139,10 +139,7 @@ void make_altered(Rebuild &rebuild) {
 
 void copy(Rebuild &rebuild) {
     int64 expected = 0;
-    step(rebuild, [&] {
-        expected = ask(
-            psprintf("SELECT greatest(reltuples, 0)::bigint FROM pg_catalog.pg_class WHERE oid = %u", rebuild.target));
-    });
+    step(rebuild, [&] { expected = expected_rows(rebuild.target); });
     enter(rebuild, "copying", expected);
     step(rebuild, [&] {
         Projection &next = shadow(rebuild);
@@ -250,7 +247,7 @@ void begin(Rebuild &rebuild) {
 
 void end(Rebuild &rebuild, Finish finish) {
     step(rebuild, [&] {
-        execute(psprintf("DELETE FROM projections.rebuild_request WHERE projection = %u", rebuild.target));
+        forget_request(rebuild.target);
         execute(
             psprintf("UPDATE projections.rebuild SET ended_at = pg_catalog.clock_timestamp(), phase = 'done', outcome "
                      "= 'done', rows = " INT64_FORMAT " WHERE id = " INT64_FORMAT,
@@ -354,8 +351,7 @@ namespace {
 // What a rebuild would do, in a NOTICE.
 void tell_plan(Projection &projection) {
     refuse_paused(projection);
-    LOCKTAG tag = rebuild_tag(projection.relation);
-    if (LockAcquire(&tag, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL) refuse_second(projection);
+    hold_off_rebuild(projection);
     Choice choice = choice_for(projection);
     bool events = projection.kind != Kind::query || projection.flow == Flow::events;
     const char *way =
@@ -365,14 +361,12 @@ void tell_plan(Projection &projection) {
         : choice.finish == Finish::swap ? (events ? "replaying its events into a shadow, and swapping that in"
                                                   : "filling a shadow, and swapping that in")
                                         : "recomputing what differs, or, where that is much, swapping in a shadow";
-    ereport(NOTICE,
-            (errmsg("projection %s would be rebuilt by %s", projection.name(), way),
-             errdetail("The reason: %s. It has about " INT64_FORMAT " rows and takes %s.", choice.because,
-                       ask(psprintf("SELECT greatest(reltuples, 0)::bigint FROM pg_catalog.pg_class WHERE oid = %u",
-                                    projection.relation)),
-                       TextDatumGetCString(DirectFunctionCall1(
-                           pg_size_pretty,
-                           DirectFunctionCall1(pg_total_relation_size, ObjectIdGetDatum(projection.relation)))))));
+    ereport(NOTICE, (errmsg("projection %s would be rebuilt by %s", projection.name(), way),
+                     errdetail("The reason: %s. It has about " INT64_FORMAT " rows and takes %s.", choice.because,
+                               expected_rows(projection.relation),
+                               TextDatumGetCString(DirectFunctionCall1(
+                                   pg_size_pretty, DirectFunctionCall1(pg_total_relation_size,
+                                                                       ObjectIdGetDatum(projection.relation)))))));
 }
 
 // Those that others read come first.

@@ -3,6 +3,7 @@
 // A request is a row (projections.rebuild_request); its transaction's commit starts a background process for it, with
 // or without shared_preload_libraries. A row outlives crashes: workers start a process for what nobody carries out.
 #include "rebuild/schedule.hpp"
+#include "async/background.hpp"
 #include "operate/run.hpp"
 #include "pg/scope.hpp"
 #include "rebuild/rebuild.hpp"
@@ -18,14 +19,9 @@ struct Address {
 };
 
 void launch(Oid projection) {
-    BackgroundWorker process{};
-    snprintf(process.bgw_name, BGW_MAXLEN, "pg_projections rebuild of %u", projection);
-    strlcpy(process.bgw_type, "pg_projections rebuild", BGW_MAXLEN);
-    process.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-    process.bgw_start_time = BgWorkerStart_RecoveryFinished;
-    process.bgw_restart_time = BGW_NEVER_RESTART;
-    strlcpy(process.bgw_library_name, "pg_projections", sizeof process.bgw_library_name);
-    strlcpy(process.bgw_function_name, "projections_rebuild_main", BGW_MAXLEN);
+    char name[BGW_MAXLEN];
+    snprintf(name, sizeof name, "pg_projections rebuild of %u", projection);
+    BackgroundWorker process = async::background_process(name, "pg_projections rebuild", "projections_rebuild_main");
     Address address{MyDatabaseId, projection};
     memcpy(process.bgw_extra, &address, sizeof address);
     if (!RegisterDynamicBackgroundWorker(&process, nullptr))
@@ -38,10 +34,6 @@ void launch(Oid projection) {
 // The role that asked for it; null where the request is gone.
 const char *requester(Oid projection) {
     return ask_text(psprintf("SELECT requested_by FROM projections.rebuild_request WHERE projection = %u", projection));
-}
-
-void forget_request(Oid projection) {
-    execute(psprintf("DELETE FROM projections.rebuild_request WHERE projection = %u", projection));
 }
 
 void carry_out(Oid projection) {

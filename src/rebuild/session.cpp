@@ -7,13 +7,14 @@ namespace rebuild {
 using catalog::Projection;
 
 Projection &live(Rebuild &rebuild) {
-    if (catalog::projection(rebuild.target) == nullptr)
-        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
-                        errmsg("projection %s was dropped while it was being rebuilt", rebuild.name),
-                        errdetail("What the rebuild has made goes with it."),
-                        errhint("projections.audit_log tells who did it.")));
-    return operate::projection_of(rebuild.target);
+    if (Projection *projection = catalog::projection(rebuild.target)) return *projection;
+    ereport(ERROR,
+            (errcode(ERRCODE_UNDEFINED_TABLE),
+             errmsg("projection %s was dropped while it was being rebuilt", rebuild.name),
+             errdetail("What the rebuild has made goes with it."), errhint("projections.audit_log tells who did it.")));
+    pg_unreachable();
 }
+
 Projection &shadow(Rebuild &rebuild) { return operate::projection_of(rebuild.shadow); }
 
 bool timed_out(const ErrorData *error) {
@@ -53,6 +54,14 @@ const char *ask_text(const char *text) {
     return value;
 }
 
+int64 expected_rows(Oid table) {
+    return ask(psprintf("SELECT greatest(reltuples, 0)::bigint FROM pg_catalog.pg_class WHERE oid = %u", table));
+}
+
+void forget_request(Oid projection) {
+    execute(psprintf("DELETE FROM projections.rebuild_request WHERE projection = %u", projection));
+}
+
 void lock_for_session(Rebuild &rebuild, Oid relation, LOCKMODE mode) {
     LockRelId id{relation, MyDatabaseId};
     // A session's lock that is granted in the moment in which the wait for it times out stays, and nobody knows of it
@@ -78,7 +87,7 @@ void give_up(Rebuild &rebuild, ErrorData *error) {
     QueryCancelHoldoffCount = held_off + 1;
     ErrorData *another = attempt(rebuild, true, [&] {
         drop_shadows(rebuild.target);
-        execute(psprintf("DELETE FROM projections.rebuild_request WHERE projection = %u", rebuild.target));
+        forget_request(rebuild.target);
         execute(psprintf("UPDATE projections.rebuild SET ended_at = pg_catalog.clock_timestamp(), outcome = '%s', "
                          "shadow = NULL, error = %s WHERE id = " INT64_FORMAT,
                          cancelled ? "cancelled" : "failed", quote_literal_cstr(error->message), rebuild.id));

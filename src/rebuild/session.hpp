@@ -49,6 +49,12 @@ void as_projection_owner(const Rebuild &rebuild, Body &&body) {
         body();
 }
 
+// How many rows a table had when it was last analyzed; 0 where nobody knows.
+int64 expected_rows(Oid table);
+
+// The projection's scheduled rebuild, if there is one, is not to begin (again).
+void forget_request(Oid projection);
+
 // Runs one step in a subtransaction of its own, so that a failed one can be cleaned up after. Returns its error, in the
 // rebuild's memory.
 template <class Body>

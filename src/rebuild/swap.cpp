@@ -129,17 +129,13 @@ pg::vector<Oid> identity_indexes(catalog::Projection &projection) {
 }
 
 pg::vector<IndexPair> index_pairs(Oid table, Oid shadow, const pg::vector<Oid> &without) {
-    Oid schema = get_rel_namespace(shadow);
-    Relation opened = table_open(table, AccessShareLock);
-    List *indexes = RelationGetIndexList(opened);
-    table_close(opened, NoLock);
-    pg::vector<IndexPair> pairs;
-    ListCell *cell;
-    foreach (cell, indexes) {
-        Oid index = lfirst_oid(cell);
-        if (std::find(without.begin(), without.end(), index) != without.end()) continue;
-        pairs.push_back({index, get_relname_relid(counterpart_name(index, shadow), schema)});
-    }
+    pg::vector<IndexPair> pairs = pair_indexes(table, [&](Oid index) {
+        return get_relname_relid(counterpart_name(index, shadow), get_rel_namespace(shadow));
+    });
+    auto left_out = [&](const IndexPair &pair) {
+        return std::find(without.begin(), without.end(), pair.index) != without.end();
+    };
+    pairs.erase(std::remove_if(pairs.begin(), pairs.end(), left_out), pairs.end());
     return pairs;
 }
 

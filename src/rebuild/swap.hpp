@@ -12,6 +12,18 @@ struct IndexPair {
 // An index of a shadow says by its name which index it is made for: indexes come and go while a rebuild runs.
 const char *counterpart_name(Oid index, Oid shadow);
 
+// A table's indexes, each with what `counterpart(index)` finds for it.
+template <class Counterpart>
+pg::vector<IndexPair> pair_indexes(Oid table, Counterpart &&counterpart) {
+    Relation opened = table_open(table, AccessShareLock);
+    List *indexes = RelationGetIndexList(opened);
+    table_close(opened, NoLock);
+    pg::vector<IndexPair> pairs;
+    ListCell *cell;
+    foreach (cell, indexes) pairs.push_back({lfirst_oid(cell), counterpart(lfirst_oid(cell))});
+    return pairs;
+}
+
 // The live table's indexes with those of the shadow that are made for them; `shadow` is InvalidOid where one is
 // missing.
 // Those in `without` are left out.

@@ -213,16 +213,8 @@ Oid make_writable_twin(Oid table, const char *schema) {
 }
 
 pg::vector<IndexPair> pairs_by_name(Oid table, Oid twin) {
-    Relation opened = table_open(table, AccessShareLock);
-    List *indexes = RelationGetIndexList(opened);
-    table_close(opened, NoLock);
-    pg::vector<IndexPair> pairs;
-    ListCell *cell;
-    foreach (cell, indexes) {
-        Oid index = lfirst_oid(cell);
-        pairs.push_back({index, get_relname_relid(get_rel_name(index), get_rel_namespace(twin))});
-    }
-    return pairs;
+    return pair_indexes(table,
+                        [&](Oid index) { return get_relname_relid(get_rel_name(index), get_rel_namespace(twin)); });
 }
 
 void complete_indexes(Oid table, const char *schema) {
