@@ -69,8 +69,7 @@ test:
 	test/run
 
 demo:
-	test/server examples/retail/run
-	test/server examples/warehouse/run
+	test/server bash -c 'examples/retail/run && examples/warehouse/run'
 
 dist:
 	git archive --prefix=$(EXTENSION)-$(EXTVERSION)/ -o $(EXTENSION)-$(EXTVERSION).zip HEAD

@@ -1,4 +1,4 @@
--- Who ran which operation. This server has not preloaded the library: failed calls are not recorded here (test/t/029_audit.pl has them).
+-- Who ran which operation. This server has not preloaded the library: failed calls are not recorded here (test/t/024_audit.pl has them).
 SET client_min_messages = warning;
 CREATE ROLE audit_owner;
 CREATE ROLE audit_other;
@@ -6,7 +6,7 @@ CREATE ROLE audit_monitor IN ROLE pg_monitor;
 CREATE ROLE audit_reader IN ROLE pg_read_all_data;
 CREATE SCHEMA audited AUTHORIZATION audit_owner;
 GRANT USAGE ON SCHEMA audited TO PUBLIC;
-DELETE FROM projections.audit;
+DELETE FROM projections_internal.audit;
 SET ROLE audit_owner;
 SET search_path = audited;
 
@@ -28,8 +28,8 @@ SELECT projections.create_handler('handled', 'event', 'see(event)', '{seen}');
 SELECT projections.create_reducer('folded', 'event', 'item', 'fold(jsonb, event, text)', '0', options => '{"max_retries": 0}');
 SELECT projections.create_state_machine('machine', 'event', 'item', '[{"from": "open", "event": "close", "to": "closed"}]', options => '{"initial": "open"}');
 INSERT INTO event (kind, item, amount) VALUES ('close', 'a', 1), ('sell', 'a', 0), ('sell', 'b', 0), ('sell', 'c', 0), ('sell', 'd', 0);
-SELECT projections.catch_up();
-SELECT projections.catch_up();
+SELECT projections.catch_up() > 0 AS applied;
+SELECT projections.catch_up() > 0 AS applied;
 SELECT projections.pause('per_item', 'stock take'), projections.resume('per_item');
 SELECT projections.pause_all('all'), projections.resume_all();
 SELECT projections.refresh_rows('per_item', '{"item": "a"}');
@@ -59,7 +59,7 @@ SELECT DISTINCT login = session_user AS login, started_at <= now() + interval '1
 
 -- What was rolled back did not happen; a failed call leaves nothing here, and the one around it goes on.
 RESET ROLE;
-DELETE FROM projections.audit;
+DELETE FROM projections_internal.audit;
 SET ROLE audit_owner;
 CREATE TABLE sale (item text, amount int);
 SELECT projections.create('per_item', 'SELECT item, sum(amount) AS amount FROM sale GROUP BY item');
@@ -80,20 +80,20 @@ SELECT operation, arguments, outcome, sqlstate, error FROM projections.audit_log
 
 -- What only looks is not told, and works where nothing can be written.
 BEGIN READ ONLY;
-SELECT projections.catch_up();
+SELECT projections.catch_up() > 0 AS applied;
 SELECT count(*) FROM projections.health();
 COMMIT;
 
 -- A failed call of somebody else is told to the owner of the projection. Here it is inserted as the worker does.
 RESET ROLE;
-INSERT INTO projections.audit (started_at, duration, login, role, operation, projection, owner, arguments, sqlstate, error)
+INSERT INTO projections_internal.audit (started_at, duration, login, role, operation, projection, owner, arguments, sqlstate, error)
 VALUES (now(), '1 s', 'audit_other', 'audit_other', 'reset', 'audited.per_item', 'audit_owner', '{"name": "per_item"}', '42501', 'must be owner of projection');
 SET ROLE audit_owner;
 SELECT operation, role, arguments, outcome, sqlstate, error FROM projections.audit_log WHERE role = 'audit_other';
 SET ROLE audit_other;
 SELECT count(*) AS other FROM projections.audit_log;
-SELECT count(*) FROM projections.audit;
-SELECT projections._audit_drop('DROP TABLE', 'forged');
+SELECT count(*) FROM projections_internal.audit;
+SELECT projections_internal._audit_drop('DROP TABLE', 'forged');
 SET ROLE audit_monitor;
 SELECT operation, role, arguments, outcome, sqlstate, error FROM projections.audit_log WHERE projection = 'audited.per_item' ORDER BY id;
 SET ROLE audit_reader;
@@ -101,12 +101,12 @@ SELECT count(*) = count(arguments) AS reader FROM projections.audit_log WHERE pr
 RESET ROLE;
 
 -- Kept for pg_projections.history_retention.
-UPDATE projections.audit SET started_at = now() - interval '400 days' WHERE operation = 'resume';
-SELECT projections._expire_history() >= 1 AS expired;
-SELECT count(*) FILTER (WHERE operation = 'resume') AS old, count(*) > 0 AS new FROM projections.audit;
+UPDATE projections_internal.audit SET started_at = now() - interval '400 days' WHERE operation = 'resume';
+SELECT projections_internal._expire_history() >= 1 AS expired;
+SELECT count(*) FILTER (WHERE operation = 'resume') AS old, count(*) > 0 AS new FROM projections_internal.audit;
 
 DROP SCHEMA audited CASCADE;
-DELETE FROM projections.audit;
+DELETE FROM projections_internal.audit;
 DROP ROLE audit_owner, audit_other, audit_monitor, audit_reader;
 RESET search_path;
 RESET client_min_messages;

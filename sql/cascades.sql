@@ -108,7 +108,7 @@ DROP TABLE by_customer CASCADE;
 SET client_min_messages = warning;
 SELECT projection FROM projections.definitions;
 SELECT tgrelid::regclass, tgname FROM pg_trigger WHERE tgname LIKE 'projections%' ORDER BY 1::text, 2;
-SELECT relname FROM pg_class WHERE relnamespace = 'projections'::regnamespace AND relkind = 'v' AND relname LIKE '%definition' ORDER BY 1;
+SELECT relname FROM pg_class WHERE relnamespace = 'projections_internal'::regnamespace AND relkind = 'v' AND relname LIKE '%definition' ORDER BY 1;
 
 DROP SCHEMA cascades CASCADE;
 SELECT count(*) AS projections FROM projections.definitions;

@@ -100,7 +100,7 @@ CREATE ROLE events_writer;
 SET ROLE events_writer;
 SELECT projections.append('order-9', 'A', '1');
 SELECT projections.append_many('order-9', '[{"type": "A", "data": 1}]');
-SELECT projections._advance_stream('order-9', 1, NULL);
+SELECT projections_internal._advance_stream('order-9', 1, NULL);
 SELECT count(*) FROM projections.events;
 INSERT INTO projections.events (stream, version, type, data) VALUES ('order-9', 1, 'A', '1');
 UPDATE projections.streams SET version = 0;
@@ -172,13 +172,13 @@ SELECT projections.create_reducer('reduced', 'steps', 'flow', 'reduce(jsonb, ste
 SELECT projections.create_handler('handled', 'steps', 'handle(steps)', '{effects}', partition_by => 'flow', options => '{"slots": 2}');
 SELECT projections.create_handler('at_once', 'steps', 'handle(steps)', '{effects}', event_types => '{c}', mode => 'inline');
 SET LOCAL client_min_messages = notice;
-UPDATE projections.slot SET position = 9 WHERE projection = 'reduced'::regclass;
-UPDATE projections.slot SET position = CASE slot WHEN 0 THEN 21 ELSE 4 END WHERE projection = 'handled'::regclass;
-INSERT INTO projections.failure (id, projection, slot, position, keys, error, sqlstate, category, next_retry_at, retry_count) OVERRIDING SYSTEM VALUE
+UPDATE projections_internal.slot SET position = 9 WHERE projection = 'reduced'::regclass;
+UPDATE projections_internal.slot SET position = CASE slot WHEN 0 THEN 21 ELSE 4 END WHERE projection = 'handled'::regclass;
+INSERT INTO projections_internal.failure (id, projection, slot, position, keys, error, sqlstate, category, next_retry_at, retry_count) OVERRIDING SYSTEM VALUE
 VALUES (-1, 'handled', 0, 2, '{good}', 'secret', '22012', 'data', NULL, 5), (-2, 'reduced', 0, 4, '{twice}', 'secret', '23514', 'constraint', '2026-01-01 10:00', 2);
-INSERT INTO projections.failure (id, projection, slot, position, keys, error, sqlstate, category, resolved_at, resolution) OVERRIDING SYSTEM VALUE
+INSERT INTO projections_internal.failure (id, projection, slot, position, keys, error, sqlstate, category, resolved_at, resolution) OVERRIDING SYSTEM VALUE
 VALUES (-3, 'reduced', 0, 5, '{twice}', 'secret', '22012', 'data', now(), 'skipped'), (-4, 'reduced', 0, 6, '{twice}', 'secret', '22012', 'data', now(), 'retried');
-INSERT INTO projections.parked_event (projection, slot, position, keys, parked_at) VALUES ('handled', 0, 3, '{good}', '2026-01-01 09:00');
+INSERT INTO projections_internal.parked_event (projection, slot, position, keys, parked_at) VALUES ('handled', 0, 3, '{good}', '2026-01-01 09:00');
 SELECT p, s.* FROM generate_series(1, 12, 1) AS p, projections.event_status('steps', p) AS s;
 -- of two slots, the one that the event's key belongs to counts
 SELECT (hashtextextended(s.flow, 0) & 9223372036854775807) % 2 AS slot, o.status, o.detail, count(*)
@@ -202,12 +202,12 @@ REVOKE ALL ON steps FROM events_writer;
 SELECT projections.unregister_source('steps');
 SELECT * FROM projections.archive_events('steps', '2026-01-02 00:03 UTC');
 SELECT * FROM projections.archive_events('steps', '2026-01-02 00:02 UTC', dry_run => true);
-UPDATE projections.failure SET resolved_at = now();
+UPDATE projections_internal.failure SET resolved_at = now();
 SELECT * FROM projections.archive_events('steps', '2026-01-02 00:03 UTC', true);
 SELECT * FROM projections.archive_events('steps', '2026-01-03 UTC', true);
-DELETE FROM projections.parked_event;
+DELETE FROM projections_internal.parked_event;
 SELECT * FROM projections.archive_events('steps', '2026-01-03 00:03 UTC', true);
-UPDATE projections.slot SET position = 9 WHERE position = 4 AND projection = 'handled'::regclass;
+UPDATE projections_internal.slot SET position = 9 WHERE position = 4 AND projection = 'handled'::regclass;
 SELECT * FROM projections.archive_events('steps', '2026-01-03 00:03 UTC', true);
 SELECT count(*) FROM steps;
 -- rights: to delete is what it takes
@@ -224,7 +224,7 @@ SET ROLE events_writer;
 SELECT projections.archive_events('events.steps', '2026-01-03 00:03 UTC');
 RESET ROLE;
 SELECT min(n), count(*) FROM steps;
-SELECT archived_to FROM projections.source WHERE relation = 'steps'::regclass;
+SELECT archived_to FROM projections_internal.source WHERE relation = 'steps'::regclass;
 SELECT * FROM projections.event_status('steps', 2);
 SELECT projections.position_at('steps', '2026-01-01 UTC');
 SELECT * FROM projections.archive_events('steps', '2026-01-03 00:03 UTC');
@@ -268,6 +268,7 @@ SELECT projections.history('none_such', '{}');
 SELECT projections.create_subscription('events reader', 'projections.events');
 UPDATE projections.events SET recorded_at = '2020-01-01' WHERE stream IN ('order-1', 'order-2') OR (stream = 'order-4' AND version <= 3);
 SELECT * FROM projections.archive_events('projections.events', '2021-01-01');
+SELECT count(*) FROM projections.poll('events reader', 6);
 SELECT projections.ack('events reader', 5);
 SELECT * FROM projections.archive_events('projections.events', '2021-01-01', dry_run => true);
 SELECT projections.ack('events reader', 6);
@@ -276,7 +277,7 @@ SELECT count(*) FROM projections.events_archive;
 SELECT * FROM projections.archive_events('projections.events', '2021-01-01');
 SELECT * FROM projections.archive_events('projections.events', '2021-01-01');
 SELECT stream, version, archived_at IS NOT NULL AS archived FROM projections.streams WHERE stream IN ('order-1', 'order-2', 'order-4') ORDER BY 1;
-SELECT archived_to FROM projections.source WHERE relation = 'projections.events'::regclass;
+SELECT archived_to FROM projections_internal.source WHERE relation = 'projections.events'::regclass;
 SELECT min(position) FROM ONLY projections.events;
 -- what went is still read, and goes on being known by its id
 SELECT version, type FROM projections.read_stream('order-4', max_events => 5);
@@ -304,4 +305,4 @@ REVOKE EXECUTE ON FUNCTION projections.append, projections.append_many FROM even
 DROP ROLE events_writer;
 TRUNCATE projections.events, projections.streams;
 SELECT count(*) AS projections FROM projections.definitions;
-SELECT count(*) AS sources FROM projections.source;
+SELECT count(*) AS sources FROM projections_internal.source;

@@ -94,8 +94,8 @@ TABLE stock ORDER BY item;
 -- history is kept, and what replays need longer than the rest
 --
 RESET ROLE;
-UPDATE projections.failure SET resolved_at = resolved_at - interval '100 years';
-SELECT projections._expire_history() > 0 AS expired;
+UPDATE projections_internal.failure SET resolved_at = resolved_at - interval '100 years';
+SELECT projections_internal._expire_history() > 0 AS expired;
 SELECT position, resolution FROM resolved ORDER BY 1;
 
 --
@@ -110,8 +110,8 @@ SELECT projections.retry(:id);
 SELECT projections.skip(:id, 'mine');
 SELECT projections.resolve(:id, 'resolved');
 SELECT projections.retry_all('moving');
-SELECT projections._close_failure('failing.moving'::regclass, 'me', :id, 'skipped', 'mine');
-SELECT projections._retry(1::oid, 'me', :id);
+SELECT projections_internal._close_failure('failing.moving'::regclass, 'me', :id, 'skipped', 'mine');
+SELECT projections_internal._retry(1::oid, 'me', :id);
 RESET ROLE;
 SET ROLE regress_failing_owner;
 SELECT projections.skip(:id, 'no item');
@@ -120,4 +120,4 @@ RESET ROLE;
 DROP SCHEMA failing CASCADE;
 DROP OWNED BY regress_failing_owner, regress_failing_other;
 DROP ROLE regress_failing_owner, regress_failing_other;
-SELECT count(*) FROM projections.failure;
+SELECT count(*) FROM projections_internal.failure;

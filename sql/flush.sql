@@ -479,5 +479,40 @@ COMMIT;
 SELECT * FROM test.check_all();
 RESET pg_projections.delta_memory;
 
+--
+-- A TRUNCATE that waits, read in the middle of the statement that writes the source again
+--
+CREATE FUNCTION reading(value int) RETURNS int LANGUAGE plpgsql AS $$
+BEGIN
+    IF value = 5 THEN PERFORM count(*) FROM flush.sums; PERFORM count(*) FROM flush.joined; END IF;
+    RETURN value;
+END
+$$;
+BEGIN;
+TRUNCATE a;
+INSERT INTO a SELECT i, 1, flush.reading(i) FROM generate_series(1, 9) AS i;
+SELECT k, n, rows FROM sums;
+COMMIT;
+SELECT * FROM test.check_all();
+-- An update that changes digits and no value.
+CREATE TABLE digits (id int PRIMARY KEY, v numeric);
+SELECT projections.create('averages', 'SELECT avg(v)::text AS average FROM digits');
+INSERT INTO digits VALUES (1, 3), (2, 4);
+SELECT average FROM averages;
+UPDATE digits SET v = 3.00000000000000000000 WHERE id = 1;
+SELECT average FROM averages;
+SELECT * FROM test.check_all();
+-- A change log that is consumed in parts, of a definition that reads its source again.
+CREATE TABLE logged (id int PRIMARY KEY, g int, v int);
+SELECT projections.create('tops', 'SELECT g, max(v) AS top, count(*) AS rows FROM logged GROUP BY g', 'async', options => '{"batch_size": 1}');
+INSERT INTO logged SELECT i, 1, i FROM generate_series(1, 9) AS i;
+SELECT projections.catch_up('tops') > 0 AS caught_up;
+DELETE FROM logged WHERE id > 7;
+INSERT INTO logged VALUES (10, 1, 3), (11, 1, 4);
+SELECT projections.catch_up('tops', 1) > 0 AS caught_up;
+SELECT projections.catch_up('tops') >= 0 AS caught_up;
+SELECT * FROM projections.verify('tops');
+SELECT * FROM test.check_all();
+
 DROP SCHEMA flush CASCADE;
 SELECT count(*) AS projections FROM projections.definitions;

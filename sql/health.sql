@@ -126,7 +126,7 @@ SELECT projections.healthy();
 SELECT projections.health_json();
 SELECT count(*) FROM projections.failures;
 SELECT count(*) FROM projections.parked;
-SELECT count(*) FROM projections.failure;
+SELECT count(*) FROM projections_internal.failure;
 -- a condition of his cannot look at rows that the view hides
 CREATE FUNCTION pg_temp.leak(value text) RETURNS boolean LANGUAGE plpgsql COST 0.0000001 AS $$ BEGIN RAISE NOTICE 'seen: %', value; RETURN true; END $$;
 SET client_min_messages = notice;
@@ -139,4 +139,4 @@ SELECT * FROM projections.health('goods');
 DROP SCHEMA health CASCADE;
 DROP OWNED BY regress_health_owner, regress_health_monitor, regress_health_other;
 DROP ROLE regress_health_owner, regress_health_monitor, regress_health_other;
-SELECT count(*) FROM projections.projection;
+SELECT count(*) FROM projections_internal.projection;

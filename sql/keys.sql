@@ -88,6 +88,85 @@ SELECT lower(name) AS name, rows, n, most FROM by_name ORDER BY 1;
 DROP TABLE people CASCADE;
 
 --
+-- Equal keys that look different: the row shows a key that is there
+--
+CREATE TABLE looks (id int PRIMARY KEY, n numeric, f float8, i interval, j jsonb, c char(3), b text COLLATE caseless, a numeric[], v int);
+CREATE TABLE look_names (id int PRIMARY KEY, n numeric);
+SELECT projections.create('n_looks', 'SELECT n, n::text AS t, count(*) AS rows, sum(v) AS v FROM looks GROUP BY n');
+SELECT projections.create('f_looks', 'SELECT f, f::text AS t, count(*) AS rows FROM looks GROUP BY f');
+SELECT projections.create('i_looks', 'SELECT i, i::text AS t, count(*) AS rows FROM looks GROUP BY i');
+SELECT projections.create('j_looks', 'SELECT DISTINCT j FROM looks');
+SELECT projections.create('b_looks', 'SELECT b, upper(b) = b AS shouts, count(*) AS rows FROM looks GROUP BY b');
+SELECT projections.create('a_looks', 'SELECT a, a::text AS t, count(*) AS rows FROM looks GROUP BY a');
+SELECT projections.create('joined_looks', 'SELECT l.n, l.n::text AS t, count(*) AS rows FROM looks l JOIN look_names o ON o.id = l.id GROUP BY l.n');
+SELECT projections.create('row_looks', 'SELECT n, v FROM look_names JOIN looks USING (n)');
+SELECT projections.create('most_looks', 'SELECT max(n) AS most, max(n)::text AS t, min(b) AS least FROM looks');
+SELECT projections.create('later_looks', 'SELECT n, n::text AS t, count(*) AS rows FROM looks GROUP BY n', 'async');
+CREATE VIEW seen AS SELECT (SELECT string_agg(t, ' ') FROM n_looks) AS n, (SELECT string_agg(t, ' ') FROM f_looks) AS f, (SELECT string_agg(t, ' ') FROM i_looks) AS i,
+    (SELECT string_agg(j::text, ' ') FROM j_looks) AS j, (SELECT string_agg(b || ' ' || shouts, ' ') FROM b_looks) AS b, (SELECT string_agg(t, ' ') FROM a_looks) AS a,
+    (SELECT string_agg(t, ' ') FROM joined_looks) AS joined, (SELECT string_agg(n::text, ' ') FROM row_looks) AS row, (SELECT t || ' ' || least FROM most_looks) AS most,
+    (SELECT string_agg(t, ' ') FROM later_looks) AS later;
+INSERT INTO look_names VALUES (1, 1.000), (2, 2);
+INSERT INTO looks VALUES (1, 1.0, 0.0, '1 day', '{"a": 1}', 'a', 'ab', '{1.0}', 1);
+SELECT projections.catch_up('later_looks');
+SELECT * FROM seen;
+-- an update to an equal value, alone and beside others
+UPDATE looks SET n = 1.00, f = '-0', i = '24:00', j = '{"a": 1.0}', b = 'AB', a = '{1.00}';
+SELECT projections.catch_up('later_looks');
+SELECT * FROM seen;
+SELECT * FROM test.check_all();
+-- one that came and went in one transaction leaves no trace
+BEGIN;
+UPDATE looks SET n = 1.0000;
+UPDATE looks SET n = 1.00;
+COMMIT;
+INSERT INTO looks VALUES (2, 1.0, 0.0, '1 day', '{"a": 1}', 'a', 'ab', '{1.0}', 1);
+SELECT * FROM seen;
+-- the row whose key is shown leaves; others stay, then the last
+DELETE FROM looks WHERE id = 1;
+SELECT projections.catch_up('later_looks');
+SELECT * FROM seen;
+-- a new group shows what is there at the end
+BEGIN;
+INSERT INTO looks VALUES (3, 5.0, 5, '5 days', '5', 'b', 'x', '{5.0}', 1);
+UPDATE looks SET n = 5.00, i = '120:00', j = '5.0', b = 'X', a = '{5.00}' WHERE id = 3;
+COMMIT;
+SELECT t FROM n_looks ORDER BY n; SELECT t FROM i_looks ORDER BY i; SELECT j FROM j_looks ORDER BY j; SELECT b, shouts FROM b_looks ORDER BY b; SELECT t FROM a_looks ORDER BY a;
+-- by a savepoint, and by one that is rolled back
+BEGIN;
+UPDATE looks SET n = 5.000 WHERE id = 3;
+SAVEPOINT s;
+UPDATE looks SET n = 5.0000 WHERE id = 3;
+SELECT t FROM n_looks ORDER BY n;
+ROLLBACK TO s;
+COMMIT;
+SELECT t FROM n_looks ORDER BY n;
+-- repair, refresh_rows, rebuild and verify agree
+SELECT p, v.* FROM unnest(ARRAY['n_looks', 'f_looks', 'i_looks', 'j_looks', 'b_looks', 'a_looks', 'joined_looks', 'row_looks', 'most_looks']) AS p, projections.verify(p) AS v;
+SELECT projections.refresh_rows('n_looks', '[{"n": 5}]'), projections.repair('n_looks');
+SET pg_projections.allow_direct_writes = on;
+UPDATE n_looks SET n = 5.0, t = '5.0' WHERE n = 5;
+RESET pg_projections.allow_direct_writes;
+SELECT problem, key, expected ->> 't' AS expected, found ->> 't' AS found FROM projections.verify('n_looks');
+SELECT projections.repair('n_looks');
+SELECT n, t FROM n_looks ORDER BY n;
+-- rows without a primary key: of equal ones, that goes which went
+CREATE TABLE loose (n numeric, b text COLLATE caseless);
+SELECT projections.create('loose_looks', 'SELECT n FROM loose');
+SELECT projections.create('loose_texts', 'SELECT b, n FROM loose');
+INSERT INTO loose VALUES (1.0, 'x'), (1.00, 'X'), (1.000, 'x');
+DELETE FROM loose WHERE n::text = '1.00';
+SELECT n FROM loose_looks ORDER BY n::text;
+SELECT b, n FROM loose_texts ORDER BY n::text;
+SELECT projections.catch_up('later_looks');
+SELECT * FROM test.check_all();
+DELETE FROM looks;
+SELECT projections.catch_up('later_looks');
+SELECT * FROM test.check_all();
+DROP VIEW seen;
+DROP TABLE looks, look_names, loose CASCADE;
+
+--
 -- Keys that the query computes, hides, or has none of
 --
 CREATE TABLE orders (id int PRIMARY KEY, customer int, at date NOT NULL, total numeric(10,2));
@@ -138,6 +217,56 @@ INSERT INTO notes SELECT 1, string_agg(md5(i::text), '') FROM generate_series(1,
 SELECT test.check('by_body');
 INSERT INTO notes SELECT 1, string_agg(md5(i::text), '') FROM generate_series(1, 10) AS i;
 SELECT test.check('by_body');
+
+--
+-- A key of several looks is right in each look that a row has, and in no other
+--
+CREATE TABLE several (id int PRIMARY KEY, n numeric, v int);
+INSERT INTO several VALUES (1, 1.0, 10), (2, 1.00, 20), (3, 2, 30), (4, NULL, 40);
+SELECT projections.create('several_looks', 'SELECT n, n::text AS shown, count(*) AS rows, sum(v) AS v FROM several GROUP BY n');
+-- Another row comes first, and so another look out of the definition.
+UPDATE several SET v = v + 1 WHERE id = 1;
+SELECT shown FROM several_looks WHERE n = 1;
+SELECT shown FROM (SELECT n, n::text AS shown FROM several GROUP BY n) d WHERE n = 1;
+SELECT * FROM projections.verify('several_looks');
+SELECT projections.repair('several_looks');
+SELECT * FROM projections.verify('several_looks');
+CALL projections.rebuild('several_looks');
+SELECT * FROM projections.verify('several_looks');
+SET pg_projections.allow_direct_writes = on;
+SET client_min_messages = error;
+UPDATE several_looks SET n = 1.000, shown = '1.000' WHERE n = 1;
+SELECT problem, expected ->> 'rows' AS rows, found ->> 'shown' AS shown FROM projections.verify('several_looks');
+UPDATE several_looks SET n = 1.0, shown = '1.00' WHERE n = 1;
+SELECT problem, expected ->> 'rows' AS rows, found ->> 'shown' AS shown FROM projections.verify('several_looks');
+UPDATE several_looks SET n = 1.0, shown = '1.0', v = 5 WHERE n = 1;
+SELECT problem, expected ->> 'v' AS expected, found ->> 'v' AS found FROM projections.verify('several_looks');
+-- Two rows of the key are told of, each in a look that a row has.
+SET session_replication_role = replica;
+DO $$
+BEGIN
+    EXECUTE (SELECT format('DROP INDEX %s', indexrelid::regclass) FROM pg_index WHERE indrelid = 'several_looks'::regclass AND indisunique);
+END $$;
+RESET session_replication_role;
+UPDATE several_looks SET v = 31 WHERE n = 1;
+INSERT INTO several_looks SELECT * FROM several_looks WHERE n = 1;
+UPDATE several_looks SET shown = '1.00' WHERE n = 1;
+SELECT problem, found ->> 'shown' AS shown FROM projections.verify('several_looks') ORDER BY problem;
+RESET pg_projections.allow_direct_writes;
+SET client_min_messages = warning;
+SELECT projections.repair('several_looks');
+SELECT * FROM projections.verify('several_looks');
+
+-- Blanks at the end of a bpchar do not count, and are seen where it has no length.
+CREATE TABLE blanks (id int PRIMARY KEY, b bpchar);
+SELECT projections.create('blank_looks', 'SELECT b, count(*) AS n FROM blanks GROUP BY b');
+INSERT INTO blanks VALUES (1, 'a'), (2, 'a  ');
+SELECT octet_length(b) AS bytes, n FROM blank_looks;
+DELETE FROM blanks WHERE id = 1;
+SELECT octet_length(b) AS bytes, n FROM blank_looks;
+UPDATE blanks SET b = 'a ' WHERE id = 2;
+SELECT octet_length(b) AS bytes, n FROM blank_looks;
+SELECT count(*) AS wrong FROM projections.verify('blank_looks');
 
 DROP SCHEMA keys CASCADE;
 SELECT count(*) AS projections FROM projections.definitions;

@@ -34,37 +34,37 @@ SELECT projection, sum(events) AS events, sum(errors) AS errors, sum(batches) AS
        bool_and(minute = date_trunc('minute', minute) AND minute BETWEEN now() - interval '5 min' AND clock_timestamp()) AS lately
 FROM projections.throughput GROUP BY 1 ORDER BY 1;
 -- nothing applied is no batch
-SELECT projections.catch_up();
+SELECT projections.catch_up() > 0 AS applied;
 SELECT sum(batches) FROM projections.throughput WHERE projection = 'metrics.stock';
 
 -- histograms: subscripts are the numbers of the buckets, of which two double the time
-SELECT projections._add_buckets('[3:4]={1,2}', '[4:6]={1,0,5}');
-SELECT projections._quantile('[1:1]={1}', 0), projections._quantile('[1:1]={1}', 1), projections._quantile('[3:4]={1,1}', 0.5), projections._quantile('[3:4]={1,1}', 1);
-SELECT projections._quantile(array_agg(projections._all_buckets(b)), 0.5) FROM (VALUES ('[3:3]={1}'::int[]), ('[5:5]={1}'), ('[4:4]={3}')) AS v(b);
-SELECT projections._quantile('{0}', 0.5), projections._quantile('{}', 0.5), projections._quantile(('[-5:60]={' || repeat('1,', 65) || '1}')::int[], 0.5) IS NOT NULL AS cut;
+SELECT projections_internal._add_buckets('[3:4]={1,2}', '[4:6]={1,0,5}');
+SELECT projections_internal._quantile('[1:1]={1}', 0), projections_internal._quantile('[1:1]={1}', 1), projections_internal._quantile('[3:4]={1,1}', 0.5), projections_internal._quantile('[3:4]={1,1}', 1);
+SELECT projections_internal._quantile(array_agg(projections_internal._all_buckets(b)), 0.5) FROM (VALUES ('[3:3]={1}'::int[]), ('[5:5]={1}'), ('[4:4]={3}')) AS v(b);
+SELECT projections_internal._quantile('{0}', 0.5), projections_internal._quantile('{}', 0.5), projections_internal._quantile(('[-5:60]={' || repeat('1,', 65) || '1}')::int[], 0.5) IS NOT NULL AS cut;
 
 -- kept as long as the setting says; the totals go on
-INSERT INTO projections.throughput_minute VALUES (now() - interval '23 h', 'stock', 7, 0, 1, 1, '[4:4]={1}'), (now() - interval '25 h', 'stock', 7, 0, 1, 1, '[4:4]={1}');
-SELECT projections._expire_throughput();
+INSERT INTO projections_internal.throughput_minute VALUES (now() - interval '23 h', 'stock', 7, 0, 1, 1, '[4:4]={1}'), (now() - interval '25 h', 'stock', 7, 0, 1, 1, '[4:4]={1}');
+SELECT projections_internal._expire_throughput();
 SELECT count(*) FROM projections.throughput WHERE projection = 'metrics.stock' AND minute < now() - interval '1 h';
 
 --
 -- hot keys
 --
-INSERT INTO projections.conflict VALUES ('order-1', 40, now(), 40 * 10 / ln(2) / 40), ('order-2', 100, now() - interval '1 h', 64 * 10 / ln(2));
+INSERT INTO projections_internal.conflict VALUES ('order-1', 40, now(), 40 * 10 / ln(2) / 40), ('order-2', 100, now() - interval '1 h', 64 * 10 / ln(2));
 SELECT kind, projection, key, occurrences, per_minute FROM projections.hot_keys ORDER BY kind, key, occurrences;
 -- counted as a worker would
-SELECT projections._add_conflicts('order-1', 3, now() + interval '10 min');
-SELECT stream, conflicts, round((heat * ln(2) / 10)::numeric, 4) AS heat FROM projections.conflict WHERE stream = 'order-1';
-SELECT value FROM projections.counter WHERE name = 'conflicts';
+SELECT projections_internal._add_conflicts('order-1', 3, now() + interval '10 min');
+SELECT stream, conflicts, round((heat * ln(2) / 10)::numeric, 4) AS heat FROM projections_internal.conflict WHERE stream = 'order-1';
+SELECT value FROM projections_internal.counter WHERE name = 'conflicts';
 
 --
 -- rebuilds and activity: this session holds one
 --
-INSERT INTO projections.rebuild (projection, action, phase, done, total, pid, backend_start, started_by, started_at, phase_at)
+INSERT INTO projections_internal.rebuild (projection, action, phase, done, total, pid, backend_start, started_by, started_at, phase_at)
 SELECT 'stock', 'rebuild', 'copying', 421, 1000, pid, backend_start, 'regress_metrics_owner', clock_timestamp() - interval '20 min', clock_timestamp() - interval '100 s'
 FROM pg_stat_activity WHERE pid = pg_backend_pid();
-INSERT INTO projections.rebuild (projection, action, phase, pid, backend_start, started_by, ended_at, outcome, error)
+INSERT INTO projections_internal.rebuild (projection, action, phase, pid, backend_start, started_by, ended_at, outcome, error)
 VALUES ('handled', 'rebuild', 'copying', 1, '2020-01-01', 'regress_metrics_owner', now(), 'failed', 'a secret'), ('now', 'fill', 'copying', pg_backend_pid(), '2020-01-01', 'regress_metrics_owner', NULL, NULL, NULL);
 SELECT projection, action, phase, done, total, percent, round(rate::numeric, 1) AS rate, round(extract(epoch FROM eta - now()), -2) AS seconds, holder_user, holder_pid = pg_backend_pid() AS here, holder_alive, outcome, error
 FROM projections.rebuilds ORDER BY projection;
@@ -73,9 +73,9 @@ SET pg_projections.failures_degraded = 100; SET pg_projections.failures_critical
 -- its lag is not held against it
 INSERT INTO events (item, quantity, at) SELECT 'a', 1, now() - interval '1 h' FROM generate_series(1, 20000);
 SELECT projection, status, lag_events > 10000 AS lags, phase, regexp_replace(message, 'pid \d+\) since [^:]+:\d\d:\d\d', 'pid …) since …') AS message FROM projections.health() WHERE projection <> 'metrics.handled' ORDER BY 1;
-UPDATE projections.projection SET building = true WHERE relation = 'now'::regclass;
+UPDATE projections_internal.projection SET building = true WHERE relation = 'now'::regclass;
 SELECT status, phase, message, hint FROM projections.health('now');
-UPDATE projections.projection SET building = false WHERE relation = 'now'::regclass;
+UPDATE projections_internal.projection SET building = false WHERE relation = 'now'::regclass;
 RESET pg_projections.failures_degraded; RESET pg_projections.failures_critical; RESET pg_projections.failures_offline;
 
 --
@@ -118,10 +118,10 @@ SELECT projections.metrics_text();
 SET ROLE regress_metrics_other;
 SELECT count(*) FROM projections.throughput;
 SELECT count(*) FROM projections.hot_keys;
-SELECT count(*) FROM projections.throughput_minute;
+SELECT count(*) FROM projections_internal.throughput_minute;
 SELECT projection, outcome, error FROM projections.rebuilds ORDER BY 1;
-SELECT projections._add_throughput('pg_class', now(), 1, 1, 1, 1, '{1}');
-SELECT projections._metrics(NULL);
+SELECT projections_internal._add_throughput('pg_class', now(), 1, 1, 1, 1, '{1}');
+SELECT projections_internal._metrics(NULL);
 -- a condition of his cannot look at rows that the view hides
 CREATE FUNCTION pg_temp.leak(value text) RETURNS boolean LANGUAGE plpgsql COST 0.0000001 AS $$ BEGIN RAISE NOTICE 'seen: %', value; RETURN true; END $$;
 SET client_min_messages = notice;
@@ -130,15 +130,15 @@ SELECT count(*) FROM projections.throughput WHERE pg_temp.leak(projection);
 SET client_min_messages = error;
 RESET ROLE;
 
-DELETE FROM projections.rebuild;
-DELETE FROM projections.conflict WHERE stream IN ('order-1', 'order-2');
-DELETE FROM projections.counter;
+DELETE FROM projections_internal.rebuild;
+DELETE FROM projections_internal.conflict WHERE stream IN ('order-1', 'order-2');
+DELETE FROM projections_internal.counter;
 DROP SCHEMA metrics CASCADE;
 -- what is gone is not shown, and the next minute is rid of it
 SELECT count(*) FROM projections.throughput;
-SELECT projections._expire_throughput();
-SELECT count(*) FROM projections.throughput_total;
-DELETE FROM projections.throughput_minute;
+SELECT projections_internal._expire_throughput();
+SELECT count(*) FROM projections_internal.throughput_total;
+DELETE FROM projections_internal.throughput_minute;
 DROP OWNED BY regress_metrics_owner, regress_metrics_monitor, regress_metrics_other;
 DROP ROLE regress_metrics_owner, regress_metrics_monitor, regress_metrics_other;
-SELECT count(*) FROM projections.projection;
+SELECT count(*) FROM projections_internal.projection;

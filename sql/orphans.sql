@@ -51,25 +51,25 @@ SELECT * FROM left_behind;
 ALTER EVENT TRIGGER projections_after_drop DISABLE;
 ALTER EVENT TRIGGER projections_after_ddl DISABLE;
 -- a superuser's own, with names like ours, also one that says what it is
-CREATE TABLE projections.by_customer_changes (change bigint, weight bigint);
-CREATE TABLE projections.stock_shadow AS SELECT 1 AS keep;
-CREATE VIEW projections.stock_definition AS SELECT 1 AS keep;
-CREATE TABLE projections.copied (LIKE projections.logged_changes INCLUDING ALL);
-COMMENT ON TABLE projections.stock_shadow IS 'the projections of: pg_projections: shadow of stock';
+CREATE TABLE projections_internal.by_customer_changes (change bigint, weight bigint);
+CREATE TABLE projections_internal.stock_shadow AS SELECT 1 AS keep;
+CREATE VIEW projections_internal.stock_definition AS SELECT 1 AS keep;
+CREATE TABLE projections_internal.copied (LIKE projections_internal.logged_changes INCLUDING ALL);
+COMMENT ON TABLE projections_internal.stock_shadow IS 'the projections of: pg_projections: shadow of stock';
 CREATE TABLE public.stock_shadow (id int);
 COMMENT ON TABLE public.stock_shadow IS 'pg_projections: shadow of stock';
 CREATE FUNCTION public.capture() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
 CREATE TRIGGER projections_capture AFTER INSERT ON public.stock_shadow EXECUTE FUNCTION public.capture();
-CREATE VIEW public.my_checkpoints AS SELECT * FROM projections.slot;
+CREATE VIEW public.my_checkpoints AS SELECT * FROM projections_internal.slot;
 SELECT * FROM left_behind;
 
 -- triggers: as a restore of some tables brings them
 CREATE TABLE plain (id int);
-CREATE TRIGGER projections_capture AFTER INSERT OR UPDATE OR DELETE ON plain FOR EACH ROW EXECUTE FUNCTION projections.capture();
-CREATE TRIGGER projections_capture_truncate AFTER TRUNCATE ON plain EXECUTE FUNCTION projections.capture();
-CREATE TRIGGER projections_guard BEFORE INSERT OR UPDATE OR DELETE ON plain FOR EACH ROW EXECUTE FUNCTION projections.guard();
-CREATE TRIGGER projections_guard_truncate BEFORE TRUNCATE ON plain EXECUTE FUNCTION projections.guard();
-CREATE TRIGGER projections_arrival AFTER INSERT ON plain FOR EACH ROW EXECUTE FUNCTION projections._note_arrival('none', 'id');
+CREATE TRIGGER projections_capture AFTER INSERT OR UPDATE OR DELETE ON plain FOR EACH ROW EXECUTE FUNCTION projections_internal.capture();
+CREATE TRIGGER projections_capture_truncate AFTER TRUNCATE ON plain EXECUTE FUNCTION projections_internal.capture();
+CREATE TRIGGER projections_guard BEFORE INSERT OR UPDATE OR DELETE ON plain FOR EACH ROW EXECUTE FUNCTION projections_internal.guard();
+CREATE TRIGGER projections_guard_truncate BEFORE TRUNCATE ON plain EXECUTE FUNCTION projections_internal.guard();
+CREATE TRIGGER projections_arrival AFTER INSERT ON plain FOR EACH ROW EXECUTE FUNCTION projections_internal._note_arrival('none', 'id');
 SELECT * FROM left_behind;
 SELECT * FROM projections.cleanup_orphans();
 SELECT * FROM left_behind;
@@ -77,13 +77,13 @@ SELECT tgname FROM pg_trigger WHERE tgrelid = 'plain'::regclass;
 
 -- what hides in our schema, when the catalog's rows are gone
 BEGIN;
-DELETE FROM projections.projection;
-DELETE FROM projections.subscription;
-DELETE FROM projections.source WHERE relation = 'arriving'::regclass;
+DELETE FROM projections_internal.projection;
+DELETE FROM projections_internal.subscription;
+DELETE FROM projections_internal.source WHERE relation = 'arriving'::regclass;
 SELECT * FROM left_behind;
 SELECT kind, object, action FROM projections.cleanup_orphans();
 SELECT * FROM left_behind;
-SELECT relname FROM pg_class c WHERE relnamespace = 'projections'::regnamespace AND relkind IN ('r', 'v')
+SELECT relname FROM pg_class c WHERE relnamespace = 'projections_internal'::regnamespace AND relkind IN ('r', 'v')
    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e') ORDER BY 1;
 SELECT count(*) AS kept FROM by_customer;
 ROLLBACK;
@@ -103,13 +103,13 @@ SELECT * FROM left_behind;
 SELECT nspname FROM pg_namespace WHERE nspname LIKE '%\_shadow';
 
 -- rows about a projection that is gone
-INSERT INTO projections.checkpoint_change (projection, slot, position, reason) VALUES (4000000001, 0, 1, 'test');
-INSERT INTO projections.failure (projection, slot, position, keys, error, sqlstate, category) VALUES (4000000001, 0, 1, '{}', 'e', '22012', 'data');
-INSERT INTO projections.parked_event (projection, slot, position, keys) VALUES (4000000001, 0, 2, '{}'), (4000000001, 0, 3, '{}');
-INSERT INTO projections.override (projection, key, position, reason) VALUES (4000000001, 'k', 1, 'test');
-INSERT INTO projections.transition (projection, key, to_state, position) VALUES (4000000001, 'k', 's', 1);
-INSERT INTO projections.slot (projection, slot) VALUES (4000000001, 0);
-INSERT INTO projections.rebuild_request (projection, requested_by) VALUES (4000000001, 'somebody');
+INSERT INTO projections_internal.checkpoint_change (projection, slot, position, reason) VALUES (4000000001, 0, 1, 'test');
+INSERT INTO projections_internal.failure (projection, slot, position, keys, error, sqlstate, category) VALUES (4000000001, 0, 1, '{}', 'e', '22012', 'data');
+INSERT INTO projections_internal.parked_event (projection, slot, position, keys) VALUES (4000000001, 0, 2, '{}'), (4000000001, 0, 3, '{}');
+INSERT INTO projections_internal.override (projection, key, position, reason) VALUES (4000000001, 'k', 1, 'test');
+INSERT INTO projections_internal.transition (projection, key, to_state, position) VALUES (4000000001, 'k', 's', 1);
+INSERT INTO projections_internal.slot (projection, slot) VALUES (4000000001, 0);
+INSERT INTO projections_internal.rebuild_request (projection, requested_by) VALUES (4000000001, 'somebody');
 SELECT * FROM left_behind;
 SELECT kind, regexp_replace(object, '\d+$', 'N') AS object, action FROM projections.cleanup_orphans();
 SELECT * FROM left_behind;
@@ -127,7 +127,7 @@ RESET ROLE;
 INSERT INTO visits VALUES ('x', 1);
 INSERT INTO doomed VALUES (1, 'i');
 DROP TABLE no_table;
-DROP VIEW projections.no_definition_definition;
+DROP VIEW projections_internal.no_definition_definition;
 DROP TABLE doomed CASCADE;
 REVOKE ALL ON events FROM regress_orphans_reader;
 REVOKE ALL ON SCHEMA public FROM regress_orphans_reader;
@@ -146,15 +146,15 @@ ALTER EVENT TRIGGER projections_after_ddl ENABLE;
 --
 CREATE FUNCTION make_shadow(original regclass, name text, pid int, backend_start timestamptz) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    EXECUTE format('CREATE TABLE projections.%I AS SELECT * FROM %s', name, original);
-    EXECUTE format('COMMENT ON TABLE projections.%I IS %L', name, 'pg_projections: shadow of ' || original);
-    EXECUTE format('CREATE VIEW projections.%I AS %s', name || '_definition', pg_get_viewdef((SELECT p.definition FROM projections.projection p WHERE p.relation = original)));
-    EXECUTE format('COMMENT ON VIEW projections.%I IS %L', name || '_definition', 'pg_projections: definition of ' || original);
-    INSERT INTO projections.projection (relation, definition, mode, user_columns, shape, sources, settings, shadow_of)
-    SELECT ('projections.' || name)::regclass, ('projections.' || name || '_definition')::regclass, mode, user_columns, shape, sources, settings, relation
-    FROM projections.projection WHERE relation = original;
-    INSERT INTO projections.rebuild (projection, action, shadow, phase, pid, backend_start, started_by)
-    VALUES (original, 'rebuild', ('projections.' || name)::regclass, 'copying', pid, backend_start, 'regress_orphans_owner');
+    EXECUTE format('CREATE TABLE projections_internal.%I AS SELECT * FROM %s', name, original);
+    EXECUTE format('COMMENT ON TABLE projections_internal.%I IS %L', name, 'pg_projections: shadow of ' || original);
+    EXECUTE format('CREATE VIEW projections_internal.%I AS %s', name || '_definition', pg_get_viewdef((SELECT p.definition FROM projections_internal.projection p WHERE p.relation = original)));
+    EXECUTE format('COMMENT ON VIEW projections_internal.%I IS %L', name || '_definition', 'pg_projections: definition of ' || original);
+    INSERT INTO projections_internal.projection (relation, definition, mode, user_columns, shape, sources, settings, shadow_of)
+    SELECT ('projections_internal.' || name)::regclass, ('projections_internal.' || name || '_definition')::regclass, mode, user_columns, shape, sources, settings, relation
+    FROM projections_internal.projection WHERE relation = original;
+    INSERT INTO projections_internal.rebuild (projection, action, shadow, phase, pid, backend_start, started_by)
+    VALUES (original, 'rebuild', ('projections_internal.' || name)::regclass, 'copying', pid, backend_start, 'regress_orphans_owner');
 END
 $$;
 BEGIN;
@@ -163,37 +163,37 @@ SELECT make_shadow('by_customer', 'by_customer_shadow', pg_backend_pid(), '2026-
 SELECT * FROM left_behind;
 SELECT kind, object, action, holder_pid, holder_user FROM projections.cleanup_orphans();
 SELECT * FROM left_behind;
-SELECT outcome, ended_at IS NOT NULL AS ended, shadow FROM projections.rebuild;
-SELECT to_regclass('projections.by_customer_shadow') AS shadow, to_regclass('projections.by_customer_shadow_definition') AS definition;
+SELECT outcome, ended_at IS NOT NULL AS ended, shadow FROM projections_internal.rebuild;
+SELECT to_regclass('projections_internal.by_customer_shadow') AS shadow, to_regclass('projections_internal.by_customer_shadow_definition') AS definition;
 ROLLBACK;
 BEGIN;
-SELECT make_shadow('by_customer', 'by_customer_shadow', pid, backend_start), projections._hold_off_rebuild('by_customer'::regclass)
+SELECT make_shadow('by_customer', 'by_customer_shadow', pid, backend_start), projections_internal._hold_off_rebuild('by_customer'::regclass)
 FROM pg_stat_activity WHERE pid = pg_backend_pid();
 SELECT * FROM left_behind;
 SELECT kind, object, action, holder_pid = pg_backend_pid() AS pid, holder_user, holder_since IS NOT NULL AS since, holder_phase FROM projections.cleanup_orphans();
-SELECT count(*) AS kept FROM projections.by_customer_shadow;
+SELECT count(*) AS kept FROM projections_internal.by_customer_shadow;
 ROLLBACK;
 BEGIN;
 -- nothing that is left has its original
 SELECT make_shadow('by_customer', 'by_customer_shadow', 1, '2026-01-01');
-DELETE FROM projections.projection WHERE relation = 'by_customer'::regclass;
-ALTER TABLE projections.by_customer_shadow OWNER TO regress_orphans_owner;
+DELETE FROM projections_internal.projection WHERE relation = 'by_customer'::regclass;
+ALTER TABLE projections_internal.by_customer_shadow OWNER TO regress_orphans_owner;
 SELECT * FROM left_behind;
 SELECT kind, object, action FROM projections.cleanup_orphans();
 SELECT * FROM left_behind;
 ROLLBACK;
 -- a rebuild without a shadow
-INSERT INTO projections.rebuild (projection, action, phase, pid, backend_start, started_by) VALUES ('by_customer', 'rebuild', 'comparing', 1, '2026-01-01', 'somebody');
+INSERT INTO projections_internal.rebuild (projection, action, phase, pid, backend_start, started_by) VALUES ('by_customer', 'rebuild', 'comparing', 1, '2026-01-01', 'somebody');
 SELECT * FROM left_behind;
 SELECT kind, object, action FROM projections.cleanup_orphans();
-SELECT outcome FROM projections.rebuild;
+SELECT outcome FROM projections_internal.rebuild;
 
 --
 -- who may see and remove what
 --
-CREATE TRIGGER projections_guard BEFORE INSERT OR UPDATE OR DELETE ON plain FOR EACH ROW EXECUTE FUNCTION projections.guard();
-CREATE TRIGGER projections_guard BEFORE INSERT OR UPDATE OR DELETE ON received FOR EACH ROW EXECUTE FUNCTION projections.guard();
-INSERT INTO projections.slot (projection, slot) VALUES (4000000001, 0);
+CREATE TRIGGER projections_guard BEFORE INSERT OR UPDATE OR DELETE ON plain FOR EACH ROW EXECUTE FUNCTION projections_internal.guard();
+CREATE TRIGGER projections_guard BEFORE INSERT OR UPDATE OR DELETE ON received FOR EACH ROW EXECUTE FUNCTION projections_internal.guard();
+INSERT INTO projections_internal.slot (projection, slot) VALUES (4000000001, 0);
 ALTER TABLE plain OWNER TO regress_orphans_other;
 SET ROLE regress_orphans_owner;
 SELECT kind, object FROM projections.orphans();
@@ -205,9 +205,9 @@ RESET ROLE;
 SELECT kind, regexp_replace(object, '\d+$', 'N') AS object, action FROM projections.cleanup_orphans();
 -- what somebody reads, and the rest goes
 BEGIN;
-UPDATE projections.projection SET changes = '{}' WHERE relation = 'logged'::regclass;
-CREATE VIEW reads_log AS SELECT * FROM projections.logged_changes;
-INSERT INTO projections.slot (projection, slot) VALUES (4000000001, 0);
+UPDATE projections_internal.projection SET changes = '{}' WHERE relation = 'logged'::regclass;
+CREATE VIEW reads_log AS SELECT * FROM projections_internal.logged_changes;
+INSERT INTO projections_internal.slot (projection, slot) VALUES (4000000001, 0);
 SELECT kind, regexp_replace(object, '\d+$', 'N') AS object, action FROM projections.cleanup_orphans();
 SELECT count(*) AS kept FROM reads_log;
 ROLLBACK;

@@ -82,7 +82,7 @@ CREATE FUNCTION catalog_rows(target regclass) RETURNS SETOF text LANGUAGE sql AS
     UNION ALL SELECT 'description ' || to_jsonb(d)::text FROM pg_description AS d JOIN relations AS r ON r.oid = d.objoid
     UNION ALL SELECT 'statistics ' || to_jsonb(s)::text FROM pg_statistic_ext AS s WHERE stxrelid = target
     UNION ALL SELECT 'publication ' || to_jsonb(p)::text FROM pg_publication_rel AS p WHERE prrelid = target
-    UNION ALL SELECT 'projection ' || (to_jsonb(p) - 'changes')::text FROM projections.projection AS p WHERE p.relation = target
+    UNION ALL SELECT 'projection ' || (to_jsonb(p) - 'changes')::text FROM projections_internal.projection AS p WHERE p.relation = target
 $$;
 CREATE TABLE before_rebuild AS SELECT d.relation, r.row FROM projections.definitions AS d, LATERAL catalog_rows(d.relation) AS r (row) WHERE d.relation::text NOT LIKE '%.%' OR d.relation::text LIKE 'rb.%';
 CREATE PROCEDURE rebuild_each() LANGUAGE plpgsql AS $$
@@ -98,18 +98,18 @@ CREATE VIEW differs AS
     UNION ALL
     SELECT '+', b.relation, b.row FROM (SELECT b.relation, r.row FROM (SELECT DISTINCT relation FROM before_rebuild) AS b, LATERAL catalog_rows(b.relation) AS r (row) EXCEPT ALL SELECT relation, row FROM before_rebuild) AS b;
 CREATE VIEW state AS
-    SELECT (SELECT count(*) FROM test.check_all() AS c WHERE c.projection LIKE 'rb.%') AS right,
+    SELECT (SELECT equal FROM test.check_all('rb.%')) AS right,
            (SELECT count(*) FROM (SELECT bt_index_check(i.indexrelid, true) FROM before_rebuild AS b JOIN pg_index AS i ON i.indrelid = b.relation JOIN pg_class AS c ON c.oid = i.indexrelid JOIN pg_am AS m ON m.oid = c.relam
                                   WHERE b.row LIKE 'class%' AND m.amname = 'btree') AS indexes) > 0 AS indexes_right,
            (SELECT count(*) FROM (SELECT DISTINCT b.relation FROM before_rebuild AS b) AS r, LATERAL verify_heapam(r.relation) AS v) AS corrupt,
-           (SELECT count(*) FROM projections.projection WHERE shadow_of IS NOT NULL) AS shadows,
-           (SELECT count(*) FROM pg_class AS c WHERE relnamespace = 'projections'::regnamespace AND relname ~ 'shadow' AND relkind IN ('r', 'v') AND c.oid NOT IN (SELECT unnest(changes) FROM projections.projection)) AS left_behind,
+           (SELECT count(*) FROM projections_internal.projection WHERE shadow_of IS NOT NULL) AS shadows,
+           (SELECT count(*) FROM pg_class AS c WHERE relnamespace = 'projections_internal'::regnamespace AND relname ~ 'shadow' AND relkind IN ('r', 'v') AND c.oid NOT IN (SELECT unnest(changes) FROM projections_internal.projection)) AS left_behind,
            (SELECT count(*) FROM pg_class WHERE relname ~ '^rebuild_[0-9]+_[0-9]+$') AS indexes_left;
 
 CALL rebuild_each();
 SELECT * FROM differs;
 SELECT * FROM state;
-SELECT projection, finish, outcome, error FROM projections.rebuild WHERE projection IN (SELECT relation FROM before_rebuild) ORDER BY id;
+SELECT projection, finish, outcome, error FROM projections_internal.rebuild WHERE projection IN (SELECT relation FROM before_rebuild) ORDER BY id;
 
 -- It goes on working: writes of every kind, the trigger, the constraint, policies, and what rewrites tables.
 UPDATE items SET price = price + 1, category = (category + 1) % 9, note = note || 'x' WHERE id % 3 = 0;
@@ -154,11 +154,11 @@ DROP TABLESPACE rb_space;
 ALTER TABLE items DISABLE TRIGGER projections_capture;
 UPDATE items SET price = price * 2, stock = stock + 5;
 ALTER TABLE items ENABLE ALWAYS TRIGGER projections_capture;
-SELECT count(*) > 0 AS stale FROM projections.projection WHERE stale_since IS NOT NULL;
+SELECT count(*) > 0 AS stale FROM projections_internal.projection WHERE stale_since IS NOT NULL;
 CALL rebuild_each();
 SELECT projections.catch_up() >= 0 AS caught_up;
 SELECT * FROM state;
-SELECT relation FROM projections.projection WHERE stale_since IS NOT NULL;
+SELECT relation FROM projections_internal.projection WHERE stale_since IS NOT NULL;
 
 -- Whose rows are followed, or who has columns of his own, is brought up to date by the difference only.
 ALTER TABLE sums ADD COLUMN label text DEFAULT 'none', ADD COLUMN twice bigint GENERATED ALWAYS AS (n * 2) STORED;
@@ -173,7 +173,7 @@ CALL projections.rebuild('shelf');
 DROP TABLE sold;
 CREATE PUBLICATION rb_publication FOR TABLE shelf;
 CALL projections.rebuild('shelf');
-SELECT projection, finish, outcome FROM projections.rebuild ORDER BY id DESC LIMIT 3;
+SELECT projection, finish, outcome FROM projections_internal.rebuild ORDER BY id DESC LIMIT 3;
 DROP PUBLICATION rb_publication;
 SELECT * FROM state;
 
@@ -226,4 +226,4 @@ RESET search_path;
 DROP SCHEMA rb CASCADE;
 DROP ROLE rb_owner, rb_reader;
 DROP EXTENSION amcheck;
-SELECT count(*) FROM projections.projection WHERE relation::text LIKE 'rb.%' OR shadow_of IS NOT NULL;
+SELECT count(*) FROM projections_internal.projection WHERE relation::text LIKE 'rb.%' OR shadow_of IS NOT NULL;

@@ -22,18 +22,18 @@ CALL projections.rebuild('folded');
 CALL projections.rebuild('totals');
 
 INSERT INTO moves (item, qty) SELECT 'i' || n % 7, n % 5 + 1 FROM generate_series(1, 2000) n;
-SELECT projections.catch_up();
+SELECT projections.catch_up() > 0 AS applied;
 -- Poison for all that divide; the inline one would refuse it.
 INSERT INTO moves (item, kind, qty) VALUES ('i1', 'bad', 0), ('i1', 'out', 5), ('i2', 'bad', 0), ('i3', 'bad', 0), ('i3', 'in', 1);
 SELECT projections.catch_up() > 0 AS applied;
 SELECT projection, position, event_type, key, resolution FROM projections.failures ORDER BY 1, 2;
 
 -- Decided: one is skipped, one resolved, one stays open; the machine refuses 'bad', too, and one of its states is set by hand.
-SELECT projections.skip(id, 'known') FROM projections.failure WHERE position = 2001 ORDER BY id;
-SELECT projections.resolve(id, 'resolved', 'counted elsewhere') FROM projections.failure WHERE position = 2003 ORDER BY id;
+SELECT projections.skip(id, 'known') FROM projections_internal.failure WHERE position = 2001 ORDER BY id;
+SELECT projections.resolve(id, 'resolved', 'counted elsewhere') FROM projections_internal.failure WHERE position = 2003 ORDER BY id;
 SELECT projections.set_state('machine', 'i2', 'gone', 'seen by hand');
 SELECT projections.catch_up() >= 0 AS applied;
-SELECT projection, position, resolution FROM projections.failure ORDER BY projection::text, position;
+SELECT projection, position, resolution FROM projections_internal.failure ORDER BY projection::text, position;
 SELECT projection, position, key FROM projections.parked ORDER BY 1, 2;
 CREATE TABLE before AS
     SELECT 'totals' AS name, item AS key, jsonb_build_array(n, part) AS row FROM totals
@@ -47,7 +47,7 @@ CREATE VIEW after AS
     UNION ALL SELECT 'machine', key, jsonb_build_array(state, version, position) FROM machine;
 CREATE VIEW difference AS
     (SELECT 'before' AS side, * FROM (TABLE before EXCEPT ALL TABLE after) d UNION ALL SELECT 'after', * FROM (TABLE after EXCEPT ALL TABLE before) d);
-CREATE TABLE transitions_before AS SELECT key, from_state, event, to_state, position, reason, set_by FROM projections.transition WHERE projection = 'machine'::regclass;
+CREATE TABLE transitions_before AS SELECT key, from_state, event, to_state, position, reason, set_by FROM projections_internal.transition WHERE projection = 'machine'::regclass;
 CREATE TABLE nodes AS SELECT relname, relfilenode FROM pg_class WHERE relname IN ('totals', 'folded', 'folded_inline', 'machine', 'folded_pkey') AND relnamespace = 'rebuild_events'::regnamespace;
 
 -- Users' additions stay: columns, checks, indexes, grants, views.
@@ -69,8 +69,8 @@ SELECT n.relname, c.relfilenode <> n.relfilenode AS swapped FROM nodes n JOIN pg
 SELECT projection, position, event_type, key, resolution FROM projections.failures WHERE resolution IS DISTINCT FROM 'rebuilt' ORDER BY 1, 2;
 SELECT projection, position, key FROM projections.parked ORDER BY 1, 2;
 SELECT projection, slot, position FROM projections.checkpoints WHERE projection LIKE 'rebuild_events.%' ORDER BY 1, 2;
-(TABLE transitions_before EXCEPT ALL SELECT key, from_state, event, to_state, position, reason, set_by FROM projections.transition WHERE projection = 'machine'::regclass)
-UNION ALL (SELECT key, from_state, event, to_state, position, reason, set_by FROM projections.transition WHERE projection = 'machine'::regclass EXCEPT ALL TABLE transitions_before);
+(TABLE transitions_before EXCEPT ALL SELECT key, from_state, event, to_state, position, reason, set_by FROM projections_internal.transition WHERE projection = 'machine'::regclass)
+UNION ALL (SELECT key, from_state, event, to_state, position, reason, set_by FROM projections_internal.transition WHERE projection = 'machine'::regclass EXCEPT ALL TABLE transitions_before);
 SELECT * FROM projections.verify('folded') UNION ALL SELECT * FROM projections.verify('machine') UNION ALL SELECT * FROM projections.verify('totals') UNION ALL SELECT * FROM projections.verify('folded_inline');
 
 -- Everything goes on, and what was open can be retried.
@@ -79,7 +79,7 @@ SELECT projections.catch_up() > 0 AS applied;
 SELECT key, state, version FROM folded WHERE key IN ('i4', 'new') ORDER BY 1;
 SELECT key, state, version FROM folded_inline WHERE key = 'new';
 SELECT n FROM totals WHERE item = 'new';
-SELECT projections.skip(id, 'now') FROM projections.failure WHERE resolved_at IS NULL ORDER BY id;
+SELECT projections.skip(id, 'now') FROM projections_internal.failure WHERE resolved_at IS NULL ORDER BY id;
 SELECT count(*) AS parked FROM projections.parked;
 SELECT state FROM folded WHERE key = 'i3';
 SELECT sum(100 / qty) FROM moves WHERE item = 'i3' AND kind <> 'bad';
@@ -126,7 +126,7 @@ UPDATE switch SET broken = true;
 CALL projections.rebuild('stopping');
 CALL projections.rebuild('strict_inline');
 SELECT count(*) AS rows, sum(state::bigint) = (SELECT sum(qty) FROM moves) AS right FROM stopping;
-SELECT count(*) AS shadows FROM projections.projection WHERE shadow_of IS NOT NULL;
+SELECT count(*) AS shadows FROM projections_internal.projection WHERE shadow_of IS NOT NULL;
 UPDATE switch SET broken = false;
 CALL projections.rebuild('stopping');
 CALL projections.rebuild('strict_inline');
@@ -155,7 +155,7 @@ CALL projections.rebuild('stopping');
 (SELECT key, state, version FROM stopping EXCEPT ALL SELECT item, to_jsonb(sum(qty)), count(*) FROM moves GROUP BY item)
 UNION ALL (SELECT item, to_jsonb(sum(qty)), count(*) FROM moves GROUP BY item EXCEPT ALL SELECT key, state, version FROM stopping);
 (TABLE versions EXCEPT ALL SELECT version, count(*) FROM stopping GROUP BY version) UNION ALL (SELECT version, count(*) FROM stopping GROUP BY version EXCEPT ALL TABLE versions);
-SELECT finish, outcome FROM projections.rebuild WHERE projection = 'stopping'::regclass ORDER BY id DESC LIMIT 1;
+SELECT finish, outcome FROM projections_internal.rebuild WHERE projection = 'stopping'::regclass ORDER BY id DESC LIMIT 1;
 
 -- Positions reserved in an earlier transaction, and a partitioned source.
 CREATE TABLE reserved (pos bigint PRIMARY KEY, item text NOT NULL);
@@ -193,11 +193,11 @@ SELECT events FROM projections.archive_events('projections.events', now() + inte
 SELECT count(*) FROM projections.append('s1', 'c', '{}');
 CALL projections.rebuild('of_store');
 SELECT key, state FROM of_store;
-UPDATE projections.source SET archived_to = 50 WHERE relation = 'reserved'::regclass;
+UPDATE projections_internal.source SET archived_to = 50 WHERE relation = 'reserved'::regclass;
 CALL projections.rebuild('by_arrival');
-SELECT phase, outcome, error FROM projections.rebuild WHERE projection = 'by_arrival'::regclass ORDER BY id DESC LIMIT 1;
+SELECT phase, outcome, error FROM projections_internal.rebuild WHERE projection = 'by_arrival'::regclass ORDER BY id DESC LIMIT 1;
 SELECT key, state = to_jsonb((SELECT sum(pos) FROM reserved WHERE item = key)) AS right FROM by_arrival ORDER BY 1;
-UPDATE projections.source SET archived_to = 0 WHERE relation = 'reserved'::regclass;
+UPDATE projections_internal.source SET archived_to = 0 WHERE relation = 'reserved'::regclass;
 
 SELECT kind, object, reason FROM projections.orphans();
 SET client_min_messages = error;

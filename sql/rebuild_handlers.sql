@@ -47,7 +47,7 @@ SELECT projections.create_handler('stock', 'moves', 'apply_move(moves)', '{items
 
 -- The oracle is a replay in SQL.
 CREATE FUNCTION expected_items() RETURNS TABLE (item text, on_hand bigint, doubled bigint) LANGUAGE sql AS $$
-    SELECT m.item, sum(qty), 2 * sum(qty) FROM rebuild_handlers.moves m WHERE qty <> 13 AND NOT EXISTS (SELECT FROM projections.failure f WHERE f.projection = 'rebuild_handlers.stock'::regclass AND f.position = m.pos) GROUP BY m.item
+    SELECT m.item, sum(qty), 2 * sum(qty) FROM rebuild_handlers.moves m WHERE qty <> 13 AND NOT EXISTS (SELECT FROM projections_internal.failure f WHERE f.projection = 'rebuild_handlers.stock'::regclass AND f.position = m.pos) GROUP BY m.item
 $$;
 CREATE FUNCTION expected_entries() RETURNS TABLE (item text, source bigint, qty int, note text) LANGUAGE sql AS $$
     SELECT m.item, m.pos, m.qty, 'none' FROM rebuild_handlers.moves m
@@ -116,7 +116,7 @@ TABLE difference;
 SELECT what, count(*) FROM fired GROUP BY 1 ORDER BY 1;
 (TABLE by_qty EXCEPT ALL SELECT qty, count(*) FROM entries GROUP BY qty) UNION ALL (SELECT qty, count(*) FROM entries GROUP BY qty EXCEPT ALL TABLE by_qty);
 SELECT bool_or(swapped) AS swapped FROM swapped;
-SELECT finish, outcome FROM projections.rebuild WHERE projection = 'stock'::regclass ORDER BY id DESC LIMIT 1;
+SELECT finish, outcome FROM projections_internal.rebuild WHERE projection = 'stock'::regclass ORDER BY id DESC LIMIT 1;
 -- What an order needs, and the events do not give, keeps the result out.
 INSERT INTO items VALUES ('stray', 5);
 INSERT INTO orders VALUES (2, 'stray');
@@ -165,7 +165,7 @@ CALL try_body($$INSERT INTO over_fixed VALUES ('z', 1)$$);
 CALL projections.rebuild('fixed_stock');
 TABLE fixed;
 TABLE other;
-SELECT phase, outcome, error FROM projections.rebuild WHERE projection = 'fixed_stock'::regclass ORDER BY id DESC LIMIT 1;
+SELECT phase, outcome, error FROM projections_internal.rebuild WHERE projection = 'fixed_stock'::regclass ORDER BY id DESC LIMIT 1;
 SELECT count(*) AS shadows FROM pg_namespace WHERE nspname LIKE 'projections\_shadow%';
 SELECT count(*) AS failures FROM projections.failures WHERE projection = 'rebuild_handlers.fixed_stock';
 -- Its own tables may be truncated and copied into, and what it calls may be in another schema.

@@ -31,11 +31,18 @@ BEGIN
     END LOOP;
 END $$;
 
+-- What waits has a limit.
+CREATE PROCEDURE rs_go_on(began timestamptz) LANGUAGE plpgsql AS $$
+BEGIN
+    IF clock_timestamp() > began + interval '1 min' THEN RAISE EXCEPTION 'waited in vain'; END IF;
+END $$;
 -- In what state the rebuild is. None of these may keep a snapshot while it waits: the rebuild would wait for it.
 CREATE PROCEDURE rs_until(arrived text) LANGUAGE plpgsql AS $$
+DECLARE
+    began timestamptz := clock_timestamp();
 BEGIN
     WHILE NOT EXISTS (
-        SELECT FROM projections.rebuild AS r
+        SELECT FROM projections_internal.rebuild AS r
         JOIN pg_stat_activity AS a USING (pid)
         JOIN pg_locks AS l ON l.pid = r.pid AND l.relation = r.projection::oid AND l.mode = 'ShareRowExclusiveLock'
         WHERE r.ended_at IS NULL AND r.phase = 'finishing' AND CASE arrived
@@ -43,6 +50,7 @@ BEGIN
             WHEN 'snapshots' THEN l.granted AND a.wait_event = 'Extension'
         END)
     LOOP
+        CALL rs_go_on(began);
         COMMIT;
         PERFORM pg_sleep(0.002);
         COMMIT;
@@ -50,16 +58,22 @@ BEGIN
 END $$;
 -- Until a session waits for a lock or has done what it was sent.
 CREATE PROCEDURE rs_until_waits(session text, pid int) LANGUAGE plpgsql AS $$
+DECLARE
+    began timestamptz := clock_timestamp();
 BEGIN
     WHILE dblink_is_busy(session) = 1 AND NOT EXISTS (SELECT FROM pg_locks AS l WHERE l.pid = rs_until_waits.pid AND NOT l.granted) LOOP
+        CALL rs_go_on(began);
         COMMIT;
         PERFORM pg_sleep(0.002);
         COMMIT;
     END LOOP;
 END $$;
 CREATE PROCEDURE rs_result(session text, INOUT result text) LANGUAGE plpgsql AS $$
+DECLARE
+    began timestamptz := clock_timestamp();
 BEGIN
     WHILE dblink_is_busy(session) = 1 LOOP
+        CALL rs_go_on(began);
         COMMIT;
         PERFORM pg_sleep(0.002);
         COMMIT;
@@ -110,7 +124,7 @@ BEGIN
     PERFORM projections.catch_up();
     COMMIT;
     BEGIN
-        verdict := format('%s, %s equal, %s shadows', rebuilt, (SELECT count(*) FROM test.check_all() AS c WHERE c.projection LIKE '%.rs_%'), (SELECT count(*) FROM projections.projection WHERE shadow_of IS NOT NULL));
+        verdict := format('%s, %s equal, %s shadows', rebuilt, (SELECT equal FROM test.check_all('%.rs_%')), (SELECT count(*) FROM projections_internal.projection WHERE shadow_of IS NOT NULL));
     EXCEPTION WHEN OTHERS THEN
         verdict := SQLERRM;
     END;
@@ -157,11 +171,11 @@ END $$;
 CALL rs_scenarios('before', '{REPEATABLE READ}', 'locked', 'SELECT rs_count_locked()', '{lines}');
 SELECT began, level, change, string_agg(shape, ' ' ORDER BY number) AS shapes, regexp_replace(written, 'public.\S+', '…') AS written, verdict
 FROM rs_outcomes GROUP BY 1, 2, 3, 5, 6 ORDER BY min(number);
-SELECT phase, outcome, count(*) FROM projections.rebuild WHERE projection::text LIKE 'rs%' GROUP BY 1, 2;
+SELECT phase, outcome, count(*) FROM projections_internal.rebuild WHERE projection::text LIKE 'rs%' GROUP BY 1, 2;
 
 \c -
 SET client_min_messages = error;
 DROP TABLE rs_customers, rs_orders, rs_visits, rs_other, rs_outcomes CASCADE;
-DROP PROCEDURE rs_until, rs_until_waits, rs_result, rs_scenario, rs_scenarios;
+DROP PROCEDURE rs_go_on, rs_until, rs_until_waits, rs_result, rs_scenario, rs_scenarios;
 DROP FUNCTION rs_count_locked;
 DROP EXTENSION dblink;

@@ -132,7 +132,7 @@ DROP TABLE before_balance, before_task, before_slotted, before_history;
 CREATE TABLE before_balance AS TABLE balance;
 CREATE TABLE before_task AS TABLE task;
 CREATE TABLE before_slotted AS TABLE slotted;
-SELECT projections.reset(relation::text) FROM projections.projection WHERE mode = 'async' ORDER BY relation;
+SELECT projections.reset(relation::text) FROM projections_internal.projection WHERE mode = 'async' ORDER BY relation;
 SELECT count(*), (SELECT count(*) FROM counted) + (SELECT count(*) FROM seen) + (SELECT count(*) FROM task) AS others FROM balance;
 SELECT * FROM moved;
 SELECT quantity, moves FROM total;
@@ -161,7 +161,7 @@ SELECT test.check('moved'), test.check('above');
 --
 -- history that is gone is not made up
 --
-UPDATE projections.source SET archived_to = 10 WHERE relation = 'moves'::regclass;
+UPDATE projections_internal.source SET archived_to = 10 WHERE relation = 'moves'::regclass;
 \set VERBOSITY sqlstate
 SELECT projections.reset('moved');
 \set VERBOSITY default
@@ -173,4 +173,4 @@ SELECT projections.replay('counting', 11, 12, force => true);
 SELECT projections.set_checkpoint('counting', 9, true);
 
 DROP SCHEMA replay CASCADE;
-SELECT count(*) FROM projections.projection;
+SELECT count(*) FROM projections_internal.projection;

@@ -100,17 +100,18 @@ CREATE FUNCTION mal.note_role(place text) RETURNS boolean LANGUAGE plpgsql SET s
 BEGIN INSERT INTO open.ran VALUES (current_user, place) ON CONFLICT DO NOTHING; RETURN true; END $$;
 CREATE OR REPLACE FUNCTION mal.spy(place text) RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog AS $$ BEGIN RETURN mal.note_role(place); END $$;
 SELECT projections.schedule_rebuild('mal.p');
+RESET ROLE;
 DO $$
 BEGIN
     FOR i IN 1 .. 3000 LOOP -- 30 seconds
         COMMIT;
-        EXIT WHEN NOT EXISTS (SELECT FROM projections.rebuild_request);
+        EXIT WHEN NOT EXISTS (SELECT FROM projections_internal.rebuild_request);
         PERFORM pg_sleep(0.01);
     END LOOP;
 END
 $$;
 RESET ROLE;
-SELECT outcome, error FROM projections.rebuild WHERE projection = 'mal.p'::regclass ORDER BY id DESC LIMIT 1;
+SELECT outcome, error FROM projections_internal.rebuild WHERE projection = 'mal.p'::regclass ORDER BY id DESC LIMIT 1;
 SELECT DISTINCT role FROM open.ran;
 SELECT count(*) > 0 AS some FROM open.ran WHERE place LIKE 'a domain%';
 SET ROLE security_owner;
@@ -139,15 +140,15 @@ SELECT count(*) FROM projections.cleanup_orphans();
 SELECT count(*) FROM projections.audit_log;
 SELECT count(*) FROM projections.failures;
 SELECT count(*) FROM projections.metrics() WHERE labels::text LIKE '%mal.p%';
-SELECT projections._schedule_rebuild('mal.p'::regclass, 'postgres');
-SELECT projections._cancel_rebuild('mal.p'::regclass, 'postgres');
-SELECT projections._repair('mal.p'::regclass, 'postgres');
-SELECT projections._launch_rebuild('mal.p'::regclass);
-SELECT projections._launch_waiting_rebuilds();
-CALL projections._redefine('mal.p', NULL, 'async');
-INSERT INTO projections.rebuild_request VALUES ('mal.p', 'postgres');
-INSERT INTO projections.rebuild (projection, action, phase, pid, backend_start, started_by) VALUES ('mal.p', 'rebuild', 'waiting', 1, now(), 'security_guest');
-UPDATE projections.projection SET shadow_of = relation;
+SELECT projections_internal._schedule_rebuild('mal.p'::regclass, 'postgres');
+SELECT projections_internal._cancel_rebuild('mal.p'::regclass, 'postgres');
+SELECT projections_internal._repair('mal.p'::regclass, 'postgres');
+SELECT projections_internal._launch_rebuild('mal.p'::regclass);
+SELECT projections_internal._launch_waiting_rebuilds();
+CALL projections_internal._redefine('mal.p', NULL, 'async');
+INSERT INTO projections_internal.rebuild_request VALUES ('mal.p', 'postgres');
+INSERT INTO projections_internal.rebuild (projection, action, phase, pid, backend_start, started_by) VALUES ('mal.p', 'rebuild', 'waiting', 1, now(), 'security_guest');
+UPDATE projections_internal.projection SET shadow_of = relation;
 RESET ROLE;
 -- A security_watcher sees how things are, and not what is in them.
 SET ROLE security_watcher;

@@ -6,10 +6,10 @@ SET search_path = sources;
 CREATE VIEW registered AS
 SELECT relation, position_column AS position, stream_column AS stream, version_column AS version, type_column AS type, time_column AS "time",
        correlation_column AS correlation, id_column AS id, preset, capture, sequence, arrivals, archived_to
-FROM projections.source WHERE relation <> 'projections.events'::regclass;
+FROM projections_internal.source WHERE relation <> 'projections.events'::regclass;
 
 -- our own store is one from the beginning
-SELECT position_column, type_column, capture, sequence FROM projections.source;
+SELECT position_column, type_column, capture, sequence FROM projections_internal.source;
 
 --
 -- Tables shaped like those of event libraries
@@ -78,7 +78,7 @@ SELECT projections.register_source('messages', preset => 'eventstore');
 --
 -- capture => 'trigger': events that are there count as arrived in their order, later ones as they come
 --
-SELECT arrival, position FROM projections.mt_events_arrivals ORDER BY 1;
+SELECT arrival, position FROM projections_internal.mt_events_arrivals ORDER BY 1;
 INSERT INTO mt_events SELECT n, gen_random_uuid(), '00000000-0000-0000-0000-000000000001', n, '{}', 'order_paid' FROM (VALUES (9), (7)) AS v(n);
 BEGIN;
 INSERT INTO mt_events SELECT 8, gen_random_uuid(), '00000000-0000-0000-0000-000000000001', 8, '{}', 'order_paid';
@@ -86,8 +86,8 @@ ROLLBACK;
 SET session_replication_role = replica;
 INSERT INTO mt_events SELECT 5, gen_random_uuid(), '00000000-0000-0000-0000-000000000001', 5, '{}', 'order_paid';
 RESET session_replication_role;
-SELECT position FROM projections.mt_events_arrivals ORDER BY arrival;
-SELECT count(DISTINCT arrival) = count(*) AS unique FROM projections.mt_events_arrivals;
+SELECT position FROM projections_internal.mt_events_arrivals ORDER BY arrival;
+SELECT count(DISTINCT arrival) = count(*) AS unique FROM projections_internal.mt_events_arrivals;
 -- into partitions, present and new ones; a row that moves between them has arrived already
 INSERT INTO second.mt_events (seq_id, id, version, data, type, is_archived) VALUES (2, gen_random_uuid(), 1, '{}', 'a', false);
 INSERT INTO second.mt_events_default (seq_id, id, version, data, type, is_archived) VALUES (1, gen_random_uuid(), 1, '{}', 'a', false);
@@ -96,7 +96,7 @@ DROP TABLE second.mt_events_archived;
 CREATE TABLE second.mt_events_archived PARTITION OF second.mt_events FOR VALUES IN (true);
 INSERT INTO second.mt_events_archived (seq_id, id, version, data, type, is_archived) VALUES (4, gen_random_uuid(), 1, '{}', 'a', true);
 SELECT arrivals, capture FROM registered WHERE relation = 'second.mt_events'::regclass;
-SELECT position FROM projections.mt_events_arrivals_2 ORDER BY arrival;
+SELECT position FROM projections_internal.mt_events_arrivals_2 ORDER BY arrival;
 SELECT tgrelid::regclass AS trigger_on, tgenabled FROM pg_trigger WHERE tgname = 'projections_arrival' ORDER BY tgrelid::regclass::text;
 
 --
@@ -112,10 +112,10 @@ SELECT projections.register_source('"Order Events"', 'No', type_column => 'kind'
 SET ROLE sources_other;
 SELECT projections.unregister_source('"Order Events"');
 SELECT projections.register_source('"Order Events"', 'No');
-INSERT INTO projections.source SELECT * FROM projections.source LIMIT 1;
-UPDATE projections.source SET archived_to = 5 WHERE position_column = 'No';
-DELETE FROM projections.source;
-SELECT projections._register_source('"Order Events"', 'No', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+INSERT INTO projections_internal.source SELECT * FROM projections_internal.source LIMIT 1;
+UPDATE projections_internal.source SET archived_to = 5 WHERE position_column = 'No';
+DELETE FROM projections_internal.source;
+SELECT projections_internal._register_source('"Order Events"', 'No', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
 RESET ROLE;
 -- the same again changes nothing, other columns do
 SET ROLE sources_owner;
@@ -124,7 +124,7 @@ SELECT projections.register_source('"Order Events"', 'No', type_column => 'kind'
 SELECT position, type, "time", correlation, capture, arrivals FROM registered WHERE relation = '"Order Events"'::regclass;
 SELECT projections.register_source('"Order Events"', 'No', type_column => 'kind', time_column => 'at');
 SELECT position, capture, arrivals FROM registered WHERE relation = '"Order Events"'::regclass;
-SELECT to_regclass('projections."Order Events_arrivals"') AS gone;
+SELECT to_regclass('projections_internal."Order Events_arrivals"') AS gone;
 -- not while somebody reads it
 SELECT projections.create_subscription('sources reader', '"Order Events"');
 SELECT projections.register_source('"Order Events"', 'No', type_column => 'kind', time_column => 'at');
@@ -211,24 +211,51 @@ SELECT projections.unregister_source('projections.events');
 SELECT projections.drop('counts');
 
 --
+-- What has arrived is known by its position for good: a subscriber that is copied anew is not applied twice
+--
+SET client_min_messages = error;
+CREATE TABLE copied (n bigint PRIMARY KEY, k int);
+SELECT projections.register_source('copied', 'n', capture => 'trigger');
+SELECT projections.create('copied_counts', 'SELECT k, count(*) AS n FROM copied GROUP BY k', mode => 'async');
+CREATE FUNCTION counted(state jsonb, event copied, key text) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$SELECT to_jsonb((state #>> '{}')::int + 1)$$;
+SELECT projections.create_reducer('copied_states', 'copied', 'k::text', 'counted(jsonb, copied, text)', initial => '0');
+INSERT INTO copied SELECT i, i % 2 FROM generate_series(1, 10) AS i;
+SELECT projections.catch_up('copied_counts'), projections.catch_up('copied_states');
+CREATE TEMPORARY TABLE kept AS TABLE copied;
+TRUNCATE copied;
+INSERT INTO copied SELECT * FROM kept WHERE n < 4;
+INSERT INTO copied VALUES (11, 0);
+INSERT INTO copied SELECT * FROM kept WHERE n > 3;
+SELECT projections.catch_up('copied_counts'), projections.catch_up('copied_states');
+DELETE FROM copied WHERE n = 5;
+INSERT INTO copied VALUES (5, 1);
+SELECT projections.catch_up('copied_counts'), projections.catch_up('copied_states');
+TABLE copied_counts ORDER BY k;
+SELECT key, state FROM copied_states ORDER BY key;
+SELECT (SELECT count(*) FROM projections.verify('copied_counts')) AS counts, (SELECT count(*) FROM projections.verify('copied_states')) AS states;
+SELECT projections.drop('copied_counts'), projections.drop('copied_states');
+DROP TABLE copied CASCADE;
+RESET client_min_messages;
+
+--
 -- Drops and renames
 --
 CREATE TABLE doomed (n bigserial PRIMARY KEY);
 SELECT projections.register_source('doomed', 'n', capture => 'trigger');
 SELECT projections.create_subscription('doomed reader', 'doomed');
 ALTER TABLE doomed RENAME n TO m;
-DROP TABLE projections.doomed_arrivals;
+DROP TABLE projections_internal.doomed_arrivals;
 DROP TRIGGER projections_arrival ON doomed;
 ALTER TABLE doomed RENAME TO "Doomed";
 INSERT INTO "Doomed" DEFAULT VALUES;
-SELECT arrival, position FROM projections.doomed_arrivals;
+SELECT arrival, position FROM projections_internal.doomed_arrivals;
 DROP TABLE "Doomed";
-SELECT to_regclass('projections.doomed_arrivals') AS arrivals, (SELECT count(*) FROM projections.subscription) AS subscriptions;
+SELECT to_regclass('projections_internal.doomed_arrivals') AS arrivals, (SELECT count(*) FROM projections_internal.subscription) AS subscriptions;
 SELECT relation FROM registered ORDER BY relation::text;
 
 SET client_min_messages = warning;
 DROP SCHEMA sources, second CASCADE;
 DROP FOREIGN DATA WRAPPER sources_nothing CASCADE;
 DROP ROLE sources_owner, sources_other;
-SELECT count(*) AS sources FROM projections.source;
-SELECT relname FROM pg_class WHERE relnamespace = 'projections'::regnamespace AND relname LIKE '%arrivals%';
+SELECT count(*) AS sources FROM projections_internal.source;
+SELECT relname FROM pg_class WHERE relnamespace = 'projections_internal'::regnamespace AND relname LIKE '%arrivals%';

@@ -21,25 +21,25 @@ SELECT projections.create_state_machine('picks', 'task_events', 'task', '[
     {"from": "open", "event": "started", "to": "picking"}, {"from": "picking", "event": "short", "to": "waiting"},
     {"from": "waiting", "event": "started", "to": "picking"}, {"from": "picking", "event": "finished", "to": "done"},
     {"from": "open", "event": "cancelled", "to": "cancelled"}]', options => '{"initial": "open"}');
-SELECT transitions, options, event_types FROM projections.projection WHERE relation = 'picks'::regclass;
+SELECT transitions, options, event_types FROM projections_internal.projection WHERE relation = 'picks'::regclass;
 INSERT INTO task_events (type, task, at) VALUES ('started', 't1', '2026-01-02'), ('printed', 't1', '2026-01-03'), ('short', 't1', '2026-01-04'), ('cancelled', 't2', '2026-01-05'),
     ('finished', 't3', '2026-01-06'), ('started', 't1', '2026-01-07'), ('started', 't3', '2026-01-08');
 SELECT projections.catch_up('picks');
 SELECT * FROM picks ORDER BY key;
 SELECT projection, key, from_state, event, to_state, position, event_time, set_by FROM projections.transitions ORDER BY id;
 \x
-SELECT position, event_type, keys, error, sqlstate, category, context, retry_count FROM projections.failure WHERE projection = 'picks'::regclass;
+SELECT position, event_type, keys, error, sqlstate, category, context, retry_count FROM projections_internal.failure WHERE projection = 'picks'::regclass;
 \x
-SELECT position, keys FROM projections.parked_event;
+SELECT position, keys FROM projections_internal.parked_event;
 
 -- Set by hand, then the failure is skipped and what was parked behind it applies.
 SELECT projections.set_state('picks', 't3', 'picking', 'scanner was offline');
 SELECT key, state, version, position FROM picks ORDER BY key;
 SELECT projections.set_state('picks', 't3', 'open', 'it had not begun');
-SELECT projections.skip(id, 'finished twice') FROM projections.failure WHERE projection = 'picks'::regclass AND resolved_at IS NULL;
+SELECT projections.skip(id, 'finished twice') FROM projections_internal.failure WHERE projection = 'picks'::regclass AND resolved_at IS NULL;
 SELECT key, state, version, position FROM picks ORDER BY key;
 SELECT key, from_state, event, to_state, position, reason, set_by = session_user AS by_me FROM projections.transitions WHERE key = 't3' ORDER BY id;
-SELECT key, position, state, reason FROM projections.override;
+SELECT key, position, state, reason FROM projections_internal.override;
 SELECT refused($$SELECT projections.set_state('picks', 't3', 'lost', 'no such state')$$);
 SELECT refused($$SELECT projections.set_state('picks', 't3', NULL, 'no state')$$);
 SELECT refused($$SELECT projections.set_state('picks', 't3', 'open', NULL)$$);
@@ -76,7 +76,7 @@ SELECT key, state FROM owned ORDER BY key;
 SELECT projections.create_state_machine('shouting', 'task_events', 'task',
     '[{"from": null, "event": "Started", "to": "Busy"}, {"from": "busy", "event": "short", "to": "busy"}, {"from": "BUSY", "event": "finished", "to": "done"}]',
     options => '{"normalize": true, "retention": "30 days"}');
-SELECT options, event_types FROM projections.projection WHERE relation = 'shouting'::regclass;
+SELECT options, event_types FROM projections_internal.projection WHERE relation = 'shouting'::regclass;
 TRUNCATE task_events;
 INSERT INTO task_events (type, task, at) VALUES ('STARTED', 'old', now() - interval '90 days'), ('started', 'new', now()), ('Short', 'new', now()),
     ('finished', 'new', now()), ('started', 'busy', now() - interval '90 days'), ('FINISHED', 'old', now() - interval '60 days');
@@ -116,8 +116,8 @@ FROM (VALUES
 \pset tuples_only
 \pset format aligned
 
-SELECT projections.drop(relation::text) FROM projections.projection ORDER BY relation;
-SELECT count(*) FROM projections.transition;
+SELECT projections.drop(relation::text) FROM projections_internal.projection ORDER BY relation;
+SELECT count(*) FROM projections_internal.transition;
 SELECT projections.unregister_source('task_events');
 \set VERBOSITY terse
 DROP SCHEMA machines CASCADE;

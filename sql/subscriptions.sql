@@ -14,7 +14,7 @@ SET TimeZone = 'UTC';
 
 SELECT projections.create_subscription('all moves', 'moves');
 SELECT projections.create_subscription('picked', 'subscriptions.moves', partition_by => 'upper(item)', event_types => ARRAY['picked', 'none such']);
-SELECT name, source, partition_by, event_types, position, owner = current_user::regrole AS mine, acked_at FROM projections.subscription ORDER BY name;
+SELECT name, source, partition_by, event_types, position, owner = current_user::regrole AS mine, acked_at FROM projections_internal.subscription ORDER BY name;
 -- what is refused
 SELECT projections.create_subscription('picked', 'moves');
 SELECT projections.create_subscription('', 'moves');
@@ -44,7 +44,7 @@ SELECT position FROM projections.poll('all moves', 2);
 SELECT * FROM projections.poll('picked');
 SELECT projections.ack('picked', 9);
 SELECT count(*) FROM projections.poll('picked');
-SELECT position, acked_at IS NOT NULL AS acked FROM projections.subscription WHERE name = 'picked';
+SELECT position, acked_at IS NOT NULL AS acked FROM projections_internal.subscription WHERE name = 'picked';
 
 -- never back, never beyond
 SELECT projections.ack('all moves', 2);
@@ -72,10 +72,10 @@ SELECT projections.ack('mine', 1);
 SELECT projections.poll('all moves');
 SELECT projections.ack('all moves', 9);
 SELECT projections.drop_subscription('all moves');
-UPDATE projections.subscription SET position = 0;
-DELETE FROM projections.subscription WHERE name = 'all moves';
-INSERT INTO projections.subscription (name, source, owner) VALUES ('foisted', 'moves', 'subscriptions_other');
-INSERT INTO projections.subscription (name, source, owner) VALUES ('unreadable', 'untyped', 'subscriptions_reader');
+UPDATE projections_internal.subscription SET position = 0;
+DELETE FROM projections_internal.subscription WHERE name = 'all moves';
+INSERT INTO projections_internal.subscription (name, source, owner) VALUES ('foisted', 'moves', 'subscriptions_other');
+INSERT INTO projections_internal.subscription (name, source, owner) VALUES ('unreadable', 'untyped', 'subscriptions_reader');
 SET ROLE subscriptions_other;
 SELECT projections.create_subscription('theirs', 'moves');
 SELECT projections.poll('mine');
@@ -84,7 +84,7 @@ GRANT subscriptions_reader TO subscriptions_other;
 SET ROLE subscriptions_other;
 SELECT position FROM projections.poll('mine', 1);
 RESET ROLE;
-SELECT name, position FROM projections.subscription ORDER BY name;
+SELECT name, position FROM projections_internal.subscription ORDER BY name;
 REVOKE SELECT ON moves FROM subscriptions_reader;
 SET ROLE subscriptions_reader;
 SELECT projections.poll('mine');
@@ -112,6 +112,8 @@ SELECT * FROM projections.event_status('reserved', 3);
 
 -- what was deleted does not come
 SELECT * FROM projections.archive_events('moves', '2026-01-02 UTC');
+SELECT projections.ack('all moves', 9); -- not polled yet
+SELECT max(position) FROM projections.poll('all moves');
 SELECT projections.ack('all moves', 9);
 SELECT * FROM projections.archive_events('moves', '2026-01-02 UTC');
 INSERT INTO moves (kind, item) VALUES ('picked', 'last');
@@ -121,4 +123,4 @@ SELECT position, type FROM projections.poll('late');
 SET client_min_messages = warning;
 DROP SCHEMA subscriptions CASCADE;
 DROP ROLE subscriptions_reader, subscriptions_other;
-SELECT count(*) AS subscriptions FROM projections.subscription;
+SELECT count(*) AS subscriptions FROM projections_internal.subscription;

@@ -88,8 +88,22 @@ SET ROLE trace_stranger;
 SELECT projections.refresh_source('orders', '{"id": 1}');
 SELECT projections.stale_keys('sums');
 RESET ROLE;
-UPDATE projections.source SET archived_to = 1 WHERE relation = 'events'::regclass;
+UPDATE projections_internal.source SET archived_to = 1 WHERE relation = 'events'::regclass;
 SELECT projections.refresh_source('events', '{"key": "k1"}');
+-- A key that is NULL is one like others; and a key without rows has no row.
+CREATE TABLE unknown (id int PRIMARY KEY, k int);
+INSERT INTO unknown VALUES (1, NULL), (2, NULL), (3, 1);
+SELECT projections.create('per_unknown', 'SELECT k, count(*) AS n FROM unknown GROUP BY k');
+SET pg_projections.allow_direct_writes = on;
+UPDATE per_unknown SET n = n + 10;
+INSERT INTO per_unknown (k, n) VALUES (99, 1);
+RESET pg_projections.allow_direct_writes;
+SELECT projections.refresh_source('unknown', '[{"k": null}]');
+SELECT k, n FROM per_unknown ORDER BY k;
+SELECT projections.refresh_rows('per_unknown', '[{"k": 99}, {"k": 1}]');
+SELECT k, n FROM per_unknown ORDER BY k;
+SELECT test.check('per_unknown');
+
 DROP SCHEMA tracing CASCADE;
 DROP OWNED BY trace_stranger;
 DROP ROLE trace_stranger;

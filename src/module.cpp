@@ -1,20 +1,26 @@
 // The library's entry: settings, hooks and transaction callbacks.
-#include "async/background.hpp"
-#include "async/confinement.hpp"
-#include "async/events.hpp"
-#include "async/failure.hpp"
-#include "async/session.hpp"
-#include "async/throughput.hpp"
-#include "async/wake.hpp"
 #include "capture/trigger.hpp"
 #include "catalog/projection.hpp"
 #include "catalog/settings.hpp"
+#include "declare/guard.hpp"
+#include "declare/hidden_ddl.hpp"
+#include "declare/install.hpp"
+#include "declare/removal.hpp"
+#include "events/confinement.hpp"
+#include "events/events.hpp"
+#include "events/failure.hpp"
+#include "events/problem.hpp"
 #include "maintain/flush.hpp"
-#include "operate/guard.hpp"
 #include "operate/run.hpp"
 #include "pg/scope.hpp"
+#include "pg/utility.hpp"
 #include "rebuild/rebuild.hpp"
 #include "rebuild/schedule.hpp"
+#include "shared/session.hpp"
+#include "shared/throughput.hpp"
+#include "shared/wake.hpp"
+#include "verify/refold.hpp"
+#include "workers/background.hpp"
 
 extern "C" {
 PG_MODULE_MAGIC;
@@ -71,7 +77,7 @@ void renew_snapshot(QueryDesc *query) {
 }
 
 void executor_start(QueryDesc *query, int flags) {
-    if (!(flags & EXEC_FLAG_EXPLAIN_ONLY)) async::confine_plan(query->plannedstmt);
+    if (!(flags & EXEC_FLAG_EXPLAIN_ONLY)) events::confine_plan(query->plannedstmt);
     if (!(flags & EXEC_FLAG_EXPLAIN_ONLY) && query->snapshot != nullptr && query->snapshot != InvalidSnapshot &&
         flush_before(query->plannedstmt))
         renew_snapshot(query);
@@ -109,8 +115,8 @@ void executor_finish(QueryDesc *query) {
     });
     if (query->plannedstmt->resultRelations == NIL) return;
     capture::statement_ends(query);
-    async::statement_wrote(query->plannedstmt);
-    if (flush_at == at_statement) maintain::flush_for_any_read();
+    shared::statement_wrote(query->plannedstmt);
+    maintain::flush_after_statement(flush_at == at_statement);
 }
 
 void executor_end(QueryDesc *query) {
@@ -127,26 +133,12 @@ void executor_end(QueryDesc *query) {
 
 // Utility commands that read no table's rows, or whose queries pass through the executor's hooks.
 bool reads_nothing(const Node *command) {
+    if (pg::touches_no_rows(command)) return true;
     switch (nodeTag(command)) {
-    case T_TransactionStmt:
-    case T_VariableSetStmt:
-    case T_VariableShowStmt:
-    case T_FetchStmt:
-    case T_ClosePortalStmt:
-    case T_DoStmt:
-    case T_CallStmt:
-    case T_PrepareStmt:
-    case T_ExecuteStmt:
-    case T_DeallocateStmt:
-    case T_ExplainStmt:
     case T_ListenStmt:
     case T_UnlistenStmt:
-    case T_NotifyStmt:
     case T_DiscardStmt:
     case T_LoadStmt:
-    case T_LockStmt:
-    case T_ConstraintsSetStmt:
-    case T_DeclareCursorStmt:
     case T_CreateTableAsStmt:
     case T_CheckPointStmt: return true;
     case T_CopyStmt: {
@@ -155,6 +147,13 @@ bool reads_nothing(const Node *command) {
     }
     default: return false;
     }
+}
+
+// What was changed before a transaction is made read-only can be written no later.
+bool forbids_writing(const Node *command) {
+    if (!IsA(command, VariableSetStmt)) return false;
+    auto *set = reinterpret_cast<const VariableSetStmt *>(command);
+    return set->kind == VAR_SET_MULTI || (set->name && strcmp(set->name, "transaction_read_only") == 0);
 }
 
 void run_utility(PlannedStmt *statement, const char *text, bool read_only_tree, ProcessUtilityContext context,
@@ -170,13 +169,20 @@ void run_utility(PlannedStmt *statement, const char *text, bool read_only_tree, 
 void process_utility(PlannedStmt *statement, const char *text, bool read_only_tree, ProcessUtilityContext context,
                      ParamListInfo parameters, QueryEnvironment *environment, DestReceiver *receiver,
                      QueryCompletion *completion) {
-    auto run = [&] {
-        run_utility(statement, text, read_only_tree, context, parameters, environment, receiver, completion);
-    };
+    statement = declare::installing_here(statement);
     Node *command = statement->utilityStmt;
-    async::confine_utility(command);
-    async::before_utility(command);
+    auto run = [&] {
+        declare::with_utility_depth([&] {
+            run_utility(statement, text, read_only_tree, context, parameters, environment, receiver, completion);
+        });
+        // No event trigger tells of it.
+        if (IsA(command, ReassignOwnedStmt)) declare::secure_all();
+    };
+    events::confine_utility(command);
+    shared::before_utility(command);
     bool copy = IsA(command, CopyStmt);
+    if (forbids_writing(command) && IsTransactionState() && capture::anything_pending() && !XactReadOnly)
+        maintain::flush_logs();
     if (!reads_nothing(command) && IsTransactionState() && capture::anything_pending() &&
         maintain::flush_for_any_read()) {
         // COPY TO reads under the snapshot that was taken before the flush.
@@ -194,12 +200,12 @@ void process_utility(PlannedStmt *statement, const char *text, bool read_only_tr
     }
     auto *from = copy ? reinterpret_cast<CopyStmt *>(command) : nullptr;
     Oid target = from && from->is_from && from->relation ? RangeVarGetRelid(from->relation, NoLock, true) : InvalidOid;
-    if (OidIsValid(target)) capture::copy_begins(target);
+    if (OidIsValid(target)) capture::writing_begins(from, target);
     run();
     if (OidIsValid(target)) {
-        capture::copy_ends(target);
-        async::relation_written(target);
-        if (flush_at == at_statement) maintain::flush_for_any_read();
+        capture::writing_ends(from);
+        shared::relation_written(target);
+        maintain::flush_after_statement(flush_at == at_statement);
     }
 }
 
@@ -211,7 +217,7 @@ void transaction_event(XactEvent event, void *) {
     case XACT_EVENT_PRE_COMMIT:
     case XACT_EVENT_PRE_PREPARE:
         maintain::flush_at_commit();
-        async::before_commit();
+        shared::before_commit();
         break;
     case XACT_EVENT_COMMIT:
     case XACT_EVENT_ABORT:
@@ -220,10 +226,10 @@ void transaction_event(XactEvent event, void *) {
         capture::statements_aborted(0);
         renewed = NIL;
         catalog::end_transaction();
-        operate::end_transaction();
-        async::count_noted(event == XACT_EVENT_COMMIT);
-        async::session_ended();
-        async::transaction_ended(event == XACT_EVENT_COMMIT);
+        declare::end_transaction();
+        shared::count_noted(event == XACT_EVENT_COMMIT);
+        shared::session_ended();
+        shared::transaction_ended(event == XACT_EVENT_COMMIT);
         rebuild::transaction_ended(event == XACT_EVENT_COMMIT);
         break;
     default: break;
@@ -231,7 +237,7 @@ void transaction_event(XactEvent event, void *) {
 }
 
 void resources_released(ResourceReleasePhase phase, bool, bool top_level, void *) {
-    if (phase == RESOURCE_RELEASE_AFTER_LOCKS && top_level) async::locks_released();
+    if (phase == RESOURCE_RELEASE_AFTER_LOCKS && top_level) shared::locks_released();
 }
 
 void subtransaction_event(SubXactEvent event, SubTransactionId sub, SubTransactionId parent, void *) {
@@ -259,16 +265,17 @@ void _PG_init() {
         &capture::delta_memory, 65536, 64, MAX_KILOBYTES, PGC_USERSET, GUC_UNIT_KB, nullptr, nullptr, nullptr);
     DefineCustomBoolVariable("pg_projections.allow_direct_writes", "Lets statements write projection tables.",
                              "A projection that is written so is marked stale until it is repaired.",
-                             &operate::allow_direct_writes, false, PGC_SUSET, 0, nullptr, nullptr, nullptr);
-    async::start_background();
+                             &declare::allow_direct_writes, false, PGC_SUSET, 0, nullptr, nullptr, nullptr);
+    workers::start_background();
+    declare::refuse_removal_in_use();
     operate::define_settings();
     rebuild::define_settings();
     DefineCustomIntVariable("pg_projections.max_retries", "Retries of a failed event before it is a dead letter.",
                             "After 1, 2, 4, 8, 16 … seconds. A projection's option of that name comes first.",
-                            &async::max_retries, 5, 0, 100, PGC_SUSET, 0, nullptr, nullptr, nullptr);
+                            &events::max_retries, 5, 0, 100, PGC_SUSET, 0, nullptr, nullptr, nullptr);
     DefineCustomIntVariable("pg_projections.event_timeout", "How long a handler or reducer may take for one event.",
                             "Then the event fails. A projection's option of that name comes first.",
-                            &async::event_timeout, 30000, 1, INT_MAX, PGC_SUSET, GUC_UNIT_MS, nullptr, nullptr,
+                            &events::event_timeout, 30000, 1, INT_MAX, PGC_SUSET, GUC_UNIT_MS, nullptr, nullptr,
                             nullptr);
     MarkGUCPrefixReserved("pg_projections");
 
@@ -284,7 +291,10 @@ void _PG_init() {
     ProcessUtility_hook = process_utility;
     catalog::register_callbacks();
     capture::flush_early = maintain::flush_early;
-    capture::apply_event = async::apply_inline;
+    capture::apply_event = events::apply_inline;
+    maintain::apply_queued = events::apply_queued;
+    maintain::flush_ended = events::flush_ended;
+    events::refold_late = verify::refold_late;
     RegisterXactCallback(transaction_event, nullptr);
     RegisterSubXactCallback(subtransaction_event, nullptr);
     RegisterResourceReleaseCallback(resources_released, nullptr);

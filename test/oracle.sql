@@ -2,7 +2,7 @@
 --
 --     SELECT * FROM test.oracle('sales');     -- rows missing, rows too many, the strategy in use
 --     SELECT test.check('sales');             -- 'equal, algebraic', or an error that shows rows
---     SELECT * FROM test.check_all();
+--     SELECT * FROM test.check_all();         -- how many are equal, or an error that tells of each that is not
 --
 -- The definition is read under the session's settings: reset a TimeZone or DateStyle that a test has changed first.
 
@@ -102,27 +102,59 @@ LANGUAGE sql AS $$
     GROUP BY d.projection, d.strategy
 $$;
 
-CREATE FUNCTION test.check(target regclass) RETURNS text
+-- What is wrong with a projection, with five of the rows that differ; NULL where nothing is.
+CREATE FUNCTION test.wrong(target regclass, OUT problem text, OUT samples text)
 LANGUAGE plpgsql AS $$
 DECLARE
     missing bigint;
     extra bigint;
-    samples text;
 BEGIN
-    SELECT count(*) FILTER (WHERE problem = 'missing'), count(*) FILTER (WHERE problem = 'extra'),
-           string_agg(problem || ' ' || contents, E'\n' ORDER BY contents, problem) FILTER (WHERE number <= 5)
+    SELECT count(*) FILTER (WHERE d.problem = 'missing'), count(*) FILTER (WHERE d.problem = 'extra'),
+           string_agg(d.problem || ' ' || d.contents, E'\n' ORDER BY d.contents, d.problem) FILTER (WHERE d.number <= 5)
     INTO missing, extra, samples
-    FROM (SELECT *, row_number() OVER (PARTITION BY problem ORDER BY contents) AS number
-          FROM test.differences(target)) AS numbered;
+    FROM (SELECT *, row_number() OVER (PARTITION BY e.problem ORDER BY e.contents) AS number
+          FROM test.differences(target) AS e) AS d;
     IF missing + extra > 0 THEN
-        RAISE EXCEPTION 'projection % differs from its definition: % missing, % extra', target, missing, extra
-            USING DETAIL = samples;
+        problem := format('projection %s differs from its definition: %s missing, %s extra', target, missing, extra);
+    END IF;
+END
+$$;
+
+CREATE FUNCTION test.check(target regclass) RETURNS text
+LANGUAGE plpgsql AS $$
+DECLARE
+    wrong record := test.wrong(target);
+BEGIN
+    IF wrong.problem IS NOT NULL THEN
+        RAISE EXCEPTION '%', wrong.problem USING DETAIL = wrong.samples;
     END IF;
     RETURN 'equal, ' || (SELECT d.strategy FROM projections.definitions AS d WHERE d.relation = target);
 END
 $$;
 
-CREATE FUNCTION test.check_all() RETURNS TABLE (projection text, verdict text)
-LANGUAGE sql AS $$
-    SELECT d.projection, test.check(d.relation) FROM projections.definitions AS d WHERE d.query IS NOT NULL ORDER BY d.projection
+-- Every query projection whose name is like that: how many there are, and in which strategies. An error that tells of
+-- each that is wrong.
+CREATE FUNCTION test.check_all(named text DEFAULT '%', OUT equal bigint, OUT strategies text)
+LANGUAGE plpgsql AS $$
+DECLARE
+    target regclass;
+    wrong record;
+    problems text[];
+    samples text[];
+BEGIN
+    SELECT count(*), string_agg(DISTINCT d.strategy, ', ' ORDER BY d.strategy) INTO equal, strategies
+    FROM projections.definitions AS d WHERE d.query IS NOT NULL AND d.projection LIKE named;
+    FOR target IN
+        SELECT d.relation FROM projections.definitions AS d
+        WHERE d.query IS NOT NULL AND d.projection LIKE named ORDER BY d.projection
+    LOOP
+        wrong := test.wrong(target);
+        CONTINUE WHEN wrong.problem IS NULL;
+        problems := problems || wrong.problem;
+        samples := samples || wrong.samples;
+    END LOOP;
+    IF problems IS NOT NULL THEN
+        RAISE EXCEPTION '%', array_to_string(problems, '; ') USING DETAIL = array_to_string(samples, E'\n');
+    END IF;
+END
 $$;

@@ -1,6 +1,9 @@
 -- What test/random draws from: random definitions, random changes, and the rounds made of them.
 CREATE SCHEMA random;
 
+-- Each definition and the same in another form, which must hold the same rows.
+CREATE TABLE random.twins (one text, other text, form text);
+
 -- An integer from 0 to n - 1.
 CREATE FUNCTION random.below(n int) RETURNS int LANGUAGE sql VOLATILE AS $$ SELECT floor(pg_catalog.random() * n)::int $$;
 CREATE FUNCTION random.one_of(VARIADIC choices text[]) RETURNS text LANGUAGE sql VOLATILE AS $$ SELECT choices[1 + random.below(cardinality(choices))] $$;
@@ -33,6 +36,7 @@ BEGIN
         -- the third has no primary key
         EXECUTE format('CREATE TABLE drawn.t%s (id int %s, %s)', t, CASE WHEN t < 3 THEN 'PRIMARY KEY' END,
                        (SELECT string_agg(name || ' ' || kind, ', ') FROM random.columns));
+        EXECUTE format('CREATE VIEW drawn.v%s AS SELECT id, k, n, m, f, t, b, d FROM drawn.t%1$s WHERE n IS NULL OR n < 4', t);
     END LOOP;
     FOR t IN 1..3 LOOP
         FOR i IN 1..random.below(15) LOOP
@@ -89,62 +93,149 @@ BEGIN
 END
 $$;
 
--- A query over the tables, or over projections made before.
-CREATE FUNCTION random.query() RETURNS text LANGUAGE plpgsql VOLATILE AS $$
+-- A table, or what reads one and can be put into the query.
+CREATE FUNCTION random.source() RETURNS text LANGUAGE sql VOLATILE AS $$
+    SELECT format(CASE random.below(8) WHEN 0 THEN '(SELECT * FROM drawn.t%s)'
+                                       WHEN 1 THEN '(SELECT id, k, n, m, f, upper(t) AS t, b, d FROM drawn.t%s WHERE k <> 3 ORDER BY n)'
+                                       WHEN 2 THEN 'drawn.v%s'
+                                       ELSE 'drawn.t%s' END, 1 + random.below(3))
+$$;
+
+-- A query over the tables, and the same with its tables the other way round.
+CREATE FUNCTION random.query(OUT query text, OUT reversed text) LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     tables int := 1 + random.below(3);
-    froms text := format('drawn.t%s AS a1', 1 + random.below(3));
-    conditions text := CASE WHEN random.below(2) = 0 THEN ' WHERE ' || random.condition('a1') ELSE '' END;
+    sources text[] := ARRAY[random.source() || ' AS a1'];
+    joins text[] := '{}';
+    joined text := ' JOIN ';
+    condition text := CASE WHEN random.below(2) = 0 THEN random.condition('a1') END;
     keys text[] := '{}';
     outputs text[] := '{}';
     shape int := random.below(10);
-    alias text;
+    selected text;
+    grouped text := '';
 BEGIN
     FOR i IN 2..tables LOOP
-        froms := format('%s JOIN drawn.t%s AS a%s ON %s', froms, 1 + random.below(3), i,
-            CASE random.below(6)
+        sources := sources || format('%s AS a%s', random.source(), i);
+        joins := joins || CASE random.below(6)
                 WHEN 0 THEN format('a%s.t = a%s.t', i, i - 1)
                 WHEN 1 THEN format('a%s.k = a%s.n', i, i - 1)
                 WHEN 2 THEN format('a%s.id = a%s.k', i, i - 1)
                 WHEN 3 THEN format('(a%s.k, a%1$s.b) = (a%2$s.k, a%2$s.b)', i, i - 1)
                 WHEN 4 THEN format('a%s.id < a%s.k AND a%1$s.k = 1', i, i - 1)
                 ELSE format('a%s.k = a%s.k AND a%1$s.n <> 3', i, i - 1)
-            END);
+            END;
     END LOOP;
+    -- now and then outer joins, whose NULLs a condition rejects
+    IF tables > 1 AND random.below(4) = 0 THEN
+        joined := ' LEFT JOIN ';
+        SELECT concat_ws(' AND ', condition, string_agg(format('a%s.id IS NOT NULL', i), ' AND ')) INTO condition FROM generate_series(2, tables) i;
+    END IF;
     IF shape < 6 THEN -- groups
         FOR i IN 1..1 + random.below(2) LOOP
             keys := keys || random.key('a' || 1 + random.below(tables));
         END LOOP;
+        grouped := ' GROUP BY ' || array_to_string(keys, ', ');
     END IF;
     IF shape < 7 THEN -- groups, or one for all
         FOR i IN 1..1 + random.below(4) LOOP
             outputs := outputs || random.aggregate('a' || 1 + random.below(tables));
         END LOOP;
         -- now and then a key that is not returned
-        RETURN format('SELECT %s FROM %s%s%s',
-            (SELECT string_agg(format('%s AS c%s', o, i), ', ')
-             FROM unnest(CASE WHEN random.below(5) > 0 THEN keys ELSE '{}' END || outputs) WITH ORDINALITY AS u (o, i)),
-            froms, conditions, CASE WHEN keys <> '{}' THEN ' GROUP BY ' || array_to_string(keys, ', ') ELSE '' END);
+        outputs := CASE WHEN random.below(5) > 0 THEN keys ELSE '{}' END || outputs;
+    ELSE
+        FOR i IN 1..1 + random.below(3) LOOP
+            outputs := outputs || random.key('a' || 1 + random.below(tables));
+        END LOOP;
     END IF;
-    FOR i IN 1..1 + random.below(3) LOOP
-        outputs := outputs || random.key('a' || 1 + random.below(tables));
-    END LOOP;
-    RETURN format('SELECT %s%s FROM %s%s', CASE WHEN shape = 7 THEN 'DISTINCT ' ELSE '' END,
-        (SELECT string_agg(format('%s AS c%s', o, i), ', ') FROM unnest(outputs) WITH ORDINALITY AS u (o, i)), froms, conditions);
+    selected := format('SELECT %s%s FROM ', CASE WHEN shape = 7 THEN 'DISTINCT ' ELSE '' END,
+        (SELECT string_agg(format('%s AS c%s', o, i), ', ') FROM unnest(outputs) WITH ORDINALITY AS u (o, i)));
+    query := selected || (SELECT string_agg(CASE WHEN i > 1 THEN format('%s%s ON %s', joined, source, joins[i - 1]) ELSE source END, '' ORDER BY i)
+                          FROM unnest(sources) WITH ORDINALITY AS u (source, i))
+        || coalesce(' WHERE ' || condition, '') || grouped;
+    reversed := selected || (SELECT string_agg(source, ', ' ORDER BY i DESC) FROM unnest(sources) WITH ORDINALITY AS u (source, i))
+        || coalesce(' WHERE ' || (SELECT string_agg(c, ' AND ' ORDER BY i DESC) FROM unnest(joins || condition) WITH ORDINALITY AS u (c, i)), '')
+        || grouped;
 END
 $$;
 
+-- A definition over the tables, or over projections made before, and the same in another form: with its tables the other
+-- way round, over copies of them that are projections themselves (a cascade), async, paused now and then, rebuilt.
 CREATE FUNCTION random.make_projection(number int) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    query text := random.query();
+    drawn record := random.query();
+    other text;
+    form text := random.one_of('reversed', 'cascade', 'async', 'paused', 'rebuilt');
     below text;
 BEGIN
-    SELECT relation::text INTO below FROM projections.definitions WHERE random.below(3) = 0 ORDER BY projection LIMIT 1;
+    SELECT relation::text INTO below FROM projections.definitions
+    WHERE relation::text ~ '^drawn\.p' AND random.below(3) = 0 ORDER BY projection LIMIT 1;
     IF below IS NOT NULL THEN
-        query := format('SELECT p.c1, count(*) AS c2 FROM %s AS p %s GROUP BY p.c1', below,
+        drawn.query := format('SELECT p.c1, count(*) AS c2 FROM %s AS p %s GROUP BY p.c1', below,
                         CASE WHEN random.below(2) = 0 THEN 'JOIN drawn.t1 AS a1 ON p.c1::text = a1.k::text' ELSE '' END);
+        drawn.reversed := drawn.query;
     END IF;
-    CALL random.execute(format('SELECT projections.create(%L, %L)', 'drawn.p' || number, query));
+    IF form = 'async' AND drawn.query ~ ' JOIN ' THEN -- not supported yet
+        form := 'reversed';
+    END IF;
+    other := CASE form WHEN 'reversed' THEN drawn.reversed
+                       WHEN 'cascade' THEN regexp_replace(drawn.query, 'drawn\.t(\d)', 'drawn.copy\1', 'g')
+                       ELSE drawn.query END;
+    CALL random.execute(format('SELECT projections.create(%L, %L)', 'drawn.p' || number, drawn.query));
+    CALL random.execute(format('SELECT projections.create(%L, %L, %L)', 'drawn.q' || number, other,
+                               CASE form WHEN 'async' THEN 'async' ELSE 'inline' END));
+    INSERT INTO random.twins VALUES ('drawn.p' || number, 'drawn.q' || number, form);
+END
+$$;
+
+-- Brings up to date what is not kept so.
+CREATE PROCEDURE random.settle() LANGUAGE plpgsql AS $$
+DECLARE
+    other text;
+BEGIN
+    FOR other IN SELECT t.other FROM random.twins AS t JOIN projections_internal.projection AS p ON p.relation = t.other::regclass
+                 WHERE p.paused_at IS NOT NULL ORDER BY 1 LOOP
+        CALL random.execute(format('SELECT projections.resume(%L)', other));
+    END LOOP;
+    IF EXISTS (SELECT FROM random.twins AS t WHERE t.form = 'async') THEN
+        CALL random.execute('SELECT projections.catch_up()');
+    END IF;
+    COMMIT;
+END
+$$;
+
+-- Two forms of one definition hold the same rows, to the last digit: sums do not depend on an order.
+CREATE PROCEDURE random.compare() LANGUAGE plpgsql AS $$
+DECLARE
+    twin record;
+    columns text;
+    different int;
+BEGIN
+    FOR twin IN SELECT * FROM random.twins LOOP
+        SELECT string_agg(quote_ident(c), ', ') INTO columns
+        FROM projections.definitions AS d, unnest(d.columns) AS c WHERE d.relation = twin.one::regclass;
+        EXECUTE format('SELECT count(*) FROM ((SELECT %1$s FROM %2$s EXCEPT ALL SELECT %1$s FROM %3$s) UNION ALL '
+                       '(SELECT %1$s FROM %3$s EXCEPT ALL SELECT %1$s FROM %2$s)) AS d', columns, twin.one, twin.other) INTO different;
+        IF different > 0 THEN
+            RAISE EXCEPTION '% and its other form % (%) differ in % rows', twin.one, twin.other, twin.form, different;
+        END IF;
+    END LOOP;
+END
+$$;
+
+-- What is done to some of the other forms between transactions.
+CREATE PROCEDURE random.disturb() LANGUAGE plpgsql AS $$
+DECLARE
+    twin record;
+BEGIN
+    FOR twin IN SELECT * FROM random.twins WHERE form = 'paused' AND random.below(2) = 0 LOOP
+        CALL random.execute(format('SELECT projections.pause(%L, ''random'')', twin.other));
+    END LOOP;
+    COMMIT;
+    FOR twin IN SELECT * FROM random.twins WHERE form = 'rebuilt' AND random.below(5) = 0 LOOP
+        RAISE INFO 'CALL projections.rebuild(%);', quote_literal(twin.other);
+        CALL projections.rebuild(twin.other);
+    END LOOP;
 END
 $$;
 
@@ -224,11 +315,17 @@ $$;
 CREATE PROCEDURE random.round(definitions int, transactions int) LANGUAGE plpgsql AS $$
 BEGIN
     CALL random.make_tables();
+    TRUNCATE random.twins;
+    FOR t IN 1..3 LOOP
+        CALL random.execute(format('SELECT projections.create(''drawn.copy%s'', ''SELECT * FROM drawn.t%1$s'')', t));
+    END LOOP;
     FOR i IN 1..definitions LOOP
         PERFORM random.make_projection(i);
     END LOOP;
     COMMIT;
+    CALL random.settle();
     PERFORM test.check_all();
+    CALL random.compare();
     FOR i IN 1..transactions LOOP
         RAISE INFO 'BEGIN;';
         CALL random.changes(0);
@@ -239,7 +336,11 @@ BEGIN
             RAISE INFO 'COMMIT;';
             COMMIT;
         END IF;
+        CALL random.settle();
         PERFORM test.check_all();
+        CALL random.compare();
+        COMMIT;
+        CALL random.disturb();
     END LOOP;
 END
 $$;

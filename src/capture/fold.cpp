@@ -32,6 +32,50 @@ bool Fold::same_key(const Group &group, const Datum *keys, const bool *nulls) co
     return true;
 }
 
+void Fold::copy_key(Datum *to, const Datum *keys, const bool *nulls) {
+    pg::within(memory_, [&] {
+        for (std::size_t i = 0; i < block_.keys.size(); i++) {
+            const Key &key = block_.keys[i];
+            if (nulls[i]) continue;
+            Datum value = key.length == -1 ? PointerGetDatum(PG_DETOAST_DATUM(keys[i])) : keys[i];
+            to[i] = datumCopy(value, key.by_value, key.length);
+        }
+    });
+}
+
+bool Fold::same_image(const Datum *a, const Datum *b, const bool *nulls) const {
+    for (std::size_t i = 0; i < block_.keys.size(); i++) {
+        const Key &key = block_.keys[i];
+        if (key.told_apart && !nulls[i] && !datum_image_eq(a[i], b[i], key.by_value, key.length)) return false;
+    }
+    return true;
+}
+
+void Fold::add_image(Group &group, const Datum *keys, int64 net) {
+    KeyImage *image = group.images;
+    while (image && !same_image(image->key, keys, group.key_nulls)) image = image->next;
+    if (image == nullptr) {
+        image = static_cast<KeyImage *>(
+            MemoryContextAllocZero(memory_, MAXALIGN(sizeof(KeyImage)) + sizeof(Datum) * block_.keys.size()));
+        image->key = reinterpret_cast<Datum *>(reinterpret_cast<char *>(image) + MAXALIGN(sizeof(KeyImage)));
+        copy_key(image->key, keys, group.key_nulls);
+        image->next = group.images;
+        group.images = image;
+    }
+    lost_images_ -= image->net < 0;
+    image->net += net;
+    lost_images_ += image->net < 0;
+}
+
+// What is made of a new group shows a key that came. (Test: sql/keys.)
+void Fold::show_present_key(Group &group) const {
+    for (const KeyImage *image = group.images; image; image = image->next) {
+        if (image->net <= 0) continue;
+        memcpy(group.key, image->key, sizeof(Datum) * block_.keys.size());
+        return;
+    }
+}
+
 Group *Fold::new_group(uint32 hash, const Datum *keys, const bool *nulls) {
     std::size_t count = block_.keys.size();
     std::size_t cells = MAXALIGN(offsetof(Group, cells) + sizeof(Cell) * block_.states.size());
@@ -41,15 +85,8 @@ Group *Fold::new_group(uint32 hash, const Datum *keys, const bool *nulls) {
     group->hash = hash;
     group->key = reinterpret_cast<Datum *>(reinterpret_cast<char *>(group) + cells);
     group->key_nulls = reinterpret_cast<bool *>(group->key + count);
-    pg::within(memory_, [&] {
-        for (std::size_t i = 0; i < count; i++) {
-            const Key &key = block_.keys[i];
-            group->key_nulls[i] = nulls[i];
-            if (nulls[i]) continue;
-            Datum value = key.length == -1 ? PointerGetDatum(PG_DETOAST_DATUM(keys[i])) : keys[i];
-            group->key[i] = datumCopy(value, key.by_value, key.length);
-        }
-    });
+    memcpy(group->key_nulls, nulls, sizeof(bool) * count);
+    copy_key(group->key, keys, nulls);
     groups_.push_back(group);
     return group;
 }
@@ -102,6 +139,7 @@ void Fold::add(const Datum *values, const bool *nulls, int64 weight) {
     const Datum *arguments = values + block_.keys.size();
     const bool *argument_nulls = nulls + block_.keys.size();
     if (weight < 0) group->removed = true;
+    if (block_.keys_told_apart) add_image(*group, values, weight);
     additions_++;
 
     Cell *cell = group->cells;
@@ -143,6 +181,7 @@ void Fold::merge(const Fold &other) {
         Group *into = group(from->key, from->key_nulls);
         into->removed |= from->removed;
         into->special |= from->special;
+        for (const KeyImage *image = from->images; image; image = image->next) add_image(*into, image->key, image->net);
         for (std::size_t i = 0; i < block_.states.size(); i++) {
             Cell &a = into->cells[i];
             const Cell &b = from->cells[i];
@@ -162,6 +201,8 @@ void Fold::merge(const Fold &other) {
 bool Fold::nothing(const Group &group) const {
     if (group.special || (group.removed && block_.recompute_on_removal))
         return false; // digits may change where values do not
+    for (const KeyImage *image = group.images; image; image = image->next)
+        if (image->net != 0) return false;
     for (std::size_t i = 0; i < block_.states.size(); i++) {
         const Cell &cell = group.cells[i];
         if (cell.count != 0 || cell.whole != 0 || cell.has_added || cell.has_removed || !cell.sum.is_zero())
@@ -172,8 +213,11 @@ bool Fold::nothing(const Group &group) const {
 
 pg::vector<Group *> Fold::sorted() const {
     pg::vector<Group *> groups{pg::Allocator<Group *>(memory_)};
-    for (Group *group : groups_)
-        if (!nothing(*group)) groups.push_back(group);
+    for (Group *group : groups_) {
+        if (nothing(*group)) continue;
+        show_present_key(*group);
+        groups.push_back(group);
+    }
     std::sort(groups.begin(), groups.end(), [&](const Group *a, const Group *b) {
         for (std::size_t i = 0; i < block_.keys.size(); i++) {
             if (a->key_nulls[i] || b->key_nulls[i]) {

@@ -17,11 +17,26 @@ struct Cell { // the delta of one state
     bool has_added, has_removed;
 };
 
+// One look of a group's key, where equal values can look different, and how many rows with it came on balance.
+struct KeyImage {
+    KeyImage *next;
+    int64 net;
+    Datum *key; // as Group's
+};
+
 struct Group {
     uint32 hash;
-    bool removed; // rows left the group
-    bool special; // a NaN or infinity left a numeric total, which subtraction cannot undo
-    Datum *key;   // one value for each key column
+    bool removed;     // rows left the group
+    bool special;     // a NaN or infinity left a numeric total, which subtraction cannot undo
+    Datum *key;       // one value for each key column
+    KeyImage *images; // of blocks whose keys can be told apart
+
+    // Rows with one look of the key went: the row's key may be none that is left.
+    bool lost_image() const {
+        for (const KeyImage *image = images; image; image = image->next)
+            if (image->net < 0) return true;
+        return false;
+    }
     bool *key_nulls;
     Cell cells[FLEXIBLE_ARRAY_MEMBER];
 };
@@ -42,8 +57,8 @@ public:
 
     std::size_t bytes() const { return MemoryContextMemAllocated(memory_, true); }
     int64 additions() const { return additions_; }
-    // A NaN or infinity has left some group, so applying the fold may read the source.
-    bool special() const { return special_; }
+    // A NaN or infinity, or a look of its key, has left some group, so applying the fold may read the source.
+    bool special() const { return special_ || lost_images_ > 0; }
 
 private:
     Group *group(const Datum *keys, const bool *nulls);
@@ -53,6 +68,10 @@ private:
     void grow();
     void keep_extremum(const compile::State &state, Datum &kept, bool &has, Datum value);
     bool nothing(const Group &group) const;
+    void copy_key(Datum *to, const Datum *keys, const bool *nulls);
+    void add_image(Group &group, const Datum *keys, int64 net);
+    bool same_image(const Datum *a, const Datum *b, const bool *nulls) const;
+    void show_present_key(Group &group) const;
 
     const compile::Block &block_;
     MemoryContext memory_;  // groups and their values
@@ -60,6 +79,7 @@ private:
     pg::vector<Group *> groups_;
     pg::vector<Group *> buckets_; // by hash, linear probing, a power of 2, at most half full; made for the third group
     int64 additions_ = 0;
+    int64 lost_images_ = 0;
     bool special_ = false;
 };
 

@@ -1,5 +1,8 @@
 #include "capture/pending.hpp"
 
+#include "capture/missed.hpp"
+#include "compile/terms.hpp"
+
 namespace capture {
 
 constinit int delta_memory = 65536;
@@ -34,7 +37,16 @@ TupleDesc log_desc(const compile::Source &source) {
         TupleDescInitEntry(desc, number, get_attname(source.relation, source.used[i], false), type, typmod, 0);
         TupleDescInitEntryCollation(desc, number, collation);
     }
-    TupleDescInitEntry(desc, static_cast<AttrNumber>(columns + 1), weight_column, INT8OID, -1, 0);
+    TupleDescInitEntry(desc, static_cast<AttrNumber>(columns + 1), compile::weight_column(source.relation), INT8OID, -1,
+                       0);
+    return desc;
+}
+
+// Events are kept as rows of their source.
+TupleDesc row_desc(Oid source) {
+    Relation table = table_open(source, AccessShareLock);
+    TupleDesc desc = CreateTupleDescCopy(RelationGetDescr(table));
+    table_close(table, AccessShareLock);
     return desc;
 }
 
@@ -83,31 +95,47 @@ bool Pending::empty() const {
 
 MemoryContext memory() { return current().memory; }
 
-Pending *find_pending(Oid projection) {
-    if (transaction == nullptr) return nullptr;
-    for (Pending *each : transaction->pendings)
-        if (each->projection->relation == projection) return each;
-    return nullptr;
+// A change log takes rows: it is consumed by a plan that may differ, and under another snapshot.
+static bool folds(catalog::Projection &projection) {
+    return projection.kind == catalog::Kind::query && projection.flow == catalog::Flow::inline_ &&
+           projection.block().folds();
 }
 
+static bool is_of(const Pending &pending, catalog::Projection &projection) {
+    return pending.relation == projection.relation && pending.definition == projection.definition &&
+           pending.folded == folds(projection);
+}
+
+bool in_force(Pending &pending) {
+    catalog::Projection *declared = catalog::projection(pending.relation);
+    if (declared == nullptr || !is_of(pending, *declared)) return false;
+    pending.projection = declared; // another one where a DROP was rolled back
+    return true;
+}
+
+// Where a projection was paused, resumed or altered meanwhile, by this transaction or, after a rollback to a savepoint
+// that released the lock on the source, by another one, what it was has an entry of its own, with nothing pending.
+// (test/isolation/specs/async_pause.spec, alter.spec)
 Pending &pending(catalog::Projection *projection) {
-    bool applied = projection->flow == catalog::Flow::inline_;
-    if (Pending *known = find_pending(projection->relation)) {
-        if (known->projection == projection && known->folded == (known->block->folds() && applied)) return *known;
-        // Paused, resumed or altered meanwhile: a rollback to a savepoint has released the lock on the source that
-        // holds that off, and undone all that was pending. (test/isolation/specs/async_pause.spec, alter.spec)
-        forget(projection->relation);
-    }
-    const compile::Block &block = projection->block();
+    for (Pending *each : all_pending())
+        if (is_of(*each, *projection)) {
+            each->projection = projection;
+            return *each;
+        }
+    const compile::Block *block = projection->kind == catalog::Kind::query ? &projection->block() : nullptr;
     return *pg::within(memory(), [&] {
         Pending *made = pg::make<Pending>(memory());
+        made->relation = projection->relation;
+        made->definition = projection->definition;
+        made->folded = folds(*projection);
         made->projection = projection;
-        made->block = &block;
-        // A change log takes rows: it is consumed by a plan that may differ, and under another snapshot.
-        made->folded = block.folds() && applied;
-        if (!made->folded) {
-            made->logs.resize(block.sources.size());
-            for (std::size_t i = 0; i < block.sources.size(); i++) made->logs[i].desc = log_desc(block.sources[i]);
+        made->block = block;
+        if (block == nullptr) {
+            made->logs.resize(1);
+            made->logs.front().desc = row_desc(projection->sources.front());
+        } else if (!made->folded) {
+            made->logs.resize(block->sources.size());
+            for (std::size_t i = 0; i < block->sources.size(); i++) made->logs[i].desc = log_desc(block->sources[i]);
         }
         transaction->pendings.push_back(made);
         return made;
@@ -125,14 +153,6 @@ bool anything_pending() {
     return false;
 }
 
-void forget(Oid projection) {
-    if (transaction == nullptr) return;
-    auto &list = transaction->pendings;
-    list.erase(std::remove_if(list.begin(), list.end(),
-                              [&](Pending *each) { return each->projection->relation == projection; }),
-               list.end());
-}
-
 void remember_position(Pending &pending) {
     int level = GetCurrentTransactionNestLevel();
     SubTransactionId now = GetCurrentSubTransactionId();
@@ -140,10 +160,29 @@ void remember_position(Pending &pending) {
     pg::within(memory(), [&] { pending.marks.push_back(Mark{now, level, position(pending)}); });
 }
 
+// The first fold that is not flushed and that no rollback to an open savepoint leaves.
+static std::size_t first_open(const Pending &pending) {
+    return pending.marks.empty() ? pending.flushed_folds
+                                 : std::max(pending.flushed_folds, pending.marks.back().position.folds);
+}
+
+// Those of released subtransactions become one, so that many savepoints do not pile up. Not when they are released:
+// keys are compared, by functions of users too, which the end of a subtransaction can run neither as the owner nor at
+// all.
+static void merge_released(Pending &pending) {
+    std::size_t floor = first_open(pending);
+    if (pending.folds.size() <= floor + 1) return;
+    for (std::size_t i = floor + 1; i < pending.folds.size(); i++) {
+        pending.folds[floor]->merge(*pending.folds[i]);
+        pending.folds[i]->free();
+    }
+    pending.folds.resize(floor + 1);
+}
+
 Fold &open_fold(Pending &pending) {
+    merge_released(pending);
     remember_position(pending);
-    std::size_t floor = pending.flushed_folds;
-    if (!pending.marks.empty()) floor = std::max(floor, pending.marks.back().position.folds);
+    std::size_t floor = first_open(pending);
     if (pending.folds.size() <= floor)
         pg::within(memory(), [&] { pending.folds.push_back(pg::make<Fold>(memory(), *pending.block, memory())); });
     return *pending.folds.back();
@@ -186,6 +225,7 @@ Tuplestorestate *pending_rows(const Log &log, int64 from, int64 to) {
 }
 
 void subtransaction_committed(SubTransactionId sub, SubTransactionId parent) {
+    missed_in_committed(sub, parent);
     for (Pending *each : all_pending()) {
         if (each->marks.empty() || each->marks.back().subtransaction != sub) continue;
         Mark released = each->marks.back();
@@ -198,18 +238,11 @@ void subtransaction_committed(SubTransactionId sub, SubTransactionId parent) {
             continue;
         }
         each->marks.pop_back();
-        // Merge the released folds into one, and into the parent's open one, so that many savepoints do not pile up.
-        std::size_t floor = each->flushed_folds;
-        if (!each->marks.empty()) floor = std::max(floor, each->marks.back().position.folds);
-        for (std::size_t i = floor + 1; i < each->folds.size(); i++) {
-            each->folds[floor]->merge(*each->folds[i]);
-            each->folds[i]->free();
-        }
-        if (each->folds.size() > floor + 1) each->folds.resize(floor + 1);
     }
 }
 
 void subtransaction_aborted(SubTransactionId sub) {
+    missed_in_aborted(sub);
     for (Pending *each : all_pending()) {
         if (each->marks.empty() || each->marks.back().subtransaction != sub) continue;
         Mark rolled_back = each->marks.back();
@@ -234,6 +267,9 @@ void release_applied() {
     }
 }
 
-void transaction_ended() { transaction = nullptr; }
+void transaction_ended() {
+    transaction = nullptr;
+    forget_missed();
+}
 
 } // namespace capture

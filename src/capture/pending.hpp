@@ -5,13 +5,17 @@
 // positions at which a subtransaction first touched the projection. Rolling back to it drops what came after and, when
 // a flush inside the subtransaction had applied older entries, makes them pending again: their effect on the table was
 // rolled back with it.
+//
+// So nothing is forgotten before the transaction ends. What a pause, a resume or a drop makes pointless is flushed
+// before, and stays: a rollback to a savepoint may take that action back. (test: sql/savepoints)
 #pragma once
 #include "capture/fold.hpp"
 #include "catalog/projection.hpp"
 
 namespace capture {
 
-// Changed rows of one source: its used columns and a weight, -1 for an old image and +1 for a new one. Spills to disk.
+// Changed rows of one source: its used columns and a weight, -1 for an old image and +1 for a new one; or events,
+// whole. Spills to disk.
 struct Log {
     Tuplestorestate *store = nullptr;
     TupleDesc desc = nullptr;
@@ -40,9 +44,10 @@ struct Mark {
 };
 
 struct Pending {
-    catalog::Projection *projection;
-    const compile::Block *block;
-    bool folded; // its changes fold in memory; else they are logged
+    Oid relation, definition;
+    bool folded;                     // its changes fold in memory; else they are logged
+    catalog::Projection *projection; // as it was declared when last asked for
+    const compile::Block *block;     // null: its log holds events, for a reducer or state machine
     pg::vector<Fold *> folds;
     std::size_t flushed_folds = 0;
     pg::vector<Log> logs;  // one for each source of the block
@@ -53,20 +58,17 @@ struct Pending {
     bool empty() const;
 };
 
-// The column of a log's rows that holds the weight.
-inline constexpr const char *weight_column = "_projections_weight";
-
-// The transaction's entry for a projection; made when first asked for.
+// The transaction's entry for a projection as it is declared now; made when first asked for.
 Pending &pending(catalog::Projection *projection);
-// The same, or null where the transaction has none.
-Pending *find_pending(Oid projection);
+// Whether the entry is that. Else its projection is dropped or flows otherwise, for as long as that is not rolled back.
+bool in_force(Pending &pending);
+// All, also those that are not in force.
 std::span<Pending *const> all_pending();
 bool anything_pending();
-void forget(Oid projection);
 
 // To be called before a change of positions: remembers them for the current subtransaction.
 void remember_position(Pending &pending);
-// The fold that takes the current subtransaction's changes.
+// The fold that takes the current subtransaction's changes. As the owner.
 Fold &open_fold(Pending &pending);
 void append(Log &log, const Datum *values, const bool *nulls);
 

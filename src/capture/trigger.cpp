@@ -5,6 +5,8 @@
 // UPDATE that changes no used column costs a comparison.
 #include "capture/trigger.hpp"
 
+#include "capture/missed.hpp"
+#include "catalog/own_trigger.hpp"
 #include "catalog/settings.hpp"
 #include "pg/scope.hpp"
 
@@ -16,7 +18,8 @@ constinit ApplyEvent apply_event = nullptr;
 namespace {
 
 struct Statement {
-    QueryDesc *query; // null: COPY, or a statement that began before the library was loaded
+    const void
+        *writer; // a QueryDesc, or as in writing_begins; null: a statement that began before the library was loaded
     Oid relation;
     int level;         // of the transaction
     int trigger_depth; // of unknown statements
@@ -42,6 +45,12 @@ void remove_if(Matches &&matches) {
         pfree(statement);
         statements = foreach_delete_current(statements, cell);
     }
+}
+
+bool is_known(const Statement &statement) {
+    for (const Statement *each : pg::each<Statement>(statements))
+        if (each->writer == statement.writer && each->relation == statement.relation) return true;
+    return false;
 }
 
 // The session's first captured statement began before our hooks were there.
@@ -70,14 +79,15 @@ Evaluator *make_evaluator(const compile::Block &block, MemoryContext parent) {
         Expr *planned = expression_planner(static_cast<Expr *>(copyObjectImpl(expression)));
         targets = lappend(targets, makeTargetEntry(planned, ++number, nullptr, false));
     };
-    for (Node *key : pg::each<Node>(block.key_expressions)) add(key);
-    for (Node *argument : pg::each<Node>(block.arguments)) add(argument);
+    for (Node *expression : pg::each<Node>(block.feed())) add(expression);
     evaluator->result = MakeSingleTupleTableSlot(ExecTypeFromTL(targets), &TTSOpsVirtual);
     evaluator->values = ExecBuildProjectionInfo(targets, evaluator->context, evaluator->result, nullptr, nullptr);
     MemoryContextSwitchTo(before);
     return evaluator;
 }
 
+// As the owner: functions that are called IMMUTABLE are called when an expression is planned. (Test:
+// sql/rights_writers)
 Evaluator &evaluator(catalog::Projection &projection) {
     if (projection.evaluator && projection.evaluator_made_at != catalog::generation()) {
         FreeExprContext(projection.evaluator->context, true);
@@ -86,7 +96,8 @@ Evaluator &evaluator(catalog::Projection &projection) {
     }
     if (projection.evaluator == nullptr) {
         projection.evaluator_made_at = catalog::generation();
-        projection.evaluator = make_evaluator(projection.block(), projection.memory);
+        catalog::with_pinned(projection.settings,
+                             [&] { projection.evaluator = make_evaluator(projection.block(), projection.memory); });
     }
     return *projection.evaluator;
 }
@@ -163,23 +174,43 @@ void capture_row(catalog::Projection &projection, Oid relation, TupleTableSlot *
         if (after) log_row(delta.logs[index], source, after, 1);
         return;
     }
-    Evaluator &rows = evaluator(projection);
-    Fold &fold = open_fold(delta);
-    auto capture = [&] {
-        if (before) fold_row(rows, fold, before, -1);
-        if (after) fold_row(rows, fold, after, 1);
-    };
+    projection.refuse_changed();
+    Fold *open = nullptr;
     // A function in the definition runs as the projection's owner: he must not get at the writer's rights.
     pg::as_owner(projection.owner(), [&] {
+        Evaluator &rows = evaluator(projection);
+        open = &open_fold(delta);
+        auto capture = [&] {
+            if (before) fold_row(rows, *open, before, -1);
+            if (after) fold_row(rows, *open, after, 1);
+        };
         if (block.settings_dependent)
             catalog::with_pinned(projection.settings, capture);
         else
             capture();
     });
     // Half-written sources are no obstacle to a fold that reads none.
+    const Fold &fold = *open;
     if ((fold.additions() & 1023) == 0 && fold.bytes() > static_cast<std::size_t>(delta_memory) * 1024 &&
         !block.reads_sources())
         flush_early(projection.relation);
+}
+
+void clear(catalog::Projection &projection) {
+    Pending &delta = pending(&projection);
+    remember_position(delta);
+    delta.cleared = true;
+}
+
+// Hands a change to a projection, unless that is a dropped shadow, or its owner has lost the right to read the source.
+template <class Body>
+void reach(catalog::Projection &projection, Body &&body) {
+    if (!hold(projection)) return;
+    if (projection.may_read())
+        body(projection);
+    else
+        miss(projection.relation);
+    release(projection);
 }
 
 } // namespace
@@ -197,6 +228,7 @@ void statement_begins(QueryDesc *query, bool triggers_later) {
         if (triggers_later && statements != NIL) {
             statement = *static_cast<Statement *>(llast(statements));
             statement.relation = entry->relid;
+            if (is_known(statement)) continue;
         }
         push(statement);
     }
@@ -205,7 +237,7 @@ void statement_begins(QueryDesc *query, bool triggers_later) {
 void statement_ends(QueryDesc *query) {
     if (statements == NIL) return;
     remove_if([&](const Statement &statement) {
-        if (statement.query == query) return true;
+        if (statement.writer == query) return true;
         if (!statement.unknown) return false;
         for (int i = 0; i < list_length(query->plannedstmt->resultRelations); i++)
             if (rt_fetch(list_nth_int(query->plannedstmt->resultRelations, i), query->plannedstmt->rtable)->relid ==
@@ -216,13 +248,12 @@ void statement_ends(QueryDesc *query) {
     });
 }
 
-void copy_begins(Oid relation) { push(Statement{nullptr, relation, GetCurrentTransactionNestLevel(), 0, false}); }
+void writing_begins(const void *writer, Oid relation) {
+    push(Statement{writer, relation, GetCurrentTransactionNestLevel(), 0, false});
+}
 
-void copy_ends(Oid relation) {
-    bool removed = false;
-    remove_if([&](const Statement &s) {
-        return !removed && s.query == nullptr && !s.unknown && s.relation == relation && (removed = true);
-    });
+void writing_ends(const void *writer) {
+    remove_if([&](const Statement &statement) { return statement.writer == writer; });
 }
 
 bool half_written(Oid relation) {
@@ -244,13 +275,8 @@ PG_FUNCTION_INFO_V1(projections_capture);
 
 // AFTER ROW INSERT, UPDATE, DELETE and AFTER STATEMENT TRUNCATE on a source.
 Datum projections_capture(PG_FUNCTION_ARGS) {
-    if (!CALLED_AS_TRIGGER(fcinfo))
-        ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-                        errmsg("projections.capture() is a trigger function")));
-    auto *event = reinterpret_cast<TriggerData *>(fcinfo->context);
-    if (!TRIGGER_FIRED_AFTER(event->tg_event))
-        ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-                        errmsg("projections.capture() must be fired AFTER")));
+    static constexpr catalog::OwnTrigger forms[] = {catalog::capture_rows, catalog::capture_truncate};
+    TriggerData *event = &catalog::called_by(fcinfo, "capture", forms);
     Oid relation = RelationGetRelid(event->tg_relation);
     // A flush inside the loop may read the catalog anew; the projections themselves stay.
     auto found = catalog::over(relation);
@@ -269,13 +295,8 @@ Datum projections_capture(PG_FUNCTION_ARGS) {
     if (projections.empty()) PG_RETURN_POINTER(nullptr);
 
     if (TRIGGER_FIRED_BY_TRUNCATE(event->tg_event)) {
-        for (catalog::Projection *projection : projections) {
-            if (projection->kind != catalog::Kind::query || !capture::hold(*projection)) continue;
-            capture::Pending &delta = capture::pending(projection);
-            capture::remember_position(delta);
-            delta.cleared = true;
-            capture::release(*projection);
-        }
+        for (catalog::Projection *projection : projections)
+            if (projection->kind == catalog::Kind::query) capture::reach(*projection, capture::clear);
         PG_RETURN_POINTER(nullptr);
     }
     capture::note_unknown_statement(relation);
@@ -283,14 +304,13 @@ Datum projections_capture(PG_FUNCTION_ARGS) {
     TupleTableSlot *after = TRIGGER_FIRED_BY_INSERT(event->tg_event)   ? event->tg_trigslot
                             : TRIGGER_FIRED_BY_UPDATE(event->tg_event) ? event->tg_newslot
                                                                        : nullptr;
-    for (catalog::Projection *projection : projections) {
-        if (!capture::hold(*projection)) continue;
-        if (projection->kind == catalog::Kind::query)
-            capture::capture_row(*projection, relation, before, after);
-        else if (before == nullptr) // events are not changed
-            capture::apply_event(*projection, after);
-        capture::release(*projection);
-    }
+    for (catalog::Projection *projection : projections)
+        capture::reach(*projection, [&](catalog::Projection &reached) {
+            if (reached.kind == catalog::Kind::query)
+                capture::capture_row(reached, relation, before, after);
+            else if (before == nullptr) // events are not changed
+                capture::apply_event(reached, after);
+        });
     PG_RETURN_POINTER(nullptr);
 }
 

@@ -27,8 +27,10 @@ extern ApplyEvent apply_event;
 // long.
 void statement_begins(QueryDesc *query, bool triggers_later);
 void statement_ends(QueryDesc *query);
-void copy_begins(Oid relation);
-void copy_ends(Oid relation);
+// The same for what is no query: COPY, and maintenance, to whose triggers all that it writes at once is one statement.
+// `writer` tells it apart.
+void writing_begins(const void *writer, Oid relation);
+void writing_ends(const void *writer);
 bool half_written(Oid relation);
 void statements_aborted(int level);
 

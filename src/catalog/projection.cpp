@@ -1,12 +1,15 @@
 #include "catalog/projection.hpp"
 
+#include "catalog/hidden.hpp"
+
 #include "catalog/settings.hpp"
+#include "compile/refuse.hpp"
 #include "pg/scope.hpp"
 
 namespace catalog {
 namespace {
 
-// Columns of projections.projection. What an older version's table lacks reads as null.
+// Columns of projections_internal.projection. What an older version's table lacks reads as null.
 struct Columns {
     int relation, definition, kind, mode, user_columns, shape, sources, changes, settings, paused_at, shadow_of,
         building;
@@ -25,11 +28,11 @@ constexpr struct {
                      {"changes", &Columns::changes, nullptr},
                      {"settings", &Columns::settings, nullptr},
                      {"paused_at", &Columns::paused_at, nullptr},
-                     {"shadow_of", &Columns::shadow_of, "0.2.0"},
-                     {"building", &Columns::building, "0.2.0"}};
+                     {"shadow_of", &Columns::shadow_of, nullptr},
+                     {"building", &Columns::building, nullptr}};
 
 // Versions of the SQL objects whose catalog this library reads and keeps rightly, besides its own.
-constexpr const char *older_versions[] = {"0.1.0"};
+constexpr const char *older_versions[] = {"0.2.0"};
 
 struct Cache {
     MemoryContext memory;
@@ -38,6 +41,7 @@ struct Cache {
     pg::flat_map<Oid, pg::vector<Projection *> *> by_source;
     pg::vector<Oid> event_sources; // ascending
     bool sql_is_current = false;   // not those of an older version
+    bool has_one_schema = false;   // those of an older version, which had no internal schema
     const char *unknown = nullptr; // the version of SQL objects that the library does not know: nothing is read
 };
 
@@ -45,18 +49,27 @@ struct Cache {
 constinit Cache *cache = nullptr;
 constinit Oid catalog_oid = InvalidOid;
 constinit bool stale = true;
+constinit bool held_off = false; // this transaction holds off updates of the extension
 constinit uint64 current_generation = 1;
-constinit List *replaced = NIL; // Projections no longer in the catalog, which pending deltas may still name
+constinit uint64 current_rights = 1; // grows also with every change of roles, memberships, and the database's owner
+constinit List *replaced = NIL;      // Projections no longer in the catalog, which pending deltas may still name
+
+void outdate() {
+    current_generation++;
+    current_rights++;
+}
+
+void roles_changed(Datum, int, uint32) { current_rights++; }
 
 void relation_changed(Datum, Oid changed) {
     if (!OidIsValid(changed) || changed == catalog_oid) stale = true;
     if (!OidIsValid(changed) || cache == nullptr || cache->by_relation.contains(changed) ||
         cache->by_source.contains(changed))
-        current_generation++;
+        outdate();
 }
 
 // A replaced function may have been inlined; a renamed schema is in every text.
-void function_or_schema_changed(Datum, int, uint32) { current_generation++; }
+void function_or_schema_changed(Datum, int, uint32) { outdate(); }
 
 pg::vector<Oid> oids(Datum array) {
     pg::vector<Oid> result;
@@ -68,16 +81,19 @@ pg::vector<Oid> oids(Datum array) {
     return result;
 }
 
-const char **strings(Datum array, int expected) {
+// In the order of pinned_settings, to which each version adds at the end.
+const char **pinned_values(Datum array) {
     Datum *elements;
     int count;
     deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &elements, nullptr, &count);
-    if (count != expected)
+    if (count > pinned_setting_count)
         ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
-                        errmsg("projections.projection.settings has %d elements instead of %d", count, expected),
+                        errmsg("projections_internal.projection.settings has %d elements instead of %d", count,
+                               pinned_setting_count),
                         errhint("The library and the extension's SQL differ in version: see projections.version().")));
-    auto **result = static_cast<const char **>(palloc(sizeof(char *) * count));
-    for (int i = 0; i < count; i++) result[i] = TextDatumGetCString(elements[i]);
+    auto **result = static_cast<const char **>(palloc(sizeof(char *) * pinned_setting_count));
+    for (int i = 0; i < pinned_setting_count; i++)
+        result[i] = i < count ? TextDatumGetCString(elements[i]) : unpinned_setting(i);
     return result;
 }
 
@@ -135,7 +151,7 @@ Projection *read(const Row &row) {
     projection->kind = kind_of(TextDatumGetCString(row[&Columns::kind]));
     projection->bag = row.has(&Columns::shape) && strcmp(TextDatumGetCString(row[&Columns::shape]), "bag") == 0;
     projection->sources = oids(row[&Columns::sources]);
-    projection->settings = strings(row[&Columns::settings], pinned_setting_count);
+    projection->settings = pinned_values(row[&Columns::settings]);
     read_state(*projection, row);
     MemoryContextSwitchTo(before);
     return projection;
@@ -193,12 +209,15 @@ const char *read_sql_version() {
                             version)));
 }
 
+bool is_older(const char *version) {
+    return std::any_of(std::begin(older_versions), std::end(older_versions),
+                       [&](const char *older) { return strcmp(version, older) == 0; });
+}
+
 // What an older version's table lacks did not exist then. What a newer version's table says cannot be known.
 bool know_columns(TupleDesc desc, const char *version, Columns &columns) {
     bool own = strcmp(version, PROJECTIONS_VERSION) == 0;
-    if (!own && std::none_of(std::begin(older_versions), std::end(older_versions),
-                             [&](const char *older) { return strcmp(version, older) == 0; }))
-        return false;
+    if (!own && !is_older(version)) return false;
     for (const auto &known : known_columns) {
         for (int i = 0; i < desc->natts; i++) {
             Form_pg_attribute attribute = TupleDescAttr(desc, i);
@@ -216,7 +235,8 @@ void load_projections(Cache &fresh, Relation table, const Columns &columns) {
         Row row{tuple, RelationGetDescr(table), columns};
         Projection *found = read(row);
         auto known = cache ? cache->by_relation.find(found->relation) : decltype(cache->by_relation.end()){};
-        if (cache && known != cache->by_relation.end() && known->second->definition == found->definition) {
+        if (cache && known != cache->by_relation.end() && known->second->definition == found->definition &&
+            cache->has_one_schema == fresh.has_one_schema) {
             MemoryContextDelete(found->memory);
             found = known->second;
             found->depth = 0;
@@ -227,6 +247,32 @@ void load_projections(Cache &fresh, Relation table, const Columns &columns) {
     systable_endscan(scan);
 }
 
+// Where an update is under way, the version may be the next one's already, or be the one before.
+Oid find_schema(bool one) {
+    Oid schema = get_namespace_oid(one ? pg::public_schema : pg::internal_schema, true);
+    return OidIsValid(schema) && OidIsValid(get_relname_relid("projection", schema)) ? schema : InvalidOid;
+}
+
+void read_catalog(Cache &fresh, const char *version) {
+    fresh.has_one_schema = is_older(version);
+    Oid schema = find_schema(fresh.has_one_schema);
+    if (!OidIsValid(schema) && creating_extension) {
+        fresh.has_one_schema = !fresh.has_one_schema;
+        schema = find_schema(fresh.has_one_schema);
+    }
+    catalog_oid = OidIsValid(schema) ? get_relname_relid("projection", schema) : InvalidOid;
+    if (!OidIsValid(catalog_oid)) return;
+    Relation table = table_open(catalog_oid, AccessShareLock);
+    fresh.sql_is_current = strcmp(version, PROJECTIONS_VERSION) == 0;
+    Columns columns{};
+    if (know_columns(RelationGetDescr(table), version, columns))
+        load_projections(fresh, table, columns);
+    else
+        fresh.unknown = version;
+    table_close(table, AccessShareLock);
+    if (fresh.unknown == nullptr) load_event_sources(fresh, schema);
+}
+
 // Reads the catalog table. Projections that are still there keep their compiled block: it only depends on the
 // definition.
 Cache *load() {
@@ -234,21 +280,9 @@ Cache *load() {
     MemoryContext before = MemoryContextSwitchTo(memory);
     Cache *fresh = pg::make<Cache>(memory);
     fresh->memory = memory;
+    catalog_oid = InvalidOid;
 
-    Oid schema = get_namespace_oid("projections", true);
-    catalog_oid = OidIsValid(schema) ? get_relname_relid("projection", schema) : InvalidOid;
-    if (OidIsValid(catalog_oid) && OidIsValid(get_extension_oid("pg_projections", true))) {
-        Relation table = table_open(catalog_oid, AccessShareLock);
-        const char *version = read_sql_version();
-        fresh->sql_is_current = strcmp(version, PROJECTIONS_VERSION) == 0;
-        Columns columns{};
-        if (know_columns(RelationGetDescr(table), version, columns))
-            load_projections(*fresh, table, columns);
-        else
-            fresh->unknown = version;
-        table_close(table, AccessShareLock);
-        if (fresh->unknown == nullptr) load_event_sources(*fresh, schema);
-    }
+    if (const char *version = read_sql_version()) read_catalog(*fresh, version);
     for (auto &[oid, projection] : fresh->by_relation) {
         depth_of(*fresh, projection);
         fresh->ordered.push_back(projection);
@@ -267,7 +301,29 @@ Cache *load() {
     return fresh;
 }
 
+// Holds ALTER EXTENSION … UPDATE off until the transaction ends: it moves what our texts name, and one that waited for
+// it would name what is not there any more. The lock is the transaction's, as a subtransaction's abort would give it
+// back. (Test: test/t/021_update.pl)
+void hold_off_updates() {
+    if (held_off || !OidIsValid(catalog_oid) || !IsTransactionState()) return;
+    ResourceOwner owner = CurrentResourceOwner;
+    CurrentResourceOwner = TopTransactionResourceOwner;
+    LockRelationOid(catalog_oid, AccessShareLock);
+    CurrentResourceOwner = owner;
+    held_off = true;
+}
+
+void refresh();
+
 Cache &cached() {
+    if (cache == nullptr) refresh();
+    hold_off_updates(); // and hears of one that has been
+    refresh();
+    hold_off_updates();
+    return *cache;
+}
+
+void refresh() {
     // Reading may itself receive an invalidation, which must not be lost: the flag goes down first.
     while (stale || cache == nullptr) {
         stale = false;
@@ -292,9 +348,8 @@ Cache &cached() {
             MemoryContextDelete(cache->memory);
         }
         cache = fresh;
-        current_generation++;
+        outdate();
     }
-    return *cache;
 }
 
 // An ERROR where the library does not know what the catalog says: to miss a change in silence would be damage.
@@ -308,18 +363,50 @@ Cache &current() {
 
 const compile::Block &Projection::block() {
     if (compiled == nullptr) {
-        // Its constants are made, and its functions called, also where a superuser looks at it.
-        pg::as_owner(owner(), [&] { compiled = compile::compile_definition(relation, definition, user_columns, bag); });
+        // Its constants are made, and its functions called, also where a superuser looks at it. The texts that it
+        // holds have constants in the form that the pinned settings give them and read them in.
+        pg::as_owner(owner(), [&] {
+            with_pinned(settings,
+                        [&] { compiled = compile::compile_definition(relation, definition, user_columns, bag); });
+        });
         MemoryContextSetParent(compiled->memory, memory);
     }
     return *compiled;
 }
 
+void Projection::refuse_changed() {
+    const compile::Block &known = block();
+    if (known.changed == nullptr) return;
+    List *expressions = list_concat_copy(known.core->targetList, list_make1(known.core->jointree->quals));
+    compile::Place stored{nullptr};
+    // It may have been changed back.
+    if (compile::check_functions(reinterpret_cast<Node *>(expressions), stored).changed == nullptr) return;
+    const char *quoted = quote_literal_cstr(name());
+    ereport(ERROR, (errcode(pg::error::projection_stale),
+                    errmsg("projection %s cannot be maintained: %s", name(), known.changed),
+                    errdetail("Its results could change without a source row changing."),
+                    errhint("Declare the function IMMUTABLE again, or SELECT projections.drop(%s); "
+                            "SELECT projections.pause(%s, 'reason'); lets writers of its sources go on meanwhile.",
+                            quoted, quoted)));
+}
+
+// Whoever asks does so to run as him: he must find what is hidden as he needs it.
 Oid Projection::owner() {
     if (owner_known_at == current_generation) return known_owner; // a change of owner invalidates the relation
     known_owner = pg::owner_of(relation);
     owner_known_at = current_generation;
+    bool secured = is_secured(definition, known_owner, ACL_SELECT);
+    for (Oid log : changes) secured = secured && is_secured(log, known_owner, ACL_SELECT);
+    if (!secured) secure_hidden(*this);
     return known_owner;
+}
+
+bool Projection::may_read() {
+    if (readable_known_at == current_rights) return known_readable;
+    uint64 now = current_rights; // looking may itself receive an invalidation
+    known_readable = !missing_right();
+    readable_known_at = now;
+    return known_readable;
 }
 
 const char *Projection::name() const { return pg::qualified_name(relation); }
@@ -367,28 +454,37 @@ Oid catalog_relation() {
 
 void announce_change() {
     stale = true;
-    Oid schema = get_namespace_oid("projections", true);
-    Oid table = OidIsValid(schema) ? get_relname_relid("projection", schema) : InvalidOid;
-    if (OidIsValid(table)) CacheInvalidateRelcacheByRelid(table);
+    for (bool one : {false, true})
+        if (Oid schema = find_schema(one); OidIsValid(schema))
+            CacheInvalidateRelcacheByRelid(get_relname_relid("projection", schema));
 }
 
 uint64 generation() { return current_generation; }
 
 void end_transaction() {
+    held_off = false;
     for (Projection *projection : pg::each<Projection>(replaced)) MemoryContextDelete(projection->memory);
     list_free(replaced);
     replaced = NIL;
 }
 
 void register_callbacks() {
+    pg::has_one_schema = [] { return cached().has_one_schema; };
     CacheRegisterRelcacheCallback(relation_changed, 0);
     CacheRegisterSyscacheCallback(PROCOID, function_or_schema_changed, 0);
     CacheRegisterSyscacheCallback(NAMESPACEOID, function_or_schema_changed, 0);
+    for (int cache_id : {AUTHOID, AUTHMEMMEMROLE, AUTHMEMROLEMEM, DATABASEOID})
+        CacheRegisterSyscacheCallback(cache_id, roles_changed, 0);
 }
 
-void mark_hidden(const char *object, const char *kind, const char *of) {
-    pg::spi_execute(
-        psprintf("COMMENT ON %s IS %s", object, quote_literal_cstr(psprintf("pg_projections: %s of %s", kind, of))));
+const char *checkpoints_of(Oid definition) {
+    const char *text =
+        sql_is_current()
+            ? "projections_internal._slots AS s WHERE s.definition OPERATOR(pg_catalog.=) %s::pg_catalog.regclass"
+            : "projections_internal.slot AS s JOIN projections_internal.projection AS p "
+              "ON p.relation OPERATOR(pg_catalog.=) s.projection "
+              "WHERE p.definition OPERATOR(pg_catalog.=) %s::pg_catalog.regclass";
+    return psprintf(text, quote_literal_cstr(pg::qualified_name(definition)));
 }
 
 } // namespace catalog

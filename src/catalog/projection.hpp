@@ -1,4 +1,4 @@
-// What is declared: the rows of projections.projection, cached for the session.
+// What is declared: the rows of projections_internal.projection, cached for the session.
 #pragma once
 #include "compile/block.hpp"
 
@@ -20,6 +20,13 @@ enum class Flow {
     log,     // triggers on the sources; appended to change logs, which a worker consumes, or the end of a pause
     events,  // no triggers: a worker reads an event source
     none     // being built: its shadow is told, and takes its place
+};
+
+// What a projection's owner may not do any more; nothing where both are InvalidOid.
+struct MissingRight {
+    Oid source = InvalidOid, function = InvalidOid;
+
+    explicit operator bool() const { return OidIsValid(source) || OidIsValid(function); }
 };
 
 struct Projection {
@@ -46,10 +53,19 @@ struct Projection {
     uint64 statements_made_at = 0, evaluator_made_at = 0; // generations; the direct plan is as old as the statements
     Oid known_owner = InvalidOid;
     uint64 owner_known_at = 0;
+    bool known_readable = false;
+    uint64 readable_known_at = 0; // generation of rights
+    uint64 relied_on_at = 0;      // the generation in which what it relies on was last found as recorded
 
     const compile::Block &block();
+    // Raises PJ004 where the definition's functions have changed so that its results could not be followed.
+    void refuse_changed();
     // The table's owner, who runs its maintenance.
     Oid owner();
+    // Whether the owner has the rights that the definition needs. Where not, it takes in no change. A comparison as
+    // long as no right changes.
+    bool may_read();
+    MissingRight missing_right();
     // Schema-qualified and quoted where needed, in the current memory context.
     const char *name() const;
 };
@@ -83,13 +99,12 @@ Oid catalog_relation();
 // To be called after every change of the catalog table: tells all sessions, this one included.
 void announce_change();
 
-// Says of an object in the extension's schema, as a superuser and in an SPI connection, that the extension made it:
-// what carries this comment, and no row names, may be removed. A comment survives dumps, which no entry in pg_depend
-// does. `object` is as COMMENT ON wants it ("VIEW projections.x"); `kind` is what orphans() calls it.
-void mark_hidden(const char *object, const char *kind, const char *of);
-
 // Grows with every DDL that may change names, functions or plans.
 uint64 generation();
+
+// What stands behind FROM where the slots `s` of the handler that `definition` feeds are read, by its owner, too. The
+// SQL objects of version 0.2.0 have no view of them.
+const char *checkpoints_of(Oid definition);
 
 // Frees what was replaced during the transaction; no pointer from before may be in use.
 void end_transaction();

@@ -18,11 +18,18 @@ static const char *current_search_path() {
     return path.data;
 }
 
+static bool is_fixed(const char *name) { return strcmp(name, "standard_conforming_strings") == 0; }
+
+const char *unpinned_setting(int number) {
+    if (is_fixed(pinned_settings[number])) return "on";
+    return pstrdup(GetConfigOptionResetString(pinned_settings[number]));
+}
+
 const char **current_settings() {
     const char **values = static_cast<const char **>(palloc(sizeof(char *) * pinned_setting_count));
     values[0] = current_search_path();
     for (int i = 1; i < pinned_setting_count; i++)
-        values[i] = pstrdup(GetConfigOption(pinned_settings[i], false, false));
+        values[i] = is_fixed(pinned_settings[i]) ? "on" : pstrdup(GetConfigOption(pinned_settings[i], false, false));
     return values;
 }
 

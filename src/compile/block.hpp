@@ -4,13 +4,26 @@
 
 namespace compile {
 
-// What one row of the projection stands for.
-enum class Shape {
-    groups, // one row per distinct key; counted, so that it leaves with its last source row
-    total,  // an aggregate without GROUP BY: always exactly one row
-    rows,   // one row per joined source row, identified by the sources' primary keys
-    bag,    // as rows, but a source has no primary key: equal rows are counted as physical rows
+// What tells the rows of the projection's table apart.
+enum class Identity {
+    key,     // the grouped columns; a row is counted, and leaves with its last source row
+    one_row, // an aggregate without GROUP BY: always exactly one row
+    rows,    // a row for each joined source row, known by the sources' primary keys
+    multiset // as rows, but a source has no primary key: equal rows are counted as physical rows
 };
+
+// How a change gets into the table.
+enum class Way {
+    delta // sums move by what changed, and images of rows come and go
+};
+
+// Why identity and way are what they are.
+enum class Reason { sums, extrema, digits, primary_keys, no_primary_key };
+
+// Their names, as the catalog and users know them, and the reason in words: nothing else names them.
+const char *name_of(Identity identity);
+const char *name_of(Way way);
+const char *text_of(Reason reason);
 
 struct Source {
     Oid relation;
@@ -18,11 +31,13 @@ struct Source {
 };
 
 struct Key {
-    int column; // of the table, from 0
+    int column;       // of the table, from 0
+    Node *expression; // over the sources
     Oid type;
     Oid collation;
     int16 length; // of the type, as pg_type has it
     bool by_value;
+    bool told_apart;                       // equal values may look different: 1.0 and 1.00
     Oid equality;                          // operator
     mutable FmgrInfo equal, compare, hash; // its function, and the support functions of btree and hash
 };
@@ -44,51 +59,72 @@ struct State {
     mutable FmgrInfo compare; // extremum: btree support function
 };
 
-// Text with places to fill in: \1 kind index \2, where kind is f (final value of an aggregate), k (key) or s (new
-// state).
-using Template = const char *;
+// A node of the join tree. (Left, full and union come with the constructs that need them.)
+enum class NodeKind { leaf, inner };
 
-// A column computed from keys and aggregates.
+struct TreeNode {
+    NodeKind kind;
+    int occurrence = 0;            // leaf: which, from 1, in the order of the text
+    pg::vector<TreeNode *> inputs; // inner
+    List *conditions = NIL;        // inner: all of them, over the leaves
+};
+
+// A column computed from keys and states: an expression over the table's row, whose Vars (of relation 1) are columns of
+// the table.
 struct Output {
     int column;
-    Template text;
+    Node *expression;
 };
+
+struct Block;
+// A column of the row as such an expression has it.
+Node *row_column(const Block *block, int column);
 
 // Immutable once compiled; lives in `memory`.
 struct Block {
     MemoryContext memory;
     Oid projection;
     Oid definition;
-    Shape shape;
-    Query *core;      // the definition over plain tables: range table entries 1..n, one qual list, no joins
+    Identity identity;
+    Way way = Way::delta;
+    Reason reason;
+    Query *core; // the definition over plain tables: range table entries 1..n, one qual list, no joins
+    TreeNode *tree;
     int user_columns; // the first columns of the table are the user's; appended ones follow
     pg::vector<Source> sources;
     pg::vector<int> occurrence_source; // for each range table entry of core, its source
-    pg::vector<Key> keys;
-    List *key_expressions;
+    pg::vector<Key> row_key;           // what finds a row of the table: the columns of its unique index
+    pg::vector<Key> keys;              // what sums are kept by; those are the row's own, in the same order
     List *arguments;
     pg::vector<State> states;
     int row_count = -1; // the state that is count(*)
-    pg::vector<Template> finals;
     pg::vector<Output> outputs;
     bool has_extremum = false;
+    bool keys_told_apart = false;      // some key is
     bool recompute_on_removal = false; // a result depends on more than its states can tell after a removal
+    const char *changed = nullptr;     // why its results are not those of its definition any more
     bool settings_dependent = false;   // calls stable built-ins: evaluate under the pinned settings
 
-    // Groups are kept by their key, rows by theirs.
-    bool grouped() const { return shape == Shape::groups || shape == Shape::total; }
+    // Its delta is sums by key; else images of rows.
+    bool grouped() const { return row_count >= 0; }
+    bool has_key() const { return identity == Identity::key || identity == Identity::rows; }
+    bool counts_equal_rows() const { return identity == Identity::multiset; }
+    bool always_has_row() const { return identity == Identity::one_row; }
     bool joins() const { return occurrence_source.size() > 1; }
     // Deltas of one source need no other table: they fold in memory.
     bool folds() const { return grouped() && !joins(); }
     // A flush may have to read the sources, so none may be half-written.
     bool reads_sources() const { return joins() || has_extremum || recompute_on_removal; }
+    // What a joined source row gives to its delta: keys and arguments of sums, or the row itself.
+    List *feed() const;
     int columns() const { return list_length(core->targetList); }
     TargetEntry *column(int i) const { return static_cast<TargetEntry *>(list_nth(core->targetList, i)); }
 };
 
 // Compiles a user's query. Appends to core's target list the columns that maintenance needs. Raises PJ002 where the
 // query is not of the algebraic class; `text` is the user's, for error places. An event source may be partitioned.
-Block *compile_query(Query *query, const char *text, bool (*is_event_source)(Oid));
+// `stages`: where to print what each stage makes.
+Block *compile_query(Query *query, const char *text, bool (*is_event_source)(Oid), StringInfo stages = nullptr);
 
 // Compiles the stored definition (a hidden view, which yields every column of the table) of a projection.
 // `bag` says that rows have no identity, whatever primary keys the sources have gained since.

@@ -6,31 +6,42 @@ namespace compile {
 
 char *deparse(Query *query) {
     char *text = nullptr;
-    pg::with_setting("search_path", "pg_catalog", [&] { text = pg_get_querydef(query, false); });
+    pg::with_plain_text([&] { text = pg_get_querydef(query, false); });
     return text;
 }
 
-char *deparse_over(Node *expression, List *columns) {
-    RangeTblEntry *entry = makeNode(RangeTblEntry);
-    entry->rtekind = RTE_CTE;
-    entry->ctename = pstrdup("pseudo");
-    entry->eref = makeAlias("pseudo", columns);
-    entry->inFromCl = true;
-    RangeTblRef *reference = makeNode(RangeTblRef);
-    reference->rtindex = 1;
-    Query *query = makeNode(Query);
-    query->commandType = CMD_SELECT;
-    query->rtable = list_make1(entry);
-    query->jointree = makeFromExpr(list_make1(reference), nullptr);
-    query->targetList = list_make1(makeTargetEntry(reinterpret_cast<Expr *>(expression), 1, pstrdup("\1e\2"), false));
+char *deparse_over(Node *expression, const char *alias, Oid relation) {
+    char *text = nullptr;
+    pg::with_plain_text(
+        [&] { text = deparse_expression(expression, deparse_context_for(alias, relation), true, false); });
+    return text;
+}
 
-    // " SELECT <expression> AS "\1e\2"\n   FROM pseudo": what stands between is the expression.
-    const char *text = deparse(query);
-    const char *begin = strstr(text, "SELECT");
-    const char *end = begin ? strstr(begin, " AS \"\1e\2\"") : nullptr;
-    if (end == nullptr) elog(ERROR, "unexpected deparsed expression: %s", text);
-    begin += strlen("SELECT");
-    return pnstrdup(begin, end - begin);
+namespace {
+
+// Each table gets a namespace of its own, as if it were one of an outer query.
+Node *one_level_each(Node *node, void *) {
+    if (node == nullptr) return nullptr;
+    if (!IsA(node, Var)) return pg::mutate_children(node, one_level_each, static_cast<void *>(nullptr));
+    Var *var = static_cast<Var *>(copyObjectImpl(node));
+    var->varlevelsup = var->varno - 1;
+    var->varno = 1;
+    var->varnosyn = 0;
+    var->varattnosyn = 0;
+    return reinterpret_cast<Node *>(var);
+}
+
+} // namespace
+
+char *deparse_among(Node *expression, const Query *query) {
+    List *context = NIL;
+    for (RangeTblEntry *entry : pg::each<RangeTblEntry>(query->rtable))
+        context = list_concat(context, deparse_context_for(entry->eref->aliasname, entry->relid));
+    char *text = nullptr;
+    pg::with_plain_text([&] {
+        text = deparse_expression(one_level_each(expression, nullptr), context, list_length(context) > 1, false);
+    });
+    return text;
 }
 
 } // namespace compile

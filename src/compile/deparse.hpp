@@ -7,22 +7,10 @@ namespace compile {
 // The text of a query, with every name outside pg_catalog qualified.
 char *deparse(Query *query);
 
-// The text of `expression`, whose Vars all belong to the pseudo relation that `columns` names.
-char *deparse_over(Node *expression, List *columns);
+// The text of an expression over one relation, whose columns are qualified with `alias`.
+char *deparse_over(Node *expression, const char *alias, Oid relation);
 
-// Fills in a template's places with fill(kind, index).
-template <class Fill>
-void expand(StringInfo out, Template text, Fill &&fill) {
-    for (const char *at = text; *at; ++at) {
-        if (*at != '\1') {
-            appendStringInfoChar(out, *at);
-            continue;
-        }
-        char kind = *++at;
-        int index = 0;
-        while (*++at != '\2') index = index * 10 + (*at - '0');
-        fill(kind, index);
-    }
-}
+// The text of an expression over the tables that the query reads.
+char *deparse_among(Node *expression, const Query *query);
 
 } // namespace compile

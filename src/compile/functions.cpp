@@ -3,7 +3,9 @@
 // Immutable ones, and stable built-ins that depend on nothing but their arguments and the settings that are pinned. A
 // stable built-in that looks at the clock, the session, the catalog or other tables would change its result without any
 // source row changing, and the projection could not follow.
+#include "compile/clock.hpp"
 #include "compile/refuse.hpp"
+#include "pg/own_schema.hpp"
 
 namespace compile {
 namespace {
@@ -12,7 +14,15 @@ struct Check {
     const Place *place;
     bool settings_dependent = false;
     int location = -1;
+    const char *changed = nullptr;
+
+    bool stored() const { return place->text == nullptr; }
 };
+
+// Immutable built-ins that nevertheless read a setting (those that casts to and from text call are known by the cast).
+bool reads_setting(std::string_view function) {
+    return function == "timezone" || function == "quote_ident" || function.starts_with("xml");
+}
 
 bool reads_more_than_settings(const char *name, int arguments) {
     static constexpr std::string_view exact[] = {"now",
@@ -38,7 +48,14 @@ bool reads_more_than_settings(const char *name, int arguments) {
                                                  "format_type",
                                                  "cursor_to_xml",
                                                  "cursor_to_xmlschema",
-                                                 "loread"};
+                                                 "loread",
+                                                 "mxid_age",
+                                                 "oidvectortypes",
+                                                 "aclitemin",
+                                                 "aclitemout",
+                                                 "enum_first",
+                                                 "enum_last",
+                                                 "enum_range"};
     static constexpr std::string_view prefixes[] = {
         "pg_",          "has_",           "inet_client",   "inet_server",
         "txid_",        "to_reg",         "reg",           "lo_",
@@ -53,28 +70,51 @@ bool reads_more_than_settings(const char *name, int arguments) {
     return false;
 }
 
+// Types whose text no setting has a say in.
+bool has_one_text(Oid type) {
+    switch (getBaseType(type)) {
+    case BOOLOID:
+    case CHAROID:
+    case INT2OID:
+    case INT4OID:
+    case INT8OID:
+    case OIDOID:
+    case NUMERICOID:
+    case NAMEOID:
+    case TEXTOID:
+    case VARCHAROID:
+    case BPCHAROID:
+    case UUIDOID:
+    case JSONOID:
+    case JSONBOID: return true;
+    default: return false;
+    }
+}
+
+bool is_plain_cast(Node *node) {
+    auto *cast = reinterpret_cast<CoerceViaIO *>(node);
+    return has_one_text(exprType(reinterpret_cast<Node *>(cast->arg))) && has_one_text(cast->resulttype);
+}
+
 bool check_function(Oid function, void *context) {
     auto *check = static_cast<Check *>(context);
     char volatility = func_volatile(function);
     if (volatility == PROVOLATILE_IMMUTABLE) {
         // The body of a user's function finds what it calls by search_path.
-        check->settings_dependent |=
-            function >= FirstNormalObjectId && get_func_namespace(function) != get_namespace_oid("projections", true);
+        check->settings_dependent |= function >= FirstNormalObjectId ? !pg::is_own_schema(get_func_namespace(function))
+                                                                     : reads_setting(get_func_name(function));
         return false;
     }
 
     const char *name = get_func_name(function);
-    if (volatility == PROVOLATILE_VOLATILE)
-        check->place->refuse(psprintf("function %s is volatile", name), check->location,
-                             "Compute the value when the source row is written, in a column of the source.");
-    if (function >= FirstNormalObjectId)
-        check->place->refuse(
-            psprintf("function %s is STABLE, so its result may change without a source row changing", name),
-            check->location, "Declare the function IMMUTABLE if its result depends on its arguments only.");
-    if (reads_more_than_settings(name, get_func_nargs(function)))
-        check->place->refuse(
-            psprintf("the result of %s changes without a source row changing", name), check->location,
-            "Leave it out of the definition and apply it when reading, in a view over the projection.");
+    if (check->stored() && (volatility == PROVOLATILE_VOLATILE || function >= FirstNormalObjectId)) {
+        check->changed = psprintf("function %s is no longer IMMUTABLE", format_procedure(function));
+        return false;
+    }
+    if (volatility == PROVOLATILE_VOLATILE) check->place->refuse(Construct::volatile_function, check->location, name);
+    if (function >= FirstNormalObjectId) check->place->refuse(Construct::stable_function, check->location, name);
+    if (!check->stored() && reads_more_than_settings(name, get_func_nargs(function)))
+        check->place->refuse(Construct::changing_function, check->location, name);
     check->settings_dependent = true;
     return false;
 }
@@ -82,14 +122,7 @@ bool check_function(Oid function, void *context) {
 // 'today'::date is a constant by the time the query is analyzed; only its text tells.
 void check_clock_literal(const Const *constant, const Check &check) {
     if (constant->constisnull || constant->location < 0 || check.place->text == nullptr) return;
-    switch (constant->consttype) {
-    case DATEOID:
-    case TIMESTAMPOID:
-    case TIMESTAMPTZOID:
-    case TIMEOID:
-    case TIMETZOID: break;
-    default: return;
-    }
+    if (!reads_clock(constant->consttype) || get_typtype(getBaseType(constant->consttype)) == TYPTYPE_COMPOSITE) return;
     // The location is the literal's, or for DATE 'today' the type name's.
     const char *literal = strchr(check.place->text + constant->location, '\'');
     if (literal == nullptr) return;
@@ -97,10 +130,7 @@ void check_clock_literal(const Const *constant, const Check &check) {
     if (end == nullptr) return;
     char *word = str_tolower(literal + 1, end - literal - 1, C_COLLATION_OID);
     for (const char *clock : {"now", "today", "tomorrow", "yesterday"})
-        if (strstr(word, clock) != nullptr)
-            check.place->refuse(psprintf("'%s' means the moment at which the query is analyzed", clock),
-                                constant->location,
-                                "Write the date itself, or apply the condition in a view over the projection.");
+        if (strstr(word, clock) != nullptr) check.place->refuse(Construct::clock_literal, constant->location, clock);
 }
 
 bool walk(Node *node, Check *check) {
@@ -109,14 +139,16 @@ bool walk(Node *node, Check *check) {
     if (location >= 0) check->location = location;
 
     if (IsA(node, SQLValueFunction))
-        check->place->refuse(
-            "the clock and the session's user change without a source row changing",
-            reinterpret_cast<SQLValueFunction *>(node)->location,
-            "Leave it out of the definition and apply it when reading, in a view over the projection.");
-    if (IsA(node, NextValueExpr)) check->place->refuse("it draws from a sequence", location, nullptr);
-    if (IsA(node, CurrentOfExpr)) check->place->refuse("it names a cursor", location, nullptr);
+        check->place->refuse(Construct::session_value, reinterpret_cast<SQLValueFunction *>(node)->location);
+    if (IsA(node, NextValueExpr)) check->place->refuse(Construct::sequence, location);
+    if (IsA(node, CurrentOfExpr)) check->place->refuse(Construct::cursor, location);
     if (IsA(node, Const)) check_clock_literal(reinterpret_cast<Const *>(node), *check);
-    if (IsA(node, XmlExpr)) check->settings_dependent = true;
+    if (!check->stored())
+        if (const char *reason = clock_reason(node)) check->place->refuse(Construct::clock_cast, location, reason);
+    // Values as text are as DateStyle, extra_float_digits and others have them, whatever the type's functions say of
+    // themselves; a domain's conditions find their functions by search_path.
+    check->settings_dependent |=
+        IsA(node, XmlExpr) || IsA(node, CoerceToDomain) || (IsA(node, CoerceViaIO) && !is_plain_cast(node));
     check_functions_in_node(node, check_function, check);
     return pg::walk_children(node, walk, check);
 }
@@ -142,7 +174,7 @@ const char *skip_quoted(const char *at) {
 bool is_listed(std::string_view word, std::string_view words) {
     for (std::size_t begin = 0; begin < words.size();) {
         std::size_t end = std::min(words.find(' ', begin), words.size());
-        std::string_view each = words.substr(begin, end - begin);
+        std::string_view each(words.data() + begin, end - begin);
         if (each.size() == word.size() && pg_strncasecmp(each.data(), word.data(), word.size()) == 0) return true;
         begin = end + 1;
     }
@@ -166,10 +198,10 @@ int Place::of(const char *words) const {
     return -1;
 }
 
-bool check_functions(Node *node, const Place &place) {
+Functions check_functions(Node *node, const Place &place) {
     Check check{&place};
     walk(node, &check);
-    return check.settings_dependent;
+    return {check.settings_dependent, check.changed};
 }
 
 } // namespace compile

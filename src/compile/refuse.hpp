@@ -1,6 +1,6 @@
 // Refusals at create: SQLSTATE PJ002 with the reason, the place and what works instead.
 #pragma once
-#include "pg/pg.hpp"
+#include "compile/refusals.hpp"
 
 namespace compile {
 
@@ -22,17 +22,32 @@ struct Place {
     // if nowhere.
     int of(const char *words) const;
 
-    [[noreturn]] void refuse(const char *reason, int location, const char *hint) const {
-        const char *piece = at(location);
-        ereport(ERROR, (errcode(pg::error::unsupported_query), errmsg("this query cannot be a projection: %s", reason),
-                        piece ? errdetail("At character %d: %s", pg_mbstrlen_with_len(text, location) + 1, piece) : 0,
-                        hint ? errhint("%s", hint) : 0));
+    // As the table of refusals has it; `said` fills in its reason.
+    template <class... Said>
+    [[noreturn]] void refuse(Construct construct, int location, Said... said) const {
+        const Refusal &row = refusal(construct);
+        if (location < 0 && row.words) location = of(row.words);
+        if constexpr (sizeof...(said) == 0)
+            raise(row.reason, location, row.instead);
+        else
+            raise(psprintf(row.reason, said...), location, row.instead);
         pg_unreachable();
     }
+
+private:
+    [[noreturn]] void raise(const char *reason, int location, const char *hint) const;
 };
 
-// Refuses functions whose result depends on anything but their arguments and pinned settings. Returns whether any
-// depends on a setting.
-bool check_functions(Node *node, const Place &place);
+// What the functions of a definition mean for its maintenance.
+struct Functions {
+    bool settings_dependent; // some read a setting
+    // Stored definitions only: why a function's result no longer depends on nothing but its arguments and pinned
+    // settings; null where it does.
+    const char *changed;
+};
+
+// Refuses functions whose result depends on anything but their arguments and pinned settings. Of a stored definition,
+// which was accepted, tells those that have changed since.
+Functions check_functions(Node *node, const Place &place);
 
 } // namespace compile

@@ -12,7 +12,9 @@
 
 #include "maintain/apply_values.hpp"
 #include "maintain/direct.hpp"
+#include "maintain/parameters.hpp"
 #include "maintain/statements.hpp"
+#include "pg/list.hpp"
 #include "pg/scope.hpp"
 
 namespace maintain {
@@ -20,7 +22,6 @@ namespace maintain {
 using capture::Cell;
 using capture::Group;
 using compile::Block;
-using compile::Shape;
 using compile::State;
 using compile::StateKind;
 
@@ -33,26 +34,6 @@ Datum total_delta(const State &state, const Cell &cell) {
     return Int64GetDatum(static_cast<int64>(cell.whole));
 }
 
-namespace {
-
-struct Parameters {
-    pg::vector<Datum> values;
-    pg::vector<char> nulls; // 'n' or ' ', as SPI wants them
-    NullMask mask = 0;
-
-    void add(Datum value, bool null) {
-        values.push_back(value);
-        nulls.push_back(null ? 'n' : ' ');
-    }
-};
-
-int64 execute(catalog::Projection &projection, Statement statement, Parameters &parameters) {
-    int code = SPI_execute_plan(plan(projection, statement, parameters.mask), parameters.values.data(),
-                                parameters.nulls.data(), false, 0);
-    if (code < 0) elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(code));
-    return static_cast<int64>(SPI_processed);
-}
-
 [[noreturn]] void fail_stale(const catalog::Projection &projection, const char *detail) {
     ereport(ERROR, (errcode(pg::error::projection_stale),
                     errmsg("projection %s differs from its definition", projection.name()), errdetail("%s", detail),
@@ -60,10 +41,19 @@ int64 execute(catalog::Projection &projection, Statement statement, Parameters &
     pg_unreachable();
 }
 
+// A resume, or create, may have made the row since the snapshot of a transaction that sees the source's.
+// (test/isolation/specs/async_pause.spec)
+[[noreturn]] void fail_missing(const catalog::Projection &projection, const char *detail) {
+    if (IsolationUsesXactSnapshot()) fail_serialization();
+    fail_stale(projection, detail);
+}
+
+namespace {
+
 Parameters delta_parameters(Taken &taken, const Group &group) {
     const Block &block = taken.block;
     Parameters parameters;
-    for (std::size_t i = 0; i < block.keys.size(); i++) {
+    for (std::size_t i = 0; i < block.row_key.size(); i++) {
         parameters.add(group.key[i], group.key_nulls[i]);
         if (group.key_nulls[i]) parameters.mask |= UINT64CONST(1) << i;
     }
@@ -89,11 +79,37 @@ enum class Row {
     absent, // as locked, but there is no row to lock
 };
 
+// Whether the delta takes the last row of the group whose locked row this is.
+bool empties(const Block &block, const Group &group, HeapTuple row) {
+    bool null;
+    Datum count = SPI_getbinval(row, SPI_tuptable->tupdesc, block.row_count + 1, &null);
+    return !null && DatumGetInt64(count) + group.cells[block.row_count].count <= 0;
+}
+
+// Whether rows with just that look of the key went: then another's may have to be shown. (Test: sql/keys.)
+bool shows_lost_key(const Block &block, const Group &group, HeapTuple row) {
+    pg::vector<Datum> shown;
+    for (std::size_t i = 0; i < block.row_key.size(); i++) {
+        bool null;
+        shown.push_back(
+            SPI_getbinval(row, SPI_tuptable->tupdesc, static_cast<int>(block.states.size() + i + 1), &null));
+    }
+    for (const capture::KeyImage *image = group.images; image; image = image->next) {
+        bool same = image->net < 0;
+        for (std::size_t i = 0; same && i < block.row_key.size(); i++)
+            same = !block.row_key[i].told_apart || group.key_nulls[i] ||
+                   datum_image_eq(shown[i], image->key[i], block.row_key[i].by_value, block.row_key[i].length);
+        if (same) return true;
+    }
+    return false;
+}
+
 Row judge_row(Taken &taken, const Group &group, Parameters &parameters) {
     const Block &block = taken.block;
     if (execute(taken.projection, Statement::lock, parameters) == 0) return Row::absent;
     if (block.recompute_on_removal || group.special) return Row::locked;
     HeapTuple row = SPI_tuptable->vals[0];
+    if (group.lost_image() && !empties(block, group, row) && shows_lost_key(block, group, row)) return Row::locked;
     for (std::size_t i = 0; i < block.states.size(); i++) {
         const State &state = block.states[i];
         const Cell &cell = group.cells[i];
@@ -109,24 +125,29 @@ Row judge_row(Taken &taken, const Group &group, Parameters &parameters) {
     return Row::tells;
 }
 
-// A resume, or create, may have made the row since the snapshot of a transaction that sees the source's.
-// (test/isolation/specs/async_pause.spec)
-[[noreturn]] void fail_missing(const catalog::Projection &projection, const char *detail) {
-    if (IsolationUsesXactSnapshot()) fail_serialization();
-    fail_stale(projection, detail);
-}
+// So often may other transactions come between: a row is made or removed by them each time.
+constexpr int attempts = 100;
 
-// Rows came on balance, or stayed as many: the row is there, or is to be made.
-void add_to_group(Taken &taken, int64 count, Parameters &parameters) {
-    if (execute(taken.projection, Statement::add, parameters) > 0) return;
-    if (count <= 0 || taken.block.shape == Shape::total)
-        fail_missing(taken.projection, "A row that maintenance has to change is not there.");
-    execute(taken.projection, Statement::insert, parameters);
+// Rows came on balance, or stayed as many: the row is there, or is to be made. Where another transaction is making it,
+// that is waited for, and its row added to: a CHECK would refuse what only our part of the change is.
+void add_to_group(Taken &taken, const Group &group, int64 count, Parameters &parameters) {
+    for (int attempt = 0; attempt < attempts; attempt++) {
+        CHECK_FOR_INTERRUPTS();
+        if (execute(taken.projection, Statement::add, parameters) > 0) return;
+        if (count <= 0 || taken.block.always_has_row()) break;
+        Maker maker = find_maker(taken.projection, group);
+        if (maker == Maker::nobody) {
+            execute(taken.projection, Statement::insert, parameters);
+            return;
+        }
+        if (maker == Maker::ended && IsolationUsesXactSnapshot()) fail_serialization();
+    }
+    fail_missing(taken.projection, "A row that maintenance has to change is not there.");
 }
 
 // Rows went on balance. Which of the two statements applies may change while it waits for another writer of the row.
 void remove_from_group(Taken &taken, Parameters &parameters) {
-    for (int attempt = 0; attempt < 100; attempt++) {
+    for (int attempt = 0; attempt < attempts; attempt++) {
         CHECK_FOR_INTERRUPTS();
         if (execute(taken.projection, Statement::add, parameters) > 0) return;
         if (execute(taken.projection, Statement::remove, parameters) > 0) return;
@@ -134,12 +155,20 @@ void remove_from_group(Taken &taken, Parameters &parameters) {
     fail_missing(taken.projection, "A row that maintenance has to change is not there.");
 }
 
+[[noreturn]] void fail_busy(const catalog::Projection &projection) {
+    ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+                    errmsg("could not lock rows of projection %s", projection.name()),
+                    errdetail("Other transactions have made or removed them %d times meanwhile.", attempts),
+                    errhint("Retry the transaction.")));
+    pg_unreachable();
+}
+
 TupleDesc affected_desc(const Block &block) {
-    int keys = static_cast<int>(block.keys.size());
+    int keys = static_cast<int>(block.row_key.size());
     TupleDesc desc = CreateTemplateTupleDesc(keys + 1);
     for (int i = 0; i < keys; i++) {
-        TupleDescInitEntry(desc, static_cast<AttrNumber>(i + 1), psprintf("k%d", i), block.keys[i].type, -1, 0);
-        TupleDescInitEntryCollation(desc, static_cast<AttrNumber>(i + 1), block.keys[i].collation);
+        TupleDescInitEntry(desc, static_cast<AttrNumber>(i + 1), psprintf("k%d", i), block.row_key[i].type, -1, 0);
+        TupleDescInitEntryCollation(desc, static_cast<AttrNumber>(i + 1), block.row_key[i].collation);
     }
     TupleDescInitEntry(desc, static_cast<AttrNumber>(keys + 1), "ordinal", INT8OID, -1, 0);
     return desc;
@@ -170,12 +199,13 @@ constexpr int64 many_keys = 100;
 Recomputed read_definition(catalog::Projection &projection, NullMask mask, int64 keys, const Recompute &how) {
     auto read = [&](Snapshot snapshot) {
         Recomputed result{tuplestore_begin_heap(true, false, work_mem)};
-        Snapshot registered = RegisterSnapshot(snapshot);
+        Snapshot registered = as_of(snapshot, how.command);
         if (keys <= many_keys && how.rows == nullptr) {
-            read_rows(cached_query(projection, -2, mask, [&] { return recompute_text(projection, mask); }), registered,
-                      receive_recomputed, &result);
+            read_rows(
+                cached_query(projection, -2, mask, [&] { return compile::recompute_text(projection.block(), mask); }),
+                registered, receive_recomputed, &result);
         } else {
-            SPIPlanPtr once = pg::spi_prepare(recompute_text(projection, mask, how.rows));
+            SPIPlanPtr once = pg::spi_prepare(compile::recompute_text(projection.block(), mask, how.rows));
             read_rows(once, registered, receive_recomputed, &result);
             SPI_freeplan(once);
         }
@@ -195,7 +225,7 @@ Recomputed read_definition(catalog::Projection &projection, NullMask mask, int64
 
 Parameters key_parameters(const Block &block, const Datum *keys, const bool *nulls) {
     Parameters parameters;
-    for (std::size_t i = 0; i < block.keys.size(); i++) {
+    for (std::size_t i = 0; i < block.row_key.size(); i++) {
         parameters.add(keys[i], nulls[i]);
         if (nulls[i]) parameters.mask |= UINT64CONST(1) << i;
     }
@@ -219,9 +249,9 @@ Written write_row(catalog::Projection &projection, TupleTableSlot *row, NullMask
 
     Datum keys[MaxHeapAttributeNumber];
     bool nulls[MaxHeapAttributeNumber];
-    for (std::size_t i = 0; i < block.keys.size(); i++) {
-        keys[i] = row->tts_values[block.keys[i].column];
-        nulls[i] = row->tts_isnull[block.keys[i].column];
+    for (std::size_t i = 0; i < block.row_key.size(); i++) {
+        keys[i] = row->tts_values[block.row_key[i].column];
+        nulls[i] = row->tts_isnull[block.row_key[i].column];
     }
     Parameters key = key_parameters(block, keys, nulls);
     if (execute(projection, Statement::lock, key) > 0) return Written::same;
@@ -233,7 +263,7 @@ int64 recompute_pattern(catalog::Projection &projection, Tuplestorestate *keys, 
                         Tuplestorestate *again, const Recompute &how) {
     const Block &block = projection.block();
     int64 count = tuplestore_tuple_count(keys);
-    if (!block.keys.empty()) name_relation("affected", desc, keys);
+    if (!block.row_key.empty()) name_relation("affected", desc, keys);
     Recomputed fresh = read_definition(projection, mask, count, how);
 
     pg::vector<bool> found(count, false);
@@ -309,14 +339,15 @@ int64 apply_recomputed(catalog::Projection &projection, MemoryContext memory, Tu
     TupleDesc desc = pg::within(memory, [&] { return affected_desc(block); });
     int64 written = 0;
     Tuplestorestate *given = keys;
-    while (tuplestore_tuple_count(keys) > 0) {
+    for (int attempt = 0; tuplestore_tuple_count(keys) > 0; attempt++) {
         CHECK_FOR_INTERRUPTS();
+        if (attempt == attempts) fail_busy(projection);
         // One pass per null pattern that occurs.
         pg::flat_map<NullMask, Tuplestorestate *> patterns;
         TupleTableSlot *key = MakeSingleTupleTableSlot(key_desc, &TTSOpsMinimalTuple);
         tuplestore_rescan(keys);
         while (tuplestore_gettupleslot(keys, true, false, key)) {
-            Tuplestorestate *&store = patterns[mask_of(key, block.keys.size())];
+            Tuplestorestate *&store = patterns[mask_of(key, block.row_key.size())];
             if (store == nullptr) store = tuplestore_begin_heap(true, false, work_mem);
             put_key(store, desc, key->tts_values, key->tts_isnull, tuplestore_tuple_count(store));
         }
@@ -335,7 +366,7 @@ int64 apply_recomputed(catalog::Projection &projection, MemoryContext memory, Tu
 
 // Whether the group's new row may not follow from its old one and the delta.
 static bool fragile(const Block &block, const Group &group) {
-    return group.special || (group.removed && (block.has_extremum || block.recompute_on_removal));
+    return group.special || group.lost_image() || (group.removed && (block.has_extremum || block.recompute_on_removal));
 }
 
 // Applies one group's delta by statements. Returns false where the group has to be recomputed and its row is locked for
@@ -350,16 +381,17 @@ static bool apply_group(Taken &taken, const Group &group, TupleDesc desc) {
             // Its row is made here, in its place in the order of keys: put off, it would be waited for out of order.
             Tuplestorestate *key = tuplestore_begin_heap(true, false, work_mem);
             put_key(key, desc, group.key, group.key_nulls, 0);
-            apply_recomputed(taken.projection, CurrentMemoryContext, key, desc, {taken.snapshot});
+            apply_recomputed(taken.projection, CurrentMemoryContext, key, desc,
+                             {taken.snapshot, nullptr, taken.command});
             tuplestore_end(key);
             return true;
         }
     }
     int64 count = group.cells[block.row_count].count;
-    if (count < 0 && block.shape == Shape::groups)
+    if (count < 0 && !block.always_has_row())
         remove_from_group(taken, parameters);
     else
-        add_to_group(taken, block.shape == Shape::total ? 1 : count, parameters);
+        add_to_group(taken, group, block.always_has_row() ? 1 : count, parameters);
     return true;
 }
 
@@ -383,7 +415,7 @@ static void apply_groups(Taken &taken, std::span<Group *const> groups, DirectWri
         put_key(recompute, desc, group.key, group.key_nulls, 0);
     }
     if (recompute == nullptr) return;
-    apply_recomputed(taken.projection, taken.memory, recompute, desc, {taken.snapshot});
+    apply_recomputed(taken.projection, taken.memory, recompute, desc, {taken.snapshot, nullptr, taken.command});
     tuplestore_end(recompute);
 }
 
@@ -406,99 +438,6 @@ void apply_fold(Taken &taken) {
     });
 }
 
-static void hash_key(const Block &block, TupleTableSlot *row, uint64 *hash) {
-    slot_getallattrs(row);
-    hash[0] = hash[1] = 0;
-    for (const compile::Key &key : block.keys) {
-        Datum value = row->tts_values[key.column];
-        const void *bytes = key.by_value ? static_cast<const void *>(&value) : DatumGetPointer(value);
-        auto size = static_cast<int>(key.by_value ? sizeof value : datumGetSize(value, false, key.length));
-        for (int i = 0; i < 2; i++)
-            hash[i] = hash_combine64(
-                hash[i], DatumGetUInt64(hash_any_extended(static_cast<const unsigned char *>(bytes), size, i + 1)));
-    }
-}
-
-// The keys of images that came. Equal keys of unequal bytes are taken for different ones, which costs a deletion before
-// the insertion.
-static HTAB *keys_that_came(const Block &block, const Images &images, TupleTableSlot *slot) {
-    HASHCTL control{};
-    control.keysize = control.entrysize = 2 * sizeof(uint64);
-    control.hcxt = CurrentMemoryContext;
-    HTAB *keys = hash_create("projection keys that came", 256, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-    for (const Images::Image &image : images.list) {
-        if (image.net <= 0) continue;
-        uint64 hash[2];
-        ExecStoreMinimalTuple(image.row, slot, false);
-        hash_key(block, slot, hash);
-        hash_search(keys, hash, HASH_ENTER, nullptr);
-    }
-    return keys;
-}
-
-static int64 execute_over(Taken &taken, Statement statement, int64 rows) {
-    Parameters none;
-    if (rows <= large_delta) return execute(taken.projection, statement, none);
-    SPIPlanPtr once = plan_once(taken.projection, statement);
-    int code = SPI_execute_plan(once, nullptr, nullptr, false, 0);
-    if (code < 0) elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(code));
-    auto processed = static_cast<int64>(SPI_processed);
-    SPI_freeplan(once);
-    return processed;
-}
-
-static void drop_equal_rows(Taken &taken, TupleTableSlot *row, int64 count) {
-    Parameters parameters;
-    slot_getallattrs(row);
-    for (int i = 0; i < taken.block.columns(); i++) parameters.add(row->tts_values[i], row->tts_isnull[i]);
-    parameters.add(Int64GetDatum(count), false);
-    if (execute(taken.projection, Statement::drop_equal, parameters) == count) return;
-    fail_missing(taken.projection, "A row that maintenance has to remove is not there.");
-}
-
-void apply_images(Taken &taken) {
-    const Block &block = taken.block;
-    Images &images = *taken.images;
-    Tuplestorestate *came = tuplestore_begin_heap(true, false, work_mem);
-    Tuplestorestate *gone = tuplestore_begin_heap(true, false, work_mem);
-    TupleTableSlot *slot = MakeSingleTupleTableSlot(images.desc, &TTSOpsMinimalTuple);
-    HTAB *kept = block.shape == Shape::rows ? keys_that_came(block, images, slot) : nullptr;
-    for (const Images::Image &image : images.list) {
-        if (image.net == 0) continue;
-        if (kept && (image.net > 1 || image.net < -1))
-            elog(ERROR, "a row of projection %s changed by " INT64_FORMAT, taken.projection.name(), image.net);
-        ExecStoreMinimalTuple(image.row, slot, false);
-        if (image.net > 0) {
-            for (int64 i = 0; i < image.net; i++) tuplestore_puttupleslot(came, slot);
-        } else if (kept) {
-            uint64 hash[2];
-            hash_key(block, slot, hash);
-            if (!hash_search(kept, hash, HASH_FIND, nullptr)) tuplestore_puttupleslot(gone, slot);
-        } else {
-            drop_equal_rows(taken, slot, -image.net);
-        }
-    }
-    ExecDropSingleTupleTableSlot(slot);
-
-    // Names as the statements know the columns: the table's.
-    TupleDesc desc = CreateTupleDescCopy(images.desc);
-    for (int i = 0; i < desc->natts; i++)
-        namestrcpy(&TupleDescAttr(desc, i)->attname,
-                   get_attname(taken.projection.relation, static_cast<AttrNumber>(i + 1), false));
-    int64 gone_rows = tuplestore_tuple_count(gone), came_rows = tuplestore_tuple_count(came);
-    if (gone_rows > 0) {
-        name_relation("gone", desc, gone);
-        if (execute_over(taken, Statement::withdraw, gone_rows) < gone_rows && IsolationUsesXactSnapshot())
-            fail_serialization(); // made since the transaction's snapshot: see fail_missing
-    }
-    if (came_rows > 0) {
-        name_relation("came", desc, came);
-        execute_over(taken, block.shape == Shape::bag ? Statement::copy : Statement::upsert, came_rows);
-    }
-    tuplestore_end(came);
-    tuplestore_end(gone);
-}
-
 void apply_logged(Taken &taken) {
     if (taken.cleared) {
         refill(taken);
@@ -514,13 +453,14 @@ void apply_logged(Taken &taken) {
 void refill(Taken &taken) {
     catalog::Projection &projection = taken.projection;
     const char *table = table_name(projection);
-    StringInfoData columns;
-    initStringInfo(&columns);
-    for (int i = 0; i < taken.block.columns(); i++)
-        appendStringInfo(&columns, "%s%s", i ? ", " : "", column_name(projection, i));
+    pg::TextList columns;
+    for (int i = 0; i < taken.block.columns(); i++) columns.add("%s", column_name(projection, i));
     const char *definition = pg::qualified_name(taken.block.definition);
 
-    pg::spi_execute(psprintf("DELETE FROM ONLY %s", table));
+    SPIPlanPtr empty = pg::spi_prepare(psprintf("DELETE FROM ONLY %s", table));
+    CommandCounterIncrement();
+    run_plan(empty);
+    SPI_freeplan(empty);
     if (IsolationUsesXactSnapshot()) {
         // Rows that the transaction's snapshot does not see are still there.
         SPIPlanPtr rest = pg::spi_prepare(psprintf("SELECT 1 FROM ONLY %s LIMIT 1", table));
@@ -531,11 +471,11 @@ void refill(Taken &taken) {
     }
     // The truncated source is locked against everybody else; other sources are read as of now.
     SPIPlanPtr fill =
-        pg::spi_prepare(psprintf("INSERT INTO %s (%s) SELECT * FROM %s", table, columns.data, definition));
+        pg::spi_prepare(psprintf("INSERT INTO %s (%s) SELECT * FROM %s", table, columns.text(), definition));
     CommandCounterIncrement();
-    int code = SPI_execute_snapshot(fill, nullptr, nullptr, taken.snapshot ? taken.snapshot : GetLatestSnapshot(),
-                                    InvalidSnapshot, false, true, 0);
-    if (code < 0) elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(code));
+    Snapshot snapshot = as_of(taken.snapshot ? taken.snapshot : GetLatestSnapshot(), taken.command);
+    run_plan(fill, nullptr, nullptr, snapshot);
+    UnregisterSnapshot(snapshot);
 }
 
 } // namespace maintain

@@ -6,8 +6,9 @@ namespace maintain {
 
 // How a recomputation reads the definition.
 struct Recompute {
-    Snapshot snapshot = nullptr; // null: a new one, compared with the transaction's own where that is kept
-    const char *rows = nullptr;  // of the single source, as for additions_text; null: all
+    Snapshot snapshot = nullptr;          // null: a new one, compared with the transaction's own where that is kept
+    const char *rows = nullptr;           // of the single source, as for additions_text; null: all
+    CommandId command = InvalidCommandId; // as in Taken
 };
 
 // As the owner.

@@ -97,8 +97,7 @@ void receive_change(TupleTableSlot *row, void *context) {
 // The columns of a term without its weights.
 TupleDesc feed_desc(const Block &block) {
     if (!block.grouped()) return ExecTypeFromTL(block.core->targetList);
-    List *expressions = list_concat_copy(block.key_expressions, block.arguments);
-    return ExecTypeFromExprList(expressions);
+    return ExecTypeFromExprList(block.feed());
 }
 
 int changed_occurrences(const Taken &taken) {
@@ -121,10 +120,10 @@ void run_terms(Taken &taken, Snapshot snapshot, Sink &sink) {
         if (most <= large_delta) {
             uint64 variant = static_cast<uint64>(occurrence) << 32 | earlier;
             SPIPlanPtr plan = cached_query(taken.projection, -1, variant,
-                                           [&] { return term_text(taken.projection, occurrence, changed); });
+                                           [&] { return compile::term_text(taken.block, occurrence, changed); });
             read_rows(plan, snapshot, receive_change, &sink);
         } else {
-            const char *text = term_text(taken.projection, occurrence, changed);
+            const char *text = compile::term_text(taken.block, occurrence, changed);
             SPIPlanPtr plan = pg::spi_prepare(text);
             read_rows(plan, snapshot, receive_change, &sink);
             SPI_freeplan(plan);
@@ -140,6 +139,15 @@ void fail_serialization() {
              errdetail("A concurrent transaction changed rows that this projection joins with the rows changed here."),
              errhint("Retry the transaction.")));
     pg_unreachable();
+}
+
+Snapshot as_of(Snapshot snapshot, CommandId command) {
+    PushCopiedSnapshot(snapshot);
+    Snapshot copy = GetActiveSnapshot();
+    copy->curcid = std::min(copy->curcid, command); // InvalidCommandId is the greatest
+    copy = RegisterSnapshot(copy);
+    PopActiveSnapshot();
+    return copy;
 }
 
 static Receiver receiver_of(Receive receive, void *context) {
@@ -198,6 +206,10 @@ static TupleDesc named_as_today(TupleDesc logged, const compile::Source &source)
     TupleDesc desc = CreateTupleDescCopy(logged);
     for (std::size_t i = 0; i < source.used.size(); i++)
         namestrcpy(&TupleDescAttr(desc, i)->attname, get_attname(source.relation, source.used[i], false));
+    const char *weight = compile::weight_column(source.relation);
+    namestrcpy(&TupleDescAttr(desc, source.used.size())->attname, weight);
+    if (desc->natts > static_cast<int>(source.used.size()) + 1) // a change log's, with the change's number
+        namestrcpy(&TupleDescAttr(desc, source.used.size() + 1)->attname, psprintf("%s_change", weight));
     return desc;
 }
 
@@ -223,13 +235,14 @@ void receive_addition(TupleTableSlot *row, void *context) {
 void compute_additions(Taken &taken, const char *rows, uint64 variant, int64 from, int64 to, Snapshot snapshot,
                        Additions &additions) {
     const Block &block = taken.block;
+    taken.projection.refuse_changed();
     TupleDesc desc = pg::within(taken.memory, [&] { return feed_desc(block); });
     if (block.grouped() && taken.fold == nullptr)
         taken.fold = pg::make<capture::Fold>(taken.memory, block, taken.memory);
     if (!block.grouped() && taken.images == nullptr) taken.images = make_images(desc, taken.memory);
     AdditionSink to_add{{&taken, desc->natts, true, false, {}, desc, additions.rows}, additions};
-    SPIPlanPtr plan = cached_query(taken.projection, -3, variant,
-                                   [&] { return additions_text(taken.projection, rows); }, {INT8OID, INT8OID});
+    SPIPlanPtr plan = cached_query(taken.projection, -3, variant, [&] { return compile::additions_text(block, rows); },
+                                   {INT8OID, INT8OID});
     ParamListInfo parameters = makeParamList(2);
     int64 values[] = {from, to};
     for (int i = 0; i < 2; i++) parameters->params[i] = {Int64GetDatum(values[i]), false, PARAM_FLAG_CONST, INT8OID};
@@ -238,6 +251,7 @@ void compute_additions(Taken &taken, const char *rows, uint64 variant, int64 fro
 
 void compute_changes(Taken &taken) {
     const Block &block = taken.block;
+    taken.projection.refuse_changed();
     for (std::size_t i = 0; i < taken.rows.size(); i++)
         if (taken.rows[i])
             name_relation(psprintf("delta_%zu", i), named_as_today(taken.descs[i], block.sources[i]), taken.rows[i]);

@@ -28,7 +28,13 @@ struct Taken {
     pg::vector<int64> row_counts = {};
     pg::vector<TupleDesc> descs = {};
     Snapshot snapshot = nullptr; // that logged changes were read under: what is recomputed must not be newer
+    // The command at which it was taken. What triggers on the projection change in its sources later is the next
+    // delta's, and must not be in what is recomputed for this one. (test: sql/savepoints)
+    CommandId command = InvalidCommandId;
 };
+
+// A copy of the snapshot, registered, that sees of the own transaction what it did before `command`.
+Snapshot as_of(Snapshot snapshot, CommandId command);
 
 // Computes fold or images from the logged rows, under a snapshot that sees all that the locks order before us. In
 // REPEATABLE READ and SERIALIZABLE the transaction's own snapshot must give the same, or the error is a serialization

@@ -11,6 +11,7 @@
 // that empties.
 #include "maintain/direct.hpp"
 
+#include "catalog/own_trigger.hpp"
 #include "maintain/apply_values.hpp"
 #include "maintain/statements.hpp"
 
@@ -24,7 +25,8 @@ using compile::StateKind;
 // What a session keeps between transactions.
 struct DirectPlan {
     MemoryContext memory;
-    Oid index = InvalidOid;
+    Oid index = InvalidOid;     // the key's; none: rows are found by statements only
+    bool direct = false;        // nothing asks for the executor
     pg::vector<int> index_keys; // for each index column, the key it holds
     pg::vector<ScanKeyData> scan_keys;
     ExprContext *context = nullptr;
@@ -49,20 +51,66 @@ struct DirectWriter {
 
 namespace {
 
-bool plain_table(Relation table) {
+// What the executor does for a table and direct writes do not. Each makes its projection go by statements; what changes
+// one of them is DDL, after which the plan is made again. (test: sql/constraints, sql/ordinary_table)
+bool has_triggers(Projection &, Relation table) { // foreign keys to it and deferrable constraints are triggers, too
     TriggerDesc *triggers = table->trigdesc;
     if (triggers && (triggers->trig_update_after_row || triggers->trig_update_before_statement ||
                      triggers->trig_update_after_statement))
-        return false;
+        return true;
     if (triggers && triggers->trig_update_before_row)
         for (int i = 0; i < triggers->numtriggers; i++) {
             const Trigger &trigger = triggers->triggers[i];
             if (TRIGGER_FOR_BEFORE(trigger.tgtype) && TRIGGER_FOR_ROW(trigger.tgtype) &&
-                TRIGGER_FOR_UPDATE(trigger.tgtype) && strcmp(trigger.tgname, "projections_guard") != 0)
-                return false;
+                TRIGGER_FOR_UPDATE(trigger.tgtype) && !catalog::is_as_made(trigger, catalog::guard_rows))
+                return true;
         }
+    return false;
+}
+
+// NOT NULL is left to ExecConstraints; CHECKs are prepared at each use, which is what a statement is for.
+bool has_expressions(Projection &, Relation table) {
     TupleConstr *constraints = RelationGetDescr(table)->constr;
-    return constraints == nullptr || (constraints->num_check == 0 && !constraints->has_generated_stored);
+    return constraints && (constraints->num_check > 0 || pg::has_generated_columns(constraints));
+}
+
+bool is_rewritten(Projection &, Relation table) { return table->rd_rules != nullptr; }
+
+bool is_routed(Projection &, Relation table) {
+    return table->rd_rel->relkind != RELKIND_RELATION || table->rd_rel->relispartition;
+}
+
+// A value is stored as it is computed: without the cast to a domain or to a length that an assignment has.
+bool has_other_types(Projection &projection, Relation table) {
+    const Block &block = projection.block();
+    for (int i = 0; i < block.columns(); i++) {
+        Node *expression = reinterpret_cast<Node *>(block.column(i)->expr);
+        Form_pg_attribute column = TupleDescAttr(RelationGetDescr(table), i);
+        if (column->atttypid != exprType(expression) || column->atttypmod != exprTypmod(expression)) return true;
+    }
+    for (const State &state : block.states)
+        if (TupleDescAttr(RelationGetDescr(table), state.column)->atttypid != state.type) return true;
+    return false;
+}
+
+bool is_forbidden(Projection &projection, Relation table) {
+    return pg_class_aclmask(RelationGetRelid(table), projection.owner(), ACL_SELECT | ACL_UPDATE, ACLMASK_ALL) !=
+           (ACL_SELECT | ACL_UPDATE);
+}
+
+constexpr bool (*asks_for_executor[])(Projection &, Relation) = {has_triggers, has_expressions, is_rewritten,
+                                                                 is_routed,    has_other_types, is_forbidden};
+
+bool needs_executor(Projection &projection, Relation table) {
+    for (auto asks : asks_for_executor)
+        if (asks(projection, table)) return true;
+    return false;
+}
+
+// What the executor checks at each statement.
+void check_as_executor(Relation table) {
+    PreventCommandIfReadOnly("UPDATE");
+    CheckCmdReplicaIdentity(table, CMD_UPDATE); // subscribers could not find the row (test: sql/constraints)
 }
 
 // The key's unique index, with the key that each of its columns holds.
@@ -72,15 +120,17 @@ bool find_index(Relation table, const Block &block, DirectPlan &plan) {
         Relation index = index_open(lfirst_oid(cell), AccessShareLock);
         Form_pg_index form = index->rd_index;
         bool fits = form->indisunique && form->indisvalid && form->indimmediate && form->indnullsnotdistinct &&
-                    form->indnkeyatts == static_cast<int>(block.keys.size()) &&
+                    form->indnkeyatts == static_cast<int>(block.row_key.size()) &&
                     RelationGetIndexPredicate(index) == NIL && RelationGetIndexExpressions(index) == NIL;
         plan.index_keys.clear();
         plan.scan_keys.clear();
         for (int i = 0; fits && i < form->indnkeyatts; i++) {
             int key = 0;
-            while (key < static_cast<int>(block.keys.size()) && block.keys[key].column + 1 != form->indkey.values[i])
+            while (key < static_cast<int>(block.row_key.size()) &&
+                   block.row_key[key].column + 1 != form->indkey.values[i])
                 key++;
-            fits = key < static_cast<int>(block.keys.size()) && index->rd_indcollation[i] == block.keys[key].collation;
+            fits = key < static_cast<int>(block.row_key.size()) &&
+                   index->rd_indcollation[i] == block.row_key[key].collation;
             if (!fits) break;
             Oid equal = get_opfamily_member(index->rd_opfamily[i], index->rd_opcintype[i], index->rd_opcintype[i],
                                             BTEqualStrategyNumber);
@@ -100,21 +150,16 @@ bool find_index(Relation table, const Block &block, DirectPlan &plan) {
     return false;
 }
 
-// The outputs as expressions over the row that holds the new states.
+// The outputs are expressions over the row that holds the new states.
 void compile_outputs(Projection &projection, DirectPlan &plan) {
     plan.context = CreateStandaloneExprContext();
-    if (projection.block().outputs.empty()) return;
-    auto *raw = static_cast<RawStmt *>(linitial(raw_parser(outputs_text(projection), RAW_PARSE_DEFAULT)));
-    Query *query = parse_analyze_fixedparams(raw, "", nullptr, 0, nullptr);
-    int i = 0;
-    for (TargetEntry *entry : pg::each<TargetEntry>(query->targetList)) {
-        // Columns of the table have its types already; a cast here would only restate them.
-        Expr *expression = expression_planner(entry->expr);
+    for (const compile::Output &output : projection.block().outputs) {
+        Expr *expression =
+            expression_planner(reinterpret_cast<Expr *>(static_cast<Node *>(copyObjectImpl(output.expression))));
         if (exprType(reinterpret_cast<Node *>(expression)) !=
-            get_atttype(projection.relation, static_cast<AttrNumber>(projection.block().outputs[i].column + 1)))
-            elog(ERROR, "output %d of projection %s has an unexpected type", i, projection.name());
+            get_atttype(projection.relation, static_cast<AttrNumber>(output.column + 1)))
+            elog(ERROR, "column %d of projection %s has an unexpected type", output.column, projection.name());
         plan.outputs.push_back(ExecInitExpr(expression, nullptr));
-        i++;
     }
 }
 
@@ -124,9 +169,10 @@ DirectPlan *make_plan(Projection &projection, Relation table) {
     MemoryContext before = MemoryContextSwitchTo(memory);
     DirectPlan *plan = pg::make<DirectPlan>(memory);
     plan->memory = memory;
-    if (block.shape == compile::Shape::groups && !block.settings_dependent && plain_table(table) &&
-        find_index(table, block, *plan)) {
-        pg::with_setting("search_path", "pg_catalog", [&] { compile_outputs(projection, *plan); });
+    if (!find_index(table, block, *plan)) plan->index = InvalidOid;
+    if (OidIsValid(plan->index) && !block.settings_dependent && !needs_executor(projection, table)) {
+        plan->direct = true;
+        catalog::with_pinned(projection.settings, [&] { compile_outputs(projection, *plan); });
         for (const State &state : block.states) {
             FmgrInfo adder{};
             if (state.kind == StateKind::total)
@@ -141,18 +187,22 @@ DirectPlan *make_plan(Projection &projection, Relation table) {
     return plan;
 }
 
-enum class Found { yes, no };
+DirectPlan &plan_of(Projection &projection, Relation table) {
+    if (projection.direct == nullptr) projection.direct = make_plan(projection, table);
+    return *projection.direct;
+}
 
-Found find_row(DirectWriter &writer, const Datum *keys, const bool *nulls) {
+// The first row of the key that the scan's snapshot sees.
+bool find_row(const DirectPlan &plan, IndexScanDesc scan, const capture::Group &group, TupleTableSlot *found) {
     ScanKeyData scan_keys[INDEX_MAX_KEYS];
-    for (std::size_t i = 0; i < writer.plan.scan_keys.size(); i++) {
-        scan_keys[i] = writer.plan.scan_keys[i];
-        int key = writer.plan.index_keys[i];
-        if (nulls[key]) scan_keys[i].sk_flags = SK_ISNULL | SK_SEARCHNULL;
-        scan_keys[i].sk_argument = nulls[key] ? 0 : keys[key];
+    for (std::size_t i = 0; i < plan.scan_keys.size(); i++) {
+        scan_keys[i] = plan.scan_keys[i];
+        int key = plan.index_keys[i];
+        if (group.key_nulls[key]) scan_keys[i].sk_flags = SK_ISNULL | SK_SEARCHNULL;
+        scan_keys[i].sk_argument = group.key_nulls[key] ? 0 : group.key[key];
     }
-    index_rescan(writer.scan, scan_keys, static_cast<int>(writer.plan.scan_keys.size()), nullptr, 0);
-    return index_getnext_slot(writer.scan, ForwardScanDirection, writer.found) ? Found::yes : Found::no;
+    index_rescan(scan, scan_keys, static_cast<int>(plan.scan_keys.size()), nullptr, 0);
+    return index_getnext_slot(scan, ForwardScanDirection, found);
 }
 
 // The row's next version in writer.changed. False where its group would empty.
@@ -196,6 +246,7 @@ bool change_row(DirectWriter &writer, const capture::Group &group) {
         }
     }
     ExecStoreVirtualTuple(changed);
+    changed->tts_tableOid = RelationGetRelid(writer.table);
     if (DatumGetInt64(changed->tts_values[block.states[block.row_count].column]) <= 0) return false;
 
     writer.plan.context->ecxt_scantuple = changed;
@@ -239,14 +290,14 @@ bool follow_row(DirectWriter &writer, ItemPointer tid) {
 
 DirectWriter *open_direct(Projection &projection, MemoryContext memory) {
     const Block &block = projection.block();
-    if (block.shape != compile::Shape::groups || block.settings_dependent) return nullptr;
+    if (block.row_key.empty() || block.settings_dependent) return nullptr;
     Relation table = table_open(projection.relation, RowExclusiveLock);
-    if (projection.direct == nullptr) projection.direct = make_plan(projection, table);
-    DirectPlan &plan = *projection.direct;
-    if (!OidIsValid(plan.index)) {
+    DirectPlan &plan = plan_of(projection, table);
+    if (!plan.direct) {
         table_close(table, NoLock);
         return nullptr;
     }
+    check_as_executor(table);
     return pg::within(memory, [&] {
         Relation index = index_open(plan.index, RowExclusiveLock);
         Snapshot snapshot = GetActiveSnapshot();
@@ -272,8 +323,8 @@ void close_direct(DirectWriter *writer) {
 
 Added add_direct(DirectWriter &writer, const capture::Group &group) {
     // The scan keeps what it allocates until it ends.
-    Found row = pg::within(writer.memory, [&] { return find_row(writer, group.key, group.key_nulls); });
-    if (row == Found::no) return Added::no;
+    if (!pg::within(writer.memory, [&] { return find_row(writer.plan, writer.scan, group, writer.found); }))
+        return Added::no;
     for (;;) {
         CHECK_FOR_INTERRUPTS();
         ResetExprContext(writer.plan.context);
@@ -307,6 +358,33 @@ Added add_direct(DirectWriter &writer, const capture::Group &group) {
         default: elog(ERROR, "unexpected result of table_tuple_update: %d", result);
         }
     }
+}
+
+Maker find_maker(Projection &projection, const capture::Group &group) {
+    Relation table = table_open(projection.relation, RowExclusiveLock);
+    DirectPlan &plan = plan_of(projection, table);
+    Maker maker = Maker::nobody;
+    if (OidIsValid(plan.index)) {
+        Relation index = index_open(plan.index, RowExclusiveLock);
+        SnapshotData dirty;
+        InitDirtySnapshot(dirty);
+        TupleTableSlot *found = table_slot_create(table, nullptr);
+        IndexScanDesc scan = pg::begin_index_scan(table, index, &dirty, static_cast<int>(plan.scan_keys.size()));
+        if (find_row(plan, scan, group, found)) maker = Maker::ended;
+        TransactionId other = TransactionIdIsValid(dirty.xmin) ? dirty.xmin : dirty.xmax;
+        index_endscan(scan);
+        if (maker == Maker::ended && TransactionIdIsValid(other)) {
+            maker = Maker::awaited;
+            if (dirty.speculativeToken)
+                SpeculativeInsertionWait(other, dirty.speculativeToken);
+            else
+                XactLockTableWait(other, table, &found->tts_tid, XLTW_InsertIndex);
+        }
+        ExecDropSingleTupleTableSlot(found);
+        index_close(index, NoLock);
+    }
+    table_close(table, NoLock);
+    return maker;
 }
 
 void discard_direct(Projection &projection) {

@@ -10,12 +10,15 @@
 // tables would count rows that are captured only later (test: sql/flush).
 #include "maintain/flush.hpp"
 
+#include "capture/missed.hpp"
 #include "capture/trigger.hpp"
 #include "catalog/settings.hpp"
 #include "maintain/apply.hpp"
 #include "maintain/locks.hpp"
 #include "maintain/log.hpp"
 #include "maintain/maintaining.hpp"
+#include "maintain/missed.hpp"
+#include "maintain/reliance.hpp"
 
 namespace maintain {
 
@@ -23,6 +26,8 @@ using capture::Pending;
 using catalog::Projection;
 
 constinit Writing *innermost = nullptr;
+constinit ApplyQueued apply_queued = nullptr;
+constinit FlushEnded flush_ended = nullptr;
 
 // Every error of maintenance names the projection. Of the server's limits, an index row's is the one that data can hit.
 void name_projection(void *argument) {
@@ -42,6 +47,7 @@ constexpr int max_rounds = 1000;
 bool is_logged(const Pending *pending) { return pending->projection->flow == catalog::Flow::log; }
 
 bool must_wait(const Pending &pending) {
+    if (pending.block == nullptr) return false;
     bool reads = pending.block->reads_sources() || pending.cleared;
     for (std::size_t i = pending.flushed_folds; i < pending.folds.size(); i++) reads |= pending.folds[i]->special();
     if (!reads) return false;
@@ -50,9 +56,10 @@ bool must_wait(const Pending &pending) {
     return false;
 }
 
-// Moves the pending entries into `taken`.
+// Moves the pending entries into `taken`. As the owner.
 void take(Pending &pending, Taken &taken) {
     capture::remember_position(pending);
+    taken.command = GetCurrentCommandId(false);
     taken.cleared = pending.cleared;
     pending.cleared = false;
     if (pending.folded) {
@@ -105,20 +112,42 @@ void refuse_swapped(Oid relation) {
 
 namespace {
 
-void flush_one(Pending &pending, bool at_commit) {
+// Events for a reducer or a state machine. What the transaction may write no more does not hold for what follows from
+// what it has written.
+void flush_events(Pending &pending) {
     Projection &projection = *pending.projection;
-    if (catalog::projection(projection.relation) == nullptr) { // dropped in this transaction
-        capture::forget(projection.relation);
-        return;
-    }
+    if (IsolationUsesXactSnapshot()) refuse_swapped(projection.relation);
+    capture::remember_position(pending);
+    capture::Log &log = pending.logs.front();
+    Tuplestorestate *rows = pending_rows(log, log.flushed, log.end);
+    log.flushed = log.end;
+    pending.flushing = true;
+    if (projection.may_read()) {
+        check_reliance(projection);
+        writing_as(InvalidOid, [&] { apply_queued(projection, rows, log.desc); });
+    } else
+        capture::miss(projection.relation);
+    if (rows != log.store) tuplestore_end(rows);
+    pending.flushing = false;
+}
+
+void flush_one(Pending &pending, bool at_commit) {
+    if (pending.block == nullptr) return flush_events(pending);
+    Projection &projection = *pending.projection;
     if (IsolationUsesXactSnapshot() && projection.flow == catalog::Flow::inline_) refuse_swapped(projection.relation);
     renew_statements(projection);
     MemoryContext memory = AllocSetContextCreate(capture::memory(), "projection flush", ALLOCSET_DEFAULT_SIZES);
     MemoryContext before = MemoryContextSwitchTo(memory);
     // In that memory as a whole: nothing of it is destroyed before.
     Taken &taken = *new (palloc(sizeof(Taken))) Taken{projection, *pending.block, memory};
-    take(pending, taken);
+    pg::as_owner(projection.owner(), [&] { take(pending, taken); });
     pending.flushing = true;
+    if (!projection.may_read()) { // since it was captured
+        capture::miss(projection.relation);
+        end_taken(pending, taken, before);
+        return;
+    }
+    check_reliance(projection);
     const compile::Block &block = taken.block;
 
     if (projection.flow == catalog::Flow::log) {
@@ -135,7 +164,7 @@ void flush_one(Pending &pending, bool at_commit) {
         bool self_join = block.sources.size() < block.occurrence_source.size();
         lock_sources(block, source, taken.cleared || changed != 1 || self_join || !at_commit);
     }
-    if (block.shape == compile::Shape::bag) lock_block(block);
+    if (block.counts_equal_rows()) lock_block(block);
 
     maintaining(projection, [&] {
         if (taken.fold)
@@ -146,18 +175,34 @@ void flush_one(Pending &pending, bool at_commit) {
     end_taken(pending, taken, before);
 }
 
+// What the error takes back with the transaction is told by health() all the same. (Test: sql/flush_failures)
+void flush_told(Pending &pending, bool at_commit) {
+    Oid relation = pending.relation;
+    PG_TRY();
+    { flush_one(pending, at_commit); }
+    PG_CATCH();
+    {
+        MemoryContextSwitchTo(capture::memory());
+        flush_ended(relation, CopyErrorData());
+        PG_RE_THROW();
+    }
+    PG_END_TRY();
+    flush_ended(relation, nullptr);
+}
+
 // Flushes what `wanted(projection)` and is not half-written, upstream first, until nothing is left. Returns whether it
 // did anything.
 template <class Wanted>
 bool flush(bool at_commit, Wanted &&wanted) {
     pg::vector<Projection *> roots;
     auto ready = [&](Pending *pending) {
-        return !pending->flushing && !pending->empty() && wanted(pending->projection) &&
+        return !pending->flushing && !pending->empty() && capture::in_force(*pending) && wanted(pending->projection) &&
                (at_commit || is_logged(pending) || !must_wait(*pending));
     };
     for (Pending *pending : capture::all_pending())
         if (ready(pending)) roots.push_back(pending->projection);
     if (roots.empty()) return false;
+    AcceptInvalidationMessages(); // a REVOKE's: the locks may be held already
     lock_relations({roots.data(), roots.size()}, false);
     CommandCounterIncrement();
 
@@ -176,7 +221,7 @@ bool flush(bool at_commit, Wanted &&wanted) {
                             errdetail("A trigger on projection %s, or on one below it, keeps changing a source.",
                                       next->projection->name()),
                             errhint("Make the trigger change nothing when there is nothing to do.")));
-        flush_one(*next, at_commit);
+        flush_told(*next, at_commit);
         CommandCounterIncrement();
         capture::release_applied();
     }
@@ -190,9 +235,39 @@ bool is_or_feeds(Projection *projection, Oid relation) {
     return false;
 }
 
+// Whether rows may be in a table that the projection follows from, near or far, and not captured yet.
+bool half_written(const Projection &projection) {
+    if (projection.flow == catalog::Flow::events) return false; // it goes by positions
+    for (Oid source : projection.sources) {
+        const Projection *upstream = catalog::projection(source);
+        if (capture::half_written(source) || (upstream && half_written(*upstream))) return true;
+    }
+    return false;
+}
+
+// Whether what one of the transaction's deltas holds is neither applied nor logged yet.
+bool unsettled(Oid relation) {
+    for (Pending *pending : capture::all_pending())
+        if ((pending->flushing || !pending->empty()) && capture::in_force(*pending) &&
+            is_or_feeds(pending->projection, relation))
+            return true;
+    return false;
+}
+
 } // namespace
 
-void flush_at_commit() {
+void settle(Projection &projection, const char *action) {
+    flush(false, [&](Projection *each) { return is_or_feeds(each, projection.relation); });
+    if (unsettled(projection.relation) || half_written(projection))
+        ereport(ERROR,
+                (errcode(ERRCODE_OBJECT_IN_USE),
+                 errmsg("cannot %s projection %s while a statement is writing its sources", action, projection.name()),
+                 errdetail("A part of the statement's changes is not known yet."),
+                 errhint("Do it in a statement of its own.")));
+    CommandCounterIncrement();
+}
+
+static void flush_pending_at_commit() {
     if (!capture::anything_pending()) return;
     // Events that are deferred from here on would be dropped without a word, a violated constraint's among them: what a
     // user's trigger on a projection writes is checked at once.
@@ -205,6 +280,11 @@ void flush_at_commit() {
     // ones.
     pg::with_snapshot(GetTransactionSnapshot(), [] { flush(true, [](Projection *) { return true; }); });
     if (timed) disable_timeout(STATEMENT_TIMEOUT, false);
+}
+
+void flush_at_commit() {
+    flush_pending_at_commit();
+    mark_missed();
 }
 
 bool flush_for_read(std::span<const Oid> relations) {
@@ -220,6 +300,13 @@ bool flush_for_any_read() {
     return flush(false, [](Projection *projection) { return projection->flow == catalog::Flow::inline_; });
 }
 
+void flush_after_statement(bool all) {
+    if (!capture::anything_pending()) return;
+    flush(false, [&](Projection *projection) {
+        return projection->kind == catalog::Kind::state_machine || (all && projection->flow == catalog::Flow::inline_);
+    });
+}
+
 void flush_logs() {
     flush(false, [](Projection *) { return true; });
 }
@@ -229,6 +316,7 @@ void flush_early(Oid projection) {
 }
 
 int64 recompute_keys(Projection &projection, Tuplestorestate *keys, TupleDesc desc, Recompute how) {
+    if (how.snapshot == nullptr) settle(projection, "recompute");
     const compile::Block &block = projection.block();
     Projection *root = &projection;
     lock_relations({&root, 1});

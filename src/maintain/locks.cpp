@@ -1,16 +1,19 @@
 #include "maintain/locks.hpp"
 
+#include "pg/lock.hpp"
+
 namespace maintain {
 namespace {
 
-// Apart from users' advisory locks, whose last field is 1 or 2.
-constexpr uint16 tag_class = 0x504A;
-constexpr uint32 block_tag = 31;
+using pg::LockClass;
 
-void lock(Oid projection, uint32 tag, LOCKMODE mode) {
-    LOCKTAG locktag;
-    SET_LOCKTAG_ADVISORY(locktag, MyDatabaseId, projection, tag, tag_class);
-    LockAcquire(&locktag, mode, false, false);
+constexpr uint32 block_tag = 31, keys_tag = 30;
+// Each takes room in the server's lock table.
+constexpr std::size_t most_keys = 256;
+
+void lock(Oid projection, uint32 what, LOCKMODE mode, LockClass of_class = LockClass::block) {
+    LOCKTAG tag = pg::advisory_tag(of_class, projection, what);
+    LockAcquire(&tag, mode, false, false);
 }
 
 // `applied`: changes will be written to its table.
@@ -49,6 +52,15 @@ void lock_sources(const compile::Block &block, int source, bool exclusive) {
              exclusive             ? ShareRowExclusiveLock
              : (source >> tag) & 1 ? ShareLock
                                    : RowExclusiveLock);
+}
+
+void lock_keys(Oid projection, pg::vector<uint32> &hashes) {
+    std::sort(hashes.begin(), hashes.end());
+    hashes.erase(std::unique(hashes.begin(), hashes.end()), hashes.end());
+    bool each = hashes.size() <= most_keys;
+    lock(projection, keys_tag, each ? RowExclusiveLock : ShareRowExclusiveLock);
+    if (!each) return;
+    for (uint32 hash : hashes) lock(projection, hash, ExclusiveLock, LockClass::key);
 }
 
 void lock_block(const compile::Block &block) { lock(block.projection, block_tag, ShareRowExclusiveLock); }

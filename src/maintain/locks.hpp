@@ -2,7 +2,7 @@
 //
 //  1. relations, by OID: sources AccessShare, projections RowExclusive;
 //  2. per block, upstream first: its source tags;
-//  3. rows of the projection, in key order.
+//  3. rows of the projection, in key order; of a reducer, its keys in the order of their hashes.
 #pragma once
 #include "catalog/projection.hpp"
 
@@ -20,6 +20,10 @@ void lock_relations(std::span<catalog::Projection *const> roots, bool applied = 
 // its number: any two sources differ in a bit. `exclusive` is for a transaction that changed several sources, or that
 // may go on to do so.
 void lock_sources(const compile::Block &block, int source, bool exclusive);
+
+// Keeps writers of the same keys of a reducer apart, whether the keys have rows or not. Many keys are locked as one:
+// all. (test/isolation/specs/inline_keys.spec)
+void lock_keys(Oid projection, pg::vector<uint32> &hashes);
 
 // Removals from a bag choose physical rows, which two transactions must not both choose.
 void lock_block(const compile::Block &block);

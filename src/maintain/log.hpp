@@ -11,6 +11,8 @@ namespace maintain {
 
 // Appends what a flush has taken. As the owner, inside with_statements().
 void append_changes(Taken &taken);
+// Appends that the projection is to be filled again, as after a TRUNCATE of a source.
+void mark_truncated(catalog::Projection &projection);
 
 struct Consumed {
     int64 rows = 0;

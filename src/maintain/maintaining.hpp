@@ -18,10 +18,17 @@ void writing_as(Oid relation, Body &&body) {
     Writing writing{relation, pg::trigger_depth(), innermost};
     Writing *outer = innermost;
     innermost = &writing;
+    // A transaction may become read-only after it has written: what it has written still reaches its projections.
+    // (Test: sql/read_only.)
+    bool read_only = XactReadOnly;
+    XactReadOnly = false;
     PG_TRY();
     { body(); }
     PG_FINALLY();
-    { innermost = outer; }
+    {
+        innermost = outer;
+        XactReadOnly = read_only;
+    }
     PG_END_TRY();
 }
 

@@ -1,13 +1,13 @@
 // What operators do to single keys and events of handlers, reducers and state machines.
-#include "async/batch.hpp"
-#include "async/events.hpp"
 #include "catalog/settings.hpp"
+#include "declare/declare.hpp"
+#include "events/batch.hpp"
+#include "events/events.hpp"
 #include "maintain/locks.hpp"
 #include "maintain/maintaining.hpp"
-#include "operate/audit.hpp"
-#include "operate/declare.hpp"
-#include "operate/resolve.hpp"
 #include "rebuild/rebuild.hpp"
+#include "rights/audit.hpp"
+#include "rights/resolve.hpp"
 
 namespace operate {
 namespace {
@@ -26,12 +26,15 @@ Projection &known(Oid relation) {
 }
 
 // The slot, locked: nothing is applied meanwhile.
-async::Slot lock_slot(Projection &projection, int number) {
-    async::Slot slot{projection, number, 0, async::checkpoint_of(projection.relation, number)};
+events::Slot lock_slot(Projection &projection, int number) {
+    events::Slot slot{projection, number, 0, events::checkpoint_of(projection.relation, number)};
     pg::with_spi([&] {
-        pg::spi_execute(psprintf("SELECT pg_catalog.count(*)::pg_catalog.int4 FROM projections.slot WHERE projection = "
-                                 "%u::pg_catalog.regclass",
-                                 projection.relation));
+        pg::as_superuser([&] {
+            pg::spi_execute(psprintf(
+                "SELECT pg_catalog.count(*)::pg_catalog.int4 FROM projections_internal.slot WHERE projection = "
+                "%u::pg_catalog.regclass",
+                projection.relation));
+        });
         bool null;
         slot.count = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
     });
@@ -41,7 +44,7 @@ async::Slot lock_slot(Projection &projection, int number) {
 int64 apply_unblocked(Oid relation, int number) {
     Projection &projection = known(relation);
     int64 applied = 0;
-    pg::as_superuser([&] { applied = async::apply_unblocked(lock_slot(projection, number)); });
+    pg::as_superuser([&] { applied = events::apply_unblocked(lock_slot(projection, number)); });
     return applied;
 }
 
@@ -54,10 +57,9 @@ struct OpenFailure {
 OpenFailure open_failure(int64 id) {
     OpenFailure found;
     pg::with_spi([&] {
-        pg::spi_execute(psprintf(
-            "SELECT projection::pg_catalog.oid, slot, position FROM projections.failure WHERE id = " INT64_FORMAT
-            " AND resolved_at IS NULL",
-            id));
+        pg::spi_execute(psprintf("SELECT projection::pg_catalog.oid, slot, position FROM projections_internal.failure "
+                                 "WHERE id = " INT64_FORMAT " AND resolved_at IS NULL",
+                                 id));
         if (SPI_processed == 0) return;
         bool null;
         auto value = [&](int column) {
@@ -69,20 +71,20 @@ OpenFailure open_failure(int64 id) {
 }
 
 // Whether the slot stands before the failed event, as on_failure = stop has it.
-bool stops_before(const async::Slot &slot, int64 position) {
-    return async::declared(slot.projection).on_failure == async::OnFailure::stop && position > slot.position;
+bool stops_before(const events::Slot &slot, int64 position) {
+    return events::declared(slot.projection).on_failure == events::OnFailure::stop && position > slot.position;
 }
 
 // There the event is applied in its place, with what comes before it: it is only made due.
-bool retry_in_place(const async::Slot &slot, int64 id, int64 position) {
+bool retry_in_place(const events::Slot &slot, int64 id, int64 position) {
     pg::with_spi([&] {
-        pg::spi_execute(psprintf(
-            "UPDATE projections.failure SET next_retry_at = pg_catalog.clock_timestamp() WHERE id = " INT64_FORMAT,
-            id));
+        pg::spi_execute(psprintf("UPDATE projections_internal.failure SET next_retry_at = pg_catalog.clock_timestamp() "
+                                 "WHERE id = " INT64_FORMAT,
+                                 id));
     });
     CommandCounterIncrement();
-    async::Progress progress = async::apply_events(slot, position, {PG_INT64_MAX, 0});
-    async::move_checkpoint(slot, progress);
+    events::Progress progress = events::apply_events(slot, position, {PG_INT64_MAX, 0});
+    events::move_checkpoint(slot, progress);
     return progress.position >= position;
 }
 
@@ -95,13 +97,13 @@ bool retry_now(int64 id) {
                             errdetail("It does not exist, or is resolved already."),
                             errhint("SELECT * FROM projections.failures WHERE resolved_at IS NULL;")));
         Projection &projection = known(failure.projection);
-        async::Slot slot = lock_slot(projection, failure.slot);
+        events::Slot slot = lock_slot(projection, failure.slot);
         if (!OidIsValid(open_failure(id).projection)) { // resolved while we waited for the slot
             resolved = true;
             return;
         }
         resolved = stops_before(slot, failure.position) ? retry_in_place(slot, id, failure.position)
-                                                        : async::retry_now(slot, failure.position);
+                                                        : events::retry_now(slot, failure.position);
     });
     return resolved;
 }
@@ -121,11 +123,11 @@ void check_state(Projection &projection, NewState &given) {
         Oid types[] = {REGCLASSOID, TEXTOID};
         Datum values[] = {ObjectIdGetDatum(projection.relation), CStringGetTextDatum(given.state)};
         pg::as_superuser([&] {
-            if (SPI_execute_with_args(
+            if (pg::spi_execute_with_args(
                     "SELECT w.state, w.state IN (SELECT nullif(s.key, '') FROM jsonb_each(p.transitions) s UNION ALL "
                     "SELECT "
                     "e.value FROM jsonb_each(p.transitions) s, jsonb_each_text(s.value) e UNION ALL SELECT "
-                    "p.options->>'initial') FROM projections.projection p, LATERAL (SELECT CASE WHEN "
+                    "p.options->>'initial') FROM projections_internal.projection p, LATERAL (SELECT CASE WHEN "
                     "(p.options->>'normalize')::boolean THEN upper($2) ELSE $2 END AS state) w WHERE p.relation = $1",
                     2, types, values, nullptr, true, 1) != SPI_OK_SELECT ||
                 SPI_processed != 1)
@@ -133,67 +135,99 @@ void check_state(Projection &projection, NewState &given) {
         });
         bool null, known_state = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &null));
         if (null || !known_state)
-            ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                            errmsg("\"%s\" is not a state of %s", given.state, projection.name()),
-                            errdetail("States are those that its transitions name."),
-                            errhint("SELECT transitions FROM projections.projection WHERE relation = %s::regclass;",
-                                    quote_literal_cstr(projection.name()))));
+            ereport(ERROR,
+                    (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                     errmsg("\"%s\" is not a state of %s", given.state, projection.name()),
+                     errdetail("States are those that its transitions name."),
+                     errhint("SELECT transitions FROM projections_internal.projection WHERE relation = %s::regclass;",
+                             quote_literal_cstr(projection.name()))));
         given.state =
             MemoryContextStrdup(TopTransactionContext, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
     });
 }
 
-// Locks the key's slot, or for an inline machine the key's row. The position at which the state is set: behind it are
-// the events that it comes before, which are those that still wait.
+// Locks the key's slot, or for an inline machine the key's row, as its owner. The position at which the state is set:
+// behind it are the events that it comes before, which are those that still wait.
 int64 lock_key(Projection &projection, const char *key) {
     int64 position = 0;
     const char *sql =
         projection.async
-            ? "SELECT least(s.position, (SELECT min(w.position) - 1 FROM (SELECT f.position, f.keys FROM "
-              "projections.failure "
-              "f JOIN projections.projection p ON p.relation = f.projection WHERE f.projection = $1 AND f.resolved_at "
-              "IS "
-              "NULL AND coalesce(p.options->>'on_failure', 'park_key') <> 'skip' UNION ALL SELECT e.position, e.keys "
-              "FROM "
-              "projections.parked_event e WHERE e.projection = $1) w WHERE $2 = ANY (w.keys))) FROM projections.slot s "
-              "WHERE s.projection = $1 AND s.slot = (hashtextextended($2, 0) & "
-              "9223372036854775807) % (SELECT count(*) FROM projections.slot n WHERE n.projection = $1) FOR UPDATE OF s"
+            ? psprintf(
+                  "SELECT least(s.position, (SELECT min(w.position) - 1 FROM (SELECT f.position, f.keys FROM "
+                  "projections_internal.failure f JOIN projections_internal.projection p ON p.relation = f.projection "
+                  "WHERE f.projection = $1 AND f.resolved_at IS NULL "
+                  "AND coalesce(p.options->>'on_failure', 'park_key') <> 'skip' "
+                  "UNION ALL SELECT e.position, e.keys FROM projections_internal.parked_event e WHERE e.projection = "
+                  "$1) w "
+                  "WHERE $2 = ANY (w.keys))) FROM projections_internal.slot s "
+                  "WHERE s.projection = $1 AND s.slot = %s FOR UPDATE OF s",
+                  events::slot_text("$2", "(SELECT count(*) FROM projections_internal.slot n WHERE n.projection = $1)"))
             : psprintf("SELECT t.position FROM %s t WHERE t.key = $2 AND $1 IS NOT NULL FOR UPDATE", projection.name());
     Oid types[] = {REGCLASSOID, TEXTOID};
     Datum values[] = {ObjectIdGetDatum(projection.relation), CStringGetTextDatum(key)};
-    if (SPI_execute_with_args(sql, 2, types, values, nullptr, false, 1) != SPI_OK_SELECT)
-        elog(ERROR, "locking a key failed");
+    auto lock = [&] {
+        if (pg::spi_execute_with_args(sql, 2, types, values, nullptr, false, 1) != SPI_OK_SELECT)
+            elog(ERROR, "locking a key failed");
+    };
+    if (projection.async)
+        pg::as_superuser(lock);
+    else
+        pg::as_owner(projection.owner(), lock);
     bool null;
     if (SPI_processed) position = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
     return position;
 }
 
+// What the state says that the key is in; null where it is in none. As the owner.
+const char *state_of(Projection &projection, const char *key) {
+    Oid type = TEXTOID;
+    Datum value = CStringGetTextDatum(key);
+    const char *state = nullptr;
+    pg::as_owner(projection.owner(), [&] {
+        const char *sql = psprintf("SELECT t.state #>> '{}' FROM %s t WHERE t.key = $1", projection.name());
+        if (pg::spi_execute_with_args(sql, 1, &type, &value, nullptr, false, 1) != SPI_OK_SELECT)
+            elog(ERROR, "reading a state failed");
+        if (SPI_processed > 0) state = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+    });
+    return state;
+}
+
 void set_state(Projection &projection, const NewState &given) {
-    Oid types[] = {REGCLASSOID, TEXTOID, TEXTOID, TEXTOID, INT8OID};
-    Datum values[] = {ObjectIdGetDatum(projection.relation), CStringGetTextDatum(given.key),
-                      CStringGetTextDatum(given.state), CStringGetTextDatum(given.reason), 0};
+    Oid types[] = {REGCLASSOID, TEXTOID, TEXTOID, TEXTOID, INT8OID, TEXTOID};
+    Datum values[] = {ObjectIdGetDatum(projection.relation),
+                      CStringGetTextDatum(given.key),
+                      CStringGetTextDatum(given.state),
+                      CStringGetTextDatum(given.reason),
+                      0,
+                      0};
+    char nulls[] = {' ', ' ', ' ', ' ', ' ', 'n'};
     auto execute = [&](const char *sql) {
-        if (SPI_execute_with_args(sql, lengthof(types), types, values, nullptr, false, 0) < 0)
+        if (pg::spi_execute_with_args(sql, lengthof(types), types, values, nulls, false, 0) < 0)
             elog(ERROR, "setting a state failed");
     };
-    auto body = [&] {
+    // The table is looked at as its owner and not as who writes our history: what is planned with it is his code.
+    auto look = [&] {
         values[4] = Int64GetDatum(lock_key(projection, given.key));
+        const char *from = state_of(projection, given.key);
+        if (from) values[5] = CStringGetTextDatum(from), nulls[5] = ' ';
+    };
+    auto note = [&] {
         execute(
-            psprintf("INSERT INTO projections.transition (projection, key, from_state, to_state, position, event_time, "
-                     "reason, set_by) VALUES ($1, $2, coalesce((SELECT t.state #>> '{}' FROM %s t WHERE t.key = $2), "
-                     "(SELECT p.options->>'initial' FROM projections.projection p WHERE p.relation = $1)), $3, $5, "
-                     "now(), $4, session_user)",
-                     projection.name()));
-        execute(
-            "INSERT INTO projections.override (projection, key, position, state, reason, set_at) VALUES ($1, $2, $5, "
-            "to_jsonb($3), $4, now())");
+            "INSERT INTO projections_internal.transition (projection, key, from_state, to_state, position, event_time, "
+            "reason, set_by) VALUES ($1, $2, coalesce($6, (SELECT p.options->>'initial' FROM "
+            "projections_internal.projection p WHERE p.relation = $1)), $3, $5, now(), $4, session_user)");
+        execute("INSERT INTO projections_internal.override (projection, key, position, state, reason, set_at) SELECT "
+                "$1, $2, $5, "
+                "to_jsonb($3), $4, now() WHERE coalesce($6, '') IS NOT NULL");
     };
     // Triggers of the owner's on the table run as the owner.
     auto write = [&] {
         maintain::writing_as(projection.relation, [&] {
             execute(psprintf(
-                "INSERT INTO %s AS t (key, state, version, position, updated_at) SELECT $2, to_jsonb($3), 1, $5, "
-                "now() WHERE $1 IS NOT NULL AND $4 IS NOT NULL ON CONFLICT (key) DO UPDATE SET state = "
+                "INSERT INTO %s AS t (key, state, version, position, updated_at) SELECT $2, pg_catalog.to_jsonb($3), "
+                "1, $5, "
+                "now() WHERE $1 IS NOT NULL AND $4 IS NOT NULL AND coalesce($6, '') IS NOT NULL ON CONFLICT (key) DO "
+                "UPDATE SET state = "
                 "excluded.state, version = t.version + (t.state IS DISTINCT FROM excluded.state)::integer, position = "
                 "greatest(t.position, "
                 "excluded.position), updated_at = excluded.updated_at",
@@ -201,7 +235,8 @@ void set_state(Projection &projection, const NewState &given) {
         });
     };
     pg::with_spi([&] {
-        pg::as_superuser(body);
+        pg::with_setting("search_path", "pg_catalog, pg_temp", look);
+        pg::as_superuser(note);
         catalog::with_pinned(projection.settings, [&] { pg::as_owner(projection.owner(), write); });
     });
 }
@@ -221,10 +256,10 @@ Datum projections_retry_now(PG_FUNCTION_ARGS) { PG_RETURN_BOOL(operate::retry_no
 
 PG_FUNCTION_INFO_V1(projections_set_state);
 AUDITED(projections_set_state) {
-    operate::text_argument(fcinfo, 0, "name");
-    operate::NewState given{operate::text_argument(fcinfo, 1, "key"), operate::text_argument(fcinfo, 2, "state"),
-                            operate::text_argument(fcinfo, 3, "reason")};
-    catalog::Projection &projection = operate::known(operate::resolve(PG_GETARG_TEXT_PP(0), false)->relation);
+    rights::text_argument(fcinfo, 0, "name");
+    operate::NewState given{rights::text_argument(fcinfo, 1, "key"), rights::text_argument(fcinfo, 2, "state"),
+                            rights::text_argument(fcinfo, 3, "reason")};
+    catalog::Projection &projection = operate::known(rights::resolve(PG_GETARG_TEXT_PP(0), false)->relation);
     rebuild::hold_off_rebuild(projection);
     operate::check_state(projection, given);
     operate::set_state(projection, given);

@@ -1,16 +1,35 @@
 // catch_up: what a worker would do, in the caller's session and transaction.
-#include "async/slot.hpp"
-#include "async/throughput.hpp"
+#include "events/problem.hpp"
+#include "events/slot.hpp"
 #include "maintain/flush.hpp"
 #include "maintain/locks.hpp"
-#include "operate/audit.hpp"
-#include "operate/resolve.hpp"
 #include "pg/scope.hpp"
+#include "rights/audit.hpp"
+#include "rights/resolve.hpp"
+#include "shared/throughput.hpp"
 
 namespace operate {
 namespace {
 
-constexpr async::Limits batch{100000, 1000};
+constexpr events::Limits batch{100000, 1000};
+
+// An error is told by health(), too.
+events::Progress advance(catalog::Projection &projection, int slot, int64 events) {
+    events::Progress progress;
+    Oid relation = projection.relation;
+    MemoryContext memory = CurrentMemoryContext;
+    PG_TRY();
+    { progress = events::advance(projection, slot, {events, batch.milliseconds}, true); }
+    PG_CATCH();
+    {
+        MemoryContextSwitchTo(memory);
+        events::batch_ended(relation, slot, CopyErrorData());
+        PG_RE_THROW();
+    }
+    PG_END_TRY();
+    if (!progress.busy) events::batch_ended(relation, slot, nullptr);
+    return progress;
+}
 
 // All slots of one projection, until nothing decided is left or `most` events are applied.
 int64 catch_up(Oid relation, int64 most) {
@@ -20,15 +39,14 @@ int64 catch_up(Oid relation, int64 most) {
     catalog::Projection *declared = catalog::projection(relation);
     if (declared == nullptr) return 0;
     maintain::lock_relations({&declared, 1});
-    int slots = async::lock_slots(relation);
+    int slots = events::lock_slots(relation);
     for (int slot = 0; slot < slots && applied < most; slot++) {
-        async::Progress progress;
+        events::Progress progress;
         do {
             CHECK_FOR_INTERRUPTS();
             catalog::Projection *projection = catalog::projection(relation);
             if (projection == nullptr) return applied;
-            progress =
-                async::advance(*projection, slot, {std::min(most - applied, batch.events), batch.milliseconds}, true);
+            progress = advance(*projection, slot, std::min(most - applied, batch.events));
             applied += progress.events;
             CommandCounterIncrement();
         } while (progress.more && applied < most);
@@ -45,14 +63,14 @@ extern "C" {
 PG_FUNCTION_INFO_V1(projections_refuse_while_applying);
 Datum projections_refuse_while_applying(PG_FUNCTION_ARGS) {
     static_cast<void>(fcinfo);
-    async::refuse_while_applying();
+    events::refuse_while_applying();
     PG_RETURN_VOID();
 }
 
 PG_FUNCTION_INFO_V1(projections_catch_up);
 // Applies what one projection, or every one that the caller owns, has not applied yet. Returns how many events.
 AUDITED(projections_catch_up) {
-    async::refuse_while_applying();
+    events::refuse_while_applying();
     if (IsolationUsesXactSnapshot())
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
                         errmsg("projections cannot be caught up in a transaction above READ COMMITTED"),
@@ -61,7 +79,7 @@ AUDITED(projections_catch_up) {
     int64 most = PG_ARGISNULL(1) ? PG_INT64_MAX : PG_GETARG_INT64(1), applied = 0;
     pg::vector<Oid> relations;
     if (!PG_ARGISNULL(0)) {
-        catalog::Projection *projection = operate::resolve(PG_GETARG_TEXT_PP(0), false);
+        catalog::Projection *projection = rights::resolve(PG_GETARG_TEXT_PP(0), false);
         if (projection->paused)
             ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
                             errmsg("projection %s is paused", projection->name()),
@@ -76,8 +94,8 @@ AUDITED(projections_catch_up) {
     maintain::flush_logs();
     for (Oid relation : relations)
         if (applied < most) applied += operate::catch_up(relation, most - applied);
-    if (applied == 0) operate::audit_nothing();
-    async::write_noted();
+    if (applied == 0) rights::audit_nothing();
+    shared::write_noted();
     PG_RETURN_INT64(applied);
 }
 

@@ -1,8 +1,7 @@
 // The source rows behind a projection's rows.
-#include "catalog/projection.hpp"
-#include "catalog/settings.hpp"
 #include "compile/deparse.hpp"
 #include "pg/scope.hpp"
+#include "rights/caller.hpp"
 
 namespace operate {
 namespace {
@@ -16,7 +15,7 @@ const char *rows_query(const compile::Block &block) {
                                                    pstrdup(name), false));
     };
     int number = 0;
-    for (const compile::Key &key : block.keys)
+    for (const compile::Key &key : block.row_key)
         add(static_cast<Expr *>(copyObjectImpl(block.column(key.column)->expr)), psprintf("k%d", ++number));
     number = 0;
     for (RangeTblEntry *entry : pg::each<RangeTblEntry>(query->rtable)) {
@@ -29,26 +28,6 @@ const char *rows_query(const compile::Block &block) {
     query->hasAggs = query->hasDistinctOn = false;
     query->havingQual = nullptr;
     return compile::deparse(query);
-}
-
-// Runs a query over $1 and keeps its rows for the caller. Definitions and feeds call functions of the owner's, so they
-// run with its rights and not with those of a superuser who looks.
-void owner_rows(catalog::Projection &projection, const char *query, Datum key, ReturnSetInfo *result) {
-    if (!pg::owns_relation(projection.relation, GetUserId()))
-        ereport(ERROR,
-                (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("must be owner of projection %s", projection.name()),
-                 errdetail("What is behind its rows is shown to its owner."),
-                 errhint("Have its owner, or a member of that role, do it.")));
-    Oid type = JSONBOID;
-    pg::with_spi([&] {
-        pg::as_owner(projection.owner(), [&] {
-            catalog::with_pinned(projection.settings, [&] {
-                if (SPI_execute_with_args(query, 1, &type, &key, nullptr, true, 0) != SPI_OK_SELECT)
-                    elog(ERROR, "reading what is behind %s failed", projection.name());
-            });
-        });
-        for (uint64 i = 0; i < SPI_processed; i++) tuplestore_puttuple(result->setResult, SPI_tuptable->vals[i]);
-    });
 }
 
 } // namespace
@@ -74,14 +53,12 @@ Datum projections_rows_query(PG_FUNCTION_ARGS) {
     PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(descriptor), values, nulls)));
 }
 
-PG_FUNCTION_INFO_V1(projections_owner_rows);
-Datum projections_owner_rows(PG_FUNCTION_ARGS) {
-    catalog::Projection *projection = catalog::projection(PG_GETARG_OID(0));
-    InitMaterializedSRF(fcinfo, 0);
-    auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
-    if (projection != nullptr)
-        operate::owner_rows(*projection, text_to_cstring(PG_GETARG_TEXT_PP(1)), PG_GETARG_DATUM(2), result);
-    PG_RETURN_NULL();
+PG_FUNCTION_INFO_V1(projections_history);
+// For the projection's owner.
+Datum projections_history(PG_FUNCTION_ARGS) {
+    catalog::Projection &projection = rights::named_projection(fcinfo);
+    rights::require_owner(projection);
+    return rights::call_internal(fcinfo, OIDOID, projection.relation, 1);
 }
 
 } // extern "C"

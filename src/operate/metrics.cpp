@@ -1,4 +1,4 @@
-// Metrics: projections._metrics() for those who may call it, as rows and in Prometheus' text format.
+// Metrics: projections_internal._metrics() for those who may call it, as rows and in Prometheus' text format.
 #include "pg/scope.hpp"
 
 namespace operate {
@@ -6,15 +6,16 @@ namespace {
 
 enum Column { name = 1, labels, value, type, help };
 
-// `receive` gets each row of projections._metrics() while the SPI connection is open.
+// `receive` gets each row of projections_internal._metrics() while the SPI connection is open.
 template <class Receive>
 void read_metrics(Datum about, bool of_all, Receive &&receive) {
     pg::as_superuser([&] {
         pg::with_spi([&] {
             Oid text_type = TEXTOID;
             char null = of_all ? 'n' : ' ';
-            int code = SPI_execute_with_args("SELECT name, labels, value, type, help FROM projections._metrics($1)", 1,
-                                             &text_type, &about, &null, false, 0);
+            int code = pg::spi_execute_with_args(
+                "SELECT name, labels, value, type, help FROM projections_internal._metrics($1)", 1, &text_type, &about,
+                &null, false, 0);
             if (code != SPI_OK_SELECT) elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(code));
             for (uint64 i = 0; i < SPI_processed; i++) receive(SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
         });

@@ -19,25 +19,17 @@ catalog::Projection &inline_query(Oid relation) {
 void hold_off_writers(const catalog::Projection &projection) {
     pg::vector<Oid> sources = projection.sources;
     std::sort(sources.begin(), sources.end());
-    for (Oid source : sources) {
-        LockRelationOid(source, ShareRowExclusiveLock);
-        if (capture::half_written(source))
-            ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
-                            errmsg("cannot pause or resume a projection while a statement is writing \"%s\"",
-                                   get_rel_name(source)),
-                            errdetail("A part of the statement's changes would go the other way."),
-                            errhint("Do it in a statement of its own.")));
-    }
+    for (Oid source : sources) LockRelationOid(source, ShareRowExclusiveLock);
 }
 
 void record_logs(Oid relation, std::span<const Oid> logs) {
     StringInfoData text;
     initStringInfo(&text);
     for (Oid log : logs) appendStringInfo(&text, "%s%u", text.len ? "," : "", log);
-    pg::spi_execute(
-        psprintf("UPDATE projections.projection SET changes = '{%s}'::pg_catalog.oid[]::pg_catalog.regclass[] WHERE "
-                 "relation = %u",
-                 text.data, relation));
+    pg::spi_execute(psprintf(
+        "UPDATE projections_internal.projection SET changes = '{%s}'::pg_catalog.oid[]::pg_catalog.regclass[] WHERE "
+        "relation = %u",
+        text.data, relation));
     CommandCounterIncrement();
 }
 
@@ -45,8 +37,7 @@ void record_logs(Oid relation, std::span<const Oid> logs) {
 
 void pause(Oid relation) {
     hold_off_writers(inline_query(relation));
-    maintain::flush_logs(); // what this transaction changed before is applied
-    capture::forget(relation);
+    maintain::settle(inline_query(relation), "pause"); // what this transaction changed before goes the old way
     catalog::Projection &projection = inline_query(relation);
     Oid owner = projection.owner();
     pg::with_spi([&] {
@@ -59,8 +50,7 @@ void pause(Oid relation) {
 
 int64 resume(Oid relation) {
     hold_off_writers(inline_query(relation));
-    maintain::flush_logs();
-    capture::forget(relation);
+    maintain::settle(inline_query(relation), "resume");
     catalog::Projection &projection = inline_query(relation);
     // Nobody writes the sources: what is visible now is all.
     maintain::Consumed consumed = maintain::consume_changes(projection, 0);
@@ -69,7 +59,7 @@ int64 resume(Oid relation) {
     pg::with_spi([&] {
         pg::as_superuser([&] {
             record_logs(relation, {});
-            for (Oid log : logs) pg::spi_execute(psprintf("DROP TABLE %s", pg::qualified_name(log)));
+            for (Oid log : logs) pg::spi_execute(psprintf("DROP TABLE %s CASCADE", pg::qualified_name(log)));
         });
     });
     return consumed.rows;

@@ -4,16 +4,16 @@
 // does: what writers change in between is seen by the recomputation, or added to what it wrote. A difference of counted
 // rows, and the states of reducers, whose slots are locked before they are compared, do not change in between.
 // (test/isolation/specs/repair.spec)
-#include "async/recompute.hpp"
 #include "catalog/settings.hpp"
+#include "events/recompute.hpp"
 #include "maintain/flush.hpp"
 #include "maintain/locks.hpp"
 #include "maintain/log.hpp"
 #include "maintain/maintaining.hpp"
-#include "operate/refold.hpp"
-#include "operate/run.hpp"
-#include "operate/verify.hpp"
 #include "rebuild/verify_handler.hpp"
+#include "rights/caller.hpp"
+#include "verify/drift.hpp"
+#include "verify/refold.hpp"
 
 namespace operate {
 namespace {
@@ -23,7 +23,7 @@ using catalog::Projection;
 
 // Leaves one row of each key, whichever: it is recomputed where it is not right.
 int64 remove_duplicates(Projection &projection) {
-    Layout layout = layout_of(projection);
+    verify::Layout layout = verify::layout_of(projection);
     StringInfoData keys;
     initStringInfo(&keys);
     for (int column : layout.keys)
@@ -47,23 +47,14 @@ int64 remove_duplicates(Projection &projection) {
     return removed;
 }
 
-// What waits in the logs is in what the snapshot sees of the sources, too.
-void forget_logged(Projection &projection, Snapshot snapshot) {
-    for (Oid log : projection.changes) {
-        SPIPlanPtr plan = pg::spi_prepare(psprintf("DELETE FROM ONLY %s", pg::qualified_name(log)));
-        int code = SPI_execute_snapshot(plan, nullptr, nullptr, snapshot, InvalidSnapshot, false, true, 0);
-        if (code < 0) elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(code));
-    }
-}
-
 template <class Body>
 void as_maintainer(Projection &projection, Body &&body) {
     pg::as_owner(projection.owner(), [&] { catalog::with_pinned(projection.settings, [&] { pg::with_spi(body); }); });
 }
 
-int64 apply_drift(Projection &projection, const Drift &drift, maintain::Recompute how) {
+int64 apply_drift(Projection &projection, const verify::Drift &drift, maintain::Recompute how) {
     if (drift.compared.differences == 0) return 0;
-    if (drift.keys == nullptr) return apply_row_drift(projection, drift);
+    if (drift.keys == nullptr) return verify::apply_row_drift(projection, drift);
     int64 removed = 0;
     if (drift.duplicates) {
         // Rows that are locked one by one would be those too many.
@@ -78,24 +69,24 @@ int64 apply_drift(Projection &projection, const Drift &drift, maintain::Recomput
 int64 repair_query(Projection &projection) {
     Projection *root = &projection;
     maintain::lock_relations({&root, 1});
-    if (projection.flow == catalog::Flow::inline_) return apply_drift(projection, find_drift(projection, {}), {});
-    async::lock_slots(projection.relation);
-    maintain::flush_logs();
-    CommandCounterIncrement();
+    if (projection.flow == catalog::Flow::inline_)
+        return apply_drift(projection, verify::find_drift(projection, {}), {});
+    events::lock_slots(projection.relation);
+    maintain::settle(projection, "repair");
     maintain::Recompute how{RegisterSnapshot(GetLatestSnapshot())};
     MemoryContext outside = CurrentMemoryContext;
     as_maintainer(projection, [&] {
         if (projection.flow == catalog::Flow::log)
-            forget_logged(projection, how.snapshot);
+            maintain::discard_changes(projection, how.snapshot);
         else
-            how.rows = pg::within(outside, [&] { return applied_events(projection, how.snapshot); });
+            how.rows = pg::within(outside, [&] { return verify::applied_events(projection, how.snapshot); });
     });
-    int64 written = apply_drift(projection, find_drift(projection, {}, {how.snapshot, true}), how);
+    int64 written = apply_drift(projection, verify::find_drift(projection, {}, {how.snapshot, true}), how);
     UnregisterSnapshot(how.snapshot);
     return written;
 }
 
-void collect_key(const Difference &difference, void *context) {
+void collect_key(const verify::Difference &difference, void *context) {
     auto &keys = *static_cast<pg::vector<Datum> *>(context);
     TupleTableSlot *row = difference.expected ? difference.expected : difference.found;
     pg::within(GetMemoryChunkContext(context),
@@ -105,10 +96,10 @@ void collect_key(const Difference &difference, void *context) {
 int64 repair_states(Projection &projection) {
     Projection *root = &projection;
     maintain::lock_relations({&root, 1});
-    async::lock_slots(projection.relation);
+    events::lock_slots(projection.relation);
     auto &keys = *pg::make<pg::vector<Datum>>(CurrentMemoryContext);
-    compare_projection(projection, {}, collect_key, &keys);
-    return keys.empty() ? 0 : refold_keys(projection, {keys.data(), keys.size()});
+    verify::compare_projection(projection, {}, collect_key, &keys);
+    return keys.empty() ? 0 : verify::refold_keys(projection, {keys.data(), keys.size()});
 }
 
 // Of a projection whose writers are held off.
@@ -122,10 +113,11 @@ void make_logs(Projection &projection) {
         StringInfoData list;
         initStringInfo(&list);
         for (Oid log : logs) appendStringInfo(&list, "%s%u", list.len ? "," : "", log);
-        pg::spi_execute(psprintf("UPDATE projections.projection SET changes = '{%s}'::pg_catalog.oid[]::pg_catalog."
-                                 "regclass[] WHERE relation = %u::pg_catalog.regclass",
-                                 list.data, relation));
-        for (Oid log : left) pg::spi_execute(psprintf("DROP TABLE %s", pg::qualified_name(log)));
+        pg::spi_execute(
+            psprintf("UPDATE projections_internal.projection SET changes = '{%s}'::pg_catalog.oid[]::pg_catalog."
+                     "regclass[] WHERE relation = %u::pg_catalog.regclass",
+                     list.data, relation));
+        for (Oid log : left) pg::spi_execute(psprintf("DROP TABLE %s CASCADE", pg::qualified_name(log)));
     });
     CommandCounterIncrement();
 }
@@ -137,18 +129,18 @@ extern "C" {
 
 PG_FUNCTION_INFO_V1(projections_make_logs);
 Datum projections_make_logs(PG_FUNCTION_ARGS) {
-    operate::make_logs(operate::projection_of(PG_GETARG_OID(0)));
+    operate::make_logs(rights::projection_of(PG_GETARG_OID(0)));
     PG_RETURN_VOID();
 }
 
 PG_FUNCTION_INFO_V1(projections_remove_duplicates);
 Datum projections_remove_duplicates(PG_FUNCTION_ARGS) {
-    PG_RETURN_INT64(operate::remove_duplicates(operate::projection_of(PG_GETARG_OID(0))));
+    PG_RETURN_INT64(operate::remove_duplicates(rights::projection_of(PG_GETARG_OID(0))));
 }
 
 PG_FUNCTION_INFO_V1(projections_repair_rows);
 Datum projections_repair_rows(PG_FUNCTION_ARGS) {
-    catalog::Projection &projection = operate::projection_of(PG_GETARG_OID(0));
+    catalog::Projection &projection = rights::projection_of(PG_GETARG_OID(0));
     switch (projection.kind) {
     case catalog::Kind::query: PG_RETURN_INT64(operate::repair_query(projection));
     case catalog::Kind::handler: PG_RETURN_INT64(rebuild::repair_handler(projection));

@@ -2,15 +2,15 @@
 //
 // All of this runs as a superuser, called by internal SQL functions that have locked the projection's slots, so that no
 // worker applies anything meanwhile.
-#include "async/events.hpp"
-#include "async/query.hpp"
 #include "compile/deparse.hpp"
+#include "events/events.hpp"
+#include "events/query.hpp"
 #include "maintain/flush.hpp"
 #include "maintain/locks.hpp"
 #include "maintain/log.hpp"
 #include "maintain/maintaining.hpp"
-#include "operate/refold.hpp"
-#include "operate/run.hpp"
+#include "rights/caller.hpp"
+#include "verify/refold.hpp"
 
 namespace operate {
 namespace {
@@ -31,9 +31,12 @@ pg::vector<Oid> written_tables(const Projection &projection) {
         return tables;
     }
     pg::with_spi([&] {
-        pg::spi_execute(psprintf("SELECT t.table::oid FROM projections.projection AS p, pg_catalog.unnest(p.tables) AS "
-                                 "t(\"table\") WHERE p.relation = %u::pg_catalog.regclass ORDER BY 1",
-                                 projection.relation));
+        pg::as_superuser([&] {
+            pg::spi_execute(psprintf(
+                "SELECT t.table::oid FROM projections_internal.projection AS p, pg_catalog.unnest(p.tables) AS "
+                "t(\"table\") WHERE p.relation = %u::pg_catalog.regclass ORDER BY 1",
+                projection.relation));
+        });
         bool null;
         for (uint64 i = 0; i < SPI_processed; i++)
             tables.push_back(DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null)));
@@ -71,7 +74,7 @@ void writing_all(const pg::vector<Oid> &tables, std::size_t from, Body &&body) {
 void empty(Projection &projection) {
     lock_projection(projection);
     pg::vector<Oid> tables = written_tables(projection);
-    bool total = projection.kind == Kind::query && projection.block().shape == compile::Shape::total;
+    bool total = projection.kind == Kind::query && projection.block().always_has_row();
     pg::as_owner(projection.owner(), [&] {
         catalog::with_pinned(projection.settings, [&] {
             pg::with_snapshot(GetLatestSnapshot(), [&] {
@@ -90,26 +93,23 @@ void empty(Projection &projection) {
 // As after a TRUNCATE of a source, which fills the projection again.
 void refill_from_tables(Projection &projection) {
     lock_projection(projection);
-    // What this transaction has changed is in the table that is read: logged later, it would count twice.
-    maintain::flush_logs();
-    pg::as_owner(projection.owner(), [&] {
-        pg::with_spi([&] {
-            pg::spi_execute(
-                psprintf("INSERT INTO %s (weight) VALUES (NULL)", pg::qualified_name(projection.changes.front())));
-        });
-    });
+    maintain::settle(projection, "reset");
+    maintain::mark_truncated(projection);
     CommandCounterIncrement();
     maintain::consume_changes(projection, 0);
     maintain::flush_logs();
 }
 
-async::Slot locked_slot(Projection &projection, int number) {
-    async::Slot slot{projection, number, 0, 0};
+events::Slot locked_slot(Projection &projection, int number) {
+    events::Slot slot{projection, number, 0, 0};
     pg::with_spi([&] {
-        pg::spi_execute(psprintf("SELECT position, (SELECT pg_catalog.count(*)::int FROM projections.slot AS n WHERE "
-                                 "n.projection = s.projection) FROM projections.slot AS s WHERE projection = "
-                                 "%u::pg_catalog.regclass AND slot = %d FOR UPDATE",
-                                 projection.relation, number));
+        pg::as_superuser([&] {
+            pg::spi_execute(
+                psprintf("SELECT position, (SELECT pg_catalog.count(*)::int FROM projections_internal.slot AS n WHERE "
+                         "n.projection = s.projection) FROM projections_internal.slot AS s WHERE projection = "
+                         "%u::pg_catalog.regclass AND slot = %d FOR UPDATE",
+                         projection.relation, number));
+        });
         if (SPI_processed != 1) elog(ERROR, "projection %s has no slot %d", projection.name(), number);
         bool null;
         slot.position = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
@@ -119,9 +119,9 @@ async::Slot locked_slot(Projection &projection, int number) {
 }
 
 int64 advance_events(Projection &projection, int number, int64 target, int64 events) {
-    async::Slot slot = locked_slot(projection, number);
-    async::Progress progress = async::apply_events(slot, target, {events, 1000});
-    async::move_checkpoint(slot, progress);
+    events::Slot slot = locked_slot(projection, number);
+    events::Progress progress = events::apply_events(slot, target, {events, 1000});
+    events::move_checkpoint(slot, progress);
     return progress.position;
 }
 
@@ -132,7 +132,7 @@ extern "C" {
 
 PG_FUNCTION_INFO_V1(projections_empty);
 Datum projections_empty(PG_FUNCTION_ARGS) {
-    catalog::Projection &projection = operate::projection_of(PG_GETARG_OID(0));
+    catalog::Projection &projection = rights::projection_of(PG_GETARG_OID(0));
     if (projection.flow == catalog::Flow::log)
         operate::refill_from_tables(projection);
     else
@@ -143,34 +143,34 @@ Datum projections_empty(PG_FUNCTION_ARGS) {
 PG_FUNCTION_INFO_V1(projections_advance_to);
 // Another slot is at `target` already: up to there everything is decided.
 Datum projections_advance_to(PG_FUNCTION_ARGS) {
-    catalog::Projection &projection = operate::projection_of(PG_GETARG_OID(0));
+    catalog::Projection &projection = rights::projection_of(PG_GETARG_OID(0));
     operate::lock_projection(projection);
     int number = PG_GETARG_INT32(1);
     int64 target = PG_GETARG_INT64(2);
     if (projection.kind == catalog::Kind::query)
-        PG_RETURN_INT64(async::advance_to(projection, number, target).position);
+        PG_RETURN_INT64(events::advance_to(projection, number, target).position);
     PG_RETURN_INT64(operate::advance_events(projection, number, target, PG_GETARG_INT64(3)));
 }
 
 PG_FUNCTION_INFO_V1(projections_refold_events);
 Datum projections_refold_events(PG_FUNCTION_ARGS) {
-    catalog::Projection &projection = operate::projection_of(PG_GETARG_OID(0));
-    PG_RETURN_INT64(operate::refold(projection, PG_GETARG_INT64(1), PG_GETARG_INT64(2)));
+    catalog::Projection &projection = rights::projection_of(PG_GETARG_OID(0));
+    PG_RETURN_INT64(verify::refold(projection, PG_GETARG_INT64(1), PG_GETARG_INT64(2)));
 }
 
 PG_FUNCTION_INFO_V1(projections_repeat_events);
 Datum projections_repeat_events(PG_FUNCTION_ARGS) {
-    catalog::Projection &projection = operate::projection_of(PG_GETARG_OID(0));
-    PG_RETURN_INT64(operate::repeat(projection, PG_GETARG_INT64(1), PG_GETARG_INT64(2)));
+    catalog::Projection &projection = rights::projection_of(PG_GETARG_OID(0));
+    PG_RETURN_INT64(verify::repeat(projection, PG_GETARG_INT64(1), PG_GETARG_INT64(2)));
 }
 
 PG_FUNCTION_INFO_V1(projections_retry_query);
 // What is due of a slot that is locked.
 Datum projections_retry_query(PG_FUNCTION_ARGS) {
-    catalog::Projection &projection = operate::projection_of(PG_GETARG_OID(0));
+    catalog::Projection &projection = rights::projection_of(PG_GETARG_OID(0));
     operate::lock_projection(projection);
-    async::Slot slot = operate::locked_slot(projection, PG_GETARG_INT32(1));
-    PG_RETURN_INT64(async::retry_query(slot, *async::event_source(projection.sources.front())));
+    events::Slot slot = operate::locked_slot(projection, PG_GETARG_INT32(1));
+    PG_RETURN_INT64(events::retry_query(slot, *events::event_source(projection.sources.front())));
 }
 
 } // extern "C"

@@ -1,7 +1,9 @@
 // Who may register a table as an event source. The catalog and the table of arrivals belong to the extension, so a
 // superuser writes them, after the caller's right is checked here; SECURITY DEFINER would hide who the caller is.
-#include "operate/audit.hpp"
 #include "pg/scope.hpp"
+#include "rights/audit.hpp"
+#include "rights/caller.hpp"
+#include "rights/reader.hpp"
 
 namespace operate {
 namespace {
@@ -34,7 +36,7 @@ void call(const char *text, FunctionCallInfo fcinfo, std::span<Oid> types) {
     pg::as_superuser([&] {
         pg::with_spi([&] {
             int code =
-                SPI_execute_with_args(text, static_cast<int>(types.size()), types.data(), values, nulls, false, 0);
+                pg::spi_execute_with_args(text, static_cast<int>(types.size()), types.data(), values, nulls, false, 0);
             if (code < 0) elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(code));
         });
     });
@@ -48,37 +50,23 @@ extern "C" {
 PG_FUNCTION_INFO_V1(projections_register_source);
 AUDITED(projections_register_source) {
     Oid types[] = {REGCLASSOID, NAMEOID, NAMEOID, NAMEOID, NAMEOID, NAMEOID, NAMEOID, NAMEOID, TEXTOID, TEXTOID};
-    operate::call("SELECT projections._register_source($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)", fcinfo, types);
+    operate::call("SELECT projections_internal._register_source($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)", fcinfo,
+                  types);
     PG_RETURN_VOID();
 }
 
 PG_FUNCTION_INFO_V1(projections_unregister_source);
 AUDITED(projections_unregister_source) {
     Oid types[] = {REGCLASSOID};
-    operate::call("SELECT projections._unregister_source($1)", fcinfo, types);
+    operate::call("SELECT projections_internal._unregister_source($1)", fcinfo, types);
     PG_RETURN_VOID();
 }
 
 PG_FUNCTION_INFO_V1(projections_archive_events);
-// With the caller's own rights.
 AUDITED(projections_archive_events) {
-    InitMaterializedSRF(fcinfo, 0);
-    auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
-    Oid types[] = {REGCLASSOID, TIMESTAMPTZOID, BOOLOID};
-    Datum values[] = {0, fcinfo->args[1].value, fcinfo->args[2].value};
-    char nulls[] = {'n', PG_ARGISNULL(1) ? 'n' : ' ', PG_ARGISNULL(2) ? 'n' : ' '};
-    if (!PG_ARGISNULL(0)) {
-        RangeVar *name = makeRangeVarFromNameList(textToQualifiedNameList(PG_GETARG_TEXT_PP(0)));
-        values[0] = ObjectIdGetDatum(RangeVarGetRelid(name, NoLock, false));
-        nulls[0] = ' ';
-    }
-    pg::with_spi([&] {
-        int code = SPI_execute_with_args("SELECT * FROM projections._archive_events($1, $2, $3)", lengthof(types),
-                                         types, values, nulls, false, 0);
-        if (code < 0) elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(code));
-        for (uint64 i = 0; i < SPI_processed; i++) tuplestore_puttuple(result->setResult, SPI_tuptable->vals[i]);
-    });
-    return 0;
+    Oid source = rights::named_relation(fcinfo, 0);
+    rights::require_readable(source);
+    return rights::call_internal(fcinfo, REGCLASSOID, source, 1);
 }
 
 } // extern "C"

@@ -3,9 +3,9 @@
 // The checks are SQL over the catalogs (src/schema/62_validate.sql), run as a superuser for whoever asks, who gets what
 // is about his own projections. Nothing of a user's is called by them: definitions are compiled, not run.
 #include "catalog/projection.hpp"
-#include "operate/audit.hpp"
-#include "operate/declare.hpp"
+#include "declare/declare.hpp"
 #include "pg/scope.hpp"
+#include "rights/audit.hpp"
 
 namespace operate {
 namespace {
@@ -48,7 +48,7 @@ void note_error(Errors &errors, HeapTuple row, TupleDesc desc) {
 extern "C" {
 
 PG_FUNCTION_INFO_V1(projections_look);
-// f(…) RETURNS TABLE: the rows of projections._f(the caller, …), read as a superuser.
+// f(…) RETURNS TABLE: the rows of projections_internal._f(the caller, …), read as a superuser.
 AUDITED(projections_look) {
     InitMaterializedSRF(fcinfo, 0);
     auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
@@ -57,8 +57,8 @@ AUDITED(projections_look) {
     Datum caller = ObjectIdGetDatum(GetUserId());
     pg::as_superuser([&] {
         pg::with_spi([&] {
-            int code = SPI_execute_with_args(psprintf("SELECT * FROM projections.%s($1)", name), 1, &type, &caller,
-                                             nullptr, false, 0);
+            int code = pg::spi_execute_with_args(psprintf("SELECT * FROM projections_internal.%s($1)", name), 1, &type,
+                                                 &caller, nullptr, false, 0);
             if (code < 0) elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(code));
             for (uint64 i = 0; i < SPI_processed; i++) tuplestore_puttuple(result->setResult, SPI_tuptable->vals[i]);
         });
@@ -79,8 +79,15 @@ Datum projections_validate(PG_FUNCTION_ARGS) {
     MemoryContext outside = CurrentMemoryContext;
     pg::as_superuser([&] {
         pg::with_spi([&] {
-            int code = SPI_execute_with_args("SELECT * FROM projections._validate($1, $2)", 2, types, values, nullptr,
-                                             false, 0);
+            // After a restore there is nothing to compare with: what there is now counts from here on.
+            if (!XactReadOnly && catalog::is_readable() && catalog::sql_is_current()) {
+                pg::spi_execute("SELECT projections_internal._record_relied(u.missing) FROM (SELECT "
+                                "pg_catalog.array_agg(u) AS missing "
+                                "FROM projections_internal._unrecorded() AS u) AS u WHERE u.missing IS NOT NULL");
+                pg::spi_execute("SELECT projections_internal._note_told()");
+            }
+            int code = pg::spi_execute_with_args("SELECT * FROM projections_internal._validate($1, $2)", 2, types,
+                                                 values, nullptr, false, 0);
             if (code < 0) elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(code));
             for (uint64 i = 0; i < SPI_processed; i++) {
                 tuplestore_puttuple(result->setResult, SPI_tuptable->vals[i]);

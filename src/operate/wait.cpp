@@ -2,11 +2,13 @@
 //
 // Both wait_for and read look at checkpoints under a snapshot that is taken anew each time, so they also work in a
 // transaction whose own queries see an old one.
-#include "async/source.hpp"
 #include "catalog/settings.hpp"
-#include "operate/refold.hpp"
-#include "operate/run.hpp"
+#include "events/source.hpp"
+#include "pg/list.hpp"
 #include "pg/scope.hpp"
+#include "rights/caller.hpp"
+#include "rights/reader.hpp"
+#include "verify/refold.hpp"
 
 namespace operate {
 namespace {
@@ -15,27 +17,22 @@ using catalog::Flow;
 using catalog::Kind;
 using catalog::Projection;
 
-// A query that is repeated under ever newer snapshots, as a role that may read what it reads.
-struct Watch {
-    SPIPlanPtr plan;
-    Oid role;
-
-    Watch(const char *query, Oid as) : plan(nullptr), role(as) { plan = pg::spi_prepare(query); }
-
-    // The first value of the first row; what a transaction in REPEATABLE READ would not see included.
-    bool read(int64 *value) const {
-        bool null = true;
-        pg::as_owner(role, [&] {
-            int code =
-                SPI_execute_snapshot(plan, nullptr, nullptr, GetLatestSnapshot(), InvalidSnapshot, true, false, 1);
-            if (code < 0) elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(code));
-            if (SPI_processed > 0)
-                *value = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
-            SPI_freetuptable(SPI_tuptable);
+// The first value of the first row of a query over tables of the extension, as their owner, under a snapshot taken now:
+// what a transaction in REPEATABLE READ would not see is included.
+bool ask(Oid owner, const char *query, int64 *value) {
+    bool null = true;
+    pg::as_owner(owner, [&] {
+        pg::with_setting("search_path", "pg_catalog, pg_temp", [&] {
+            pg::with_snapshot(GetLatestSnapshot(), [&] {
+                if (pg::spi_execute(query, true, 1) != SPI_OK_SELECT) elog(ERROR, "reading what is applied failed");
+            });
         });
-        return !null;
-    }
-};
+        if (SPI_processed > 0)
+            *value = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
+        SPI_freetuptable(SPI_tuptable);
+    });
+    return !null;
+}
 
 // Whether this transaction holds what an append takes, so that nobody can apply beyond before it ends.
 bool holds_writers_lock(Oid relation) {
@@ -69,25 +66,33 @@ bool wait_until(TimestampTz deadline, Reached &&reached) {
     }
 }
 
+// How far all slots are. Where one has lost its checkpoint, nothing is applied there, whatever the others say.
+int64 reached_by(Projection &projection) {
+    int64 reached = 0;
+    const char *checkpoint = psprintf(
+        "SELECT CASE WHEN pg_catalog.count(*) >= (SELECT coalesce((p.options ->> 'slots')::pg_catalog.int4, 1) FROM "
+        "projections_internal.projection AS p WHERE p.relation = %u::pg_catalog.regclass) THEN "
+        "pg_catalog.min(s.position) END "
+        "FROM projections_internal.slot AS s WHERE s.projection = %u::pg_catalog.regclass",
+        projection.relation, projection.relation);
+    if (!ask(BOOTSTRAP_SUPERUSERID, checkpoint, &reached))
+        ereport(ERROR,
+                (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("the projection has no checkpoint"),
+                 errdetail("It was lost; or the projection was dropped, or its mode changed, while waiting."),
+                 errhint("SELECT * FROM projections.validate(); projections.definitions lists the projections.")));
+    return reached;
+}
+
 // Within an SPI connection. `target` < 0: the head.
 bool wait_for_events(Projection &projection, int64 target, TimestampTz deadline) {
     Oid source = projection.sources[0];
-    if (target < 0 && !Watch(psprintf("SELECT projections._head(%u)", source), BOOTSTRAP_SUPERUSERID).read(&target))
-        return true; // an empty source
-    Watch checkpoint(
-        psprintf("SELECT pg_catalog.min(position) FROM projections.slot WHERE projection = %u::pg_catalog.regclass",
-                 projection.relation),
-        BOOTSTRAP_SUPERUSERID);
+    reached_by(projection);
+    if (target < 0 && !rights::last_position(source, &target)) return true; // an empty source
     bool first = true;
     return wait_until(deadline, [&] {
-        int64 reached = 0;
-        if (!checkpoint.read(&reached))
-            ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("the projection has no checkpoint"),
-                            errdetail("It was dropped, or its mode changed, while waiting."),
-                            errhint("projections.definitions lists the projections.")));
-        if (reached >= target) return true;
-        if (first && async::event_source(source))
-            refuse_own_events(projection, holds_writers_lock(async::event_source(source)->sequence));
+        if (reached_by(projection) >= target) return true;
+        if (first && events::event_source(source))
+            refuse_own_events(projection, holds_writers_lock(events::event_source(source)->sequence));
         first = false;
         return false;
     });
@@ -95,17 +100,17 @@ bool wait_for_events(Projection &projection, int64 target, TimestampTz deadline)
 
 // Within an SPI connection. What waits in a log is not applied; what is not there is.
 bool wait_for_changes(Projection &projection, int64 target, TimestampTz deadline) {
+    if (projection.async) reached_by(projection);
     for (Oid log : projection.changes) {
         refuse_own_events(projection, holds_writers_lock(log));
         const char *name = pg::qualified_name(log);
         int64 last = target;
-        if (last < 0 && !Watch(psprintf("SELECT pg_catalog.max(change) FROM %s", name), projection.owner()).read(&last))
-            continue;
-        Watch waiting(psprintf("SELECT change FROM %s WHERE change <= " INT64_FORMAT " LIMIT 1", name, last),
-                      projection.owner());
+        Oid owner = pg::owner_of(log);
+        if (last < 0 && !ask(owner, psprintf("SELECT pg_catalog.max(change) FROM %s", name), &last)) continue;
+        const char *waiting = psprintf("SELECT change FROM %s WHERE change <= " INT64_FORMAT " LIMIT 1", name, last);
         bool done = wait_until(deadline, [&] {
             int64 change = 0;
-            return !waiting.read(&change);
+            return !ask(owner, waiting, &change);
         });
         if (!done) return false;
     }
@@ -133,7 +138,7 @@ TimestampTz deadline_after(FunctionCallInfo fcinfo, int argument) {
 List *key_column_names(Projection &projection) {
     if (projection.kind != Kind::query) return list_make1(pstrdup("key"));
     List *names = NIL;
-    for (const compile::Key &key : projection.block().keys)
+    for (const compile::Key &key : projection.block().row_key)
         names = lappend(names, get_attname(projection.relation, static_cast<AttrNumber>(key.column + 1), false));
     return names;
 }
@@ -144,7 +149,7 @@ void refuse_without_key(Projection &projection) {
                 (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("handler %s has no rows of its own", projection.name()),
                  errdetail("What it writes is up to its function."),
                  errhint("Call projections.wait_for(), and then read its tables.")));
-    if (projection.kind == Kind::query && projection.block().shape == compile::Shape::bag)
+    if (projection.kind == Kind::query && projection.block().counts_equal_rows())
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("projection %s has no key", projection.name()),
                         errdetail("A source has no primary key, so its rows cannot be addressed."),
                         errhint("Call projections.wait_for(), and then read its table.")));
@@ -169,14 +174,12 @@ const char *equality(Oid type) {
 }
 
 void fail_key(Projection &projection, Datum key, List *names) {
-    StringInfoData columns;
-    initStringInfo(&columns);
-    for (char *name : pg::each<char>(names))
-        appendStringInfo(&columns, "%s%s", columns.len ? ", " : "", quote_identifier(name));
+    pg::TextList columns;
+    for (char *name : pg::each<char>(names)) columns.add("%s", quote_identifier(name));
     ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                     errmsg("%s is not a key of projection %s", DatumGetCString(DirectFunctionCall1(jsonb_out, key)),
                            projection.name()),
-                    errdetail("Its key columns are (%s).", columns.data),
+                    errdetail("Its key columns are (%s).", columns.text()),
                     errhint("Give the key as an object with exactly these columns.")));
 }
 
@@ -199,7 +202,7 @@ KeyValues key_values(Projection &projection, Datum key) {
     if (names == NIL) return result;
     appendStringInfo(&query, " FROM pg_catalog.jsonb_populate_record(NULL::%s, $1) AS r", projection.name());
     Oid type = JSONBOID;
-    if (SPI_execute_with_args(query.data, 1, &type, &key, nullptr, true, 1) != SPI_OK_SELECT)
+    if (pg::spi_execute_with_args(query.data, 1, &type, &key, nullptr, true, 1) != SPI_OK_SELECT)
         elog(ERROR, "reading the key failed");
     int i = 0;
     for (char *name : pg::each<char>(names)) {
@@ -221,7 +224,7 @@ KeyValues key_values(Projection &projection, Datum key) {
 
 // The first value of a query under a snapshot taken now, in `memory`.
 bool read_json(const char *query, KeyValues &key, MemoryContext memory, Datum *json) {
-    SPIPlanPtr plan = SPI_prepare(query, static_cast<int>(key.values.size()), key.types.data());
+    SPIPlanPtr plan = pg::spi_prepare(query, static_cast<int>(key.values.size()), key.types.data());
     if (plan == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
     int code =
         SPI_execute_snapshot(plan, key.values.data(), nullptr, GetLatestSnapshot(), InvalidSnapshot, true, false, 1);
@@ -242,48 +245,35 @@ int column_count(Oid table) {
 
 // "SELECT to_jsonb" of the columns that a user knows, from `relation`.
 const char *row_query(Projection &projection, Oid relation, const char *condition) {
-    StringInfoData columns;
-    initStringInfo(&columns);
+    pg::TextList columns;
     int count = projection.kind == Kind::query ? projection.user_columns : column_count(projection.relation);
     for (AttrNumber i = 1; i <= count; i++)
-        if (const char *name = get_attname(projection.relation, i, true))
-            appendStringInfo(&columns, "%st.%s", columns.len ? ", " : "", quote_identifier(name));
-    return psprintf("SELECT pg_catalog.to_jsonb(r) FROM (SELECT %s FROM %s AS t WHERE %s) AS r", columns.data,
+        if (const char *name = get_attname(projection.relation, i, true)) columns.add("t.%s", quote_identifier(name));
+    return psprintf("SELECT pg_catalog.to_jsonb(r) FROM (SELECT %s FROM %s AS t WHERE %s) AS r", columns.text(),
                     pg::qualified_name(relation), condition);
 }
 
-bool sees_all_rows(const Projection &projection) {
-    return check_enable_rls(projection.relation, InvalidOid, true) != RLS_ENABLED;
-}
-
-// From the table where that is fresh, else from what the table follows from.
+// From the table where that is fresh, else from what the table follows from. As the owner: his domains check the key,
+// his casts make JSON of the row, and his functions are in the definition.
 bool read_row(Projection &projection, Datum key, bool fresh, Datum *row) {
-    if (!fresh && !sees_all_rows(projection))
-        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                        errmsg("projection %s is behind", projection.name()),
-                        errdetail("Its row-level security hides rows from you, so its definition is not shown to you."),
-                        errhint("Read the table as it is, or allow for a longer wait.")));
     MemoryContext outside = CurrentMemoryContext;
     bool found = false;
     Datum folded = 0; // a reducer's key that has to be folded ahead
     pg::with_spi([&] {
-        KeyValues values = key_values(projection, key);
-        if (fresh) {
-            found = read_json(row_query(projection, projection.relation, values.condition), values, outside, row);
-            return;
-        }
-        if (projection.kind != Kind::query) {
-            if (!values.values.empty())
+        rights::reading_as_owner(projection.relation, [&] {
+            KeyValues values = key_values(projection, key);
+            auto read = [&](Oid from) {
+                found = read_json(row_query(projection, from, values.condition), values, outside, row);
+            };
+            if (fresh)
+                read(projection.relation);
+            else if (projection.kind == Kind::query)
+                catalog::with_pinned(projection.settings, [&] { read(projection.definition); });
+            else if (!values.values.empty())
                 folded = pg::within(outside, [&] { return datumCopy(values.values[0], false, -1); });
-            return;
-        }
-        pg::as_owner(projection.owner(), [&] {
-            catalog::with_pinned(projection.settings, [&] {
-                found = read_json(row_query(projection, projection.definition, values.condition), values, outside, row);
-            });
         });
     });
-    return folded ? fold_ahead(projection, folded, row) : found;
+    return folded ? verify::fold_ahead(projection, folded, row) : found;
 }
 
 } // namespace
@@ -293,19 +283,18 @@ extern "C" {
 
 PG_FUNCTION_INFO_V1(projections_wait_for);
 Datum projections_wait_for(PG_FUNCTION_ARGS) {
-    catalog::Projection &projection = operate::named_projection(fcinfo);
+    catalog::Projection &projection = rights::named_projection(fcinfo);
     int64 target = PG_ARGISNULL(1) ? -1 : std::max<int64>(PG_GETARG_INT64(1), 0);
     PG_RETURN_BOOL(operate::wait_for(projection, target, operate::deadline_after(fcinfo, 2)));
 }
 
 PG_FUNCTION_INFO_V1(projections_read);
 Datum projections_read(PG_FUNCTION_ARGS) {
-    catalog::Projection &projection = operate::named_projection(fcinfo);
+    catalog::Projection &projection = rights::named_projection(fcinfo);
     if (PG_ARGISNULL(1))
         ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"key\" must not be null"),
                         errhint("Pass an object {key column: value}.")));
-    AclResult allowed = pg_class_aclcheck(projection.relation, GetUserId(), ACL_SELECT);
-    if (allowed != ACLCHECK_OK) aclcheck_error(allowed, OBJECT_TABLE, get_rel_name(projection.relation));
+    rights::require_readable(projection.relation);
     operate::refuse_without_key(projection);
     bool fresh = operate::wait_for(projection, -1, operate::deadline_after(fcinfo, 2));
     Datum row;

@@ -40,6 +40,48 @@ Node *mutate_children(Node *node, Node *(*callback)(Node *, Context *), Context 
 #endif
 }
 
+// The same over all that a query consists of, its range table's subqueries included.
+template <class Context>
+bool walk_query(Query *query, bool (*callback)(Node *, Context *), Context *context, int flags) {
+#if PG_VERSION_NUM >= 160000
+    return query_tree_walker_impl(query, reinterpret_cast<tree_walker_callback>(reinterpret_cast<void (*)()>(callback)),
+                                  context, flags);
+#else
+    return query_tree_walker(query, reinterpret_cast<bool (*)()>(reinterpret_cast<void (*)()>(callback)), context,
+                             flags);
+#endif
+}
+
+// The query with the columns of one of its entries replaced by expressions.
+inline Query *replace_columns(Query *query, int entry, List *targets) {
+    auto *of = static_cast<RangeTblEntry *>(list_nth(query->rtable, entry - 1));
+    auto *node = reinterpret_cast<Node *>(query);
+#if PG_VERSION_NUM >= 180000
+    node = ReplaceVarsFromTargetList(node, entry, 0, of, targets, 0, REPLACEVARS_REPORT_ERROR, 0, nullptr);
+#else
+    node = ReplaceVarsFromTargetList(node, entry, 0, of, targets, REPLACEVARS_REPORT_ERROR, 0, nullptr);
+#endif
+    return castNode(Query, node);
+}
+
+// Which columns of an entry the query reads, by number less FirstLowInvalidHeapAttributeNumber.
+inline Bitmapset *selected_columns([[maybe_unused]] Query *query, RangeTblEntry *entry) {
+#if PG_VERSION_NUM >= 160000
+    return entry->perminfoindex ? getRTEPermissionInfo(query->rteperminfos, entry)->selectedCols : nullptr;
+#else
+    return entry->selectedCols;
+#endif
+}
+
+// Forgets what the entries' privileges are to be checked by, once they have been moved to another query.
+inline void forget_privileges([[maybe_unused]] RangeTblEntry *entry) {
+#if PG_VERSION_NUM >= 160000
+    entry->perminfoindex = 0;
+#else
+    entry->checkAsUser = InvalidOid;
+#endif
+}
+
 // PostgreSQL 18 gives GROUP BY a range table entry of its own; its Vars are replaced by the grouped expressions.
 inline Node *flatten_groups([[maybe_unused]] Query *query, Node *node) {
 #if PG_VERSION_NUM >= 180000
@@ -56,10 +98,27 @@ inline bool is_group_entry([[maybe_unused]] const RangeTblEntry *entry) {
 #endif
 }
 
+// JSON_VALUE and its like, which convert to a type by its input function.
+inline bool is_json_query([[maybe_unused]] Node *node) {
+#if PG_VERSION_NUM >= 170000
+    return IsA(node, JsonExpr);
+#else
+    return false;
+#endif
+}
+
 // Forgets which outer joins make a Var null: there are none here.
 inline void forget_nulling([[maybe_unused]] Var *var) {
 #if PG_VERSION_NUM >= 160000
     var->varnullingrels = nullptr;
+#endif
+}
+
+inline bool has_generated_columns(const TupleConstr *constraints) {
+#if PG_VERSION_NUM >= 180000
+    return constraints->has_generated_stored || constraints->has_generated_virtual;
+#else
+    return constraints->has_generated_stored;
 #endif
 }
 

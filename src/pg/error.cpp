@@ -1,5 +1,32 @@
-// Boost.Container is built without exceptions: what it would throw is raised as an ERROR.
 #include "pg/pg.hpp"
+
+namespace pg {
+
+ErrorData *copy_error(const ErrorData *error, MemoryContext memory) {
+    return within(memory, [&] {
+        auto *copy = static_cast<ErrorData *>(palloc(sizeof(ErrorData)));
+        *copy = *error;
+        for (char **text : {&copy->message, &copy->detail, &copy->detail_log, &copy->hint, &copy->context,
+                            &copy->schema_name, &copy->table_name, &copy->column_name, &copy->datatype_name,
+                            &copy->constraint_name, &copy->internalquery, &copy->backtrace})
+            if (*text) *text = pstrdup(*text);
+        for (const char **name :
+             {&copy->filename, &copy->funcname, &copy->domain, &copy->context_domain, &copy->message_id})
+            if (*name) *name = pstrdup(*name);
+        copy->assoc_context = memory;
+        return copy;
+    });
+}
+
+void rethrow(const ErrorData *error) {
+    // What is raised lives there, and goes when it has been reported or taken back.
+    ReThrowError(copy_error(error, ErrorContext));
+    pg_unreachable();
+}
+
+} // namespace pg
+
+// Boost.Container is built without exceptions: what it would throw is raised as an ERROR.
 
 namespace boost::container {
 

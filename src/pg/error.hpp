@@ -1,4 +1,4 @@
-// The SQLSTATEs of class PJ.
+// The SQLSTATEs of class PJ, and copies of errors.
 #pragma once
 
 namespace pg::error {
@@ -13,3 +13,15 @@ inline constexpr int key_too_wide = MAKE_SQLSTATE('P', 'J', '0', '0', '7');
 inline constexpr int direct_write = MAKE_SQLSTATE('P', 'J', '0', '0', '8');
 
 } // namespace pg::error
+
+namespace pg {
+
+// A copy of an error that lives as long as `memory`. Core's CopyErrorData copies only the error that is being raised.
+ErrorData *copy_error(const ErrorData *error, MemoryContext memory);
+
+// Raises a copied error again. ReThrowError alone takes the names of file, function and domain and the message's
+// template as they are: those that CopyErrorData has copied (in today's minor releases) go with the copy's memory,
+// which may be before anyone reports the error or copies it again. (Test: test/sanitize, every rebuild that fails.)
+[[noreturn]] void rethrow(const ErrorData *error);
+
+} // namespace pg

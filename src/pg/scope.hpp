@@ -1,19 +1,36 @@
 // Brackets around things that must be put back, also when an ERROR passes through.
 #pragma once
+#include "pg/own_schema.hpp"
 #include "pg/pg.hpp"
 
 namespace pg {
 
-// Runs `body` as `owner` in a security-restricted operation that row-level security does not filter for the owner.
-// An ERROR inside is undone by the (sub)transaction's abort, which restores user and context itself.
+// Runs `body` as `user` in a security-restricted operation, and at a level of settings that is rolled back, as core
+// does for REFRESH and index builds: what the code in it SETs would else go on in the session of whoever made it run,
+// and RESET ROLE would lead to the session's user. (Tests: sql/rights_writers, sql/rights_declare.) An ERROR inside is
+// undone by the (sub)transaction's abort, which restores user, context and settings itself.
 template <class Body>
-void as_owner(Oid owner, Body &&body) {
+void restricted_as(Oid as, int also, Body &&body) {
     Oid user;
     int context;
     GetUserIdAndSecContext(&user, &context);
-    SetUserIdAndSecContext(owner, context | SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS);
+    SetUserIdAndSecContext(as, context | SECURITY_RESTRICTED_OPERATION | also);
+    int level = NewGUCNestLevel();
     body();
+    AtEOXact_GUC(false, level);
     SetUserIdAndSecContext(user, context);
+}
+
+// As the owner of a projection or table, whom row-level security does not filter there.
+template <class Body>
+void as_owner(Oid owner, Body &&body) {
+    restricted_as(owner, SECURITY_NOFORCE_RLS, body);
+}
+
+// As the caller, around what others wrote and he only names.
+template <class Body>
+void as_caller_restricted(Body &&body) {
+    restricted_as(GetUserId(), 0, body);
 }
 
 inline Oid owner_of(Oid relation) {
@@ -36,11 +53,34 @@ inline void set_locally(const char *name, const char *value) {
     set_config_option(name, value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 }
 
-// Runs `body` with one setting changed; an ERROR inside is undone by the (sub)transaction's abort.
+// Runs `body` with one setting changed. Nothing that it SETs survives, either. An ERROR inside is undone by the
+// (sub)transaction's abort.
 template <class Body>
 void with_setting(const char *name, const char *value, Body &&body) {
     int level = NewGUCNestLevel();
     set_locally(name, value);
+    body();
+    AtEOXact_GUC(false, level);
+}
+
+// Runs `body`, which makes SQL text or parses what was made so, under settings in which a text means the same in every
+// session: names outside pg_catalog are qualified, strings have no escapes, values keep all their digits.
+template <class Body>
+void with_plain_text(Body &&body) {
+    static constexpr const char *plain[][2] = {{"search_path", "pg_catalog"},
+                                               {"standard_conforming_strings", "on"},
+                                               {"quote_all_identifiers", "off"},
+                                               {"transform_null_equals", "off"},
+                                               {"array_nulls", "on"},
+                                               {"DateStyle", "ISO, YMD"},
+                                               {"IntervalStyle", "postgres"},
+                                               {"extra_float_digits", "3"},
+                                               {"bytea_output", "hex"}};
+    int level = NewGUCNestLevel();
+    for (const auto &setting : plain) {
+        const char *now = GetConfigOption(setting[0], true, false);
+        if (now == nullptr || strcmp(now, setting[1]) != 0) set_locally(setting[0], setting[1]);
+    }
     body();
     AtEOXact_GUC(true, level);
 }
@@ -65,9 +105,26 @@ void with_snapshot(Snapshot snapshot, Body &&body) {
     PopActiveSnapshot();
 }
 
+// What SPI does with a text, for texts that name what is ours.
+inline int spi_execute(const char *sql, bool read_only, long count) {
+    return SPI_execute(placed(sql), read_only, count);
+}
+
+inline int spi_execute_with_args(const char *sql, int count, const Oid *types, const Datum *values, const char *nulls,
+                                 bool read_only, long limit) {
+    return SPI_execute_with_args(placed(sql), count, const_cast<Oid *>(types), const_cast<Datum *>(values), nulls,
+                                 read_only, limit);
+}
+
+inline SPIPlanPtr spi_prepare(const char *sql, int count, Oid *types) { return SPI_prepare(placed(sql), count, types); }
+
+inline SPIPlanPtr spi_prepare_cursor(const char *sql, int count, Oid *types, int options) {
+    return SPI_prepare_cursor(placed(sql), count, types, options);
+}
+
 // Prepares a text in the current SPI connection; raises unless SPI reports success.
 inline SPIPlanPtr spi_prepare(const char *sql) {
-    SPIPlanPtr plan = SPI_prepare(sql, 0, nullptr);
+    SPIPlanPtr plan = spi_prepare(sql, 0, nullptr);
     if (plan == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
     return plan;
 }
@@ -84,7 +141,7 @@ inline const char *qualified_name(Oid relation) {
 // Executes one command text in the current SPI connection; raises unless SPI reports success.
 inline void spi_execute(const char *sql) {
     ereport(DEBUG1, (errmsg_internal("%s", sql), errhidestmt(true)));
-    int code = SPI_execute(sql, false, 0);
+    int code = spi_execute(sql, false, 0);
     if (code < 0) elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(code));
 }
 

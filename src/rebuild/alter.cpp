@@ -5,10 +5,12 @@
 // removes the old definition with its logs and idle triggers. Transactions that wrote for the old definition and not
 // for the new one must have ended by then: the sources are locked, too.
 #include "rebuild/alter.hpp"
+#include "catalog/hidden.hpp"
 #include "catalog/settings.hpp"
+#include "declare/declare.hpp"
+#include "declare/describe.hpp"
+#include "declare/own_triggers.hpp"
 #include "maintain/log.hpp"
-#include "operate/declare.hpp"
-#include "operate/describe.hpp"
 #include "rebuild/layout.hpp"
 #include "rebuild/merge.hpp"
 #include "rebuild/swap.hpp"
@@ -21,11 +23,16 @@ using compile::Block;
 
 namespace {
 
+// For the next definition.
 Datum options_of(Oid projection) {
     Datum options = 0;
     MemoryContext outside = CurrentMemoryContext;
     pg::with_spi([&] {
-        pg::spi_execute(psprintf("SELECT options FROM projections.projection WHERE relation = %u", projection));
+        pg::as_superuser([&] {
+            // How it was filled first has no effect any more.
+            pg::spi_execute(psprintf("SELECT options - 'fill' FROM projections_internal.projection WHERE relation = %u",
+                                     projection));
+        });
         bool null;
         Datum found = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null);
         options = pg::within(outside, [&] { return datumCopy(found, false, -1); });
@@ -34,7 +41,7 @@ Datum options_of(Oid projection) {
 }
 
 // By way of others it cannot: those would read it already.
-void refuse_itself(Rebuild &rebuild, const operate::Plan &plan) {
+void refuse_itself(Rebuild &rebuild, const declare::Plan &plan) {
     if (std::find(plan.sources.begin(), plan.sources.end(), rebuild.target) == plan.sources.end()) return;
     ereport(ERROR, (errcode(pg::error::unsupported_query),
                     errmsg("this query cannot be a projection: \"%s\" would read itself", get_rel_name(rebuild.target)),
@@ -67,9 +74,11 @@ void refuse_dependents(Rebuild &rebuild, const Alteration &alteration) {
     refuse_stored_rows(rebuild, alteration);
     const char *found = nullptr;
     MemoryContext outside = CurrentMemoryContext;
-    pg::with_spi([&] {
-        found = dependents(rebuild.target, alteration.kept);
-        if (found) found = MemoryContextStrdup(outside, found);
+    pg::as_superuser([&] {
+        pg::with_spi([&] {
+            found = dependents(rebuild.target, alteration.kept);
+            if (found) found = MemoryContextStrdup(outside, found);
+        });
     });
     if (found)
         ereport(ERROR,
@@ -80,18 +89,18 @@ void refuse_dependents(Rebuild &rebuild, const Alteration &alteration) {
 }
 
 // As the owner, who must be able to declare it anew.
-void make_parts(Rebuild &rebuild, operate::Request &request, const Block &block, operate::Plan &plan,
+void make_parts(Rebuild &rebuild, declare::Request &request, const Block &block, declare::Plan &plan,
                 const char **settings) {
     Oid owner = live(rebuild).owner();
-    Oid definition = operate::make_definition(request, block);
+    Oid definition = declare::make_definition(request, block);
     pg::as_superuser([&] {
         rebuild.shadow = make_twin(rebuild.target, request.relation);
         change_layout(rebuild.shadow, rebuild.alteration->kept, block);
         if (plan.flow != Flow::events) plan.changes = maintain::make_change_logs(block, request.relation, owner);
     });
-    if (plan.flow != Flow::events) operate::make_capture({plan.sources.data(), plan.sources.size()});
-    operate::record(request, rebuild.shadow, definition, block, plan, settings);
-    execute(psprintf("UPDATE projections.projection SET shadow_of = %u WHERE relation = %u", rebuild.target,
+    if (plan.flow != Flow::events) declare::make_capture({plan.sources.data(), plan.sources.size()});
+    declare::record(request, rebuild.shadow, definition, block, plan, settings);
+    execute(psprintf("UPDATE projections_internal.projection SET shadow_of = %u WHERE relation = %u", rebuild.target,
                      rebuild.shadow));
 }
 
@@ -115,24 +124,24 @@ Oid make_altered_shadow(Rebuild &rebuild) {
     const Block *block = nullptr;
     if (alteration.query)
         pg::with_setting("search_path", alteration.search_path, [&] {
-            block = operate::compile_text(alteration.query);
+            block = declare::compile_text(alteration.query);
             settings = catalog::current_settings();
         });
     else
         block = &projection.block();
-    operate::check_bag(*block);
-    operate::Request request{};
-    request.schema = "projections";
-    request.relation = operate::hidden_name(get_rel_name(rebuild.target), "shadow");
-    request.namespace_oid = get_namespace_oid("projections", false);
+    declare::check_bag(*block);
+    declare::Request request{};
+    request.schema = pg::own_schema();
+    request.relation = declare::hidden_name(get_rel_name(rebuild.target), "shadow");
+    request.namespace_oid = pg::own_schema_oid();
     request.async = alteration.async;
     request.options = options_of(rebuild.target);
-    operate::Plan plan = operate::plan_flow(request, *block);
+    declare::Plan plan = declare::plan_flow(request, *block);
     refuse_itself(rebuild, plan);
     alteration.kept = kept_columns(rebuild.target, *block);
     refuse_followed(rebuild, alteration, plan.flow);
     refuse_dependents(rebuild, alteration);
-    operate::lock_sources(plan, true);
+    declare::lock_sources(plan, true);
     pg::with_spi([&] { make_parts(rebuild, request, *block, plan, settings); });
     return rebuild.shadow;
 }
@@ -140,7 +149,7 @@ Oid make_altered_shadow(Rebuild &rebuild) {
 void index_altered_shadow(Rebuild &rebuild) {
     // One that the live table has already, on columns that stay, comes with the others.
     const Block &block = shadow(rebuild).block();
-    const char *wanted = operate::identity_index(pg::qualified_name(rebuild.shadow), block);
+    const char *wanted = declare::identity_index(pg::qualified_name(rebuild.shadow), block);
     if (wanted == nullptr || OidIsValid(identity_of_shadow(rebuild))) return;
     pg::spi_execute(psprintf("CREATE %sINDEX %s%s", strncmp(wanted, "CREATE UNIQUE", 13) == 0 ? "UNIQUE " : "",
                              identity_name(rebuild.shadow), strstr(wanted, " ON ")));
@@ -176,7 +185,7 @@ void fit_live_table(Rebuild &rebuild) {
 
 void adopt_definition(Rebuild &rebuild) {
     const Projection &old = live(rebuild), &next = shadow(rebuild);
-    auto list = [](const pg::vector<Oid> &oids) { return operate::oid_list({oids.data(), oids.size()}); };
+    auto list = [](const pg::vector<Oid> &oids) { return declare::oid_list({oids.data(), oids.size()}); };
     bool async = rebuild.alteration->async;
     // The new log holds what an async projection's table has still to be told; an inline one has none.
     pg::vector<Oid> used, unused = old.changes;
@@ -185,22 +194,24 @@ void adopt_definition(Rebuild &rebuild) {
     const char *mode = old.async ? "async" : "inline";
     Oid old_definition = old.definition, new_definition = next.definition;
     // Definitions are unique.
-    execute(psprintf("UPDATE projections.projection SET definition = 0::pg_catalog.oid::pg_catalog.regclass WHERE "
-                     "relation = %u",
-                     rebuild.shadow));
     execute(
-        psprintf("UPDATE projections.projection AS p SET definition = %u, changes = %s, mode = s.mode, user_columns = "
-                 "s.user_columns, shape = s.shape, sources = s.sources, settings = s.settings FROM "
-                 "projections.projection AS s WHERE p.relation = %u AND s.relation = %u",
-                 new_definition, kept, rebuild.target, rebuild.shadow));
-    execute(psprintf("UPDATE projections.projection SET definition = %u, changes = %s, mode = '%s', sources = %s WHERE "
-                     "relation = %u",
-                     old_definition, dropped, mode, sources, rebuild.shadow));
+        psprintf("UPDATE projections_internal.projection SET definition = 0::pg_catalog.oid::pg_catalog.regclass WHERE "
+                 "relation = %u",
+                 rebuild.shadow));
+    execute(psprintf(
+        "UPDATE projections_internal.projection AS p SET definition = %u, changes = %s, mode = s.mode, user_columns = "
+        "s.user_columns, shape = s.shape, sources = s.sources, settings = s.settings FROM "
+        "projections_internal.projection AS s WHERE p.relation = %u AND s.relation = %u",
+        new_definition, kept, rebuild.target, rebuild.shadow));
+    execute(psprintf(
+        "UPDATE projections_internal.projection SET definition = %u, changes = %s, mode = '%s', sources = %s WHERE "
+        "relation = %u",
+        old_definition, dropped, mode, sources, rebuild.shadow));
 }
 
 // As create() would have named it.
 static void name_hidden(Rebuild &rebuild, Oid relation, const char *suffix, const char *kind, const char *mark) {
-    rename_relation(relation, operate::hidden_name(get_rel_name(rebuild.target), suffix), false);
+    rename_relation(relation, declare::hidden_name(get_rel_name(rebuild.target), suffix), false);
     pg::as_superuser([&] {
         pg::with_spi(
             [&] { catalog::mark_hidden(psprintf("%s %s", kind, pg::qualified_name(relation)), mark, rebuild.name); });

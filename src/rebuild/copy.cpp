@@ -46,8 +46,19 @@ void write_batch(Writer &writer) {
     pgstat_progress_update_param(PROGRESS_COPY_TUPLES_PROCESSED, writer.rows);
 }
 
+// The table is a user's: a value that is not what its column says would be read as something else.
+void check_row(const Writer &writer, TupleDesc row) {
+    TupleDesc desc = RelationGetDescr(writer.table);
+    for (std::size_t i = 0; i < writer.columns.size(); i++) {
+        if (writer.columns[i] < 0) continue;
+        if (TupleDescAttr(row, writer.columns[i])->atttypid != TupleDescAttr(desc, static_cast<int>(i))->atttypid)
+            elog(ERROR, "column %zu of the shadow is of another type than the definition's", i + 1);
+    }
+}
+
 void receive_row(TupleTableSlot *row, void *context) {
     auto &writer = *static_cast<Writer *>(context);
+    if (writer.rows == 0 && writer.filled == 0) check_row(writer, row->tts_tupleDescriptor);
     slot_getallattrs(row);
     TupleTableSlot *slot = writer.batch[writer.filled];
     ExecClearTuple(slot);
@@ -81,7 +92,7 @@ void run_copy(catalog::Projection &shadow, Snapshot snapshot, Writer &writer) {
     const char *text =
         psprintf("SELECT %s FROM %s", column_list(writer.table, writer.columns), pg::qualified_name(shadow.definition));
     pg::with_spi([&] {
-        SPIPlanPtr plan = SPI_prepare_cursor(text, 0, nullptr, CURSOR_OPT_PARALLEL_OK);
+        SPIPlanPtr plan = pg::spi_prepare_cursor(text, 0, nullptr, CURSOR_OPT_PARALLEL_OK);
         if (plan == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
         maintain::read_rows(plan, snapshot, receive_row, &writer);
         write_batch(writer);
@@ -110,7 +121,7 @@ int64 copy_rows(catalog::Projection &shadow, Snapshot snapshot) {
     pg::set_locally("max_parallel_workers_per_gather", psprintf("%d", rebuild_workers));
     maintain::maintaining(shadow,
                           [&] { catalog::with_pinned(shadow.settings, [&] { run_copy(shadow, snapshot, writer); }); });
-    AtEOXact_GUC(true, level);
+    AtEOXact_GUC(false, level);
     pgstat_progress_end_command();
     FreeBulkInsertState(writer.pages);
     table_finish_bulk_insert(writer.table, TABLE_INSERT_SKIP_FSM);

@@ -2,18 +2,19 @@
 //
 // Only the function knows what it writes. So it is called again for all events, with a schema before the others in its
 // search_path that holds a twin of each of its tables, and is stopped where it reaches past them
-// (async/confinement.cpp). What belongs to the tables and is not part of what may be written to them does not happen in
-// a replay: users' triggers do not fire, policies do not filter.
+// (events/confinement.cpp). What belongs to the tables and is not part of what may be written to them does not happen
+// in a replay: users' triggers do not fire, policies do not filter.
 //
 // In the end all tables change at once: their files, or by one statement, after which core checks foreign keys.
 #include "rebuild/handler.hpp"
 
+#include "catalog/hidden.hpp"
+#include "declare/declare.hpp"
 #include "maintain/flush.hpp"
 #include "maintain/maintaining.hpp"
-#include "operate/declare.hpp"
-#include "operate/run.hpp"
 #include "rebuild/shadow.hpp"
 #include "rebuild/twin.hpp"
+#include "rights/caller.hpp"
 
 namespace rebuild {
 
@@ -72,10 +73,10 @@ void with_schema(const char *schema, const pg::vector<Oid> &tables, Body &&body)
 }
 
 void check_function(Projection &projection) {
-    const char *text =
-        ask_text(psprintf("SELECT function FROM projections.projection WHERE relation = %u", projection.relation));
+    const char *text = ask_text(
+        psprintf("SELECT function FROM projections_internal.projection WHERE relation = %u", projection.relation));
     Oid function = DatumGetObjectId(DirectFunctionCall1(regprocedurein, CStringGetDatum(text)));
-    operate::refuse_bound_handler(function);
+    declare::refuse_bound_handler(function);
 }
 
 void check_tables(Projection &projection, const pg::vector<Oid> &tables) {
@@ -97,16 +98,14 @@ void check_tables(Projection &projection, const pg::vector<Oid> &tables) {
 }
 
 Oid make_view(Projection &projection, Oid definition, const char *suffix) {
-    const char *name = operate::hidden_name(get_rel_name(projection.relation), suffix);
-    const char *view = quote_qualified_identifier("projections", name);
+    const char *name = declare::hidden_name(get_rel_name(projection.relation), suffix);
+    const char *view = quote_qualified_identifier(pg::own_schema(), name);
     pg::spi_execute(
-        psprintf("CREATE VIEW %s AS SELECT s.slot, s.position FROM projections.slot AS s JOIN projections.projection "
-                 "AS p ON p.relation = s.projection WHERE p.definition = %s::regclass",
-                 view, quote_literal_cstr(pg::qualified_name(definition))));
+        psprintf("CREATE VIEW %s AS SELECT s.slot, s.position FROM %s", view, catalog::checkpoints_of(definition)));
     pg::spi_execute(psprintf("ALTER VIEW %s OWNER TO %s", view, role_name(projection.owner())));
     catalog::mark_hidden(psprintf("VIEW %s", view), "shadow", projection.name());
     CommandCounterIncrement();
-    return get_relname_relid(name, get_namespace_oid("projections", false));
+    return get_relname_relid(name, pg::own_schema_oid());
 }
 
 const char *settings_with(Projection &projection, const char *schema) {
@@ -131,21 +130,22 @@ const char *list(const pg::vector<Oid> &tables) {
 
 // Why the rows must be changed one by one, or null.
 const char *who_follows(const pg::vector<Oid> &tables) {
-    return ask_text(
-        psprintf("SELECT x.why FROM (VALUES (%s)) AS t(tables) JOIN pg_class AS c ON c.oid = ANY (t.tables), LATERAL ("
-                 "SELECT 1, format('%%s is published', projections._name(c.oid::regclass)) WHERE "
-                 "EXISTS (SELECT FROM pg_publication WHERE puballtables) "
-                 "OR EXISTS (SELECT FROM pg_publication_rel WHERE prrelid = c.oid) "
-                 "OR EXISTS (SELECT FROM pg_publication_namespace WHERE pnnspid = c.relnamespace) "
-                 "UNION ALL SELECT 2, format('foreign keys of %%s refer to %%s', "
-                 "projections._name(k.conrelid::regclass), projections._name(k.confrelid::regclass)) "
-                 "FROM pg_constraint AS k WHERE k.contype = 'f' AND c.oid IN (k.conrelid, k.confrelid) "
-                 "AND NOT ARRAY[k.conrelid, k.confrelid] <@ t.tables "
-                 "UNION ALL SELECT 3, format('other projections read %%s', projections._name(c.oid::regclass)) WHERE "
-                 "EXISTS (SELECT FROM projections.projection AS p WHERE c.oid = ANY (p.sources::oid[]) AND p.shadow_of "
-                 "IS NULL) OR EXISTS (SELECT FROM projections.source AS s WHERE s.relation = c.oid)"
-                 ") AS x(n, why) ORDER BY x.n, x.why LIMIT 1",
-                 list(tables)));
+    const char *follower = ask_text(psprintf(
+        "SELECT x.why FROM (VALUES (%s)) AS t(tables) JOIN pg_class AS c ON c.oid = ANY (t.tables), LATERAL ("
+        "SELECT 1, format('%%s is published', projections_internal._name(c.oid::regclass)) WHERE "
+        "EXISTS (SELECT FROM pg_publication WHERE puballtables) "
+        "OR EXISTS (SELECT FROM pg_publication_rel WHERE prrelid = c.oid) "
+        "OR EXISTS (SELECT FROM pg_publication_namespace WHERE pnnspid = c.relnamespace) "
+        "UNION ALL SELECT 2, format('foreign keys of %%s refer to %%s', "
+        "projections_internal._name(k.conrelid::regclass), projections_internal._name(k.confrelid::regclass)) "
+        "FROM pg_constraint AS k WHERE k.contype = 'f' AND c.oid IN (k.conrelid, k.confrelid) "
+        "AND NOT ARRAY[k.conrelid, k.confrelid] <@ t.tables "
+        "UNION ALL SELECT 3, format('other projections read %%s', projections_internal._name(c.oid::regclass)) WHERE "
+        "EXISTS (SELECT FROM projections_internal.projection AS p WHERE c.oid = ANY (p.sources::oid[]) AND p.shadow_of "
+        "IS NULL) OR EXISTS (SELECT FROM projections_internal.source AS s WHERE s.relation = c.oid)"
+        ") AS x(n, why) ORDER BY x.n, x.why LIMIT 1",
+        list(tables)));
+    return follower ? follower : who_decodes();
 }
 
 void require_keys(const pg::vector<Oid> &tables, const char *because) {
@@ -162,18 +162,7 @@ void require_keys(const pg::vector<Oid> &tables, const char *because) {
 
 // Columns were added, dropped, or became of another type meanwhile.
 void check_layout(const TablePair &pair) {
-    Relation table = table_open(pair.table, NoLock), twin = table_open(pair.shadow, NoLock);
-    TupleDesc a = RelationGetDescr(table), b = RelationGetDescr(twin);
-    bool same = a->natts == b->natts && table->rd_rel->relam == twin->rd_rel->relam;
-    for (int i = 0; same && i < a->natts; i++) {
-        Form_pg_attribute x = TupleDescAttr(a, i), y = TupleDescAttr(b, i);
-        same = x->attisdropped == y->attisdropped &&
-               (x->attisdropped || (x->atttypid == y->atttypid && x->atttypmod == y->atttypmod &&
-                                    strcmp(NameStr(x->attname), NameStr(y->attname)) == 0));
-    }
-    table_close(table, NoLock);
-    table_close(twin, NoLock);
-    if (!same)
+    if (!same_layout(pair.table, pair.shadow, Names::same))
         ereport(ERROR,
                 (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
                  errmsg("columns of %s were changed meanwhile", pg::qualified_name(pair.table)),
@@ -276,10 +265,11 @@ pg::vector<TablePair> table_pairs(Rebuild &rebuild) {
 }
 
 pg::vector<Oid> tables_of(Oid projection) {
-    return oids(psprintf("SELECT t FROM projections.projection AS p, pg_catalog.unnest(CASE p.kind WHEN 'handler' THEN "
-                         "p.tables::pg_catalog.oid[] ELSE ARRAY[p.relation::pg_catalog.oid] END) WITH ORDINALITY AS "
-                         "u(t, n) WHERE p.relation = %u ORDER BY u.n",
-                         projection));
+    return oids(psprintf(
+        "SELECT t FROM projections_internal.projection AS p, pg_catalog.unnest(CASE p.kind WHEN 'handler' THEN "
+        "p.tables::pg_catalog.oid[] ELSE ARRAY[p.relation::pg_catalog.oid] END) WITH ORDINALITY AS "
+        "u(t, n) WHERE p.relation = %u ORDER BY u.n",
+        projection));
 }
 
 HandlerShadow make_handler_shadow(Projection &projection, Oid definition, const char *suffix) {
@@ -312,7 +302,7 @@ Oid make_reducer_twin(Projection &projection, const char *name) {
     });
     pg::spi_execute(psprintf("ALTER TABLE %s RENAME TO %s", pg::qualified_name(twin), quote_identifier(name)));
     CommandCounterIncrement();
-    pg::spi_execute(psprintf("ALTER TABLE %s SET SCHEMA projections", pg::qualified_name(twin)));
+    pg::spi_execute(psprintf("ALTER TABLE %s SET SCHEMA projections_internal", pg::qualified_name(twin)));
     pg::spi_execute(psprintf("DROP SCHEMA %s", quote_identifier(schema)));
     CommandCounterIncrement();
     return twin;
@@ -321,8 +311,8 @@ Oid make_reducer_twin(Projection &projection, const char *name) {
 Choice choice_for_events(Projection &projection) {
     Choice choice{Finish::swap, "its events are applied again"};
     pg::vector<Oid> tables = tables_of(projection.relation);
-    const char *wanted = ask_text(
-        psprintf("SELECT options ->> 'finish' FROM projections.projection WHERE relation = %u", projection.relation));
+    const char *wanted = ask_text(psprintf(
+        "SELECT options ->> 'finish' FROM projections_internal.projection WHERE relation = %u", projection.relation));
     const char *followed = who_follows(tables);
     if (wanted && strcmp(wanted, "swap") == 0 && followed)
         ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -419,18 +409,18 @@ void confined(Rebuild &rebuild, void (*body)(void *), void *argument) {
         body(argument);
         return;
     }
-    async::Confinement confinement{
+    events::Confinement confinement{
         .handler = rebuild.target, .live = tables_of(rebuild.target), .writable = tables_of(rebuild.shadow)};
     int level = NewGUCNestLevel();
     // Parallel workers would read what their leader may not.
     pg::set_locally("max_parallel_workers_per_gather", "0");
-    async::confinement = &confinement;
+    events::confinement = &confinement;
     PG_TRY();
     { body(argument); }
     PG_FINALLY();
-    { async::confinement = nullptr; }
+    { events::confinement = nullptr; }
     PG_END_TRY();
-    AtEOXact_GUC(true, level);
+    AtEOXact_GUC(false, level);
 }
 
 } // namespace rebuild

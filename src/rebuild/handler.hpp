@@ -1,6 +1,6 @@
 // The tables that a handler writes, and their next generation.
 #pragma once
-#include "async/confinement.hpp"
+#include "events/confinement.hpp"
 #include "rebuild/merge.hpp"
 
 namespace rebuild {

@@ -26,7 +26,7 @@ int kept_columns(Oid table, const compile::Block &block) {
 }
 
 const char *dependents(Oid table, int kept) {
-    pg::spi_execute(psprintf(
+    const char *query = psprintf(
         "SELECT pg_catalog.string_agg(DISTINCT pg_catalog.format('%%s uses column %%I', CASE WHEN d.classid = "
         "'pg_catalog.pg_rewrite'::regclass THEN 'view ' || (SELECT r.ev_class::regclass FROM pg_catalog.pg_rewrite AS "
         "r "
@@ -37,12 +37,14 @@ const char *dependents(Oid table, int kept) {
         "WHERE d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = %u AND d.refobjsubid > %d "
         "AND d.deptype IN ('n', 'a') "
         // The key's index, or a bag's, is ours.
-        "AND NOT EXISTS (SELECT FROM pg_catalog.pg_index AS i JOIN projections.projection AS p ON p.relation = "
+        "AND NOT EXISTS (SELECT FROM pg_catalog.pg_index AS i JOIN projections_internal.projection AS p ON p.relation "
+        "= "
         "i.indrelid WHERE d.classid = 'pg_catalog.pg_class'::regclass AND i.indexrelid = d.objid AND NOT EXISTS "
         "(SELECT "
         "FROM pg_catalog.pg_constraint AS k WHERE k.conindid = i.indexrelid) AND (i.indnullsnotdistinct OR p.shape = "
         "'bag' AND pg_catalog.pg_get_indexdef(i.indexrelid) LIKE '%%hash_record_extended(%%'))",
-        table, kept));
+        table, kept);
+    pg::as_superuser([&] { pg::spi_execute(query); });
     return SPI_processed > 0 ? SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1) : nullptr;
 }
 

@@ -1,15 +1,15 @@
 // Merge.
 //
 // Where a projection is nearly right, putting right what is wrong is less than making all of it again, and holds up
-// nobody. The comparison (operate/compare.cpp) costs two scans; what it finds under one snapshot is drift and not
+// nobody. The comparison (verify/compare.cpp) costs two scans; what it finds under one snapshot is drift and not
 // somebody's change on its way, and the keys are then recomputed as refresh_rows does it, under row locks. So this
 // takes no shadow, no log, and no lock on the table; statements that change rows tell publications and other
 // projections.
 #include "rebuild/merge.hpp"
-#include "async/recompute.hpp"
+#include "events/recompute.hpp"
 #include "maintain/flush.hpp"
-#include "operate/verify.hpp"
 #include "rebuild/handler.hpp"
+#include "verify/drift.hpp"
 
 namespace rebuild {
 namespace {
@@ -23,7 +23,7 @@ struct Keys {
 };
 
 // To outlive the transaction that found them.
-Keys keep_keys(Rebuild &rebuild, const operate::Drift &drift) {
+Keys keep_keys(Rebuild &rebuild, const verify::Drift &drift) {
     return pg::within(rebuild.memory, [&] {
         Keys keys{{}, CreateTupleDescCopy(drift.key_desc)};
         TupleTableSlot *slot = MakeSingleTupleTableSlot(drift.key_desc, &TTSOpsMinimalTuple);
@@ -43,31 +43,38 @@ void recompute(Rebuild &rebuild, const Keys &keys, std::size_t from, std::size_t
         tuplestore_puttupleslot(some, slot);
     }
     ExecDropSingleTupleTableSlot(slot);
-    rebuild.rows += async::refresh_keys(live(rebuild), some, keys.desc);
+    rebuild.rows += events::refresh_keys(live(rebuild), some, keys.desc);
     tuplestore_end(some);
     maintain::flush_logs(); // for projections over this one
 }
 
 } // namespace
 
+const char *who_decodes() {
+    return ask_text("SELECT pg_catalog.format('logical slot %s may follow its rows', slot_name) FROM "
+                    "pg_catalog.pg_replication_slots WHERE slot_type = 'logical' AND database = "
+                    "pg_catalog.current_database() AND plugin <> 'pgoutput' ORDER BY slot_name LIMIT 1");
+}
+
 const char *who_follows_rows(Oid table) {
-    return ask_text(
-        psprintf("SELECT CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_publication WHERE puballtables) "
-                 " OR EXISTS (SELECT FROM pg_catalog.pg_publication_rel WHERE prrelid = c.oid) "
-                 " OR EXISTS (SELECT FROM pg_catalog.pg_publication_namespace WHERE pnnspid = c.relnamespace) "
-                 "THEN 'it is published' "
-                 "WHEN EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE contype = 'f' AND confrelid = c.oid) "
-                 "THEN 'foreign keys refer to it' "
-                 "WHEN EXISTS (SELECT FROM projections.projection WHERE c.oid = ANY (sources::pg_catalog.oid[]) AND "
-                 "shadow_of IS "
-                 "NULL) THEN 'other projections read it' END "
-                 "FROM pg_catalog.pg_class AS c WHERE c.oid = %u",
-                 table));
+    const char *follower = ask_text(psprintf(
+        "SELECT CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_publication WHERE puballtables) "
+        " OR EXISTS (SELECT FROM pg_catalog.pg_publication_rel WHERE prrelid = c.oid) "
+        " OR EXISTS (SELECT FROM pg_catalog.pg_publication_namespace WHERE pnnspid = c.relnamespace) "
+        "THEN 'it is published' "
+        "WHEN EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE contype = 'f' AND confrelid = c.oid) "
+        "THEN 'foreign keys refer to it' "
+        "WHEN EXISTS (SELECT FROM projections_internal.projection WHERE c.oid = ANY (sources::pg_catalog.oid[]) AND "
+        "shadow_of IS "
+        "NULL) THEN 'other projections read it' END "
+        "FROM pg_catalog.pg_class AS c WHERE c.oid = %u",
+        table));
+    return follower ? follower : who_decodes();
 }
 
 const char *columns_of_its_own(Oid table) {
     return ask_text(
-        psprintf("SELECT 'it has columns that its definition does not fill' FROM projections.projection AS p "
+        psprintf("SELECT 'it has columns that its definition does not fill' FROM projections_internal.projection AS p "
                  "JOIN pg_catalog.pg_class AS d ON d.oid = p.definition JOIN pg_catalog.pg_attribute AS a ON "
                  "a.attrelid = p.relation "
                  "WHERE p.relation = %u AND p.kind = 'query' AND a.attnum > d.relnatts "
@@ -95,9 +102,14 @@ void refuse_swap(const char *name, Oid table) {
 Choice choice_for(catalog::Projection &projection) {
     if (projection.kind != catalog::Kind::query) return choice_for_events(projection);
     Oid table = projection.relation;
-    const char *wanted =
-        ask_text(psprintf("SELECT options ->> 'finish' FROM projections.projection WHERE relation = %u", table));
+    const char *wanted = ask_text(
+        psprintf("SELECT options ->> 'finish' FROM projections_internal.projection WHERE relation = %u", table));
     const char *followed = what_forbids_swap(table);
+    if (followed && projection.flow == catalog::Flow::none)
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                        errmsg("projection %s cannot be filled online: %s", projection.name(), followed),
+                        errdetail("They would not be told what has changed."),
+                        errhint("Drop it, and create it without option fill.")));
     if (wanted && strcmp(wanted, "swap") == 0) {
         if (followed)
             ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -134,11 +146,11 @@ bool merge(Rebuild &rebuild, int64 limit) {
     bool few = true;
     Keys keys{{}, nullptr};
     step(rebuild, [&] {
-        operate::Drift drift = operate::find_drift(live(rebuild), {.sample = 1, .limit = limit});
+        verify::Drift drift = verify::find_drift(live(rebuild), {.sample = 1, .limit = limit});
         few = !drift.compared.more;
         if (!few) return;
         if (drift.keys == nullptr) // of a bag: a difference of counts, which goes on being true
-            rebuild.rows += operate::apply_row_drift(live(rebuild), drift);
+            rebuild.rows += verify::apply_row_drift(live(rebuild), drift);
         else
             keys = keep_keys(rebuild, drift);
     });
@@ -155,10 +167,10 @@ bool merge(Rebuild &rebuild, int64 limit) {
         notice_progress(rebuild, told, static_cast<int64>(to), count);
     }
     step(rebuild, [&] {
-        execute(
-            psprintf("UPDATE projections.projection SET stale_since = NULL, stale_reason = NULL WHERE relation = %u "
-                     "AND stale_since IS NOT NULL",
-                     rebuild.target));
+        execute(psprintf(
+            "UPDATE projections_internal.projection SET stale_since = NULL, stale_reason = NULL WHERE relation = %u "
+            "AND stale_since IS NOT NULL",
+            rebuild.target));
     });
     return true;
 }

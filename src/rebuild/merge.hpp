@@ -14,6 +14,10 @@ struct Choice {
 // Who would miss a change of the table's contents if only files change places; null for nobody.
 const char *who_follows_rows(Oid table);
 
+// A logical slot of this database that decodes whatever is changed in it, as those of wal2json do: of a swap it would
+// see nothing. (What uses pgoutput follows publications.) Null for none.
+const char *who_decodes();
+
 // That users have added columns to a query's table, of which a shadow has neither defaults nor generation expressions;
 // null where they have not.
 const char *columns_of_its_own(Oid table);

@@ -6,7 +6,9 @@
 #include "rebuild/place.hpp"
 
 #include "maintain/flush.hpp"
+#include "maintain/reliance.hpp"
 #include "rebuild/alter.hpp"
+#include "rebuild/complete.hpp"
 #include "rebuild/copy.hpp"
 #include "rebuild/handler.hpp"
 #include "rebuild/merge.hpp"
@@ -95,13 +97,13 @@ bool last_catch_up(Rebuild &rebuild, TimestampTz deadline) {
 // The shadow's log holds what its table has still to be told. Its numbers are its own.
 void adopt_log(Rebuild &rebuild) {
     const char *log = pg::qualified_name(shadow(rebuild).changes.front());
-    execute(
-        psprintf("UPDATE projections.projection AS p SET changes = o.changes FROM projections.projection AS o WHERE "
-                 "p.relation IN (%u, %u) AND o.relation IN (%u, %u) AND o.relation <> p.relation",
-                 rebuild.target, rebuild.shadow, rebuild.target, rebuild.shadow));
+    execute(psprintf("UPDATE projections_internal.projection AS p SET changes = o.changes FROM "
+                     "projections_internal.projection AS o WHERE "
+                     "p.relation IN (%u, %u) AND o.relation IN (%u, %u) AND o.relation <> p.relation",
+                     rebuild.target, rebuild.shadow, rebuild.target, rebuild.shadow));
     pg::with_setting("pg_projections._allow_regression", "on", [&] {
         execute(
-            psprintf("UPDATE projections.slot SET position = coalesce((SELECT min(change) - 1 FROM %s), "
+            psprintf("UPDATE projections_internal.slot SET position = coalesce((SELECT min(change) - 1 FROM %s), "
                      "pg_sequence_last_value(pg_get_serial_sequence(%s, 'change')::regclass), 0) WHERE projection = %u",
                      log, quote_literal_cstr(log), rebuild.target));
     });
@@ -110,9 +112,34 @@ void adopt_log(Rebuild &rebuild) {
 // Whether the live table is fed as its shadow is: not one that is altered, or has never been filled.
 bool same_feed(Rebuild &rebuild) { return live(rebuild).flow != Flow::none && rebuild.alteration == nullptr; }
 
+// The shadow may hold what a function returned before it was replaced.
+void refuse_stale_shadow(Rebuild &rebuild) {
+    const char *reason = nullptr;
+    MemoryContext outside = CurrentMemoryContext;
+    pg::as_superuser([&] {
+        pg::with_spi([&] {
+            pg::spi_execute(psprintf("SELECT stale_reason FROM projections_internal.projection WHERE relation = %u AND "
+                                     "stale_since IS NOT NULL",
+                                     rebuild.shadow));
+            if (SPI_processed == 0) return;
+            const char *found = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+            reason = MemoryContextStrdup(outside, found ? found : "");
+        });
+    });
+    if (reason == nullptr) return;
+    ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                    errmsg("what projection %s relies on changed during its rebuild", rebuild.name),
+                    errdetail("Its next generation is stale: %s.", reason), errhint("Start the rebuild again.")));
+}
+
 void put_in_place(Rebuild &rebuild) {
+    refuse_lacking(rebuild);
+    if (OidIsValid(rebuild.shadow)) refuse_stale_shadow(rebuild);
+    // What follows changes what is recorded.
+    if (catalog::sql_is_current()) execute(psprintf("SELECT projections_internal._forget_relied(%u)", rebuild.target));
     // Somebody may have begun to follow its rows.
-    if (same_feed(rebuild) && !rebuild.merges && !replays_as_is(rebuild)) refuse_swap(rebuild.name, rebuild.target);
+    if (rebuild.alteration == nullptr && !rebuild.merges && !replays_as_is(rebuild))
+        refuse_swap(rebuild.name, rebuild.target);
     if (rebuild.merges)
         rebuild.rows = merge_tables(rebuild);
     else if (replays_as_is(rebuild))
@@ -132,13 +159,14 @@ void put_in_place(Rebuild &rebuild) {
         adopt_events(rebuild, live(rebuild).async);
     else if (live(rebuild).async || live(rebuild).flow == Flow::log) // paused meanwhile
         adopt_log(rebuild);
-    execute(
-        psprintf("UPDATE projections.projection SET stale_since = NULL, stale_reason = NULL, building = false WHERE "
-                 "relation = %u",
-                 rebuild.target));
+    execute(psprintf(
+        "UPDATE projections_internal.projection SET stale_since = NULL, stale_reason = NULL, building = false WHERE "
+        "relation = %u",
+        rebuild.target));
     pg::as_superuser([&] { pg::with_spi([&] { drop_shadow(rebuild.shadow); }); });
     name_adopted(rebuild);
-    execute(psprintf("UPDATE projections.rebuild SET shadow = NULL WHERE id = " INT64_FORMAT, rebuild.id));
+    maintain::record_reliance(rebuild.target);
+    execute(psprintf("UPDATE projections_internal.rebuild SET shadow = NULL WHERE id = " INT64_FORMAT, rebuild.id));
 }
 
 // In the order in which maintenance locks. Where the live table is fed in another way, or not at all, what transactions

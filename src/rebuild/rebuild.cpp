@@ -17,16 +17,16 @@
 // 6 and 7 together are bounded by pg_projections.swap_lock_timeout; when they take longer, all locks are given back and
 // tried again later. What reads events has a replay in the place of 2, 3 and 5.
 //
-// A session lock says that the rebuild lives. It goes with its process, so a row in projections.rebuild without one is
-// that of a rebuild which died, and what it left is removed by the next one, or by cleanup_orphans().
+// A session lock says that the rebuild lives. It goes with its process, so a row in projections_internal.rebuild
+// without one is that of a rebuild which died, and what it left is removed by the next one, or by cleanup_orphans().
 #include "rebuild/rebuild.hpp"
 
-#include "async/slot.hpp"
+#include "declare/declare.hpp"
+#include "events/slot.hpp"
 #include "maintain/flush.hpp"
 #include "maintain/log.hpp"
-#include "operate/audit.hpp"
-#include "operate/declare.hpp"
-#include "operate/run.hpp"
+#include "maintain/reliance.hpp"
+#include "pg/lock.hpp"
 #include "pg/scope.hpp"
 #include "rebuild/alter.hpp"
 #include "rebuild/copy.hpp"
@@ -37,6 +37,8 @@
 #include "rebuild/session.hpp"
 #include "rebuild/shadow.hpp"
 #include "rebuild/swap.hpp"
+#include "rights/audit.hpp"
+#include "rights/caller.hpp"
 
 namespace rebuild {
 
@@ -46,16 +48,10 @@ using catalog::Projection;
 
 namespace {
 
-constexpr uint16 lock_class = 0x504B;
-
 constexpr int most_rounds = 100;
 constexpr long least_pause = 50, longest_pause = 1000; // ms, between attempts to swap
 
-LOCKTAG rebuild_tag(Oid projection) {
-    LOCKTAG tag;
-    SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, projection, 0, lock_class);
-    return tag;
-}
+LOCKTAG rebuild_tag(Oid projection) { return pg::advisory_tag(pg::LockClass::rebuild, projection, 0); }
 
 bool held_by_another(const LOCKTAG &tag) {
     if (LockAcquire(&tag, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL) return true;
@@ -72,7 +68,7 @@ bool held_by_another(const LOCKTAG &tag) {
                 "SELECT pg_catalog.format('Process %%s of %%s began it at %%s; it is %%s%%s.', pid, started_by, "
                 "pg_catalog.to_char(started_at, 'YYYY-MM-DD HH24:MI:SS'), phase, "
                 "' (' || done || coalesce(' of ' || total, '') || ')') "
-                "FROM projections.rebuild WHERE projection = %u AND ended_at IS NULL ORDER BY id DESC LIMIT 1",
+                "FROM projections_internal.rebuild WHERE projection = %u AND ended_at IS NULL ORDER BY id DESC LIMIT 1",
                 projection.relation));
             if (SPI_processed > 0)
                 holder = MemoryContextStrdup(outside, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
@@ -108,8 +104,9 @@ void wait_for_writers(Rebuild &rebuild) {
 // ------------------------------------------------------------------------------------------------------------- phases
 
 void note_shadow(Rebuild &rebuild) {
-    execute(
-        psprintf("UPDATE projections.rebuild SET shadow = %u WHERE id = " INT64_FORMAT, rebuild.shadow, rebuild.id));
+    execute(psprintf("UPDATE projections_internal.rebuild SET shadow = %u WHERE id = " INT64_FORMAT, rebuild.shadow,
+                     rebuild.id));
+    maintain::record_reliance(rebuild.shadow); // what it is made of may be replaced while it is filled
 }
 
 void make(Rebuild &rebuild) {
@@ -178,7 +175,7 @@ void index(Rebuild &rebuild) {
                 pg::spi_execute(psprintf("ANALYZE %s", pg::qualified_name(rebuild.shadow)));
             });
         });
-        AtEOXact_GUC(true, level);
+        AtEOXact_GUC(false, level);
     });
 }
 
@@ -230,28 +227,30 @@ void finish(Rebuild &rebuild) {
 void begin(Rebuild &rebuild) {
     // Or what is right in the end would not stay so.
     step(rebuild, [&] {
-        execute(
-            psprintf("SELECT projections._restore_triggers(p) FROM projections.projection AS p WHERE p.relation = %u",
-                     rebuild.target));
+        execute(psprintf("SELECT projections_internal._restore_triggers(p) FROM projections_internal.projection AS p "
+                         "WHERE p.relation = %u",
+                         rebuild.target));
     });
     step(rebuild, [&] {
-        execute(psprintf("UPDATE projections.rebuild SET ended_at = pg_catalog.clock_timestamp(), outcome = 'died', "
-                         "shadow = NULL WHERE projection = %u AND ended_at IS NULL",
-                         rebuild.target));
-        rebuild.id = ask(psprintf(
-            "INSERT INTO projections.rebuild (projection, action, phase, pid, backend_start, started_by) SELECT %u, "
-            "'%s', 'waiting', pid, backend_start, %s FROM pg_catalog.pg_stat_get_activity(%d) RETURNING id",
-            rebuild.target, rebuild.action, quote_literal_cstr(rebuild.by), MyProcPid));
+        execute(psprintf(
+            "UPDATE projections_internal.rebuild SET ended_at = pg_catalog.clock_timestamp(), outcome = 'died', "
+            "shadow = NULL WHERE projection = %u AND ended_at IS NULL",
+            rebuild.target));
+        rebuild.id = ask(
+            psprintf("INSERT INTO projections_internal.rebuild (projection, action, phase, pid, backend_start, "
+                     "started_by) SELECT %u, "
+                     "'%s', 'waiting', pid, backend_start, %s FROM pg_catalog.pg_stat_get_activity(%d) RETURNING id",
+                     rebuild.target, rebuild.action, quote_literal_cstr(rebuild.by), MyProcPid));
     });
 }
 
 void end(Rebuild &rebuild, Finish finish) {
     step(rebuild, [&] {
         forget_request(rebuild.target);
-        execute(
-            psprintf("UPDATE projections.rebuild SET ended_at = pg_catalog.clock_timestamp(), phase = 'done', outcome "
-                     "= 'done', rows = " INT64_FORMAT " WHERE id = " INT64_FORMAT,
-                     rebuild.rows, rebuild.id));
+        execute(psprintf(
+            "UPDATE projections_internal.rebuild SET ended_at = pg_catalog.clock_timestamp(), phase = 'done', outcome "
+            "= 'done', rows = " INT64_FORMAT " WHERE id = " INT64_FORMAT,
+            rebuild.rows, rebuild.id));
     });
     ereport(NOTICE, (errmsg("projection %s %s by %s: " INT64_FORMAT " %s written in %ld ms", rebuild.name,
                             rebuild.alteration ? "altered" : "rebuilt", finish == Finish::merge ? "merge" : "swap",
@@ -278,7 +277,7 @@ void swap(Rebuild &rebuild) {
 
 void note_finish(Rebuild &rebuild, Finish finish) {
     step(rebuild, [&] {
-        execute(psprintf("UPDATE projections.rebuild SET finish = '%s' WHERE id = " INT64_FORMAT,
+        execute(psprintf("UPDATE projections_internal.rebuild SET finish = '%s' WHERE id = " INT64_FORMAT,
                          finish == Finish::merge ? "merge" : "swap", rebuild.id));
     });
 }
@@ -321,7 +320,7 @@ void refuse_paused(Projection &projection) {
 
 // With the rebuild's lock, which goes with the session or here, whatever happens.
 void run_rebuild(Oid relation, const char *by, Alteration *alteration) {
-    Projection &projection = operate::projection_of(relation);
+    Projection &projection = rights::projection_of(relation);
     refuse_paused(projection);
     LOCKTAG tag = rebuild_tag(relation);
     if (LockAcquire(&tag, ExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL) refuse_second(projection);
@@ -422,10 +421,10 @@ extern "C" {
 PG_FUNCTION_INFO_V1(projections_rebuild);
 // The procedure.
 AUDITED(projections_rebuild) {
-    async::refuse_while_applying();
+    events::refuse_while_applying();
     catalog::require_current_sql();
-    catalog::Projection &projection = operate::named_projection(fcinfo);
-    operate::require_owner(projection);
+    catalog::Projection &projection = rights::named_projection(fcinfo);
+    rights::require_owner(projection);
     if (!PG_ARGISNULL(1) && PG_GETARG_BOOL(1)) {
         rebuild::tell_plan(projection);
         PG_RETURN_VOID();
@@ -444,10 +443,10 @@ AUDITED(projections_rebuild) {
 PG_FUNCTION_INFO_V1(projections_redefine);
 // The procedure _redefine(name, query, mode).
 AUDITED(projections_redefine) {
-    async::refuse_while_applying();
+    events::refuse_while_applying();
     catalog::require_current_sql();
-    catalog::Projection &projection = operate::named_projection(fcinfo);
-    operate::require_owner(projection);
+    catalog::Projection &projection = rights::named_projection(fcinfo);
+    rights::require_owner(projection);
     if (projection.kind != catalog::Kind::query)
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
                         errmsg("query and mode of projection %s cannot be altered", projection.name()),
@@ -462,7 +461,7 @@ AUDITED(projections_redefine) {
     pg::within(memory, [&] {
         alteration.query = PG_ARGISNULL(1) ? nullptr : text_to_cstring(PG_GETARG_TEXT_PP(1));
         alteration.async =
-            PG_ARGISNULL(2) ? projection.async : operate::is_async(text_to_cstring(PG_GETARG_TEXT_PP(2)));
+            PG_ARGISNULL(2) ? projection.async : declare::is_async(text_to_cstring(PG_GETARG_TEXT_PP(2)));
         alteration.search_path = pstrdup(GetConfigOption("search_path", false, false));
     });
     bool same = alteration.query == nullptr && alteration.async == projection.async;
@@ -481,7 +480,7 @@ AUDITED(projections_redefine) {
 PG_FUNCTION_INFO_V1(projections_rebuild_all);
 // The procedure.
 AUDITED(projections_rebuild_all) {
-    async::refuse_while_applying();
+    events::refuse_while_applying();
     catalog::require_current_sql();
     PreventCommandIfReadOnly("projections.rebuild_all()");
     rebuild::refuse_block(fcinfo, rebuild::no_rebuild,

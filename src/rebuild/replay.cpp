@@ -1,7 +1,8 @@
 // Replay.
 //
 // A shadow has slots of its own, which start before the first event and are advanced here as workers advance those of
-// others, by the same code: what fails in a replay fails for the same reason, and is recorded and parked likewise. What
+// others, by the same code: what fails in a replay fails for the same reason, and is recorded and parked likewise; what
+// fails in it alone, fails the rebuild (complete.cpp). What
 // somebody has decided about events holds: skipped and resolved ones are left out, states set by hand come at their
 // positions.
 //
@@ -9,10 +10,11 @@
 // as far as the last event that is visible: who inserts one waits, before it is applied, for what is then in place.
 #include "rebuild/replay.hpp"
 
-#include "async/events.hpp"
-#include "async/slot.hpp"
-#include "async/source.hpp"
+#include "events/events.hpp"
+#include "events/slot.hpp"
+#include "events/source.hpp"
 #include "maintain/flush.hpp"
+#include "rebuild/complete.hpp"
 #include "rebuild/handler.hpp"
 
 namespace rebuild {
@@ -21,9 +23,9 @@ using catalog::Flow;
 using catalog::Kind;
 using catalog::Projection;
 
-const async::EventSource &source_of(Rebuild &rebuild) {
+const events::EventSource &source_of(Rebuild &rebuild) {
     Oid relation = (OidIsValid(rebuild.shadow) ? shadow(rebuild) : live(rebuild)).sources.front();
-    const async::EventSource *source = async::event_source(relation);
+    const events::EventSource *source = events::event_source(relation);
     if (source) return *source;
     ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
                     errmsg("%s is no event source any more", pg::qualified_name(relation)),
@@ -34,8 +36,8 @@ const async::EventSource &source_of(Rebuild &rebuild) {
 
 // Our own store's archive is read together with its events.
 void refuse_archived(Rebuild &rebuild) {
-    const async::EventSource &source = source_of(rebuild);
-    Oid own = get_relname_relid("events", get_namespace_oid("projections", false));
+    const events::EventSource &source = source_of(rebuild);
+    Oid own = get_relname_relid("events", pg::public_schema_oid());
     if (source.archived_to == 0 || source.relation == own) return;
     ereport(ERROR, (errcode(pg::error::history_archived),
                     errmsg("history of %s that projection %s would need is archived",
@@ -46,10 +48,10 @@ void refuse_archived(Rebuild &rebuild) {
 }
 
 void refuse_failed(Rebuild &rebuild, const char *condition, const char *hint) {
-    const char *failed = ask_text(psprintf(
-        "SELECT format('Event %%s failed (%%s): %%s', position, sqlstate, error) FROM projections.failure WHERE "
-        "projection = %u AND resolved_at IS NULL AND %s ORDER BY position LIMIT 1",
-        rebuild.shadow, condition));
+    const char *failed = ask_text(psprintf("SELECT format('Event %%s failed (%%s): %%s', position, sqlstate, error) "
+                                           "FROM projections_internal.failure WHERE "
+                                           "projection = %u AND resolved_at IS NULL AND %s ORDER BY position LIMIT 1",
+                                           rebuild.shadow, condition));
     if (failed == nullptr) return;
     ereport(ERROR,
             (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -63,7 +65,7 @@ void analyze(Rebuild &rebuild) {
 
 namespace {
 
-constexpr async::Limits batch{100000, 1000}, short_batch{100000, 100};
+constexpr events::Limits batch{100000, 1000}, short_batch{100000, 100};
 // Events that are applied, or known by position, in one attempt to finish.
 constexpr int64 most_ahead = 10000;
 
@@ -76,8 +78,9 @@ pg::vector<SlotState> slots_of(Oid projection) {
     pg::vector<SlotState> slots;
     pg::as_superuser([&] {
         pg::with_spi([&] {
-            pg::spi_execute(psprintf("SELECT slot, position FROM projections.slot WHERE projection = %u ORDER BY slot",
-                                     projection));
+            pg::spi_execute(
+                psprintf("SELECT slot, position FROM projections_internal.slot WHERE projection = %u ORDER BY slot",
+                         projection));
             bool null;
             for (uint64 i = 0; i < SPI_processed; i++) {
                 auto value = [&](int column) {
@@ -90,36 +93,28 @@ pg::vector<SlotState> slots_of(Oid projection) {
     return slots;
 }
 
-// Nobody retries an inline projection's events.
-void refuse_inline_failure(Rebuild &rebuild) {
-    if (live(rebuild).async || live(rebuild).kind == Kind::query) return;
-    refuse_failed(rebuild, "true",
-                  "An inline projection has no failed events: it was applied when the function, or the table, was "
-                  "another. Correct the function, and rebuild again.");
-}
-
-async::Progress advance(Rebuild &rebuild, int slot, async::Limits limits) {
-    async::Progress progress;
-    confined(rebuild, [&] { progress = async::advance(shadow(rebuild), slot, limits, true); });
+events::Progress advance(Rebuild &rebuild, int slot, events::Limits limits) {
+    events::Progress progress;
+    confined(rebuild, [&] { progress = events::advance(shadow(rebuild), slot, limits, true); });
     CommandCounterIncrement();
     return progress;
 }
 
 // What the live projection has applied is decided, though this session may not know: it has not seen who drew positions
 // before it began. Applies what the slot lacks of it.
-async::Progress advance_to_known(Rebuild &rebuild, int number, int64 to, async::Limits limits) {
-    async::Progress progress;
+events::Progress advance_to_known(Rebuild &rebuild, int number, int64 to, events::Limits limits) {
+    events::Progress progress;
     confined(rebuild, [&] {
         pg::as_superuser([&] {
             Projection &next = shadow(rebuild);
             if (next.kind == Kind::query) {
-                progress = async::advance_to(next, number, to);
+                progress = events::advance_to(next, number, to);
                 return;
             }
-            async::Slot slot{next, number, static_cast<int>(slots_of(rebuild.shadow).size()),
-                             async::checkpoint_of(rebuild.shadow, number)};
-            progress = async::apply_events(slot, to, limits);
-            async::move_checkpoint(slot, progress);
+            events::Slot slot{next, number, static_cast<int>(slots_of(rebuild.shadow).size()),
+                              events::checkpoint_of(rebuild.shadow, number)};
+            progress = events::apply_events(slot, to, limits);
+            events::move_checkpoint(slot, progress);
         });
     });
     CommandCounterIncrement();
@@ -129,7 +124,7 @@ async::Progress advance_to_known(Rebuild &rebuild, int number, int64 to, async::
 // The lowest of the live checkpoints; 0 where there are none.
 int64 known_position(Rebuild &rebuild) {
     if (rebuild.alteration) return 0;
-    return ask(psprintf("SELECT min(position) FROM projections.slot WHERE projection = %u", rebuild.target));
+    return ask(psprintf("SELECT min(position) FROM projections_internal.slot WHERE projection = %u", rebuild.target));
 }
 
 // One pass over the slots. Returns whether there is more.
@@ -140,7 +135,7 @@ bool replay_batch(Rebuild &rebuild, int64 head, int64 &lowest) {
     step(rebuild, [&] { pg::within(rebuild.memory, [&] { slots = slots_of(rebuild.shadow); }); });
     for (const SlotState &each : slots)
         step(rebuild, [&] {
-            async::Progress progress = advance(rebuild, each.slot, batch);
+            events::Progress progress = advance(rebuild, each.slot, batch);
             int64 known = known_position(rebuild);
             if (!progress.more && progress.position < known) {
                 int64 before = progress.position;
@@ -160,23 +155,27 @@ void expire_rest(Rebuild &rebuild) {
     int64 batches = 0;
     step(rebuild, [&] {
         if (shadow(rebuild).kind != Kind::state_machine) return;
-        batches = ask(psprintf(
-            "SELECT 1 + count(*) / 1000 FROM %s AS t, projections.projection AS p WHERE p.relation = %u AND p.options "
-            "? 'retention' AND p.options -> 'terminal' @> t.state AND t.updated_at < clock_timestamp() - (p.options "
-            "->> 'retention')::interval",
-            pg::qualified_name(rebuild.shadow), rebuild.shadow));
+        const char *terminal = ask_text(psprintf(
+            "SELECT options -> 'terminal' FROM projections_internal.projection WHERE relation = %u", rebuild.shadow));
+        const char *retention = ask_text(psprintf(
+            "SELECT options ->> 'retention' FROM projections_internal.projection WHERE relation = %u", rebuild.shadow));
+        if (retention == nullptr || terminal == nullptr) return;
+        batches = ask_owner(rebuild, psprintf("SELECT 1 + count(*) / 1000 FROM %s AS t WHERE %s::jsonb @> t.state AND "
+                                              "t.updated_at < clock_timestamp() - %s::interval",
+                                              pg::qualified_name(rebuild.shadow), quote_literal_cstr(terminal),
+                                              quote_literal_cstr(retention)));
     });
     int64 lowest;
     for (int64 i = 1; i < batches; i++) replay_batch(rebuild, 0, lowest);
 }
 
 // The events in (from, to], decided or not, without the slot's position being moved.
-async::Progress apply_between(Rebuild &rebuild, int64 from, int64 to) {
-    async::Progress progress;
+events::Progress apply_between(Rebuild &rebuild, int64 from, int64 to) {
+    events::Progress progress;
     confined(rebuild, [&] {
         pg::as_superuser([&] {
-            async::Slot slot{shadow(rebuild), 0, 1, from};
-            progress = async::apply_events(slot, to, {PG_INT64_MAX, 0});
+            events::Slot slot{shadow(rebuild), 0, 1, from};
+            progress = events::apply_events(slot, to, {PG_INT64_MAX, 0});
         });
     });
     CommandCounterIncrement();
@@ -184,14 +183,14 @@ async::Progress apply_between(Rebuild &rebuild, int64 from, int64 to) {
 }
 
 pg::vector<int64> visible_positions(Rebuild &rebuild, int64 from, int64 to) {
-    const async::EventSource &source = source_of(rebuild);
-    const char *position = async::position_expression(source);
+    const events::EventSource &source = source_of(rebuild);
+    const char *position = events::position_expression(source);
     pg::vector<int64> positions;
-    pg::as_superuser([&] {
+    as_projection_owner(rebuild, [&] { // the table is a user's
         pg::with_spi([&] {
             pg::spi_execute(psprintf("SELECT %s::bigint %s WHERE %s > " INT64_FORMAT " AND %s <= " INT64_FORMAT
                                      " ORDER BY 1 LIMIT " INT64_FORMAT,
-                                     position, async::events_from(source), position, from, position, to, most_ahead));
+                                     position, events::events_from(source), position, from, position, to, most_ahead));
             bool null;
             for (uint64 i = 0; i < SPI_processed; i++)
                 positions.push_back(
@@ -214,16 +213,16 @@ void apply_late(Rebuild &rebuild, int64 reached) {
 // Who applies events inline waits for us, so what is visible is what the live tables hold: positions before the last of
 // them may be undecided.
 bool replay_visible(Rebuild &rebuild) {
-    async::checkpoint_of(rebuild.shadow, 0); // locks the slot
+    events::checkpoint_of(rebuild.shadow, 0); // locks the slot
     int64 position = slots_of(rebuild.shadow).front().position;
     apply_late(rebuild, position);
-    int64 decided = async::safe_position(source_of(rebuild)).position;
+    int64 decided = events::safe_position(source_of(rebuild)).position;
     pg::vector<int64> next = visible_positions(rebuild, position, PG_INT64_MAX);
     bool all = static_cast<int64>(next.size()) < most_ahead;
     if (!next.empty()) {
         Projection &made = shadow(rebuild);
-        async::Progress progress = apply_between(rebuild, position, next.back());
-        pg::as_superuser([&] { async::move_checkpoint(async::Slot{made, 0, 1, position}, progress); });
+        events::Progress progress = apply_between(rebuild, position, next.back());
+        pg::as_superuser([&] { events::move_checkpoint(events::Slot{made, 0, 1, position}, progress); });
         CommandCounterIncrement();
         position = next.back();
     }
@@ -234,7 +233,6 @@ bool replay_visible(Rebuild &rebuild) {
     if (static_cast<int64>(rebuild.ahead_now.applied.size()) >= most_ahead)
         ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
                         errmsg("too many events come after one whose transaction has not ended")));
-    refuse_inline_failure(rebuild);
     return all;
 }
 
@@ -252,7 +250,7 @@ void replay(Rebuild &rebuild) {
     int64 head = 0, lowest;
     step(rebuild, [&] {
         refuse_archived(rebuild);
-        head = async::safe_position(source_of(rebuild)).position;
+        head = events::safe_position(source_of(rebuild)).position;
     });
     enter(rebuild, "replaying", head);
     TimestampTz told = GetCurrentTimestamp();
@@ -265,8 +263,9 @@ void replay(Rebuild &rebuild) {
         }
     }
     expire_rest(rebuild);
+    retry_lacking(rebuild);
     step(rebuild, [&] {
-        refuse_inline_failure(rebuild);
+        refuse_lacking(rebuild);
         analyze(rebuild);
     });
 }
@@ -289,7 +288,7 @@ void hold_events_still(Rebuild &rebuild) {
 bool replay_to_live(Rebuild &rebuild, TimestampTz deadline) {
     if (!live(rebuild).async && live(rebuild).kind != Kind::query) return replay_visible(rebuild);
     for (const SlotState &each : slots_of(rebuild.target)) {
-        async::Progress progress;
+        events::Progress progress;
         do {
             progress = advance(rebuild, each.slot, short_batch);
             if (!progress.more && progress.position < each.position && rebuild.alteration == nullptr) {
@@ -316,7 +315,9 @@ void note_replayed(Rebuild &rebuild) {
 }
 
 void lock_tables(Rebuild &rebuild) {
-    pg::vector<TablePair> tables = table_pairs(rebuild);
+    pg::vector<TablePair> tables;
+    // A background process has no portal whose snapshot would do. (Test: test/t/029_rights_worker.pl)
+    pg::with_snapshot(GetLatestSnapshot(), [&] { tables = table_pairs(rebuild); });
     std::sort(tables.begin(), tables.end(), [](const TablePair &a, const TablePair &b) { return a.table < b.table; });
     for (const TablePair &each : tables) LockRelationOid(each.table, AccessExclusiveLock);
     for (const TablePair &each : tables) LockRelationOid(each.shadow, AccessExclusiveLock);
@@ -324,16 +325,16 @@ void lock_tables(Rebuild &rebuild) {
 
 void adopt_events(Rebuild &rebuild, bool async) {
     auto run = [&](const char *format) { execute(psprintf(format, rebuild.target, rebuild.shadow)); };
-    run("DELETE FROM projections.slot WHERE projection = %1$u");
-    if (async) run("UPDATE projections.slot SET projection = %1$u WHERE projection = %2$u");
-    run("UPDATE projections.failure SET resolved_at = pg_catalog.clock_timestamp(), resolution = 'rebuilt', "
+    run("DELETE FROM projections_internal.slot WHERE projection = %1$u");
+    if (async) run("UPDATE projections_internal.slot SET projection = %1$u WHERE projection = %2$u");
+    run("UPDATE projections_internal.failure SET resolved_at = pg_catalog.clock_timestamp(), resolution = 'rebuilt', "
         "resolved_by "
         "= session_user, next_retry_at = NULL WHERE projection = %1$u AND resolved_at IS NULL");
-    run("UPDATE projections.failure SET projection = %1$u WHERE projection = %2$u AND resolved_at IS NULL");
-    run("DELETE FROM projections.parked_event WHERE projection = %1$u");
-    run("UPDATE projections.parked_event SET projection = %1$u WHERE projection = %2$u");
-    run("DELETE FROM projections.transition WHERE projection = %1$u AND set_by IS NULL");
-    run("UPDATE projections.transition SET projection = %1$u WHERE projection = %2$u AND set_by IS NULL");
+    run("UPDATE projections_internal.failure SET projection = %1$u WHERE projection = %2$u AND resolved_at IS NULL");
+    run("DELETE FROM projections_internal.parked_event WHERE projection = %1$u");
+    run("UPDATE projections_internal.parked_event SET projection = %1$u WHERE projection = %2$u");
+    run("DELETE FROM projections_internal.transition WHERE projection = %1$u AND set_by IS NULL");
+    run("UPDATE projections_internal.transition SET projection = %1$u WHERE projection = %2$u AND set_by IS NULL");
 }
 
 } // namespace rebuild

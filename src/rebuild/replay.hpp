@@ -1,6 +1,6 @@
 // What reads events is rebuilt by applying them from the first one on.
 #pragma once
-#include "async/source.hpp"
+#include "events/source.hpp"
 #include "rebuild/session.hpp"
 
 namespace rebuild {
@@ -31,7 +31,7 @@ void lock_tables(Rebuild &rebuild);
 void adopt_events(Rebuild &rebuild, bool async);
 
 // What a replay consists of.
-const async::EventSource &source_of(Rebuild &rebuild);
+const events::EventSource &source_of(Rebuild &rebuild);
 void refuse_archived(Rebuild &rebuild);
 // Raises 55000 with the event that keeps the shadow from being what the live projection is, if there is one.
 void refuse_failed(Rebuild &rebuild, const char *condition, const char *hint);

@@ -1,6 +1,7 @@
 #include "rebuild/session.hpp"
-#include "operate/run.hpp"
+#include "events/failure.hpp"
 #include "rebuild/shadow.hpp"
+#include "rights/caller.hpp"
 
 namespace rebuild {
 
@@ -15,7 +16,7 @@ Projection &live(Rebuild &rebuild) {
     pg_unreachable();
 }
 
-Projection &shadow(Rebuild &rebuild) { return operate::projection_of(rebuild.shadow); }
+Projection &shadow(Rebuild &rebuild) { return rights::projection_of(rebuild.shadow); }
 
 bool timed_out(const ErrorData *error) {
     return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE || error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
@@ -26,17 +27,27 @@ void execute(const char *text) {
     CommandCounterIncrement();
 }
 
+static int64 first_value(const char *text) {
+    int64 value = 0;
+    pg::with_spi([&] {
+        pg::spi_execute(text);
+        bool null = true;
+        if (SPI_processed > 0)
+            value = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
+        if (null) value = 0;
+    });
+    return value;
+}
+
 int64 ask(const char *text) {
     int64 value = 0;
-    pg::as_superuser([&] {
-        pg::with_spi([&] {
-            pg::spi_execute(text);
-            bool null = true;
-            if (SPI_processed > 0)
-                value = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
-            if (null) value = 0;
-        });
-    });
+    pg::as_superuser([&] { value = first_value(text); });
+    return value;
+}
+
+int64 ask_owner(const Rebuild &rebuild, const char *text) {
+    int64 value = 0;
+    as_projection_owner(rebuild, [&] { value = first_value(text); });
     return value;
 }
 
@@ -59,7 +70,7 @@ int64 expected_rows(Oid table) {
 }
 
 void forget_request(Oid projection) {
-    execute(psprintf("DELETE FROM projections.rebuild_request WHERE projection = %u", projection));
+    execute(psprintf("DELETE FROM projections_internal.rebuild_request WHERE projection = %u", projection));
 }
 
 void lock_for_session(Rebuild &rebuild, Oid relation, LOCKMODE mode) {
@@ -79,18 +90,36 @@ void release_session_locks(Rebuild &rebuild) {
     rebuild.locked.clear();
 }
 
+namespace {
+
+// Dropping takes its locks in another order than the writers who feed the shadow, and of two who wait for each other it
+// must not be a writer who fails: whoever looks for a deadlock first is the victim, and is this session, which tries
+// again. A lock_timeout would be held off, as any cancellation is. (Test: isolation/revoke_rebuild)
+template <class Body>
+ErrorData *attempt_dropping(Rebuild &rebuild, Body &&body) {
+    for (;;) {
+        ErrorData *error = attempt(rebuild, true, [&] { pg::with_setting("deadlock_timeout", "10ms", body); });
+        if (error == nullptr || !timed_out(error)) return error;
+        CHECK_FOR_INTERRUPTS();
+    }
+}
+
+} // namespace
+
 void give_up(Rebuild &rebuild, ErrorData *error) {
     release_session_locks(rebuild);
     bool cancelled = error->sqlerrcode == ERRCODE_QUERY_CANCELED;
+    const char *told = rebuild.lacking ? psprintf("%s: %s", error->message, rebuild.lacking) : error->message;
     // Who cancels twice must not leave a shadow behind, which all writers would go on feeding. An ERROR takes it back.
     uint32 held_off = QueryCancelHoldoffCount;
     QueryCancelHoldoffCount = held_off + 1;
-    ErrorData *another = attempt(rebuild, true, [&] {
+    ErrorData *another = attempt_dropping(rebuild, [&] {
         drop_shadows(rebuild.target);
         forget_request(rebuild.target);
-        execute(psprintf("UPDATE projections.rebuild SET ended_at = pg_catalog.clock_timestamp(), outcome = '%s', "
-                         "shadow = NULL, error = %s WHERE id = " INT64_FORMAT,
-                         cancelled ? "cancelled" : "failed", quote_literal_cstr(error->message), rebuild.id));
+        execute(
+            psprintf("UPDATE projections_internal.rebuild SET ended_at = pg_catalog.clock_timestamp(), outcome = '%s', "
+                     "shadow = NULL, error = %s WHERE id = " INT64_FORMAT,
+                     cancelled ? "cancelled" : "failed", quote_literal_cstr(events::bounded(told)), rebuild.id));
     });
     if (another)
         ereport(WARNING,
@@ -99,22 +128,21 @@ void give_up(Rebuild &rebuild, ErrorData *error) {
     else
         SPI_commit();
     QueryCancelHoldoffCount = held_off;
-    ReThrowError(error);
-    pg_unreachable();
+    pg::rethrow(error);
 }
 
 void enter(Rebuild &rebuild, const char *phase, int64 total) {
     rebuild.phase = phase;
     step(rebuild, [&] {
-        execute(psprintf("UPDATE projections.rebuild SET phase = '%s', phase_at = pg_catalog.clock_timestamp(), done = "
-                         "%s, total = %s WHERE id = " INT64_FORMAT,
-                         phase, total < 0 ? "NULL" : "0", total < 0 ? "NULL" : psprintf(INT64_FORMAT, total),
-                         rebuild.id));
+        execute(psprintf(
+            "UPDATE projections_internal.rebuild SET phase = '%s', phase_at = pg_catalog.clock_timestamp(), done = "
+            "%s, total = %s WHERE id = " INT64_FORMAT,
+            phase, total < 0 ? "NULL" : "0", total < 0 ? "NULL" : psprintf(INT64_FORMAT, total), rebuild.id));
     });
 }
 
 void note_progress(Rebuild &rebuild, int64 done, int64 total) {
-    execute(psprintf("UPDATE projections.rebuild SET done = " INT64_FORMAT ", total = " INT64_FORMAT
+    execute(psprintf("UPDATE projections_internal.rebuild SET done = " INT64_FORMAT ", total = " INT64_FORMAT
                      " WHERE id = " INT64_FORMAT,
                      done, total, rebuild.id));
 }

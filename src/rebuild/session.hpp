@@ -25,6 +25,7 @@ struct Rebuild {
     const char *phase = "";
     TimestampTz began = 0;
     int64 rows = 0;
+    const char *lacking = nullptr;                    // the event that keeps the shadow from being put in place
     Ahead ahead = {}, ahead_now = {};                 // committed, and in this transaction
     bool merges = false;                              // a shadow's rows into the live tables, rather than a swap
     pg::vector<std::pair<Oid, LOCKMODE>> locked = {}; // for the session: what must not change between two transactions
@@ -38,6 +39,8 @@ void execute(const char *text);
 // Its first value; 0 or null where it gives none.
 int64 ask(const char *text);
 const char *ask_text(const char *text);
+// The first value of a query over relations of the projection's owner, as he.
+int64 ask_owner(const Rebuild &rebuild, const char *text);
 
 // Runs `body` as the owner of the projection, whose code may run at any moment: a definition's when it is compiled, an
 // index's when it is planned. A scheduled rebuild's session is a superuser's, and so may a caller's be.

@@ -5,9 +5,10 @@
 // always in step, so it can be filled under any snapshot and brought up to any later one. What reads events has slots
 // of its own that start from nothing.
 #include "rebuild/shadow.hpp"
+#include "catalog/hidden.hpp"
+#include "declare/declare.hpp"
+#include "declare/hidden_view.hpp"
 #include "maintain/log.hpp"
-#include "operate/declare.hpp"
-#include "operate/hidden_view.hpp"
 #include "pg/scope.hpp"
 #include "rebuild/handler.hpp"
 #include "rebuild/swap.hpp"
@@ -22,10 +23,10 @@ namespace {
 
 // A copy of the definition, under another name and of the same owner.
 Oid copy_definition(Projection &projection, const char *suffix) {
-    const char *name = operate::hidden_name(get_rel_name(projection.relation), psprintf("%s_definition", suffix));
+    const char *name = declare::hidden_name(get_rel_name(projection.relation), psprintf("%s_definition", suffix));
     const char *query =
         TextDatumGetCString(OidFunctionCall1(F_PG_GET_VIEWDEF_OID, ObjectIdGetDatum(projection.definition)));
-    Oid copy = operate::make_hidden_view(name, NIL, query, projection.owner());
+    Oid copy = declare::make_hidden_view(name, NIL, query, projection.owner());
     catalog::mark_hidden(psprintf("VIEW %s", pg::qualified_name(copy)), "definition", projection.name());
     return copy;
 }
@@ -34,31 +35,34 @@ void record(const Projection &projection, Oid table, Oid definition, const pg::v
             const HandlerShadow &handler) {
     bool events = projection.kind != Kind::query || projection.flow == Flow::events;
     pg::spi_execute(psprintf(
-        "INSERT INTO projections.projection (relation, definition, kind, mode, user_columns, shape, sources, changes, "
+        "INSERT INTO projections_internal.projection (relation, definition, kind, mode, user_columns, shape, sources, "
+        "changes, "
         "settings, options, function, tables, event_types, initial, transitions, one_order, shadow_of) "
         "SELECT %u, %u, kind, CASE WHEN %s THEN 'async' ELSE mode END, user_columns, shape, sources, %s, %s, options - "
         "'{max_rate,on_dead_letter}'::pg_catalog.text[] - CASE mode WHEN 'inline' THEN 'retention' ELSE '' END, "
         "function, %s, event_types, initial, transitions, one_order, "
-        "relation FROM projections.projection WHERE relation = %u",
-        table, definition, events ? "true" : "false", operate::oid_list({changes.data(), changes.size()}),
+        "relation FROM projections_internal.projection WHERE relation = %u",
+        table, definition, events ? "true" : "false", declare::oid_list({changes.data(), changes.size()}),
         handler.settings, handler.tables, projection.relation));
     if (!events) return;
-    pg::spi_execute(psprintf("INSERT INTO projections.slot (projection, slot) SELECT %u, n FROM "
+    pg::spi_execute(psprintf("INSERT INTO projections_internal.slot (projection, slot) SELECT %u, n FROM "
                              "pg_catalog.generate_series(0, (SELECT greatest(pg_catalog.count(*), 1) FROM "
-                             "projections.slot WHERE projection = %u)::int - 1) AS n",
+                             "projections_internal.slot WHERE projection = %u)::int - 1) AS n",
                              table, projection.relation));
     // What somebody decided about single events holds for the next generation.
     pg::spi_execute(psprintf(
-        "INSERT INTO projections.failure (projection, slot, position, event_id, event_type, event_time, keys, error, "
+        "INSERT INTO projections_internal.failure (projection, slot, position, event_id, event_type, event_time, keys, "
+        "error, "
         "sqlstate, category, context, retry_count, first_failed_at, failed_at, resolved_at, resolution, resolved_by, "
         "note) "
         "SELECT %u, slot, position, event_id, event_type, event_time, keys, error, sqlstate, category, context, "
-        "retry_count, first_failed_at, failed_at, resolved_at, resolution, resolved_by, note FROM projections.failure "
+        "retry_count, first_failed_at, failed_at, resolved_at, resolution, resolved_by, note FROM "
+        "projections_internal.failure "
         "WHERE projection = %u AND resolution IN ('skipped', 'resolved')",
         table, projection.relation));
     pg::spi_execute(
-        psprintf("INSERT INTO projections.override (projection, key, position, state, reason, set_by, "
-                 "set_at) SELECT %u, key, position, state, reason, set_by, set_at FROM projections.override "
+        psprintf("INSERT INTO projections_internal.override (projection, key, position, state, reason, set_by, "
+                 "set_at) SELECT %u, key, position, state, reason, set_by, set_at FROM projections_internal.override "
                  "WHERE projection = %u ORDER BY id",
                  table, projection.relation));
 }
@@ -75,7 +79,7 @@ Oid make_shadow(Projection &projection, const char *suffix) {
         CommandCounterIncrement();
         return handler.view;
     }
-    const char *hidden = operate::hidden_name(name, suffix);
+    const char *hidden = declare::hidden_name(name, suffix);
     bool tables = projection.kind == Kind::query && projection.flow != Flow::events;
     Oid table = tables ? make_twin(projection.relation, hidden) : make_reducer_twin(projection, hidden);
     pg::vector<Oid> changes;
@@ -87,7 +91,8 @@ Oid make_shadow(Projection &projection, const char *suffix) {
 
 void drop_shadow(Oid shadow) {
     bool view = get_rel_relkind(shadow) == RELKIND_VIEW; // of a handler
-    pg::spi_execute(psprintf("DROP %s %s", view ? "VIEW" : "TABLE", pg::qualified_name(shadow)));
+    // What somebody has made over it must not keep it.
+    pg::spi_execute(psprintf("DROP %s %s CASCADE", view ? "VIEW" : "TABLE", pg::qualified_name(shadow)));
     CommandCounterIncrement();
 }
 

@@ -4,6 +4,7 @@
 // lock. Here they were built before, one for each index of the live table, and change places with theirs. What refers
 // to the table refers to its OID: views, grants, policies, triggers, constraints, publications, statistics targets.
 #include "rebuild/swap.hpp"
+#include "catalog/hidden.hpp"
 #include "pg/scope.hpp"
 
 namespace rebuild {
@@ -114,12 +115,12 @@ pg::vector<Oid> identity_indexes(catalog::Projection &projection) {
         Form_pg_index form = index->rd_index;
         bool plain = heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, nullptr) &&
                      !OidIsValid(get_index_constraint(lfirst_oid(cell)));
-        bool key = !block.keys.empty() && form->indisunique && form->indnullsnotdistinct &&
-                   form->indnatts == static_cast<int>(block.keys.size());
+        bool key = !block.row_key.empty() && form->indisunique && form->indnullsnotdistinct &&
+                   form->indnatts == static_cast<int>(block.row_key.size());
         for (int i = 0; key && i < form->indnatts; i++)
-            key = std::any_of(block.keys.begin(), block.keys.end(),
+            key = std::any_of(block.row_key.begin(), block.row_key.end(),
                               [&](const compile::Key &each) { return each.column + 1 == form->indkey.values[i]; });
-        bool hash = block.shape == compile::Shape::bag && form->indnatts == 1 && form->indkey.values[0] == 0 &&
+        bool hash = block.counts_equal_rows() && form->indnatts == 1 && form->indkey.values[0] == 0 &&
                     strstr(pg_get_indexdef_string(lfirst_oid(cell)), "hash_record_extended(") != nullptr;
         if (plain && (key || hash)) found.push_back(lfirst_oid(cell));
         index_close(index, AccessShareLock);
@@ -153,13 +154,32 @@ Oid make_twin(Oid table, const char *name) {
     table_close(opened, NoLock);
     Oid twin = make_new_heap(table, space, method, persistence, AccessShareLock);
     pg::spi_execute(psprintf("ALTER TABLE %s RENAME TO %s", pg::qualified_name(twin), quote_identifier(name)));
-    pg::spi_execute(psprintf("ALTER TABLE %s SET SCHEMA projections", pg::qualified_name(twin)));
+    pg::spi_execute(psprintf("ALTER TABLE %s SET SCHEMA projections_internal", pg::qualified_name(twin)));
     CommandCounterIncrement();
     catalog::mark_hidden(psprintf("TABLE %s", pg::qualified_name(twin)), "shadow", pg::qualified_name(table));
     return twin;
 }
 
+bool same_layout(Oid a, Oid b, Names names) {
+    Relation one = table_open(a, NoLock), two = table_open(b, NoLock);
+    TupleDesc first = RelationGetDescr(one), second = RelationGetDescr(two);
+    bool same = first->natts == second->natts && one->rd_rel->relam == two->rd_rel->relam;
+    for (int i = 0; same && i < first->natts; i++) {
+        Form_pg_attribute x = TupleDescAttr(first, i), y = TupleDescAttr(second, i);
+        same = x->attisdropped == y->attisdropped &&
+               (x->attisdropped ||
+                (x->atttypid == y->atttypid && x->atttypmod == y->atttypmod &&
+                 (names == Names::may_differ || strcmp(NameStr(x->attname), NameStr(y->attname)) == 0)));
+    }
+    table_close(one, NoLock);
+    table_close(two, NoLock);
+    return same;
+}
+
 void swap_storage(Oid table, Oid shadow) {
+    // Whatever has become of the shadow, which is a user's table, meanwhile.
+    if (!same_layout(table, shadow, Names::may_differ))
+        elog(ERROR, "columns of relations %u and %u are not the same", table, shadow);
     pg::vector<IndexPair> pairs = index_pairs(table, shadow);
     for (const IndexPair &pair : pairs)
         if (!OidIsValid(pair.shadow)) elog(ERROR, "index %u has no counterpart", pair.index);

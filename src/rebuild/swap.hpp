@@ -43,4 +43,9 @@ Oid make_twin(Oid table, const char *name);
 // pair. The table keeps its OID and with it all that refers to it.
 void swap_storage(Oid table, Oid shadow);
 
+// Whether two tables store their rows alike: one could be read by what the other says of itself. A live table's columns
+// may be renamed while a rebuild runs.
+enum class Names { may_differ, same };
+bool same_layout(Oid a, Oid b, Names names);
+
 } // namespace rebuild

@@ -7,6 +7,7 @@
 // are called.
 #include "rebuild/twin.hpp"
 
+#include "declare/hidden_ddl.hpp"
 #include "pg/scope.hpp"
 
 namespace rebuild {
@@ -206,7 +207,7 @@ Oid make_writable_twin(Oid table, const char *schema) {
         execute_each(checks(table, twin));
     });
     complete_indexes(table, schema);
-    pg::as_owner(pg::owner_of(table), [&] { execute_each(grants(table, twin)); });
+    pg::as_owner(pg::owner_of(table), [&] { declare::own_ddl([&] { execute_each(grants(table, twin)); }); });
     Oid made = get_relname_relid(get_rel_name(table), get_namespace_oid(schema, false));
     mark_as_rewrite(made, table);
     return made;
@@ -219,8 +220,10 @@ pg::vector<IndexPair> pairs_by_name(Oid table, Oid twin) {
 
 void complete_indexes(Oid table, const char *schema) {
     pg::as_owner(pg::owner_of(table), [&] {
-        execute_each(index_constraints(table, schema));
-        copy_plain_indexes(table, schema);
+        declare::own_ddl([&] {
+            execute_each(index_constraints(table, schema));
+            copy_plain_indexes(table, schema);
+        });
     });
 }
 

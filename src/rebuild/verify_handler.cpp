@@ -13,24 +13,26 @@
 // has one is compared as a bag of rows.
 #include "rebuild/verify_handler.hpp"
 
-#include "async/events.hpp"
-#include "async/feed.hpp"
-#include "async/source.hpp"
 #include "catalog/settings.hpp"
+#include "events/events.hpp"
+#include "events/feed.hpp"
+#include "events/source.hpp"
 #include "maintain/changes.hpp"
 #include "maintain/flush.hpp"
-#include "operate/run.hpp"
+#include "pg/list.hpp"
+#include "rebuild/drawn.hpp"
 #include "rebuild/handler.hpp"
 #include "rebuild/replay.hpp"
 #include "rebuild/shadow.hpp"
+#include "rights/caller.hpp"
 
 namespace rebuild {
 
 using catalog::Projection;
-using operate::Compared;
-using operate::Difference;
-using operate::Layout;
-using operate::Scope;
+using verify::Compared;
+using verify::Difference;
+using verify::Layout;
+using verify::Scope;
 
 namespace {
 
@@ -63,9 +65,9 @@ const char *read_text(const char *query, Snapshot snapshot) {
 }
 
 int64 last_visible(Rebuild &rebuild, Snapshot snapshot) {
-    const async::EventSource &source = source_of(rebuild);
+    const events::EventSource &source = source_of(rebuild);
     const char *query =
-        psprintf("SELECT max(%s)::bigint %s", async::position_expression(source), async::events_from(source));
+        psprintf("SELECT max(%s)::bigint %s", events::position_expression(source), events::events_from(source));
     const char *text = nullptr;
     MemoryContext outside = CurrentMemoryContext;
     pg::as_owner(live(rebuild).owner(), [&] { pg::with_spi([&] { text = read_under(query, snapshot, outside); }); });
@@ -75,111 +77,45 @@ int64 last_visible(Rebuild &rebuild, Snapshot snapshot) {
 Standing standing_of(Rebuild &rebuild, Snapshot snapshot) {
     Standing standing{{}, nullptr};
     if (live(rebuild).async) {
-        int64 slots = number_of(read_text(
-            psprintf("SELECT count(*) FROM projections.slot WHERE projection = %u", rebuild.target), snapshot));
+        int64 slots = number_of(
+            read_text(psprintf("SELECT count(*) FROM projections_internal.slot WHERE projection = %u", rebuild.target),
+                      snapshot));
         for (int64 i = 0; i < slots; i++)
-            standing.checkpoints.push_back(number_of(read_text(
-                psprintf(
-                    "SELECT position FROM projections.slot WHERE projection = %u ORDER BY slot OFFSET " INT64_FORMAT
-                    " LIMIT 1",
-                    rebuild.target, i),
-                snapshot)));
+            standing.checkpoints.push_back(
+                number_of(read_text(psprintf("SELECT position FROM projections_internal.slot WHERE projection = %u "
+                                             "ORDER BY slot OFFSET " INT64_FORMAT " LIMIT 1",
+                                             rebuild.target, i),
+                                    snapshot)));
     } else {
         standing.checkpoints.push_back(last_visible(rebuild, snapshot));
     }
     standing.passed = read_text(
-        psprintf("SELECT coalesce(array_agg(position), '{}') FROM (SELECT position FROM projections.failure WHERE "
-                 "projection = %u AND (resolved_at IS NULL OR resolution IN ('skipped', 'resolved')) UNION SELECT "
-                 "position FROM projections.parked_event WHERE projection = %u) AS u",
-                 rebuild.target, rebuild.target),
+        psprintf(
+            "SELECT coalesce(array_agg(position), '{}') FROM (SELECT position FROM projections_internal.failure WHERE "
+            "projection = %u AND (resolved_at IS NULL OR resolution IN ('skipped', 'resolved')) UNION SELECT "
+            "position FROM projections_internal.parked_event WHERE projection = %u) AS u",
+            rebuild.target, rebuild.target),
         snapshot);
     return standing;
 }
 
-// ----------------------------------------------------------------------------------------------------------- defaults
-
-// A column of a twin whose default yields another value each time, and the sequence that tells of its use.
-struct Drawn {
-    Oid twin;
-    AttrNumber column;
-    const char *probe;
-    bool numbers; // by a sequence of the table
-};
-
-const char *identity_sequence(const char *table, const char *column) {
-    return ask_text(
-        psprintf("SELECT pg_get_serial_sequence(%s, %s)", quote_literal_cstr(table), quote_literal_cstr(column)));
-}
-
-// A sequence that belongs to the column, and goes with it.
-void make_probe(const Drawn &drawn, Oid owner) {
-    const char *column = quote_identifier(get_attname(drawn.twin, drawn.column, false));
-    execute(psprintf("CREATE SEQUENCE %s", drawn.probe));
-    execute(psprintf("GRANT USAGE ON SEQUENCE %s TO PUBLIC", drawn.probe));
-    execute(psprintf("ALTER SEQUENCE %s OWNER TO %s", drawn.probe, quote_identifier(GetUserNameFromId(owner, false))));
-    execute(psprintf("ALTER SEQUENCE %s OWNED BY %s.%s", drawn.probe, pg::qualified_name(drawn.twin), column));
-}
-
-// Lets the default tell.
-const char *watched_default(const Drawn &drawn, const char *value) {
-    return psprintf("ALTER TABLE %s ALTER %s SET DEFAULT CASE WHEN pg_catalog.nextval(%s::pg_catalog.regclass) > 0 "
-                    "THEN (%s) END",
-                    pg::qualified_name(drawn.twin), quote_identifier(get_attname(drawn.twin, drawn.column, false)),
-                    quote_literal_cstr(drawn.probe), value);
-}
-
-pg::vector<Drawn> watch_defaults(Oid twin) {
-    pg::vector<Drawn> drawn, probed;
-    pg::vector<const char *> defaults;
-    const char *schema = get_namespace_name(get_rel_namespace(twin));
-    Relation table = table_open(twin, NoLock);
-    for (int i = 0; i < RelationGetDescr(table)->natts; i++) {
-        Form_pg_attribute column = TupleDescAttr(RelationGetDescr(table), i);
-        if (column->attisdropped || column->attgenerated) continue;
-        Node *value = build_column_default(table, column->attnum);
-        if (value == nullptr || !contain_mutable_functions(value)) continue;
-        Drawn found{twin, column->attnum, nullptr, true};
-        if (column->attidentity) {
-            found.probe = identity_sequence(pg::qualified_name(twin), NameStr(column->attname));
-        } else {
-            const char *text = deparse_expression(value, NIL, false, false);
-            found.numbers = strstr(text, "nextval(") != nullptr;
-            found.probe = quote_qualified_identifier(schema, psprintf("projections_default_%u_%d", twin, i + 1));
-            defaults.push_back(watched_default(found, text));
-            probed.push_back(found);
-        }
-        drawn.push_back(found);
-    }
-    table_close(table, NoLock);
-    Oid owner = pg::owner_of(twin);
-    for (const Drawn &each : probed) make_probe(each, owner);
-    pg::as_owner(owner, [&] {
-        pg::with_spi([&] {
-            for (const char *each : defaults) pg::spi_execute(each);
-        });
-    });
-    CommandCounterIncrement();
-    return drawn;
-}
-
-bool was_used(const Drawn &drawn) { return ask(psprintf("SELECT is_called::int::bigint FROM %s", drawn.probe)) != 0; }
-
 // ------------------------------------------------------------------------------------------------------------- replay
 
 void pass_positions(Rebuild &rebuild, const char *positions) {
-    execute(psprintf("DELETE FROM projections.failure WHERE projection = %u", rebuild.shadow));
-    execute(psprintf("INSERT INTO projections.failure (projection, slot, position, keys, error, sqlstate, category, "
-                     "resolved_at, resolution) SELECT %u, 0, p, '{}', '', '', 'other', pg_catalog.now(), 'skipped' "
-                     "FROM pg_catalog.unnest('%s'::bigint[]) AS p",
-                     rebuild.shadow, positions));
+    execute(psprintf("DELETE FROM projections_internal.failure WHERE projection = %u", rebuild.shadow));
+    execute(psprintf(
+        "INSERT INTO projections_internal.failure (projection, slot, position, keys, error, sqlstate, category, "
+        "resolved_at, resolution) SELECT %u, 0, p, '{}', '', '', 'other', pg_catalog.now(), 'skipped' "
+        "FROM pg_catalog.unnest('%s'::bigint[]) AS p",
+        rebuild.shadow, positions));
 }
 
-async::Progress apply_some(Rebuild &rebuild, int slot, int slots, int64 position, int64 to) {
-    async::Progress progress;
+events::Progress apply_some(Rebuild &rebuild, int slot, int slots, int64 position, int64 to) {
+    events::Progress progress;
     confined(rebuild, [&] {
         pg::as_superuser([&] {
             int level = NewGUCNestLevel();
-            progress = async::apply_events(async::Slot{shadow(rebuild), slot, slots, position}, to, {100000, 1000});
+            progress = events::apply_events(events::Slot{shadow(rebuild), slot, slots, position}, to, {100000, 1000});
             AtEOXact_GUC(false, level); // what the handler has SET
         });
     });
@@ -205,11 +141,11 @@ void replay_slots(Rebuild &rebuild, const Standing &standing) {
 }
 
 void replay_under(Rebuild &rebuild, const Standing &standing, Snapshot snapshot) {
-    Snapshot before = std::exchange(async::events_as_of, snapshot);
+    Snapshot before = std::exchange(events::events_as_of, snapshot);
     PG_TRY();
     { replay_slots(rebuild, standing); }
     PG_FINALLY();
-    { async::events_as_of = before; }
+    { events::events_as_of = before; }
     PG_END_TRY();
 }
 
@@ -240,8 +176,7 @@ ComparedTable compared_table(TablePair pair, const pg::vector<Drawn> &watched) {
     Relation table = table_open(pair.table, NoLock);
     TupleDesc desc = RelationGetDescr(table);
     made.layout.counted = key == nullptr;
-    StringInfoData left_out;
-    initStringInfo(&left_out);
+    pg::TextList left_out;
     for (int i = 0; i < desc->natts; i++) {
         Form_pg_attribute column = TupleDescAttr(desc, i);
         if (column->attisdropped) continue;
@@ -249,7 +184,7 @@ ComparedTable compared_table(TablePair pair, const pg::vector<Drawn> &watched) {
         bool is_key = bms_is_member(column->attnum - FirstLowInvalidHeapAttributeNumber, key);
         if (!column->attgenerated && !is_member(numbered, column->attnum)) made.stored.push_back(name);
         if (is_member(drawn, column->attnum)) {
-            appendStringInfo(&left_out, "%s%s", left_out.len ? ", " : "", name);
+            left_out.add("%s", name);
             made.layout.counted |= is_key;
             continue;
         }
@@ -266,17 +201,10 @@ ComparedTable compared_table(TablePair pair, const pg::vector<Drawn> &watched) {
         made.layout.keys.clear();
         for (std::size_t i = 0; i < kept.size(); i++) made.layout.keys.push_back(static_cast<int>(i));
     }
-    if (left_out.len)
-        ereport(NOTICE, (errmsg("not compared in table %s: %s", pg::qualified_name(pair.table), left_out.data),
+    if (!left_out.empty())
+        ereport(NOTICE, (errmsg("not compared in table %s: %s", pg::qualified_name(pair.table), left_out.text()),
                          errdetail("The handler leaves it to a default that is another one in a replay.")));
     return made;
-}
-
-const char *listed(const pg::vector<const char *> &names, const char *prefix) {
-    StringInfoData text;
-    initStringInfo(&text);
-    for (const char *each : names) appendStringInfo(&text, "%s%s%s", text.len ? ", " : "", prefix, each);
-    return text.data;
 }
 
 struct Telling {
@@ -297,8 +225,9 @@ Compared compare_table(Rebuild &rebuild, const ComparedTable &table, Scope scope
     Compared compared;
     Snapshot now = RegisterSnapshot(GetLatestSnapshot());
     auto side_of = [&](Oid relation, Snapshot snapshot) {
-        const char *text = psprintf("SELECT %s FROM ONLY %s", listed(table.names, ""), pg::qualified_name(relation));
-        return [text, snapshot](operate::ReceiveRow receive, void *context) {
+        const char *text =
+            psprintf("SELECT %s FROM ONLY %s", pg::joined(table.names, ""), pg::qualified_name(relation));
+        return [text, snapshot](verify::ReceiveRow receive, void *context) {
             SPIPlanPtr plan = pg::spi_prepare(text);
             maintain::read_rows(plan, snapshot, receive, context);
             SPI_freeplan(plan);
@@ -310,8 +239,7 @@ Compared compare_table(Rebuild &rebuild, const ComparedTable &table, Scope scope
     pg::as_owner(projection.owner(), [&] {
         catalog::with_pinned(projection.settings, [&] {
             pg::with_spi([&] {
-                compared =
-                    operate::compare(table.layout, scope, operate::side(expected), operate::side(found), tell, &to);
+                compared = verify::compare(table.layout, scope, verify::side(expected), verify::side(found), tell, &to);
             });
         });
     });
@@ -387,7 +315,7 @@ void undoing(Body &&body) {
     RollbackAndReleaseCurrentSubTransaction();
     MemoryContextSwitchTo(before);
     CurrentResourceOwner = owner;
-    if (error) ReThrowError(error);
+    if (error) pg::rethrow(error);
 }
 
 } // namespace
@@ -427,7 +355,7 @@ namespace {
 
 // Rows as text: what has no operators to be told apart by has that.
 const char *image(const ComparedTable &table, const char *alias) {
-    return psprintf("ROW(%s)::pg_catalog.text COLLATE \"C\"", listed(table.names, psprintf("%s.", alias)));
+    return psprintf("ROW(%s)::pg_catalog.text COLLATE \"C\"", pg::joined(table.names, psprintf("%s.", alias)));
 }
 
 // The places of the rows that `of` has oftener than `against`.
@@ -441,7 +369,7 @@ const char *surplus(const ComparedTable &table, Oid of, Oid against) {
 }
 
 const char *as_record(const ComparedTable &table, const char *alias) {
-    return psprintf("ROW(%s)::record", listed(table.names, psprintf("%s.", alias)));
+    return psprintf("ROW(%s)::record", pg::joined(table.names, psprintf("%s.", alias)));
 }
 
 // Of a row that stays, or is updated.
@@ -462,13 +390,11 @@ void add_deletes(MergeStatement &merge, const ComparedTable &table) {
 
 void add_updates(MergeStatement &merge, const ComparedTable &table) {
     if (table.layout.counted || changes_by_insert(table.pair.table)) return;
-    StringInfoData set;
-    initStringInfo(&set);
+    pg::TextList set;
     for (std::size_t i = 0; i < table.names.size(); i++)
-        if (table.assigned[i])
-            appendStringInfo(&set, "%s%s = s.%s", set.len ? ", " : "", table.names[i], table.names[i]);
-    if (set.len == 0) return;
-    merge.add(psprintf("UPDATE ONLY %s AS t SET %s FROM ONLY %s AS s", pg::qualified_name(table.pair.table), set.data,
+        if (table.assigned[i]) set.add("%s = s.%s", table.names[i], table.names[i]);
+    if (!set.empty() == 0) return;
+    merge.add(psprintf("UPDATE ONLY %s AS t SET %s FROM ONLY %s AS s", pg::qualified_name(table.pair.table), set.text(),
                        pg::qualified_name(table.pair.shadow)),
               psprintf("%s AND %s OPERATOR(pg_catalog.*<>) %s", key_condition(table.pair.table), as_record(table, "t"),
                        as_record(table, "s")));
@@ -479,7 +405,7 @@ void add_inserts(MergeStatement &merge, const ComparedTable &table) {
     const char *insert = table.stored.empty()
                              ? psprintf("INSERT INTO %s SELECT FROM ONLY %s AS s", name, shadow)
                              : psprintf("INSERT INTO %s (%s) OVERRIDING SYSTEM VALUE SELECT %s FROM ONLY %s AS s", name,
-                                        listed(table.stored, ""), listed(table.stored, "s."), shadow);
+                                        pg::joined(table.stored, ""), pg::joined(table.stored, "s."), shadow);
     merge.add(insert, table.layout.counted
                           ? psprintf("s.ctid = ANY (ARRAY(%s))", surplus(table, table.pair.shadow, table.pair.table))
                           : psprintf("NOT EXISTS (SELECT FROM ONLY %s AS t WHERE %s)", name, same_row(table)));

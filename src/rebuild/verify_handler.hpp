@@ -1,6 +1,6 @@
 // Whether a handler's tables hold what its events say: the events are applied again beside them.
 #pragma once
-#include "operate/compare.hpp"
+#include "verify/compare.hpp"
 
 namespace catalog {
 struct Projection;
@@ -12,15 +12,15 @@ namespace rebuild {
 struct TableDifference {
     Oid table;
     bool only; // the handler has no other
-    const operate::Layout &layout;
-    const operate::Difference &row;
+    const verify::Layout &layout;
+    const verify::Difference &row;
 };
 
 // Calls `report` for each difference, as the projection's owner, and leaves nothing behind. Holds nobody up: tables and
 // checkpoints are read under one snapshot. Raises 25006 where nothing can be written, PJ006 where events are archived
 // away, 0A000 where the handler reaches past its tables, 55000 where an event that was applied fails.
-operate::Compared compare_handler(catalog::Projection &projection, operate::Scope scope,
-                                  void (*report)(const TableDifference &difference, void *context), void *context);
+verify::Compared compare_handler(catalog::Projection &projection, verify::Scope scope,
+                                 void (*report)(const TableDifference &difference, void *context), void *context);
 
 // Makes the tables what the replay yields. The caller holds the slots' rows, or an inline projection's writers off; the
 // tables are locked here. Returns the rows written.

@@ -3,26 +3,37 @@
 \echo Use "CREATE EXTENSION pg_projections" to load this file. \quit
 
 DO $$
+DECLARE
+    taken name := (SELECT pg_catalog.min(n.nspname::text) FROM pg_catalog.pg_namespace n
+        WHERE n.nspname IN ('projections', 'projections_internal'));
 BEGIN
-    IF EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'projections') THEN
+    IF taken IS NOT NULL THEN
         RAISE EXCEPTION USING
             ERRCODE = 'duplicate_schema',
-            MESSAGE = 'schema "projections" already exists',
+            MESSAGE = pg_catalog.format('schema "%s" already exists', taken),
             DETAIL = 'The extension keeps its objects in a schema of that name, which it makes itself.',
             HINT = 'Rename or drop the schema, then create the extension.';
     END IF;
 END
 $$;
 
+-- What users type.
 CREATE SCHEMA projections;
 GRANT USAGE ON SCHEMA projections TO PUBLIC;
 
--- What is declared. Relations are regclass and functions text, so that a dump restores them by name and pg_upgrade accepts them.
--- kind query: the hidden view `definition` yields every column of the table: first the user's, then those that maintenance needs.
--- Other kinds: it is the feed, which yields what is delivered: position, event (a row of the source), keys (text[]: the row's keys
--- or, for a handler, its partition), type, event_time, event_id. A handler's `relation` is one of its tables, if that has the
--- projection's name, and else a view of its slots.
-CREATE TABLE projections.projection (
+-- Everything else. A projection is maintained as its owner, by statements that name what is hidden of it: any role may
+-- be one. Who may use what in it, sql/interface lists.
+CREATE SCHEMA projections_internal;
+GRANT USAGE ON SCHEMA projections_internal TO PUBLIC;
+COMMENT ON SCHEMA projections_internal IS
+    'What pg_projections keeps for itself; what users call and read is in schema projections.';
+
+-- What is declared. Relations are regclass and functions text, so that a dump restores them by name and pg_upgrade
+-- accepts them. kind query: the hidden view `definition` yields every column of the table: first the user's, then those
+-- that maintenance needs. Other kinds: it is the feed, which yields what is delivered: position, event (a row of the
+-- source), keys (text[]: the row's keys or, for a handler, its partition), type, event_time, event_id. A handler's
+-- `relation` is one of its tables, if that has the projection's name, and else a view of its slots.
+CREATE TABLE projections_internal.projection (
     relation     regclass PRIMARY KEY,
     definition   regclass NOT NULL UNIQUE,
     kind         text NOT NULL DEFAULT 'query' CHECK (kind IN ('query', 'handler', 'reducer', 'state_machine')),
@@ -30,7 +41,9 @@ CREATE TABLE projections.projection (
     user_columns integer NOT NULL DEFAULT 0,
     shape        text CHECK (shape IN ('groups', 'total', 'rows', 'bag')),
     sources      regclass[] NOT NULL,
-    changes      regclass[] NOT NULL DEFAULT '{}', -- hidden change logs, one for each source, where changes are logged: async over mutable tables, and paused inline ones
+    -- hidden change logs, one for each source, where changes are logged: async over mutable tables, and paused inline
+    -- ones
+    changes      regclass[] NOT NULL DEFAULT '{}',
     settings     text[] NOT NULL, -- values of the settings pinned at create, in the order that the library knows
     options      jsonb NOT NULL DEFAULT '{}',
     function     text,       -- handler or reducer, as regprocedure prints it with an empty search_path
@@ -44,14 +57,16 @@ CREATE TABLE projections.projection (
     created_at   timestamptz NOT NULL DEFAULT pg_catalog.now(),
     stale_since  timestamptz,
     stale_reason text,
-    one_order    boolean NOT NULL DEFAULT false, -- an event may go to several keys, or has none to deal it out by: one slot
-    shadow_of    regclass, -- a rebuild's next generation of that projection: maintained like any other, and shown to nobody
+    -- an event may go to several keys, or has none to deal it out by: one slot
+    one_order    boolean NOT NULL DEFAULT false,
+    -- a rebuild's next generation of that projection: maintained like any other, and shown to nobody
+    shadow_of    regclass,
     building     boolean NOT NULL DEFAULT false -- not filled yet: its sources' changes reach its shadow only
 );
-COMMENT ON TABLE projections.projection IS 'The catalog of projections; read projections.definitions instead.';
+COMMENT ON TABLE projections_internal.projection IS 'The catalog of projections; read projections.definitions instead.';
 
 -- Tables whose rows are events.
-CREATE TABLE projections.source (
+CREATE TABLE projections_internal.source (
     relation           regclass PRIMARY KEY,
     position_column    name NOT NULL,
     stream_column      name,
@@ -63,13 +78,15 @@ CREATE TABLE projections.source (
     preset             text,
     capture            text NOT NULL CHECK (capture IN ('position', 'trigger')),
     sequence           regclass NOT NULL, -- that positions are drawn from; with capture 'trigger', that of `arrivals`
-    arrivals           regclass,          -- capture 'trigger': hidden table (arrival bigint identity, position bigint unique); an event's position is its arrival
+    -- capture 'trigger': hidden table (arrival bigint identity, position bigint unique); an event's position is its
+    -- arrival
+    arrivals           regclass,
     archived_to        bigint NOT NULL DEFAULT 0 -- events up to here may have been deleted
 );
-COMMENT ON TABLE projections.source IS 'The catalog of event sources.';
+COMMENT ON TABLE projections_internal.source IS 'The catalog of event sources.';
 
 -- Where each slot of an async projection stands. The row's lock is the fence: who holds it applies.
-CREATE TABLE projections.slot (
+CREATE TABLE projections_internal.slot (
     projection       regclass,
     slot             integer,
     position         bigint NOT NULL DEFAULT 0, -- the last applied; of a change log, the last change
@@ -79,9 +96,9 @@ CREATE TABLE projections.slot (
     not_before       timestamptz, -- options.max_rate
     PRIMARY KEY (projection, slot)
 ) WITH (fillfactor = 20);
-COMMENT ON TABLE projections.slot IS 'Checkpoints; read projections.checkpoints instead.';
+COMMENT ON TABLE projections_internal.slot IS 'Checkpoints; read projections.checkpoints instead.';
 
-CREATE TABLE projections.checkpoint_change (
+CREATE TABLE projections_internal.checkpoint_change (
     projection regclass NOT NULL,
     slot       integer NOT NULL,
     before     bigint,
@@ -90,11 +107,14 @@ CREATE TABLE projections.checkpoint_change (
     changed_by text NOT NULL DEFAULT session_user,
     reason     text NOT NULL
 );
-CREATE INDEX ON projections.checkpoint_change (projection, changed_at);
-COMMENT ON TABLE projections.checkpoint_change IS 'Checkpoints that were set by hand; read projections.checkpoint_history instead.';
+CREATE INDEX ON projections_internal.checkpoint_change (projection, changed_at);
+-- A publication FOR ALL TABLES has it, too, and refuses deletes without an identity.
+ALTER TABLE projections_internal.checkpoint_change REPLICA IDENTITY FULL;
+COMMENT ON TABLE projections_internal.checkpoint_change IS
+    'Checkpoints that were set by hand; read projections.checkpoint_history instead.';
 
 -- Events that could not be applied. Open while resolved_at is null; a dead letter when no retry is due either.
-CREATE TABLE projections.failure (
+CREATE TABLE projections_internal.failure (
     id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     projection      regclass NOT NULL,
     slot            integer NOT NULL,
@@ -116,12 +136,12 @@ CREATE TABLE projections.failure (
     resolved_by     text,
     note            text
 );
-CREATE UNIQUE INDEX ON projections.failure (projection, position) WHERE resolved_at IS NULL;
-CREATE INDEX ON projections.failure (projection, position);
-COMMENT ON TABLE projections.failure IS 'Failed events; read projections.failures instead.';
+CREATE UNIQUE INDEX ON projections_internal.failure (projection, position) WHERE resolved_at IS NULL;
+CREATE INDEX ON projections_internal.failure (projection, position);
+COMMENT ON TABLE projections_internal.failure IS 'Failed events; read projections.failures instead.';
 
 -- Events held back behind a failure of one of their keys.
-CREATE TABLE projections.parked_event (
+CREATE TABLE projections_internal.parked_event (
     projection regclass,
     slot       integer NOT NULL,
     position   bigint,
@@ -131,10 +151,10 @@ CREATE TABLE projections.parked_event (
     parked_at  timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     PRIMARY KEY (projection, position)
 );
-COMMENT ON TABLE projections.parked_event IS 'Parked events; read projections.parked instead.';
+COMMENT ON TABLE projections_internal.parked_event IS 'Parked events; read projections.parked instead.';
 
 -- States set by hand (set_state), which a replay repeats at their position.
-CREATE TABLE projections.override (
+CREATE TABLE projections_internal.override (
     id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     projection regclass NOT NULL,
     key        text NOT NULL,
@@ -144,10 +164,10 @@ CREATE TABLE projections.override (
     set_by     text NOT NULL DEFAULT session_user,
     set_at     timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
-CREATE INDEX ON projections.override (projection, key);
-COMMENT ON TABLE projections.override IS 'States that were set by hand.';
+CREATE INDEX ON projections_internal.override (projection, key);
+COMMENT ON TABLE projections_internal.override IS 'States that were set by hand.';
 
-CREATE TABLE projections.transition (
+CREATE TABLE projections_internal.transition (
     id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     projection regclass NOT NULL,
     key        text NOT NULL,
@@ -159,10 +179,11 @@ CREATE TABLE projections.transition (
     reason     text,
     set_by     text
 );
-CREATE INDEX ON projections.transition (projection, key, id);
-COMMENT ON TABLE projections.transition IS 'The history of state machines; read projections.transitions instead.';
+CREATE INDEX ON projections_internal.transition (projection, key, id);
+COMMENT ON TABLE projections_internal.transition IS
+    'The history of state machines; read projections.transitions instead.';
 
-CREATE TABLE projections.subscription (
+CREATE TABLE projections_internal.subscription (
     name         text PRIMARY KEY,
     source       regclass NOT NULL,
     partition_by text,
@@ -172,18 +193,20 @@ CREATE TABLE projections.subscription (
     acked_at     timestamptz,
     created_at   timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
-COMMENT ON TABLE projections.subscription IS 'Readers outside the database.';
+COMMENT ON TABLE projections_internal.subscription IS 'Readers outside the database.';
 
-CREATE TABLE projections.conflict (
+CREATE TABLE projections_internal.conflict (
     stream    text PRIMARY KEY,
     conflicts bigint NOT NULL,
     last_at   timestamptz NOT NULL,
     heat      double precision NOT NULL DEFAULT 0 -- conflicts, each halved every ten minutes; as of last_at
 );
-COMMENT ON TABLE projections.conflict IS 'Appends that expected another version; read projections.conflicts instead.';
+COMMENT ON TABLE projections_internal.conflict IS
+    'Appends that expected another version; read projections.conflicts instead.';
 
--- Rebuilds, also past ones. Who runs one holds a session lock beside it, so that a row without its holder is known to be dead at once.
-CREATE TABLE projections.rebuild (
+-- Rebuilds, also past ones. Who runs one holds a session lock beside it, so that a row without its holder is known to
+-- be dead at once.
+CREATE TABLE projections_internal.rebuild (
     id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     projection    regclass NOT NULL,
     action        text NOT NULL CHECK (action IN ('rebuild', 'fill', 'alter')),
@@ -199,45 +222,56 @@ CREATE TABLE projections.rebuild (
     started_at    timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     phase_at      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     ended_at      timestamptz,
-    outcome       text CHECK (outcome IN ('done', 'failed', 'cancelled', 'died')), -- null while it runs, or until somebody finds it dead
+    -- null while it runs, or until somebody finds it dead
+    outcome       text CHECK (outcome IN ('done', 'failed', 'cancelled', 'died')),
     error         text
 );
-CREATE INDEX ON projections.rebuild (projection, id);
-COMMENT ON TABLE projections.rebuild IS 'Rebuilds; read projections.rebuilds instead.';
+CREATE INDEX ON projections_internal.rebuild (projection, id);
+COMMENT ON TABLE projections_internal.rebuild IS 'Rebuilds; read projections.rebuilds instead.';
 
-DO $$
-DECLARE
-    each text;
-BEGIN
-    FOREACH each IN ARRAY ARRAY['projection', 'source', 'slot', 'checkpoint_change', 'failure', 'failure_id_seq', 'parked_event', 'override', 'override_id_seq',
-                                'transition', 'transition_id_seq', 'subscription', 'conflict'] LOOP
-        PERFORM pg_catalog.pg_extension_config_dump(pg_catalog.format('projections.%I', each)::pg_catalog.regclass, '');
-    END LOOP;
-END
-$$;
-SELECT pg_catalog.pg_extension_config_dump('projections.rebuild', '');
-SELECT pg_catalog.pg_extension_config_dump('projections.rebuild_id_seq', '');
-GRANT SELECT ON projections.projection, projections.source, projections.slot, projections.rebuild TO PUBLIC;
+SELECT pg_catalog.pg_extension_config_dump('projections_internal.projection', '');
+SELECT pg_catalog.pg_extension_config_dump('projections_internal.source', '');
+SELECT pg_catalog.pg_extension_config_dump('projections_internal.slot', '');
+SELECT pg_catalog.pg_extension_config_dump('projections_internal.checkpoint_change', '');
+SELECT pg_catalog.pg_extension_config_dump('projections_internal.failure', '');
+SELECT pg_catalog.pg_extension_config_dump('projections_internal.failure_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('projections_internal.parked_event', '');
+SELECT pg_catalog.pg_extension_config_dump('projections_internal.override', '');
+SELECT pg_catalog.pg_extension_config_dump('projections_internal.override_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('projections_internal.transition', '');
+SELECT pg_catalog.pg_extension_config_dump('projections_internal.transition_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('projections_internal.subscription', '');
+SELECT pg_catalog.pg_extension_config_dump('projections_internal.conflict', '');
+SELECT pg_catalog.pg_extension_config_dump('projections_internal.rebuild', '');
+SELECT pg_catalog.pg_extension_config_dump('projections_internal.rebuild_id_seq', '');
 
-CREATE FUNCTION projections._announce_change() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', 'projections_announce_change';
-COMMENT ON FUNCTION projections._announce_change() IS 'Internal: tells every session that the catalog changed, also when a restore fills it.';
+CREATE FUNCTION projections_internal._announce_change() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME',
+    'projections_announce_change';
+COMMENT ON FUNCTION projections_internal._announce_change() IS
+    'Internal: tells every session that the catalog changed, also when a restore fills it.';
 
-CREATE TRIGGER announce_change AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON projections.projection
-    FOR EACH STATEMENT EXECUTE FUNCTION projections._announce_change();
-ALTER TABLE projections.projection ENABLE ALWAYS TRIGGER announce_change;
-CREATE TRIGGER announce_change AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON projections.source
-    FOR EACH STATEMENT EXECUTE FUNCTION projections._announce_change();
-ALTER TABLE projections.source ENABLE ALWAYS TRIGGER announce_change;
+CREATE TRIGGER announce_change AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON projections_internal.projection
+    FOR EACH STATEMENT EXECUTE FUNCTION projections_internal._announce_change();
+ALTER TABLE projections_internal.projection ENABLE ALWAYS TRIGGER announce_change;
+CREATE TRIGGER announce_change AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON projections_internal.source
+    FOR EACH STATEMENT EXECUTE FUNCTION projections_internal._announce_change();
+ALTER TABLE projections_internal.source ENABLE ALWAYS TRIGGER announce_change;
 
-CREATE FUNCTION projections._refuse_regression() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION projections_internal._refuse_regression() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog,
+    pg_temp AS $$
 BEGIN
     RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
-        MESSAGE = format('checkpoint of %s, slot %s, would go back from %s to %s', NEW.projection, NEW.slot, OLD.position, NEW.position),
+        MESSAGE = format('checkpoint of %s, slot %s, would go back from %s to %s', NEW.projection, NEW.slot,
+            OLD.position, NEW.position),
         DETAIL = 'Events would be applied again.',
         HINT = 'Use projections.set_checkpoint() with allow_regression => true, or projections.reset().';
 END
 $$;
-COMMENT ON FUNCTION projections._refuse_regression() IS 'Internal: a checkpoint goes back only where somebody says so.';
-CREATE TRIGGER refuse_regression BEFORE UPDATE ON projections.slot FOR EACH ROW
-    WHEN (NEW.position < OLD.position AND coalesce(pg_catalog.current_setting('pg_projections._allow_regression', true), '') <> 'on')
-    EXECUTE FUNCTION projections._refuse_regression();
+COMMENT ON FUNCTION projections_internal._refuse_regression() IS
+    'Internal: a checkpoint goes back only where somebody says so.';
+CREATE TRIGGER refuse_regression BEFORE UPDATE ON projections_internal.slot FOR EACH ROW
+    WHEN (NEW.position < OLD.position AND coalesce(pg_catalog.current_setting('pg_projections._allow_regression', true),
+        '') <> 'on')
+    EXECUTE FUNCTION projections_internal._refuse_regression();
+REVOKE EXECUTE ON FUNCTION projections_internal._announce_change(), projections_internal._refuse_regression()
+    FROM PUBLIC;

@@ -5,30 +5,35 @@ CREATE FUNCTION projections.create(name text, query text, mode text DEFAULT 'inl
     LANGUAGE c AS 'MODULE_PATHNAME', 'projections_create';
 COMMENT ON FUNCTION projections.create(text, text, text, text[], jsonb, boolean) IS
 'Makes a table, fills it from the query, and keeps it equal to the query from then on.
-name: of the new table, resolved like a table name. query: one SELECT over tables or other projections. mode: inline, in the transactions
-that change the sources; or async, by a background worker, over one table or event source. key: the expected key columns, checked if given.
-options: of an async one slots, batch_size, on_failure, max_retries, on_dead_letter, max_rate. if_not_exists: accept the same definition
-made before. Returns the table. Holds off writers of the sources while it fills; over an event source nobody, as its events are applied
-later. Needs CREATE on the schema, and SELECT and, but for an event source in async mode, TRIGGER on the sources.
-Errors: PJ002 the query is of a kind that cannot be maintained (the reason and what works are given); 42P07 the name is taken;
-42501 a right is missing.
+name: of the new table, resolved like a table name. query: one SELECT over tables or other projections. mode: inline,
+in the transactions that change the sources; or async, by a background worker, over one table or event source. key: the
+expected key columns, checked if given. options: of an async one slots, batch_size, on_failure, max_retries,
+on_dead_letter, max_rate. if_not_exists: accept the same definition made before. Returns the table. Holds off writers
+of the sources while it fills; over an event source nobody, as its events are applied later. Needs CREATE on the
+schema, and SELECT and, but for an event source in async mode, TRIGGER on the sources.
+Errors: PJ002 the query is of a kind that cannot be maintained (the reason and what works are given); 42P07 the name is
+taken; 42501 a right is missing.
 Example: SELECT projections.create(''stock'', ''SELECT item, sum(quantity) AS quantity FROM movements GROUP BY item'');';
 
-CREATE FUNCTION projections.drop(name text, keep_table boolean DEFAULT false, if_exists boolean DEFAULT false) RETURNS void
+CREATE FUNCTION projections.drop(name text, keep_table boolean DEFAULT false, if_exists boolean DEFAULT false)
+    RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'projections_drop';
 COMMENT ON FUNCTION projections.drop(text, boolean, boolean) IS
-'Drops a projection with all that belongs to it. keep_table: leave the table with its rows, as an ordinary table that nothing
-maintains. if_exists: a NOTICE instead of an error where there is no such relation. Waits for writers of the sources. DROP TABLE works too.
+'Drops a projection with all that belongs to it. keep_table: leave the table with its rows, as an ordinary table that
+nothing maintains. if_exists: a NOTICE instead of an error where there is no such relation. Waits for writers of the
+sources. DROP TABLE works too.
 Errors: 42P01 no such relation; 42809 not a projection; 42501 not the owner; 2BP01 something depends on it.
 Example: SELECT projections.drop(''stock'');';
 
 CREATE FUNCTION projections.explain(name_or_query text)
-    RETURNS TABLE(block int, kind text, source text, capture text, strategy text, key text[], used_columns text[], index_advice text, reason text)
+    RETURNS TABLE(block int, kind text, source text, capture text, strategy text, key text[], used_columns text[],
+        index_advice text, reason text)
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'projections_explain';
 COMMENT ON FUNCTION projections.explain(text) IS
-'How a projection is maintained, or a query would be: one row per table it reads. kind: groups, total (an aggregate without
-GROUP BY), rows (joined rows by primary key) or bag (a source has no primary key). used_columns: an UPDATE of others costs nothing.
-index_advice: a statement that would speed maintenance up, or NULL. Changes nothing. Errors: as projections.create; 42809 not a projection.
+'How a projection is maintained, or a query would be: one row per table it reads. kind: groups, total (an aggregate
+without GROUP BY), rows (joined rows by primary key) or bag (a source has no primary key). used_columns: an UPDATE of
+others costs nothing. index_advice: a statement that would speed maintenance up, or NULL. Changes nothing. Errors: as
+projections.create; 42809 not a projection.
 Example: SELECT * FROM projections.explain(''SELECT item, max(price) FROM sales GROUP BY item'');';
 
 CREATE FUNCTION projections.refresh_rows(name text, keys jsonb) RETURNS bigint
@@ -39,21 +44,37 @@ Returns the number of rows written. Locks those rows; on a join it holds off oth
 Errors: 22023 not a key of the projection; 0A000 the projection has no key; 42809; 42501 not the owner.
 Example: SELECT projections.refresh_rows(''stock'', ''[{"item": "A1"}, {"item": "B2"}]'');';
 
-CREATE FUNCTION projections._definition_query(projection regclass) RETURNS text
+CREATE FUNCTION projections_internal._definition_query(projection regclass) RETURNS text
     LANGUAGE c STRICT STABLE AS 'MODULE_PATHNAME', 'projections_definition_query';
-COMMENT ON FUNCTION projections._definition_query(regclass) IS 'Internal: the user''s query of a projection as it reads today.';
-CREATE FUNCTION projections._key_columns(projection regclass) RETURNS text[]
+COMMENT ON FUNCTION projections_internal._definition_query(regclass) IS
+    'Internal: the user''s query of a projection as it reads today.';
+CREATE FUNCTION projections_internal._strategy(projection regclass) RETURNS text
+    LANGUAGE c STRICT STABLE AS 'MODULE_PATHNAME', 'projections_strategy';
+COMMENT ON FUNCTION projections_internal._strategy(regclass) IS 'Internal: how a projection is maintained, in a word.';
+-- For those who change the compiler, and for the documents that are printed from it.
+CREATE FUNCTION projections_internal._plan(query text) RETURNS text
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'projections_plan';
+COMMENT ON FUNCTION projections_internal._plan(text) IS
+    'Internal: what each stage of the compiler makes of a query.';
+CREATE FUNCTION projections_internal._refusals() RETURNS TABLE(construct text, place text, reason text, instead text)
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'projections_refusals';
+COMMENT ON FUNCTION projections_internal._refusals() IS
+    'Internal: what cannot be a projection, where it stands, why, and what to write.';
+REVOKE EXECUTE ON FUNCTION projections_internal._plan(text), projections_internal._refusals() FROM PUBLIC;
+CREATE FUNCTION projections_internal._key_columns(projection regclass) RETURNS text[]
     LANGUAGE c STRICT STABLE AS 'MODULE_PATHNAME', 'projections_key_columns';
-COMMENT ON FUNCTION projections._key_columns(regclass) IS 'Internal: the key columns of a projection.';
-CREATE FUNCTION projections._library_version() RETURNS text
+COMMENT ON FUNCTION projections_internal._key_columns(regclass) IS 'Internal: the key columns of a projection.';
+CREATE FUNCTION projections_internal._library_version() RETURNS text
     LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'projections_library_version';
-COMMENT ON FUNCTION projections._library_version() IS 'Internal: the version that the loaded library was built as.';
+COMMENT ON FUNCTION projections_internal._library_version() IS
+    'Internal: the version that the loaded library was built as.';
 
 CREATE FUNCTION projections.version() RETURNS TABLE(library text, sql text, matches boolean)
     LANGUAGE sql STABLE
     RETURN (SELECT ROW(l.version, e.extversion, l.version = e.extversion)
-            FROM pg_catalog.pg_extension e, projections._library_version() AS l(version) WHERE e.extname = 'pg_projections');
+            FROM pg_catalog.pg_extension e, projections_internal._library_version() AS l(version)
+                WHERE e.extname = 'pg_projections');
 COMMENT ON FUNCTION projections.version() IS
-'The versions of the loaded library and of the SQL objects, and whether they match; if not, ALTER EXTENSION pg_projections UPDATE
-or a restart of the session is due. Raises nothing.
+'The versions of the loaded library and of the SQL objects, and whether they match; if not, ALTER EXTENSION
+pg_projections UPDATE or a restart of the session is due. Raises nothing.
 Example: SELECT * FROM projections.version();';

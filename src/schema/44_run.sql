@@ -1,101 +1,114 @@
 -- Run.
 --
--- A function that users call is in C (src/operate/run.cpp): it checks there that the caller owns the projection, as a SECURITY DEFINER
--- function could not tell who called it, and then runs the internal function of the same name with a leading underscore, as a superuser.
--- That gets the projection's OID, the caller's name, and the arguments. What has to run a user's code goes back to the owner.
+-- A function that users call is in C (src/operate/run.cpp): it checks there that the caller owns the projection, as a
+-- SECURITY DEFINER function could not tell who called it, and then runs the internal function of the same name with a
+-- leading underscore, as a superuser. That gets the projection's OID, the caller's name, and the arguments. What has to
+-- run a user's code goes back to the owner.
 
 -- The slots' row locks keep workers away until the end of the transaction.
-CREATE FUNCTION projections._lock_slots(projection oid) RETURNS SETOF projections.slot
+CREATE FUNCTION projections_internal._lock_slots(projection oid) RETURNS SETOF projections_internal.slot
     LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
-    SELECT * FROM projections.slot s WHERE s.projection = $1::regclass ORDER BY s.slot FOR UPDATE
+    SELECT * FROM projections_internal.slot s WHERE s.projection = $1::regclass ORDER BY s.slot FOR UPDATE
 $$;
-COMMENT ON FUNCTION projections._lock_slots(oid) IS 'Internal: locks the slots of a projection, in order.';
+COMMENT ON FUNCTION projections_internal._lock_slots(oid) IS 'Internal: locks the slots of a projection, in order.';
 
--- ---------------------------------------------------------------------------------------------------------------- pause
+-- ----------------------------------------------------------------------------------------------------------------
+-- pause
 
 CREATE FUNCTION projections.pause(name text, reason text) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'projections_operate';
 COMMENT ON FUNCTION projections.pause(text, text) IS
-'Stops the maintenance of a projection until resume(). An async one keeps its checkpoint; an inline one logs its changes from
-now on, and its table stays as it is (an inline handler or reducer cannot be paused). reason: is shown in health(). Returns when the batch that runs now has ended; paused again, it changes the reason.
+'Stops the maintenance of a projection until resume(). An async one keeps its checkpoint; an inline one logs its
+changes from now on, and its table stays as it is (an inline handler or reducer cannot be paused). reason: is shown in
+health(). Returns when the batch that runs now has ended; paused again, it changes the reason.
 Errors: 42P01; 42809 not a projection; 42501 not the owner; 22004 no reason; 0A000 an inline handler or reducer.
 Example: SELECT projections.pause(''stock'', ''stock take in hall 3'');';
 
-CREATE FUNCTION projections._pause(projection oid, caller text, reason text) RETURNS void
+CREATE FUNCTION projections_internal._pause(projection oid, caller text, reason text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    was projections.projection;
+    was projections_internal.projection;
 BEGIN
     IF reason IS NULL OR reason !~ '\S' THEN
         RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'a pause needs a reason',
-            DETAIL = 'It is what others see in projections.health() until somebody resumes.', HINT = 'Say in a few words why.';
+            DETAIL = 'It is what others see in projections.health() until somebody resumes.',
+                HINT = 'Say in a few words why.';
     END IF;
-    PERFORM projections._lock_slots(projection);
-    SELECT * INTO STRICT was FROM projections.projection p WHERE p.relation = projection::regclass FOR UPDATE;
+    PERFORM projections_internal._lock_slots(projection);
+    SELECT * INTO STRICT was FROM projections_internal.projection p WHERE p.relation = projection::regclass FOR UPDATE;
     IF was.mode = 'inline' AND was.kind <> 'query' THEN
         RAISE EXCEPTION USING ERRCODE = 'feature_not_supported',
-            MESSAGE = format('inline projection %s cannot be paused', projections._name(was.relation)),
-            DETAIL = 'Its function is called for each event in the transaction that appends it; nothing keeps the events for later.',
+            MESSAGE = format('inline projection %s cannot be paused', projections_internal._name(was.relation)),
+            DETAIL = 'Its function is called for each event in the transaction that appends it; nothing keeps the '
+                'events for later.',
             HINT = 'Create it with mode => ''async'' to be able to pause it.';
     ELSIF was.paused_at IS NULL AND was.mode = 'inline' THEN
-        PERFORM projections._pause_inline(projection);
+        PERFORM projections_internal._pause_inline(projection);
     END IF;
-    UPDATE projections.projection p SET paused_at = coalesce(p.paused_at, clock_timestamp()), paused_by = caller, pause_reason = reason
+    UPDATE projections_internal.projection p SET paused_at = coalesce(p.paused_at, clock_timestamp()),
+        paused_by = caller,
+        pause_reason = reason
     WHERE p.relation = projection::regclass;
 END
 $$;
-COMMENT ON FUNCTION projections._pause(oid, text, text) IS 'Internal: projections.pause().';
+COMMENT ON FUNCTION projections_internal._pause(oid, text, text) IS 'Internal: projections.pause().';
 
 CREATE FUNCTION projections.resume(name text) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'projections_operate';
 COMMENT ON FUNCTION projections.resume(text) IS
-'Ends a pause. An async projection goes on from its checkpoint; an inline one first applies what it has logged. Not paused: nothing to do.
+'Ends a pause. An async projection goes on from its checkpoint; an inline one first applies what it has logged. Not
+paused: nothing to do.
 Errors: 42P01; 42809 not a projection; 42501 not the owner.
 Example: SELECT projections.resume(''stock'');';
 
-CREATE FUNCTION projections._resume(projection oid, caller text) RETURNS void
+CREATE FUNCTION projections_internal._resume(projection oid, caller text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    was projections.projection;
+    was projections_internal.projection;
 BEGIN
-    SELECT * INTO STRICT was FROM projections.projection p WHERE p.relation = projection::regclass FOR UPDATE;
+    SELECT * INTO STRICT was FROM projections_internal.projection p WHERE p.relation = projection::regclass FOR UPDATE;
     IF was.paused_at IS NULL THEN
         RETURN;
     END IF;
-    UPDATE projections.projection p SET paused_at = NULL, paused_by = NULL, pause_reason = NULL WHERE p.relation = projection::regclass;
+    UPDATE projections_internal.projection p SET paused_at = NULL, paused_by = NULL, pause_reason = NULL
+        WHERE p.relation = projection::regclass;
     IF was.mode = 'inline' THEN
-        PERFORM projections._resume_inline(projection);
+        PERFORM projections_internal._resume_inline(projection);
     END IF;
 END
 $$;
-COMMENT ON FUNCTION projections._resume(oid, text) IS 'Internal: projections.resume().';
+COMMENT ON FUNCTION projections_internal._resume(oid, text) IS 'Internal: projections.resume().';
 
 CREATE FUNCTION projections.pause_all(reason text) RETURNS bigint
     LANGUAGE c AS 'MODULE_PATHNAME', 'projections_operate_all';
 COMMENT ON FUNCTION projections.pause_all(text) IS
-'Pauses every projection that the caller owns and that is not paused; inline handlers and reducers go on. Returns how many. Errors: as projections.pause().
+'Pauses every projection that the caller owns and that is not paused; inline handlers and reducers go on. Returns how
+many. Errors: as projections.pause().
 Example: SELECT projections.pause_all(''the disk is nearly full'');';
 
-CREATE FUNCTION projections._pause_all(caller_role oid, caller text, reason text) RETURNS bigint
+CREATE FUNCTION projections_internal._pause_all(caller_role oid, caller text, reason text) RETURNS bigint
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     each oid;
     paused bigint := 0;
 BEGIN
-    FOR each IN SELECT p.relation FROM projections.projection p JOIN pg_class c ON c.oid = p.relation
-                WHERE p.paused_at IS NULL AND p.shadow_of IS NULL AND NOT p.building AND (p.mode = 'async' OR p.kind = 'query') AND pg_has_role(caller_role, c.relowner, 'USAGE') ORDER BY p.relation LOOP
-        IF NOT projections._hold_off_rebuild(each) THEN
-            RAISE WARNING 'projection % is being rebuilt and goes on', projections._name(each::regclass)
-                USING HINT = format('SELECT projections.cancel_rebuild(%L); then pause it.', projections._name(each::regclass));
+    FOR each IN SELECT p.relation FROM projections_internal.projection p JOIN pg_class c ON c.oid = p.relation
+                WHERE p.paused_at IS NULL AND p.shadow_of IS NULL AND NOT p.building
+                    AND (p.mode = 'async' OR p.kind = 'query') AND pg_has_role(caller_role, c.relowner, 'USAGE')
+                    ORDER BY p.relation LOOP
+        IF NOT projections_internal._hold_off_rebuild(each) THEN
+            RAISE WARNING 'projection % is being rebuilt and goes on', projections_internal._name(each::regclass)
+                USING HINT = format('SELECT projections.cancel_rebuild(%L); then pause it.',
+                    projections_internal._name(each::regclass));
             CONTINUE;
         END IF;
-        PERFORM projections._pause(each, caller, reason);
+        PERFORM projections_internal._pause(each, caller, reason);
         paused := paused + 1;
     END LOOP;
     RETURN paused;
 END
 $$;
-COMMENT ON FUNCTION projections._pause_all(oid, text, text) IS 'Internal: projections.pause_all().';
+COMMENT ON FUNCTION projections_internal._pause_all(oid, text, text) IS 'Internal: projections.pause_all().';
 
 CREATE FUNCTION projections.resume_all() RETURNS bigint
     LANGUAGE c AS 'MODULE_PATHNAME', 'projections_operate_all';
@@ -103,261 +116,309 @@ COMMENT ON FUNCTION projections.resume_all() IS
 'Ends the pause of every projection that the caller owns. Returns how many were paused. Errors: as projections.resume().
 Example: SELECT projections.resume_all();';
 
-CREATE FUNCTION projections._resume_all(caller_role oid, caller text) RETURNS bigint
+CREATE FUNCTION projections_internal._resume_all(caller_role oid, caller text) RETURNS bigint
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     each oid;
     resumed bigint := 0;
 BEGIN
-    FOR each IN SELECT p.relation FROM projections.projection p JOIN pg_class c ON c.oid = p.relation
+    FOR each IN SELECT p.relation FROM projections_internal.projection p JOIN pg_class c ON c.oid = p.relation
                 WHERE p.paused_at IS NOT NULL AND pg_has_role(caller_role, c.relowner, 'USAGE') ORDER BY p.relation LOOP
-        PERFORM projections._resume(each, caller);
+        PERFORM projections_internal._resume(each, caller);
         resumed := resumed + 1;
     END LOOP;
     RETURN resumed;
 END
 $$;
-COMMENT ON FUNCTION projections._resume_all(oid, text) IS 'Internal: projections.resume_all().';
+COMMENT ON FUNCTION projections_internal._resume_all(oid, text) IS 'Internal: projections.resume_all().';
 
--- ----------------------------------------------------------------------------------------------------------------- wait
+-- -----------------------------------------------------------------------------------------------------------------
+-- wait
 
-CREATE FUNCTION projections.wait_for(name text, "position" bigint DEFAULT NULL, timeout interval DEFAULT '5 s') RETURNS boolean
+CREATE FUNCTION projections.wait_for(name text, "position" bigint DEFAULT NULL, timeout interval DEFAULT '5 s')
+    RETURNS boolean
     LANGUAGE c AS 'MODULE_PATHNAME', 'projections_wait_for';
 COMMENT ON FUNCTION projections.wait_for(text, bigint, interval) IS
-'Waits until a projection has applied its source up to a position. position: of an event; NULL: everything that was committed before the call.
-timeout: how long at most; NULL: until statement_timeout. Returns whether it got there. Events that failed or are parked behind a failure count as done:
-projections.failures tells of them. An inline projection is there at once. Also waits in REPEATABLE READ, though the transaction''s own queries
-do not see what came after its snapshot. While it waits, its own snapshot keeps dead rows from being removed: rather than minutes, wait
-seconds, and again in a new transaction. Any role may call it.
-Errors: 42P01; 42809 not a projection; 55000 the transaction itself has appended events, which nobody can apply before it commits.
+'Waits until a projection has applied its source up to a position. position: of an event; NULL: everything that was
+committed before the call. timeout: how long at most; NULL: until statement_timeout. Returns whether it got there.
+Events that failed or are parked behind a failure count as done:
+projections.failures tells of them. An inline projection is there at once. Also waits in REPEATABLE READ, though the
+transaction''s own queries do not see what came after its snapshot. While it waits, its own snapshot keeps dead rows
+from being removed: rather than minutes, wait seconds, and again in a new transaction. Any role may call it.
+Errors: 42P01; 42809 not a projection; 55000 the transaction itself has appended events, which nobody can apply before
+it commits.
 Example: SELECT projections.wait_for(''stock'', timeout => ''1 s'');';
 
 CREATE FUNCTION projections.read(name text, key jsonb, max_wait interval) RETURNS jsonb
     LANGUAGE c AS 'MODULE_PATHNAME', 'projections_read';
 COMMENT ON FUNCTION projections.read(text, jsonb, interval) IS
-'A row as of now: waits until the projection has applied what was committed before the call, and reads it; where that takes longer than max_wait, works the row out
-from the definition: a query for this key, or the events that a reducer has not folded yet. key: one object {key column: value}.
-Returns the row, or NULL where there is none. A key whose events are parked behind a failure gives the row as it is. Needs SELECT on the projection.
-Errors: 22023 not a key of the projection; 0A000 a handler, or a projection without a key; 42501; 55000 as projections.wait_for(), or behind while row-level security
-hides rows from the caller, who is not shown the definition then.
+'A row as of now: waits until the projection has applied what was committed before the call, and reads it; where that
+takes longer than max_wait, works the row out from the definition: a query for this key, or the events that a reducer
+has not folded yet. key: one object {key column: value}. Returns the row, or NULL where there is none. A key whose
+events are parked behind a failure gives the row as it is. Needs SELECT on all of the projection, whose row-level
+security must not apply to the caller: it is read as its owner.
+Errors: 22023 not a key of the projection; 0A000 a handler, or a projection without a key; 42501; 55000 as
+projections.wait_for().
 Example: SELECT projections.read(''stock'', ''{"item": "A1"}'', ''200 ms'');';
 
-CREATE FUNCTION projections._refuse_archived(projection oid, after bigint) RETURNS void
+CREATE FUNCTION projections_internal._refuse_archived(projection oid, after bigint) RETURNS void
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    s projections.source;
+    s projections_internal.source;
 BEGIN
-    SELECT x.* INTO s FROM projections.projection p JOIN projections.source x ON x.relation = p.sources[1]
+    SELECT x.* INTO s FROM projections_internal.projection p JOIN projections_internal.source x
+        ON x.relation = p.sources[1]
     WHERE p.relation = projection::regclass AND p.mode = 'async' AND x.archived_to > after;
     -- Our own store's archive is read together with its events.
     IF NOT FOUND OR s.relation = to_regclass('projections.events') THEN
         RETURN;
     END IF;
     RAISE EXCEPTION USING ERRCODE = 'PJ006',
-        MESSAGE = format('history of %s that projection %s would need is archived', projections._name(s.relation), projections._name(projection)),
-        DETAIL = format('Events up to position %s may have been deleted; those after %s are needed.', s.archived_to, after),
+        MESSAGE = format('history of %s that projection %s would need is archived',
+            projections_internal._name(s.relation),
+            projections_internal._name(projection)),
+        DETAIL = format('Events up to position %s may have been deleted; those after %s are needed.', s.archived_to,
+            after),
         HINT = 'Restore the events first; or keep the totals that the projection has.';
 END
 $$;
-COMMENT ON FUNCTION projections._refuse_archived(oid, bigint) IS 'Internal: raises PJ006 where events after a position are gone.';
+COMMENT ON FUNCTION projections_internal._refuse_archived(oid, bigint) IS
+    'Internal: raises PJ006 where events after a position are gone.';
 
--- ---------------------------------------------------------------------------------------------------------- checkpoints
+-- ----------------------------------------------------------------------------------------------------------
+-- checkpoints
 
-CREATE FUNCTION projections._move_slots(projection oid, target bigint, caller text, reason text) RETURNS void
+CREATE FUNCTION projections_internal._move_slots(projection oid, target bigint, caller text, reason text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     allowed text := coalesce(current_setting('pg_projections._allow_regression', true), 'off');
 BEGIN
-    INSERT INTO projections.checkpoint_change (projection, slot, before, position, changed_by, reason)
-    SELECT s.projection, s.slot, s.position, target, caller, _move_slots.reason FROM projections.slot s WHERE s.projection = $1::regclass ORDER BY s.slot;
+    INSERT INTO projections_internal.checkpoint_change (projection, slot, before, position, changed_by, reason)
+    SELECT s.projection, s.slot, s.position, target, caller, _move_slots.reason FROM projections_internal.slot s
+        WHERE s.projection = $1::regclass ORDER BY s.slot;
     PERFORM set_config('pg_projections._allow_regression', 'on', true);
-    UPDATE projections.slot s SET position = target, event_time = NULL, checkpoint_at = clock_timestamp(), not_before = NULL
+    UPDATE projections_internal.slot s SET position = target, event_time = NULL, checkpoint_at = clock_timestamp(),
+        not_before = NULL
     WHERE s.projection = $1::regclass;
     PERFORM set_config('pg_projections._allow_regression', allowed, true);
 END
 $$;
-COMMENT ON FUNCTION projections._move_slots(oid, bigint, text, text) IS 'Internal: sets the position of all slots of a projection, which are locked, and notes it.';
+COMMENT ON FUNCTION projections_internal._move_slots(oid, bigint, text, text) IS
+    'Internal: sets the position of all slots of a projection, which are locked, and notes it.';
 
-CREATE FUNCTION projections._require_async(projection oid, action text) RETURNS projections.projection
+CREATE FUNCTION projections_internal._require_async(projection oid, action text) RETURNS projections_internal.projection
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    p projections.projection;
+    p projections_internal.projection;
 BEGIN
-    SELECT * INTO STRICT p FROM projections.projection x WHERE x.relation = projection::regclass;
+    SELECT * INTO STRICT p FROM projections_internal.projection x WHERE x.relation = projection::regclass;
     IF p.mode <> 'async' THEN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
-            MESSAGE = format('cannot %s %s: it is an inline projection', action, projections._name(p.relation)),
+            MESSAGE = format('cannot %s %s: it is an inline projection', action,
+                projections_internal._name(p.relation)),
             DETAIL = 'It is kept up to date in the transactions that change its sources, and has no checkpoint.',
-            HINT = format('CALL projections.rebuild(%L); computes all of it anew.', projections._name(p.relation));
+            HINT = format('CALL projections.rebuild(%L); computes all of it anew.',
+                projections_internal._name(p.relation));
     END IF;
     RETURN p;
 END
 $$;
-COMMENT ON FUNCTION projections._require_async(oid, text) IS 'Internal: the catalog row of an async projection; raises 55000 for an inline one.';
+COMMENT ON FUNCTION projections_internal._require_async(oid, text) IS
+    'Internal: the catalog row of an async projection; raises 55000 for an inline one.';
 
 CREATE FUNCTION projections.reset(name text) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'projections_operate';
 COMMENT ON FUNCTION projections.reset(text) IS
-'Starts an async projection anew: empties its table (of a handler: all the tables that it lists), forgets checkpoint, failures and parked events, and applies all
-events again, from the first one. A query over tables that change is filled again at once. States set by hand and skipped events are
-repeated at their positions. Readers see the empty table once this commits. Noted in projections.checkpoint_history.
-Errors: 42P01; 42809 not a projection; 42501 not the owner; 55000 an inline projection; PJ006 first events are archived away.
+'Starts an async projection anew: empties its table (of a handler: all the tables that it lists), forgets checkpoint,
+failures and parked events, and applies all events again, from the first one. A query over tables that change is filled
+again at once. States set by hand and skipped events are repeated at their positions. Readers see the empty table once
+this commits. Noted in projections.checkpoint_history.
+Errors: 42P01; 42809 not a projection; 42501 not the owner; 55000 an inline projection; PJ006 first events are archived
+away.
 Example: SELECT projections.reset(''stock'');';
 
-CREATE FUNCTION projections._empty(projection oid) RETURNS void
+CREATE FUNCTION projections_internal._empty(projection oid) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'projections_empty';
-COMMENT ON FUNCTION projections._empty(oid) IS
-'Internal: leaves in a projection, whose slots are locked, what its definition gives before the first event; a query over tables that change is filled anew.';
+COMMENT ON FUNCTION projections_internal._empty(oid) IS
+'Internal: leaves in a projection, whose slots are locked, what its definition gives before the first event; a query '
+    'over tables that change is filled anew.';
 
-CREATE FUNCTION projections._reset(projection oid, caller text) RETURNS void
+CREATE FUNCTION projections_internal._reset(projection oid, caller text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    p projections.projection := projections._require_async(projection, 'reset');
+    p projections_internal.projection := projections_internal._require_async(projection, 'reset');
 BEGIN
-    PERFORM projections._refuse_archived(projection, 0);
-    PERFORM projections._lock_slots(projection);
-    PERFORM projections._empty(projection);
-    DELETE FROM projections.parked_event e WHERE e.projection = p.relation;
-    DELETE FROM projections.transition t WHERE t.projection = p.relation AND t.set_by IS NULL;
-    UPDATE projections.failure f SET resolved_at = clock_timestamp(), resolution = 'reset', resolved_by = caller, next_retry_at = NULL
+    PERFORM projections_internal._refuse_archived(projection, 0);
+    PERFORM projections_internal._lock_slots(projection);
+    -- Rows that somebody has deleted: without them nothing would be applied any more.
+    INSERT INTO projections_internal.slot (projection, slot)
+    SELECT p.relation, n FROM generate_series(0, coalesce((p.options ->> 'slots')::integer, 1) - 1) n
+    ON CONFLICT DO NOTHING;
+    PERFORM projections_internal._empty(projection);
+    DELETE FROM projections_internal.parked_event e WHERE e.projection = p.relation;
+    DELETE FROM projections_internal.transition t WHERE t.projection = p.relation AND t.set_by IS NULL;
+    UPDATE projections_internal.failure f SET resolved_at = clock_timestamp(), resolution = 'reset',
+        resolved_by = caller,
+        next_retry_at = NULL
     WHERE f.projection = p.relation AND f.resolved_at IS NULL;
     -- A change log is empty now, whatever number its last change had.
-    PERFORM projections._move_slots(projection, CASE WHEN p.changes = '{}' THEN 0 ELSE (SELECT s.position FROM projections.slot s WHERE s.projection = p.relation) END,
+    PERFORM projections_internal._move_slots(projection, CASE WHEN p.changes = '{}' THEN 0 ELSE (SELECT s.position
+        FROM projections_internal.slot s WHERE s.projection = p.relation) END,
                                     caller, 'reset');
-    UPDATE projections.slot s SET events_processed = 0 WHERE s.projection = p.relation;
-    UPDATE projections.projection x SET stale_since = NULL, stale_reason = NULL WHERE x.relation = p.relation AND x.stale_since IS NOT NULL;
+    UPDATE projections_internal.slot s SET events_processed = 0 WHERE s.projection = p.relation;
+    UPDATE projections_internal.projection x SET stale_since = NULL, stale_reason = NULL WHERE x.relation = p.relation
+        AND x.stale_since IS NOT NULL;
 END
 $$;
-COMMENT ON FUNCTION projections._reset(oid, text) IS 'Internal: projections.reset().';
+COMMENT ON FUNCTION projections_internal._reset(oid, text) IS 'Internal: projections.reset().';
 
-CREATE FUNCTION projections.set_checkpoint(name text, "position" bigint, allow_regression boolean DEFAULT false) RETURNS void
+CREATE FUNCTION projections.set_checkpoint(name text, "position" bigint, allow_regression boolean DEFAULT false)
+    RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'projections_operate';
 COMMENT ON FUNCTION projections.set_checkpoint(text, bigint, boolean) IS
-'Tells an async projection, in all its slots, that it has applied its source up to a position. Its contents stay as they are: going forward skips events, going back applies them
-again. position: 0 for none; at most the head. allow_regression: whether it may go back. Noted in projections.checkpoint_history.
-Errors: 42P01; 42809 not a projection; 42501 not the owner; 22023 beyond the head, or below 0; 55000 back without leave, or not over events; PJ006 it would need archived events.
+'Tells an async projection, in all its slots, that it has applied its source up to a position. Its contents stay as
+they are: going forward skips events, going back applies them again. position: 0 for none; at most the head.
+allow_regression: whether it may go back. Noted in projections.checkpoint_history.
+Errors: 42P01; 42809 not a projection; 42501 not the owner; 22023 beyond the head, or below 0; 55000 back without
+leave, or not over events; PJ006 it would need archived events.
 Example: SELECT projections.set_checkpoint(''stock'', 41000);';
 
-CREATE FUNCTION projections._set_checkpoint(projection oid, caller text, target bigint, allow_regression boolean) RETURNS void
+CREATE FUNCTION projections_internal._set_checkpoint(projection oid, caller text, target bigint,
+    allow_regression boolean)
+    RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    p projections.projection := projections._require_async(projection, 'set a checkpoint of');
+    p projections_internal.projection := projections_internal._require_async(projection, 'set a checkpoint of');
     reached bigint;
     head bigint;
 BEGIN
     IF p.changes <> '{}' THEN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
-            MESSAGE = format('projection %s has no checkpoint that could be set', projections._name(p.relation)),
+            MESSAGE = format('projection %s has no checkpoint that could be set',
+                projections_internal._name(p.relation)),
             DETAIL = 'It reads tables that change: what it has applied of their changes is gone from its log.',
-            HINT = format('SELECT projections.reset(%L); fills it again.', projections._name(p.relation));
+            HINT = format('SELECT projections.reset(%L); fills it again.', projections_internal._name(p.relation));
     END IF;
-    SELECT max(s.position) INTO reached FROM projections._lock_slots(projection) s;
-    head := greatest(coalesce(projections._head(p.sources[1]), 0), (SELECT x.archived_to FROM projections.source x WHERE x.relation = p.sources[1]));
+    SELECT max(s.position) INTO reached FROM projections_internal._lock_slots(projection) s;
+    head := greatest((SELECT h.head FROM projections_internal._head(p.sources[1]) h),
+        (SELECT x.archived_to FROM projections_internal.source x WHERE x.relation = p.sources[1]));
     IF target IS NULL OR target < 0 OR target > greatest(head, reached) THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
-            MESSAGE = format('cannot set the checkpoint of %s to %s', projections._name(p.relation), coalesce(target::text, 'NULL')),
+            MESSAGE = format('cannot set the checkpoint of %s to %s', projections_internal._name(p.relation),
+                coalesce(target::text, 'NULL')),
             DETAIL = format('A checkpoint is between 0 and the position of the last event, which is %s.', head),
             HINT = 'Events beyond it would be missed when they come.';
     END IF;
     IF target < reached AND allow_regression IS NOT TRUE THEN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
-            MESSAGE = format('checkpoint of %s would go back from %s to %s', projections._name(p.relation), reached, target),
+            MESSAGE = format('checkpoint of %s would go back from %s to %s', projections_internal._name(p.relation),
+                reached,
+                target),
             DETAIL = 'Events would be applied again to contents that have them already.',
             HINT = 'Pass allow_regression => true if the contents were put back too; or use projections.reset().';
     END IF;
-    PERFORM projections._refuse_archived(projection, target);
-    PERFORM projections._move_slots(projection, target, caller, 'set_checkpoint');
+    PERFORM projections_internal._refuse_archived(projection, target);
+    PERFORM projections_internal._move_slots(projection, target, caller, 'set_checkpoint');
 END
 $$;
-COMMENT ON FUNCTION projections._set_checkpoint(oid, text, bigint, boolean) IS 'Internal: projections.set_checkpoint().';
+COMMENT ON FUNCTION projections_internal._set_checkpoint(oid, text, bigint, boolean) IS
+    'Internal: projections.set_checkpoint().';
 
--- --------------------------------------------------------------------------------------------------------------- replay
+-- ---------------------------------------------------------------------------------------------------------------
+-- replay
 
-CREATE FUNCTION projections.replay(name text, from_position bigint, to_position bigint, force boolean DEFAULT false) RETURNS bigint
+CREATE FUNCTION projections.replay(name text, from_position bigint, to_position bigint, force boolean DEFAULT false)
+    RETURNS bigint
     LANGUAGE c AS 'MODULE_PATHNAME', 'projections_operate';
 COMMENT ON FUNCTION projections.replay(text, bigint, bigint, boolean) IS
-'Repairs what events from one position to another, both included, have done. A query, a reducer or a state machine: recomputes the keys that those events touch from the
-beginning of history to the checkpoint, without events that failed, are parked or were skipped, and with the states that were set by hand. A handler: calls it again for each
-of the events up to the checkpoint, only with force, as nothing undoes what it did the first time. Returns the number of keys, or of a handler''s events.
-Workers wait meanwhile. Errors: 42P01; 42809 not a projection; 42501 not the owner; 55000 an inline projection, or a handler without force; 22023 no such range;
-PJ006 history is archived away; of a handler or reducer, what it raises.
+'Repairs what events from one position to another, both included, have done. A query, a reducer or a state machine:
+recomputes the keys that those events touch from the beginning of history to the checkpoint, without events that
+failed, are parked or were skipped, and with the states that were set by hand. A handler: calls it again for each of
+the events up to the checkpoint, only with force, as nothing undoes what it did the first time. Returns the number of
+keys, or of a handler''s events. Workers wait meanwhile. Errors: 42P01; 42809 not a projection; 42501 not the owner;
+55000 an inline projection, or a handler without force; 22023 no such range; PJ006 history is archived away; of a
+handler or reducer, what it raises.
 Example: SELECT projections.replay(''stock'', 4711, 4711);';
 
-CREATE FUNCTION projections._refold_events(projection oid, from_position bigint, to_position bigint) RETURNS bigint
+CREATE FUNCTION projections_internal._refold_events(projection oid, from_position bigint, to_position bigint)
+    RETURNS bigint
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'projections_refold_events';
-COMMENT ON FUNCTION projections._refold_events(oid, bigint, bigint) IS
-'Internal: folds the keys that events of a range touch from the beginning, of a reducer or state machine whose slots are locked.';
-CREATE FUNCTION projections._repeat_events(projection oid, from_position bigint, to_position bigint) RETURNS bigint
+COMMENT ON FUNCTION projections_internal._refold_events(oid, bigint, bigint) IS
+'Internal: folds the keys that events of a range touch from the beginning, of a reducer or state machine whose slots '
+    'are locked.';
+CREATE FUNCTION projections_internal._repeat_events(projection oid, from_position bigint, to_position bigint)
+    RETURNS bigint
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'projections_repeat_events';
-COMMENT ON FUNCTION projections._repeat_events(oid, bigint, bigint) IS 'Internal: calls a handler, whose slots are locked, again for events of a range.';
+COMMENT ON FUNCTION projections_internal._repeat_events(oid, bigint, bigint) IS
+    'Internal: calls a handler, whose slots are locked, again for events of a range.';
 
-CREATE FUNCTION projections._replay(projection oid, caller text, from_position bigint, to_position bigint, force boolean) RETURNS bigint
+CREATE FUNCTION projections_internal._replay(projection oid, caller text, from_position bigint, to_position bigint,
+    force boolean) RETURNS bigint
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    p projections.projection := projections._require_async(projection, 'replay events of');
+    p projections_internal.projection := projections_internal._require_async(projection, 'replay events of');
     done bigint;
 BEGIN
     IF p.changes <> '{}' THEN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
-            MESSAGE = format('projection %s has no events to replay', projections._name(p.relation)),
+            MESSAGE = format('projection %s has no events to replay', projections_internal._name(p.relation)),
             DETAIL = 'It reads tables that change.', HINT = 'projections.refresh_rows() recomputes rows by key.';
     ELSIF from_position IS NULL OR to_position IS NULL OR from_position > to_position OR from_position < 0 THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
-            MESSAGE = format('%s to %s is no range of positions', coalesce(from_position::text, 'NULL'), coalesce(to_position::text, 'NULL')),
-            DETAIL = 'Both ends are positions of events, and included.', HINT = 'Give the same position twice for one event.';
+            MESSAGE = format('%s to %s is no range of positions', coalesce(from_position::text, 'NULL'),
+                coalesce(to_position::text, 'NULL')),
+            DETAIL = 'Both ends are positions of events, and included.', HINT = 'Give the same position twice for one '
+                'event.';
     ELSIF p.kind = 'handler' AND force IS NOT TRUE THEN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
-            MESSAGE = format('replaying events of handler %s would apply them twice', projections._name(p.relation)),
+            MESSAGE = format('replaying events of handler %s would apply them twice',
+                projections_internal._name(p.relation)),
             DETAIL = 'Nothing undoes what the handler did the first time.',
             HINT = 'Pass force => true if the handler may see an event again; or use projections.reset().';
     END IF;
-    PERFORM projections._refuse_archived(projection, CASE p.kind WHEN 'handler' THEN from_position - 1 ELSE 0 END);
-    PERFORM projections._lock_slots(projection);
-    done := CASE p.kind WHEN 'query' THEN projections._recompute_events(projection, from_position, to_position)
-                        WHEN 'handler' THEN projections._repeat_events(projection, from_position, to_position)
-                        ELSE projections._refold_events(projection, from_position, to_position) END;
-    INSERT INTO projections.checkpoint_change (projection, slot, before, position, changed_by, reason)
-    SELECT s.projection, s.slot, s.position, s.position, caller, format('replay of %s to %s', from_position, to_position)
-    FROM projections.slot s WHERE s.projection = p.relation ORDER BY s.slot;
+    PERFORM projections_internal._refuse_archived(projection, CASE p.kind WHEN 'handler' THEN from_position - 1
+        ELSE 0 END);
+    PERFORM projections_internal._lock_slots(projection);
+    done := CASE p.kind WHEN 'query' THEN projections_internal._recompute_events(projection, from_position, to_position)
+                        WHEN 'handler' THEN projections_internal._repeat_events(projection, from_position, to_position)
+                        ELSE projections_internal._refold_events(projection, from_position, to_position) END;
+    INSERT INTO projections_internal.checkpoint_change (projection, slot, before, position, changed_by, reason)
+    SELECT s.projection, s.slot, s.position, s.position, caller, format('replay of %s to %s', from_position,
+        to_position)
+    FROM projections_internal.slot s WHERE s.projection = p.relation ORDER BY s.slot;
     RETURN done;
 END
 $$;
-COMMENT ON FUNCTION projections._replay(oid, text, bigint, bigint, boolean) IS 'Internal: projections.replay().';
+COMMENT ON FUNCTION projections_internal._replay(oid, text, bigint, bigint, boolean) IS
+    'Internal: projections.replay().';
 
--- ---------------------------------------------------------------------------------------------------------------- alter
+-- ----------------------------------------------------------------------------------------------------------------
+-- alter
 
-CREATE FUNCTION projections._alter_options(name text, options jsonb) RETURNS integer
+CREATE FUNCTION projections_internal._alter_options(name text, options jsonb) RETURNS integer
     LANGUAGE c AS 'MODULE_PATHNAME', 'projections_operate';
-COMMENT ON FUNCTION projections._alter_options(text, jsonb) IS
-'Internal: changes options, by the projection''s owner; returns the number of slots that it is to have, or NULL where that stays.';
+COMMENT ON FUNCTION projections_internal._alter_options(text, jsonb) IS
+'Internal: changes options, by the projection''s owner; returns the number of slots that it is to have, or NULL where '
+    'that stays.';
 
 -- Options that are NULL are taken away.
-CREATE FUNCTION projections.__alter_options(projection oid, caller text, changes jsonb) RETURNS integer
+CREATE FUNCTION projections_internal.__alter_options(projection oid, caller text, changes jsonb) RETURNS integer
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    p projections.projection;
+    p projections_internal.projection;
     slots integer;
 BEGIN
-    SELECT * INTO STRICT p FROM projections.projection x WHERE x.relation = projection::regclass FOR UPDATE;
+    SELECT * INTO STRICT p FROM projections_internal.projection x WHERE x.relation = projection::regclass FOR UPDATE;
     p.options := jsonb_strip_nulls(p.options || changes);
-    p.options := projections._check_options(p.kind, p.mode, p.options);
+    p.options := projections_internal._check_options(p.kind, p.mode, p.changes = '{}', p.one_order,
+        projections_internal._name(p.relation), p.options);
     slots := coalesce((p.options ->> 'slots')::integer, 1);
-    IF slots > 1 AND p.changes <> '{}' THEN
-        RAISE EXCEPTION USING ERRCODE = 'feature_not_supported',
-            MESSAGE = format('projection %s cannot have several slots', projections._name(p.relation)),
-            DETAIL = 'Its source changes: old and new images of a row have to be applied together.', HINT = 'Leave out slots.';
-    ELSIF slots > 1 AND p.one_order THEN
-        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
-            MESSAGE = format('projection %s has one slot only', projections._name(p.relation)),
-            DETAIL = CASE p.kind WHEN 'handler' THEN 'Without partition_by, all events are in one order.'
-                                 ELSE 'An event that goes to several keys is applied to all of them at once.' END,
-            HINT = 'Leave out slots.';
-    END IF;
-    IF slots = (SELECT count(*) FROM projections.slot s WHERE s.projection = p.relation) OR p.mode <> 'async' THEN
+    IF slots = (SELECT count(*) FROM projections_internal.slot s WHERE s.projection = p.relation) OR p.mode <> 'async'
+        THEN
         slots := NULL;
     END IF;
     -- The number of slots changes with the slots.
-    UPDATE projections.projection x
+    UPDATE projections_internal.projection x
     SET options = CASE WHEN slots IS NULL THEN p.options
                        WHEN x.options ? 'slots' THEN p.options || jsonb_build_object('slots', x.options -> 'slots')
                        ELSE p.options - 'slots' END
@@ -365,106 +426,136 @@ BEGIN
     RETURN slots;
 END
 $$;
-COMMENT ON FUNCTION projections.__alter_options(oid, text, jsonb) IS 'Internal: projections._alter_options().';
+COMMENT ON FUNCTION projections_internal.__alter_options(oid, text, jsonb) IS
+    'Internal: projections_internal._alter_options().';
 
-CREATE FUNCTION projections._change_slots(name text, slots integer) RETURNS boolean
+CREATE FUNCTION projections_internal._change_slots(name text, slots integer) RETURNS boolean
     LANGUAGE c AS 'MODULE_PATHNAME', 'projections_operate';
-COMMENT ON FUNCTION projections._change_slots(text, integer) IS
-'Internal: replaces the slots of a projection, by its owner, if all of them can be brought to one position soon; else brings them nearer and returns false.';
+COMMENT ON FUNCTION projections_internal._change_slots(text, integer) IS
+'Internal: replaces the slots of a projection, by its owner, if all of them can be brought to one position soon; else '
+    'brings them nearer and returns false.';
 
-CREATE FUNCTION projections._advance_to(projection oid, slot integer, target bigint, max_events bigint) RETURNS bigint
+CREATE FUNCTION projections_internal._advance_to(projection oid, slot integer, target bigint, max_events bigint)
+    RETURNS bigint
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'projections_advance_to';
-COMMENT ON FUNCTION projections._advance_to(oid, integer, bigint, bigint) IS
-'Internal: applies the events of one slot up to a position that is decided, about so many at most; returns how far it came.';
+COMMENT ON FUNCTION projections_internal._advance_to(oid, integer, bigint, bigint) IS
+'Internal: applies the events of one slot up to a position that is decided, about so many at most; returns how far it '
+    'came.';
 
-CREATE FUNCTION projections.__change_slots(projection oid, caller text, slots integer) RETURNS boolean
+CREATE FUNCTION projections_internal.__change_slots(projection oid, caller text, slots integer) RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    p projections.projection;
+    p projections_internal.projection;
     barrier bigint;
-    locked projections.slot[];
-    s projections.slot;
+    locked projections_internal.slot[];
+    s projections_internal.slot;
     came bigint;
     reached boolean := true;
     advanced boolean := false;
 BEGIN
-    FOR s IN SELECT * FROM projections._lock_slots(projection) LOOP
+    FOR s IN SELECT * FROM projections_internal._lock_slots(projection) LOOP
         locked := locked || s;
         barrier := greatest(barrier, s.position);
     END LOOP;
-    SELECT * INTO STRICT p FROM projections.projection x WHERE x.relation = projection::regclass FOR UPDATE;
+    SELECT * INTO STRICT p FROM projections_internal.projection x WHERE x.relation = projection::regclass FOR UPDATE;
+    PERFORM projections_internal._check_options(p.kind, p.mode, p.changes = '{}', p.one_order,
+        projections_internal._name(p.relation),
+        p.options || jsonb_build_object('slots', slots));
     FOREACH s IN ARRAY locked LOOP
         CONTINUE WHEN s.position = barrier;
-        came := projections._advance_to(projection, s.slot, barrier, 10000); -- about a worker's batch: so long are the slots locked
+        -- about a worker's batch: so long are the slots locked
+        came := projections_internal._advance_to(projection, s.slot, barrier, 10000);
         advanced := advanced OR came > s.position;
         reached := reached AND came >= barrier;
     END LOOP;
     IF NOT reached AND NOT advanced THEN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
-            MESSAGE = format('the slots of %s cannot be brought to one position', projections._name(p.relation)),
+            MESSAGE = format('the slots of %s cannot be brought to one position',
+                projections_internal._name(p.relation)),
             DETAIL = 'One of them stands still before an event that fails.',
-            HINT = format('SELECT * FROM projections.failures WHERE projection = %L AND resolved_at IS NULL; then retry() or skip() it.', projections._name(p.relation));
+            HINT = format('SELECT * FROM projections.failures WHERE projection = %L AND resolved_at IS NULL; then '
+                'retry() or skip() it.', projections_internal._name(p.relation));
     ELSIF NOT reached THEN
         RETURN false;
     END IF;
-    INSERT INTO projections.checkpoint_change (projection, slot, before, position, changed_by, reason)
+    INSERT INTO projections_internal.checkpoint_change (projection, slot, before, position, changed_by, reason)
     SELECT p.relation, n, o.position, barrier, caller, format('slots: %s to %s', cardinality(locked), slots)
-    FROM generate_series(0, slots - 1) n LEFT JOIN projections.slot o ON o.projection = p.relation AND o.slot = n;
+    FROM generate_series(0, slots - 1) n LEFT JOIN projections_internal.slot o ON o.projection = p.relation
+        AND o.slot = n;
     WITH gone AS (
-        DELETE FROM projections.slot x WHERE x.projection = p.relation RETURNING x.*
+        DELETE FROM projections_internal.slot x WHERE x.projection = p.relation RETURNING x.*
     )
-    INSERT INTO projections.slot (projection, slot, position, event_time, events_processed)
+    INSERT INTO projections_internal.slot (projection, slot, position, event_time, events_processed)
     SELECT p.relation, n, barrier, (SELECT max(g.event_time) FROM gone g),
            CASE n WHEN 0 THEN (SELECT sum(g.events_processed) FROM gone g) ELSE 0 END
     FROM generate_series(0, slots - 1) n;
-    -- What waits, waits where its key will be: the engine deals keys out by this hash, and those it could not read to the first slot.
-    UPDATE projections.failure f SET slot = coalesce((hashtextextended(f.keys[1], 0) & 9223372036854775807) % slots, 0)
+    -- What waits, waits where its key will be: the engine deals keys out by this hash, and those it could not read to
+    -- the first slot.
+    UPDATE projections_internal.failure f SET slot = projections_internal._slot_of(f.keys[1], slots)
     WHERE f.projection = p.relation AND f.resolved_at IS NULL AND p.kind <> 'query';
-    UPDATE projections.failure f SET slot = (f.position / 8192) % slots
+    UPDATE projections_internal.failure f SET slot = projections_internal._stripe_of(f.position, slots)
     WHERE f.projection = p.relation AND f.resolved_at IS NULL AND p.kind = 'query';
-    UPDATE projections.parked_event e SET slot = coalesce((hashtextextended(e.keys[1], 0) & 9223372036854775807) % slots, 0) WHERE e.projection = p.relation;
-    UPDATE projections.projection x SET options = x.options || jsonb_build_object('slots', slots) WHERE x.relation = p.relation;
+    UPDATE projections_internal.parked_event e SET slot = projections_internal._slot_of(e.keys[1], slots)
+    WHERE e.projection = p.relation;
+    UPDATE projections_internal.projection x SET options = x.options || jsonb_build_object('slots', slots)
+        WHERE x.relation = p.relation;
     RETURN true;
 END
 $$;
-COMMENT ON FUNCTION projections.__change_slots(oid, text, integer) IS 'Internal: projections._change_slots().';
+COMMENT ON FUNCTION projections_internal.__change_slots(oid, text, integer) IS
+    'Internal: projections_internal._change_slots().';
 
 -- A procedure that commits can have no SET clause: every name in it is qualified, operators too.
-CREATE PROCEDURE projections.alter(name text, query text DEFAULT NULL, mode text DEFAULT NULL, options jsonb DEFAULT NULL)
+CREATE PROCEDURE projections.alter(name text, query text DEFAULT NULL, mode text DEFAULT NULL,
+    options jsonb DEFAULT NULL)
     LANGUAGE plpgsql AS $$
 DECLARE
     slots integer;
 BEGIN
-    IF options IS NULL AND query IS NULL AND mode IS NULL OR pg_catalog.jsonb_typeof(options) OPERATOR(pg_catalog.<>) 'object' THEN
+    IF options IS NULL AND query IS NULL AND mode IS NULL
+        OR pg_catalog.jsonb_typeof(options) OPERATOR(pg_catalog.<>) 'object' THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'options must be a JSON object',
-            DETAIL = 'They are what is to be changed.', HINT = 'Pass, for example, options => ''{"slots": 4}''; null takes an option back to its default.';
+            DETAIL = 'They are what is to be changed.', HINT = 'Pass, for example, options => ''{"slots": 4}''; null '
+                'takes an option back to its default.';
     END IF;
     IF options IS NOT NULL THEN
-        slots := projections._alter_options(name, options);
+        slots := projections_internal._alter_options(name, options);
         COMMIT;
     END IF;
     IF slots IS NOT NULL THEN
-        WHILE NOT projections._change_slots(name, slots) LOOP
+        WHILE NOT projections_internal._change_slots(name, slots) LOOP
             COMMIT;
         END LOOP;
         COMMIT;
     END IF;
     IF query IS NOT NULL OR mode IS NOT NULL THEN
-        CALL projections._redefine(name, query, mode);
+        CALL projections_internal._redefine(name, query, mode);
     END IF;
 END
 $$;
 COMMENT ON PROCEDURE projections.alter(text, text, text, jsonb) IS
-'Changes a projection while it is used. options: those to be changed; null takes one back to its default. A change of slots brings all slots to one
-position first, in transactions of its own, and then replaces them there; nothing is applied twice or left out. query: another SELECT, by the names of the caller''s search_path; mode: inline or async. For these the
-new table is built beside the old one and put in its place like a rebuild''s (see projections.rebuilds), and writers of the sources wait for a moment at the end. Columns that the new query
-has at the same place with the same type stay; others are dropped or added, where nothing uses them.
-Errors: 22023 an option is unknown, or its value not possible; PJ002 the query cannot be a projection; 2BP01 columns that go are used by what DETAIL lists; 55000 it is published, foreign keys refer to it, or other
-projections read it; 0A000 query or mode of a handler, reducer or state machine; 25001, 2D000 inside a transaction block; 42P01; 42809 not a projection; 42501 not the owner; PJ003 it is being rebuilt.
+'Changes a projection while it is used. options: those to be changed; null takes one back to its default. A change of
+slots brings all slots to one position first, in transactions of its own, and then replaces them there; nothing is
+applied twice or left out. query: another SELECT, by the names of the caller''s search_path; mode: inline or async. For
+these the new table is built beside the old one and put in its place like a rebuild''s (see projections.rebuilds), and
+writers of the sources wait for a moment at the end. Columns that the new query has at the same place with the same
+type stay; others are dropped or added, where nothing uses them.
+Errors: 22023 an option is unknown, or its value not possible; PJ002 the query cannot be a projection; 2BP01 columns
+that go are used by what DETAIL lists; 55000 it is published, foreign keys refer to it, or other projections read it;
+0A000 query or mode of a handler, reducer or state machine; 25001, 2D000 inside a transaction block; 42P01; 42809 not a
+projection; 42501 not the owner; PJ003 it is being rebuilt.
 Example: CALL projections.alter(''stock'', options => ''{"slots": 4}'');';
 
-REVOKE EXECUTE ON FUNCTION projections._lock_slots(oid), projections._pause(oid, text, text),
-    projections._resume(oid, text), projections._pause_all(oid, text, text), projections._resume_all(oid, text), projections._refuse_archived(oid, bigint),
-    projections._move_slots(oid, bigint, text, text), projections._require_async(oid, text), projections._empty(oid), projections._reset(oid, text),
-    projections._set_checkpoint(oid, text, bigint, boolean), projections._replay(oid, text, bigint, bigint, boolean), projections.__alter_options(oid, text, jsonb), projections._advance_to(oid, integer, bigint, bigint),
-    projections.__change_slots(oid, text, integer), projections._refold_events(oid, bigint, bigint), projections._repeat_events(oid, bigint, bigint) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION projections_internal._lock_slots(oid), projections_internal._pause(oid, text, text),
+    projections_internal._resume(oid, text), projections_internal._pause_all(oid, text, text),
+        projections_internal._resume_all(oid, text),
+        projections_internal._refuse_archived(oid, bigint),
+    projections_internal._move_slots(oid, bigint, text, text), projections_internal._require_async(oid, text),
+        projections_internal._empty(oid),
+        projections_internal._reset(oid, text),
+    projections_internal._set_checkpoint(oid, text, bigint, boolean), projections_internal._replay(oid, text, bigint,
+        bigint, boolean),
+        projections_internal.__alter_options(oid, text, jsonb), projections_internal._advance_to(oid, integer, bigint,
+            bigint),
+    projections_internal.__change_slots(oid, text, integer), projections_internal._refold_events(oid, bigint, bigint),
+        projections_internal._repeat_events(oid, bigint, bigint) FROM PUBLIC;

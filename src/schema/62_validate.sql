@@ -1,82 +1,94 @@
 -- Validate: what is broken, missing, or set so that it cannot work, with SQL that mends it.
 --
--- Each function below knows one kind of thing and looks at all of it in one query: a thousand projections are one look. owner: who else
--- than pg_monitor is told; 0 for nobody, NULL for everybody. A hint mends its problem when it is followed literally; one that has to be
--- completed, or says what else to do, says so in a comment.
+-- Each function below knows one kind of thing and looks at all of it in one query: a thousand projections are one look.
+-- owner: who else than pg_monitor is told; 0 for nobody, NULL for everybody. A hint mends its problem when it is
+-- followed literally; one that has to be completed, or says what else to do, says so in a comment.
 
 -- What repairs the contents of all projections that read a table.
-CREATE FUNCTION projections._repair_readers(source oid) RETURNS text
+CREATE FUNCTION projections_internal._repair_readers(source oid) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT CASE count(*) WHEN 0 THEN '' WHEN 1 THEN format('SELECT projections.repair(%L);', min(projections._name(p.relation)))
-        ELSE format('SELECT projections.repair(projection) FROM projections.dependencies WHERE source = %L::regclass;', projections._name(source)) END
-    FROM projections.projection p WHERE source = ANY (p.sources::oid[]) AND p.shadow_of IS NULL
+    SELECT CASE count(*) WHEN 0 THEN '' WHEN 1 THEN format('SELECT projections.repair(%L);',
+        min(projections_internal._name(p.relation)))
+        ELSE format('SELECT projections.repair(projection) FROM projections.dependencies WHERE source = %L::regclass;',
+            projections_internal._name(source)) END
+    FROM projections_internal.projection p WHERE source = ANY (p.sources::oid[]) AND p.shadow_of IS NULL
 $$;
-COMMENT ON FUNCTION projections._repair_readers(oid) IS 'Internal: SQL that repairs the projections over a table.';
+COMMENT ON FUNCTION projections_internal._repair_readers(oid) IS
+    'Internal: SQL that repairs the projections over a table.';
 
--- type: as pg_trigger.tgtype has it. made: what follows the name in CREATE TRIGGER. lost: SQL that brings back what went by unseen.
-CREATE FUNCTION projections._wanted_triggers()
-    RETURNS TABLE(relation oid, name name, function text, type int2, made text, lost text)
+-- made: what follows the name in CREATE TRIGGER. lost: SQL that brings back what went by unseen.
+CREATE FUNCTION projections_internal._wanted_triggers() RETURNS TABLE(relation oid, name name, made text, lost text)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT w.relation, t.name, t.function, t.type, format(t.made, projections._name(w.relation)), CASE t.function WHEN 'capture' THEN 'readers' ELSE 'itself' END
-    FROM (SELECT DISTINCT unnest(p.sources)::oid AS relation, 'capture' AS function FROM projections.projection p WHERE projections._captures(p) AND NOT p.building -- its shadow captures
+    SELECT w.relation, n.name, format(n.made, projections_internal._name(w.relation), w.arrivals, w.position_column),
+        w.lost
+    -- its shadow captures
+    FROM (SELECT DISTINCT unnest(p.sources)::oid AS relation, 'capture' AS function, 'readers' AS lost,
+              NULL::name AS arrivals, NULL::name AS position_column
+          FROM projections_internal.projection p WHERE projections_internal._captures(p) AND NOT p.building
           UNION ALL
-          SELECT p.relation::oid, 'guard' FROM projections.projection p WHERE p.kind <> 'handler' AND p.shadow_of IS NULL) w
-    JOIN (VALUES ('projections_capture'::name, 'capture', 29::int2, 'AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION projections.capture()'),
-                 ('projections_capture_truncate', 'capture', 32, 'AFTER TRUNCATE ON %s EXECUTE FUNCTION projections.capture()'),
-                 ('projections_guard', 'guard', 31, 'BEFORE INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION projections.guard()'),
-                 ('projections_guard_truncate', 'guard', 34, 'BEFORE TRUNCATE ON %s EXECUTE FUNCTION projections.guard()'))
-        AS t(name, function, type, made) ON t.function = w.function
-    UNION ALL
-    SELECT s.relation, 'projections_arrival', '_note_arrival', 5,
-           format('AFTER INSERT ON %s FOR EACH ROW EXECUTE FUNCTION projections._note_arrival(%L, %L)', projections._name(s.relation), a.relname, s.position_column),
-           format(' INSERT INTO %s (position) SELECT e.%I FROM %s AS e WHERE NOT EXISTS (SELECT FROM %1$s AS a WHERE a.position = e.%2$I) ORDER BY 1;',
-                  projections._name(s.arrivals), s.position_column, projections._name(s.relation))
-    FROM projections.source s JOIN pg_class a ON a.oid = s.arrivals
+          SELECT p.relation::oid, 'guard', 'itself', NULL, NULL FROM projections_internal.projection p
+          WHERE p.kind <> 'handler' AND p.shadow_of IS NULL
+          UNION ALL
+          SELECT s.relation, '_note_arrival',
+              format(' INSERT INTO %s (position) SELECT e.%I FROM %s AS e '
+                     'WHERE NOT EXISTS (SELECT FROM %1$s AS a WHERE a.position = e.%2$I) ORDER BY 1;',
+                     projections_internal._name(s.arrivals), s.position_column, projections_internal._name(s.relation)),
+              a.relname, s.position_column
+          FROM projections_internal.source s JOIN pg_class a ON a.oid = s.arrivals) w
+    JOIN projections_internal._own_triggers() n ON n.function = w.function
 $$;
-COMMENT ON FUNCTION projections._wanted_triggers() IS 'Internal: the triggers that there must be, ALWAYS.';
+COMMENT ON FUNCTION projections_internal._wanted_triggers() IS 'Internal: the triggers that there must be, ALWAYS.';
 
-CREATE FUNCTION projections._validate_triggers() RETURNS TABLE(severity text, object text, problem text, hint text, owner oid)
+CREATE FUNCTION projections_internal._validate_triggers()
+    RETURNS TABLE(severity text, object text, problem text, hint text,
+    owner oid)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     WITH wanted AS (
-        SELECT w.*, c.relowner FROM projections._wanted_triggers() w JOIN pg_class c ON c.oid = w.relation
+        SELECT w.*, c.relowner FROM projections_internal._wanted_triggers() w JOIN pg_class c ON c.oid = w.relation
     ), found AS (
-        SELECT w.relation, w.relation AS source, w.name, w.relowner, w.lost, CASE WHEN t.oid IS NULL THEN format('CREATE TRIGGER %I %s; ', w.name, w.made) ELSE '' END AS made,
+        SELECT w.relation, w.relation AS source, w.name, w.relowner, w.lost,
+            CASE WHEN t.oid IS NULL THEN format('CREATE TRIGGER %I %s; ', w.name, w.made) ELSE '' END AS made,
                CASE WHEN t.oid IS NULL THEN 'is missing'
                     WHEN other.it THEN 'is another trigger of that name'
                     WHEN t.tgenabled = 'D' THEN 'is disabled'
                     WHEN t.tgenabled = 'R' THEN 'fires for replication only'
-                    WHEN t.tgenabled = 'O' THEN 'does not fire for replication; a restore without triggers leaves it so' END AS problem,
+                    WHEN t.tgenabled = 'O' THEN 'does not fire for replication; a restore without triggers leaves it '
+                        'so' END AS problem,
                -- projections.repair() knows our triggers by their names.
                CASE WHEN other.it
-                    THEN format('CREATE OR REPLACE TRIGGER %I %s; ALTER TABLE %s ENABLE ALWAYS TRIGGER %1$I; ', w.name, w.made, projections._name(w.relation)) ELSE '' END AS remake
+                    THEN format('CREATE OR REPLACE TRIGGER %I %s; ALTER TABLE %s ENABLE ALWAYS TRIGGER %1$I; ', w.name,
+                        w.made, projections_internal._name(w.relation)) ELSE '' END AS remake
         FROM wanted w
         LEFT JOIN pg_trigger t ON t.tgrelid = w.relation AND t.tgname = w.name
-        LEFT JOIN pg_proc f ON f.oid = t.tgfoid AND f.proname = w.function AND f.pronamespace = 'projections'::regnamespace
-        CROSS JOIN LATERAL (SELECT t.oid IS NOT NULL AND (f.oid IS NULL OR t.tgtype <> w.type OR t.tgqual IS NOT NULL OR t.tgattr <> '') AS it) other
+        CROSS JOIN LATERAL (SELECT t.oid IS NOT NULL AND NOT projections_internal._is_own(t) AS it) other
         UNION ALL
         -- The copies on partitions have states of their own.
         SELECT p.relid, w.relation, w.name, w.relowner, w.lost, '', 'does not fire always on this partition', ''
-        FROM wanted w JOIN pg_class c ON c.oid = w.relation AND c.relkind = 'p' CROSS JOIN LATERAL pg_partition_tree(w.relation) p
+        FROM wanted w JOIN pg_class c ON c.oid = w.relation AND c.relkind = 'p' CROSS JOIN
+            LATERAL pg_partition_tree(w.relation) p
         JOIN pg_trigger t ON t.tgrelid = p.relid AND t.tgname = w.name
         WHERE p.level > 0 AND t.tgenabled <> 'A'
     )
-    SELECT 'ERROR', projections._name(f.relation), format('trigger %I %s', f.name, f.problem),
-           f.remake || CASE f.lost WHEN 'readers' THEN projections._repair_readers(f.source)
-                                   WHEN 'itself' THEN format('SELECT projections.repair(%L);', projections._name(f.source))
-                                   ELSE f.made || format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I;', projections._name(f.source), f.name) || f.lost END,
+    SELECT 'ERROR', projections_internal._name(f.relation), format('trigger %I %s', f.name, f.problem),
+           f.remake || CASE f.lost WHEN 'readers' THEN projections_internal._repair_readers(f.source)
+                                   WHEN 'itself' THEN format('SELECT projections.repair(%L);',
+                                       projections_internal._name(f.source))
+                                   ELSE f.made || format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I;',
+                                       projections_internal._name(f.source), f.name) || f.lost END,
            f.relowner
     FROM found f WHERE f.problem IS NOT NULL
 $$;
-COMMENT ON FUNCTION projections._validate_triggers() IS 'Internal: triggers of ours that are missing or do not always fire.';
+COMMENT ON FUNCTION projections_internal._validate_triggers() IS
+    'Internal: triggers of ours that are missing or do not always fire.';
 
 -- Compiling raises what is wrong with a definition, and no other projection is to be hidden by that.
-CREATE FUNCTION projections._compiled(projection regclass, kind text, OUT keys text[], OUT problem text)
+CREATE FUNCTION projections_internal._compiled(projection regclass, kind text, OUT keys text[], OUT problem text)
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF kind = 'query' THEN
-        keys := projections._key_columns(projection);
+        keys := projections_internal._key_columns(projection);
     ELSE
-        PERFORM projections._key_expression(projection);
+        PERFORM projections_internal._key_expression(projection);
         keys := CASE kind WHEN 'handler' THEN NULL ELSE '{key}' END;
     END IF;
 EXCEPTION WHEN OTHERS THEN
@@ -87,9 +99,10 @@ EXCEPTION WHEN OTHERS THEN
     problem := SQLERRM;
 END
 $$;
-COMMENT ON FUNCTION projections._compiled(regclass, text) IS 'Internal: the key columns of a projection, or what keeps it from being compiled.';
+COMMENT ON FUNCTION projections_internal._compiled(regclass, text) IS
+    'Internal: the key columns of a projection, or what keeps it from being compiled.';
 
-CREATE FUNCTION projections._function_oid(signature text) RETURNS oid
+CREATE FUNCTION projections_internal._function_oid(signature text) RETURNS oid
     LANGUAGE plpgsql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN signature::regprocedure::oid;
@@ -97,25 +110,34 @@ EXCEPTION WHEN OTHERS THEN -- the function, its schema, or a type of its argumen
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION projections._function_oid(text) IS 'Internal: the function of that signature; NULL where there is none.';
+COMMENT ON FUNCTION projections_internal._function_oid(text) IS
+    'Internal: the function of that signature; NULL where there is none.';
 
 -- SQL that takes a projection down and makes it anew.
-CREATE FUNCTION projections._recreate_sql(projection regclass) RETURNS text
+CREATE FUNCTION projections_internal._recreate_sql(projection regclass) RETURNS text
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    RETURN format('SELECT projections.drop(%L); %s', projections._name(projection), projections._create_sql(projection));
+    RETURN format('SELECT projections.drop(%L); %s', projections_internal._name(projection),
+        (SELECT projections_internal._create_sql(p)
+        FROM projections_internal.projection p WHERE p.relation = projection));
 EXCEPTION WHEN OTHERS THEN -- where the definition cannot be read, nobody can say how to make it anew
-    RETURN format('SELECT projections.drop(%L, keep_table => true); -- then drop the table, and create the projection again', projections._name(projection));
+    RETURN format('SELECT projections.drop(%L, keep_table => true); -- then drop the table, and create the projection '
+        'again', projections_internal._name(projection));
 END
 $$;
-COMMENT ON FUNCTION projections._recreate_sql(regclass) IS 'Internal: SQL that drops a projection and creates it again.';
+COMMENT ON FUNCTION projections_internal._recreate_sql(regclass) IS
+    'Internal: SQL that drops a projection and creates it again.';
 
 -- Definitions: what they read and call must be there, and the owner may read and call it.
-CREATE FUNCTION projections._validate_definitions() RETURNS TABLE(severity text, object text, problem text, hint text, owner oid)
+CREATE FUNCTION projections_internal._validate_definitions()
+    RETURNS TABLE(severity text, object text, problem text, hint text,
+    owner oid)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     WITH known AS MATERIALIZED (
         SELECT p.relation, p.definition::oid, p.kind, c.relowner, pg_get_userbyid(c.relowner) AS role
-        FROM projections.projection p JOIN pg_class c ON c.oid = p.relation JOIN pg_class d ON d.oid = p.definition WHERE p.shadow_of IS NULL
+        FROM projections_internal.projection p JOIN pg_class c ON c.oid = p.relation JOIN pg_class d
+            ON d.oid = p.definition
+            WHERE p.shadow_of IS NULL
     ), used AS MATERIALIZED (
         SELECT DISTINCT k.relation, k.kind, k.relowner, k.role, d.refclassid, d.refobjid, d.refobjsubid
         FROM known k JOIN pg_rewrite w ON w.ev_class = k.definition
@@ -124,415 +146,520 @@ CREATE FUNCTION projections._validate_definitions() RETURNS TABLE(severity text,
         SELECT u.relation, min(CASE u.refclassid WHEN 'pg_proc'::regclass THEN 'function' WHEN 'pg_operator'::regclass THEN 'operator'
                                                  WHEN 'pg_type'::regclass THEN 'type' ELSE 'relation' END) AS what
         FROM used u
-        WHERE CASE u.refclassid WHEN 'pg_proc'::regclass THEN NOT EXISTS (SELECT FROM pg_proc x WHERE x.oid = u.refobjid)
-                                WHEN 'pg_operator'::regclass THEN NOT EXISTS (SELECT FROM pg_operator x WHERE x.oid = u.refobjid)
-                                WHEN 'pg_type'::regclass THEN NOT EXISTS (SELECT FROM pg_type x WHERE x.oid = u.refobjid)
-                                WHEN 'pg_class'::regclass THEN NOT EXISTS (SELECT FROM pg_class x WHERE x.oid = u.refobjid) ELSE false END
+        WHERE CASE u.refclassid WHEN 'pg_proc'::regclass THEN NOT EXISTS (SELECT FROM pg_proc x
+            WHERE x.oid = u.refobjid)
+                                WHEN 'pg_operator'::regclass THEN NOT EXISTS (SELECT FROM pg_operator x
+                                    WHERE x.oid = u.refobjid)
+                                WHEN 'pg_type'::regclass THEN NOT EXISTS (SELECT FROM pg_type x
+                                    WHERE x.oid = u.refobjid)
+                                WHEN 'pg_class'::regclass THEN NOT EXISTS (SELECT FROM pg_class x
+                                    WHERE x.oid = u.refobjid) ELSE false END
         GROUP BY u.relation
     )
-    SELECT 'ERROR', projections._name(k.relation), 'its definition is broken: ' || coalesce(format('a %s that it uses is gone', l.what), c.problem),
-           projections._recreate_sql(k.relation), k.relowner
+    SELECT 'ERROR', projections_internal._name(k.relation),
+        'its definition is broken: ' || coalesce(format('a %s that it uses '
+        'is gone', l.what), c.problem),
+           projections_internal._recreate_sql(k.relation), k.relowner
     FROM known k
     LEFT JOIN lost l ON l.relation = k.relation
-    LEFT JOIN LATERAL projections._compiled(k.relation, k.kind) c ON l.what IS NULL
+    LEFT JOIN LATERAL projections_internal._compiled(k.relation, k.kind) c ON l.what IS NULL
     WHERE l.what IS NOT NULL OR c.problem IS NOT NULL
     UNION ALL
-    SELECT 'ERROR', projections._name(u.relation), format('its owner, %I, may not read %s', u.role, projections._name(u.refobjid)),
-           format('GRANT SELECT ON %s TO %I;', projections._name(u.refobjid), u.role), u.relowner
+    SELECT 'ERROR', projections_internal._name(u.relation), format('its owner, %I, may not read %s', u.role,
+        projections_internal._name(u.refobjid)),
+           format('GRANT SELECT ON %s TO %I;', projections_internal._name(u.refobjid), u.role), u.relowner
     FROM used u JOIN pg_class c ON c.oid = u.refobjid
     WHERE u.refclassid = 'pg_class'::regclass AND c.relkind IN ('r', 'p')
     GROUP BY u.relation, u.refobjid, u.role, u.relowner
-    HAVING bool_or(NOT CASE WHEN u.refobjsubid > 0 THEN coalesce(has_column_privilege(u.relowner, u.refobjid, u.refobjsubid::int2, 'SELECT'), true)
+    HAVING bool_or(NOT CASE WHEN u.refobjsubid > 0 THEN coalesce(has_column_privilege(u.relowner, u.refobjid,
+        u.refobjsubid::int2, 'SELECT'), true)
                             WHEN u.kind = 'query' THEN has_any_column_privilege(u.relowner, u.refobjid, 'SELECT')
                             ELSE has_table_privilege(u.relowner, u.refobjid, 'SELECT') END)
     UNION ALL
-    SELECT 'ERROR', projections._name(u.relation), format('its owner, %I, may not call %s', u.role, u.refobjid::regprocedure),
-           format('GRANT EXECUTE ON FUNCTION %s TO %I;', u.refobjid::regprocedure, u.role), u.relowner
-    FROM used u JOIN pg_proc f ON f.oid = u.refobjid
-    WHERE u.refclassid = 'pg_proc'::regclass AND NOT has_function_privilege(u.relowner, f.oid, 'EXECUTE')
+    SELECT DISTINCT 'ERROR', projections_internal._name(u.relation), format('its owner, %I, may not call %s', u.role,
+        f.oid::regprocedure),
+           format('GRANT EXECUTE ON FUNCTION %s TO %I;', f.oid::regprocedure, u.role), u.relowner
+    FROM used u LEFT JOIN pg_operator o ON u.refclassid = 'pg_operator'::regclass AND o.oid = u.refobjid
+    JOIN pg_proc f ON f.oid = CASE u.refclassid WHEN 'pg_proc'::regclass THEN u.refobjid ELSE o.oprcode END
+    WHERE NOT has_function_privilege(u.relowner, f.oid, 'EXECUTE')
 $$;
-COMMENT ON FUNCTION projections._validate_definitions() IS 'Internal: definitions that are broken, or that the owner may not read.';
+COMMENT ON FUNCTION projections_internal._validate_definitions() IS
+    'Internal: definitions that are broken, or that the owner may not read.';
 
 -- What handlers and reducers call and write, and what is called for dead letters.
-CREATE FUNCTION projections._validate_functions() RETURNS TABLE(severity text, object text, problem text, hint text, owner oid)
+CREATE FUNCTION projections_internal._validate_functions()
+    RETURNS TABLE(severity text, object text, problem text, hint text,
+    owner oid)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     WITH called AS (
-        SELECT p.relation, c.relowner, pg_get_userbyid(c.relowner) AS role, w.signature, w.is_option, projections._function_oid(w.signature) AS function
-        FROM projections.projection p JOIN pg_class c ON c.oid = p.relation,
+        SELECT p.relation, c.relowner, pg_get_userbyid(c.relowner) AS role, w.signature, w.is_option,
+            projections_internal._function_oid(w.signature) AS function
+        FROM projections_internal.projection p JOIN pg_class c ON c.oid = p.relation,
         LATERAL (VALUES (p.function, false), (p.options ->> 'on_dead_letter', true)) AS w(signature, is_option)
         WHERE w.signature IS NOT NULL AND p.shadow_of IS NULL
     )
-    SELECT CASE WHEN f.is_option THEN 'WARNING' ELSE 'ERROR' END, projections._name(f.relation), format('function %s, which it calls%s, is gone', f.signature, CASE WHEN f.is_option THEN ' for dead letters' END),
-           CASE WHEN f.is_option THEN format('UPDATE projections.projection SET options = options - ''on_dead_letter'' WHERE relation = %L::regclass;', projections._name(f.relation))
-                ELSE format('SELECT projections.drop(%L); -- or create the function again: %s', projections._name(f.relation), f.signature) END,
+    SELECT CASE WHEN f.is_option THEN 'WARNING' ELSE 'ERROR' END, projections_internal._name(f.relation),
+        format('function %s, which it calls%s, is gone', f.signature,
+        CASE WHEN f.is_option THEN ' for dead letters' END),
+           CASE WHEN f.is_option THEN format('UPDATE projections_internal.projection SET options = options '
+               '- ''on_dead_letter'' WHERE relation = %L::regclass;', projections_internal._name(f.relation))
+                ELSE format('SELECT projections.drop(%L); -- or create the function again: %s',
+                    projections_internal._name(f.relation), f.signature) END,
            f.relowner
     FROM called f WHERE f.function IS NULL
     UNION ALL
-    SELECT 'ERROR', projections._name(f.relation), format('its owner, %I, may not call %s', f.role, f.signature),
-           format('GRANT USAGE ON SCHEMA %s TO %I; GRANT EXECUTE ON FUNCTION %s TO %2$I;', o.pronamespace::regnamespace, f.role, f.signature), f.relowner
+    SELECT 'ERROR', projections_internal._name(f.relation), format('its owner, %I, may not call %s', f.role,
+        f.signature),
+           format('GRANT USAGE ON SCHEMA %s TO %I; GRANT EXECUTE ON FUNCTION %s TO %2$I;', o.pronamespace::regnamespace,
+               f.role, f.signature), f.relowner
     FROM called f JOIN pg_proc o ON o.oid = f.function
-    WHERE NOT has_function_privilege(f.relowner, o.oid, 'EXECUTE') OR NOT has_schema_privilege(f.relowner, o.pronamespace, 'USAGE')
+    WHERE NOT has_function_privilege(f.relowner, o.oid, 'EXECUTE')
+        OR NOT has_schema_privilege(f.relowner, o.pronamespace, 'USAGE')
     UNION ALL
-    SELECT 'ERROR', projections._name(p.relation), format('its handler''s table %s is gone', t.relation), projections._recreate_sql(p.relation), c.relowner
-    FROM projections.projection p JOIN pg_class c ON c.oid = p.relation, LATERAL unnest(p.tables::oid[]) AS t(relation)
+    SELECT 'ERROR', projections_internal._name(p.relation), format('its handler''s table %s is gone', t.relation),
+        projections_internal._recreate_sql(p.relation), c.relowner
+    FROM projections_internal.projection p JOIN pg_class c ON c.oid = p.relation, LATERAL unnest(p.tables::oid[])
+        AS t(relation)
     WHERE NOT EXISTS (SELECT FROM pg_class x WHERE x.oid = t.relation) AND p.shadow_of IS NULL
     UNION ALL
-    SELECT 'ERROR', projections._name(p.relation), format('its owner, %I, may not write %s', pg_get_userbyid(c.relowner), projections._name(t.relation)),
-           format('GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO %I;', projections._name(t.relation), pg_get_userbyid(c.relowner)), c.relowner
-    FROM projections.projection p JOIN pg_class c ON c.oid = p.relation, LATERAL unnest(p.tables::oid[]) AS t(relation) JOIN pg_class x ON x.oid = t.relation
-    WHERE p.shadow_of IS NULL AND NOT has_table_privilege(c.relowner, t.relation, 'INSERT') AND NOT has_table_privilege(c.relowner, t.relation, 'UPDATE')
+    SELECT 'ERROR', projections_internal._name(p.relation), format('its owner, %I, may not write %s',
+        pg_get_userbyid(c.relowner), projections_internal._name(t.relation)),
+           format('GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO %I;', projections_internal._name(t.relation),
+               pg_get_userbyid(c.relowner)), c.relowner
+    FROM projections_internal.projection p JOIN pg_class c ON c.oid = p.relation, LATERAL unnest(p.tables::oid[])
+        AS t(relation)
+        JOIN pg_class x ON x.oid = t.relation
+    WHERE p.shadow_of IS NULL AND NOT has_table_privilege(c.relowner, t.relation, 'INSERT')
+        AND NOT has_table_privilege(c.relowner, t.relation, 'UPDATE')
       AND NOT has_table_privilege(c.relowner, t.relation, 'DELETE')
 $$;
-COMMENT ON FUNCTION projections._validate_functions() IS 'Internal: functions and tables of handlers and reducers that are gone or out of reach.';
+COMMENT ON FUNCTION projections_internal._validate_functions() IS
+    'Internal: functions and tables of handlers and reducers that are gone or out of reach.';
 
 -- Key indexes, and the columns.
-CREATE FUNCTION projections._validate_keys() RETURNS TABLE(severity text, object text, problem text, hint text, owner oid)
+CREATE FUNCTION projections_internal._validate_keys() RETURNS TABLE(severity text, object text, problem text, hint text,
+    owner oid)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     WITH keyed AS (
         SELECT p.relation, p.shape, c.relowner, k.keys
-        FROM projections.projection p JOIN pg_class c ON c.oid = p.relation AND c.relkind = 'r' JOIN pg_class d ON d.oid = p.definition,
-        LATERAL projections._compiled(p.relation, p.kind) k
+        FROM projections_internal.projection p JOIN pg_class c ON c.oid = p.relation AND c.relkind = 'r'
+            JOIN pg_class d ON d.oid = p.definition,
+        LATERAL projections_internal._compiled(p.relation, p.kind) k
         WHERE p.kind <> 'handler' AND p.shadow_of IS NULL AND NOT p.building AND k.problem IS NULL
     ), indexes AS (
-        SELECT i.indrelid, i.indexrelid, i.indisvalid AND i.indisready AS usable, i.indisunique AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL AS is_unique,
+        SELECT i.indrelid, i.indexrelid, i.indisvalid AND i.indisready AS usable, i.indisunique AND i.indimmediate
+            AND i.indpred IS NULL AND i.indexprs IS NULL AS is_unique,
                i.indexprs IS NOT NULL AND i.indpred IS NULL AS has_expression,
-               ARRAY(SELECT a.attname::text COLLATE "C" FROM unnest((i.indkey::int2[])[0:i.indnkeyatts - 1]) AS n(attnum)
+               ARRAY(SELECT a.attname::text COLLATE "C"
+                   FROM unnest((i.indkey::int2[])[0:i.indnkeyatts - 1]) AS n(attnum)
                      JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = n.attnum ORDER BY 1) AS columns,
-               i.indnullsnotdistinct OR i.indisprimary OR i.indrelid IN (SELECT keyed.relation FROM keyed WHERE keyed.shape IS NULL) AS nulls_equal
+               i.indnullsnotdistinct OR i.indisprimary OR i.indrelid IN (SELECT keyed.relation FROM keyed
+                   WHERE keyed.shape IS NULL) AS nulls_equal
         FROM pg_index i WHERE i.indrelid IN (SELECT keyed.relation FROM keyed)
     )
-    SELECT 'ERROR', projections._name(k.relation),
-           CASE WHEN broken.indexrelid IS NULL THEN format('no unique index has its key (%s)', array_to_string(k.keys, ', '))
-                ELSE format('index %s of its key is not valid', projections._name(broken.indexrelid)) END,
+    SELECT 'ERROR', projections_internal._name(k.relation),
+           CASE WHEN broken.indexrelid IS NULL THEN format('no unique index has its key (%s)',
+               array_to_string(k.keys, ', '))
+                ELSE format('index %s of its key is not valid', projections_internal._name(broken.indexrelid)) END,
            CASE WHEN broken.indexrelid IS NULL THEN ''
-                WHEN broken.constraint_name IS NULL THEN format('DROP INDEX %s; ', projections._name(broken.indexrelid))
-                ELSE format('ALTER TABLE %s DROP CONSTRAINT %I; ', projections._name(k.relation), broken.constraint_name) END
-               || format('SELECT projections.repair(%L);', projections._name(k.relation)),
+                WHEN broken.constraint_name IS NULL
+                    THEN format('DROP INDEX %s; ', projections_internal._name(broken.indexrelid))
+                ELSE format('ALTER TABLE %s DROP CONSTRAINT %I; ', projections_internal._name(k.relation),
+                    broken.constraint_name) END
+               || format('SELECT projections.repair(%L);', projections_internal._name(k.relation)),
            k.relowner
     FROM keyed k
-    LEFT JOIN LATERAL (SELECT i.indexrelid, (SELECT x.conname FROM pg_constraint x WHERE x.conindid = i.indexrelid AND x.contype IN ('p', 'u')) AS constraint_name FROM indexes i WHERE i.indrelid = k.relation AND i.is_unique AND i.nulls_equal AND NOT i.usable
-                         AND i.columns = ARRAY(SELECT n COLLATE "C" FROM unnest(k.keys) AS n ORDER BY 1) LIMIT 1) broken ON true
+    LEFT JOIN LATERAL (SELECT i.indexrelid, (SELECT x.conname FROM pg_constraint x WHERE x.conindid = i.indexrelid
+        AND x.contype IN ('p', 'u')) AS constraint_name FROM indexes i WHERE i.indrelid = k.relation AND i.is_unique
+        AND i.nulls_equal AND NOT i.usable
+                         AND i.columns = ARRAY(SELECT n COLLATE "C" FROM unnest(k.keys) AS n ORDER BY 1)
+                             LIMIT 1) broken ON true
     WHERE k.keys <> '{}' AND coalesce(k.shape, '') <> 'bag'
       AND NOT EXISTS (SELECT FROM indexes i WHERE i.indrelid = k.relation AND i.is_unique AND i.nulls_equal AND i.usable
                         AND i.columns = ARRAY(SELECT n COLLATE "C" FROM unnest(k.keys) AS n ORDER BY 1))
     UNION ALL
-    SELECT 'WARNING', projections._name(k.relation), 'the index by which rows are found to be removed is missing or not valid',
-           format('CREATE INDEX ON %s (hash_record_extended(ROW(%s), 0));', projections._name(k.relation),
-                  (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) FROM pg_attribute a JOIN projections.projection p ON p.relation = k.relation
+    SELECT 'WARNING', projections_internal._name(k.relation),
+        'the index by which rows are found to be removed is missing or '
+        'not valid',
+           format('CREATE INDEX ON %s (hash_record_extended(ROW(%s), 0));', projections_internal._name(k.relation),
+                  (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) FROM pg_attribute a
+                      JOIN projections_internal.projection p ON p.relation = k.relation
                    WHERE a.attrelid = p.definition AND a.attnum > 0)), k.relowner
     FROM keyed k
-    WHERE k.shape = 'bag' AND NOT EXISTS (SELECT FROM indexes i WHERE i.indrelid = k.relation AND i.usable AND i.has_expression)
+    WHERE k.shape = 'bag' AND NOT EXISTS (SELECT FROM indexes i WHERE i.indrelid = k.relation AND i.usable
+        AND i.has_expression)
 $$;
-COMMENT ON FUNCTION projections._validate_keys() IS 'Internal: projections without the index that maintenance needs.';
+COMMENT ON FUNCTION projections_internal._validate_keys() IS
+    'Internal: projections without the index that maintenance needs.';
 
--- What the event triggers refuse, where it slipped in all the same. As they look at the whole table after each ALTER TABLE, all is undone in one.
-CREATE FUNCTION projections._validate_tables() RETURNS TABLE(severity text, object text, problem text, hint text, owner oid)
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT 'ERROR', projections._name(p.relation), string_agg(x.problem, '; ' ORDER BY x.problem),
-           CASE WHEN bool_or(x.before IS NULL AND x.change IS NULL) THEN projections._recreate_sql(p.relation)
-                ELSE concat_ws(' ', string_agg(x.before, ' ' ORDER BY x.problem),
-                               format('ALTER TABLE %s ', projections._name(p.relation)) || string_agg(x.change, ', ' ORDER BY x.problem) || ';') END,
-           c.relowner
-    FROM projections.projection p JOIN pg_class c ON c.oid = p.relation, LATERAL (
-        SELECT format('trigger %I changes or drops rows on their way in', t.tgname), format('DROP TRIGGER %I ON %s;', t.tgname, projections._name(p.relation)), NULL
-        FROM pg_trigger t WHERE t.tgrelid = p.relation AND NOT t.tgisinternal AND t.tgtype & 3 = 3 AND t.tgname <> 'projections_guard'
-        UNION ALL
-        SELECT format('constraint %I is deferred, so that nothing checks it', k.conname),
-               CASE k.contype WHEN 't' THEN format('DROP TRIGGER %I ON %s;', k.conname, projections._name(p.relation)) END,
-               CASE k.contype WHEN 't' THEN NULL WHEN 'f' THEN format('ALTER CONSTRAINT %I NOT DEFERRABLE', k.conname) ELSE format('DROP CONSTRAINT %I', k.conname) END
-        FROM pg_constraint k WHERE k.conrelid = p.relation AND k.condeferred
-        UNION ALL
-        SELECT format('rule %I diverts its rows', r.rulename), format('DROP RULE %I ON %s;', r.rulename, projections._name(p.relation)), NULL
-        FROM pg_rewrite r WHERE r.ev_class = p.relation
-        UNION ALL
-        SELECT 'it is unlogged: a crash would empty it', NULL, 'SET LOGGED' WHERE c.relpersistence = 'u'
-        UNION ALL
-        SELECT format('it is a child of %s', projections._name(i.inhparent)), NULL, format('NO INHERIT %s', projections._name(i.inhparent)) FROM pg_inherits i WHERE i.inhrelid = p.relation
-        UNION ALL
-        SELECT format('%s is a child of it', projections._name(i.inhrelid)), format('ALTER TABLE %s NO INHERIT %s;', projections._name(i.inhrelid), projections._name(p.relation)), NULL
-        FROM pg_inherits i WHERE i.inhparent = p.relation
-        UNION ALL
-        SELECT format('column %I is not that of its definition', v.attname), NULL, NULL
-        FROM pg_attribute v LEFT JOIN pg_attribute a ON a.attrelid = p.relation AND a.attnum = v.attnum AND NOT a.attisdropped
-        WHERE p.kind = 'query' AND v.attrelid = p.definition AND v.attnum > 0 AND a.atttypid IS DISTINCT FROM v.atttypid
-        UNION ALL
-        SELECT format('column %s of type %s is missing', w.name, w.type), NULL, NULL
-        FROM (VALUES ('key', 'text'::regtype), ('state', 'jsonb'), ('version', 'bigint'), ('position', 'bigint'), ('updated_at', 'timestamptz')) AS w(name, type)
-        WHERE p.kind IN ('reducer', 'state_machine')
-          AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = p.relation AND a.attname = w.name AND a.atttypid = w.type)
-    ) AS x(problem, before, change)
-    WHERE p.kind <> 'handler' AND p.shadow_of IS NULL GROUP BY p.relation, c.relowner
-$$;
-COMMENT ON FUNCTION projections._validate_tables() IS 'Internal: what a projection''s table must not have.';
-
--- Tables that projections read.
-CREATE FUNCTION projections._validate_sources() RETURNS TABLE(severity text, object text, problem text, hint text, owner oid)
+-- Tables that projections read events of.
+CREATE FUNCTION projections_internal._validate_sources()
+    RETURNS TABLE(severity text, object text, problem text, hint text,
+    owner oid)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     WITH read AS (
-        SELECT p.relation, p.kind, p.shape, p.mode, p.changes, t.relowner, pg_get_userbyid(t.relowner) AS role, s.oid AS source, c.relowner AS source_owner,
-               c.relpersistence, c.relrowsecurity, c.relforcerowsecurity, projections._captures(p) AS captures
-        FROM projections.projection p JOIN pg_class t ON t.oid = p.relation, LATERAL unnest(p.sources::oid[]) AS s(oid) JOIN pg_class c ON c.oid = s.oid
+        SELECT p.kind, p.mode, p.changes, t.relowner, s.oid AS source
+        FROM projections_internal.projection p JOIN pg_class t ON t.oid = p.relation, LATERAL unnest(p.sources::oid[])
+            AS s(oid)
+            JOIN pg_class c ON c.oid = s.oid
         WHERE p.shadow_of IS NULL
     )
-    -- In one ALTER TABLE, as the event triggers look at the whole table after each.
-    SELECT 'ERROR', projections._name(r.source), string_agg(x.problem, '; ' ORDER BY x.problem),
-           concat_ws(' ', string_agg(x.before, ' ' ORDER BY x.problem), format('ALTER TABLE %s ', projections._name(r.source)) || string_agg(x.change, ', ' ORDER BY x.problem) || ';',
-                     projections._repair_readers(r.source)), r.source_owner
-    FROM (SELECT r.source, r.source_owner, r.relpersistence, bool_or(r.kind = 'query' AND r.captures) AS images FROM read r GROUP BY 1, 2, 3) r, LATERAL (
-        SELECT 'it is unlogged: a crash would empty it, and projections would not follow', NULL, 'SET LOGGED' WHERE r.relpersistence = 'u'
-        UNION ALL
-        SELECT format('it is a child of %s', projections._name(i.inhparent)), NULL, format('NO INHERIT %s', projections._name(i.inhparent))
-        FROM pg_inherits i JOIN pg_class k ON k.oid = i.inhrelid AND NOT k.relispartition WHERE i.inhrelid = r.source AND r.images
-        UNION ALL
-        SELECT format('rows of its child %s are not followed', projections._name(i.inhrelid)), format('ALTER TABLE %s NO INHERIT %s;', projections._name(i.inhrelid), projections._name(r.source)), NULL
-        FROM pg_inherits i JOIN pg_class k ON k.oid = i.inhrelid AND NOT k.relispartition WHERE i.inhparent = r.source AND r.images
-    ) AS x(problem, before, change)
-    GROUP BY r.source, r.source_owner
-    UNION ALL
-    SELECT 'ERROR', projections._name(r.relation), format('row-level security of %s hides rows from its owner, %I', projections._name(r.source), r.role),
-           format('ALTER ROLE %I BYPASSRLS;', r.role), r.relowner
-    FROM read r JOIN pg_roles o ON o.oid = r.relowner
-    WHERE r.relrowsecurity AND NOT o.rolsuper AND NOT o.rolbypassrls AND (r.relforcerowsecurity OR NOT pg_has_role(o.oid, r.source_owner, 'USAGE'))
-    UNION ALL
-    SELECT 'ERROR', projections._name(r.relation), format('%s has no primary key any more, by which its rows are told apart', projections._name(r.source)),
-           projections._recreate_sql(r.relation), r.relowner
-    FROM read r WHERE r.shape = 'rows' AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = r.source AND i.indisprimary)
-    UNION ALL
-    SELECT DISTINCT 'ERROR', projections._name(r.source), 'projections read its events, but it is registered as a source no more',
-           format('SELECT projections.register_source(%L, %L);', projections._name(r.source),
-                  (SELECT a.attname FROM pg_attribute a WHERE a.attrelid = r.source AND a.attnum > 0 AND a.atttypid IN ('bigint'::regtype, 'integer'::regtype)
-                     AND EXISTS (SELECT FROM projections._sequences_of(r.source, a.attname)) ORDER BY a.attnum LIMIT 1)), r.relowner
+    SELECT DISTINCT 'ERROR', projections_internal._name(r.source),
+        'projections read its events, but it is registered as a '
+        'source no more',
+           format('SELECT projections.register_source(%L, %L);', projections_internal._name(r.source),
+                  (SELECT a.attname FROM pg_attribute a WHERE a.attrelid = r.source AND a.attnum > 0
+                      AND a.atttypid IN ('bigint'::regtype, 'integer'::regtype)
+                     AND EXISTS (SELECT FROM projections_internal._sequences_of(r.source, a.attname)) ORDER BY a.attnum
+                         LIMIT 1)), r.relowner
     FROM read r
-    WHERE (r.kind <> 'query' OR r.mode = 'async' AND r.changes = '{}') AND NOT EXISTS (SELECT FROM projections.source s WHERE s.relation::oid = r.source)
-      AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = r.source AND t.tgname = 'projections_capture' AND r.kind = 'query')
+    WHERE (r.kind <> 'query' OR r.mode = 'async' AND r.changes = '{}')
+        AND NOT EXISTS (SELECT FROM projections_internal.source s
+        WHERE s.relation::oid = r.source)
+      AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = r.source AND r.kind = 'query'
+          AND t.tgfoid = 'projections_internal.capture()'::regprocedure AND projections_internal._is_own(t))
 $$;
-COMMENT ON FUNCTION projections._validate_sources() IS 'Internal: sources that projections cannot follow.';
+COMMENT ON FUNCTION projections_internal._validate_sources() IS 'Internal: sources that projections cannot follow.';
 
-CREATE FUNCTION projections._validate_event_sources() RETURNS TABLE(severity text, object text, problem text, hint text, owner oid)
+CREATE FUNCTION projections_internal._validate_event_sources()
+    RETURNS TABLE(severity text, object text, problem text, hint text,
+    owner oid)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT 'ERROR', projections._name(s.relation), format('the sequence of its %s is gone, by which events are known to be complete', quote_ident(s.position_column)),
-           CASE WHEN EXISTS (SELECT FROM projections._sequences_of(s.relation, s.position_column)) THEN ''
-                ELSE format('ALTER TABLE %s ALTER COLUMN %I ADD GENERATED BY DEFAULT AS IDENTITY; SELECT setval(pg_get_serial_sequence(%1$L, %2$L), greatest(max(%2$I), 1)) FROM %1$s; ',
-                            projections._name(s.relation), s.position_column) END
-               || format('UPDATE projections.source SET sequence = projections._sequence_for(relation, position_column) WHERE relation = %L::regclass;', projections._name(s.relation)),
+    SELECT 'ERROR', projections_internal._name(s.relation),
+        format('the sequence of its %s is gone, by which events are known '
+        'to be complete', quote_ident(s.position_column)),
+           CASE WHEN EXISTS (SELECT FROM projections_internal._sequences_of(s.relation, s.position_column)) THEN ''
+                ELSE format('ALTER TABLE %s ALTER COLUMN %I ADD GENERATED BY DEFAULT AS IDENTITY; SELECT '
+                    'setval(pg_get_serial_sequence(%1$L, %2$L), greatest(max(%2$I), 1)) FROM %1$s; ',
+                            projections_internal._name(s.relation), s.position_column) END
+               || format('UPDATE projections_internal.source SET sequence = '
+                   'projections_internal._sequence_for(relation, '
+                   'position_column) WHERE relation = %L::regclass;', projections_internal._name(s.relation)),
            c.relowner
-    FROM projections.source s JOIN pg_class c ON c.oid = s.relation
+    FROM projections_internal.source s JOIN pg_class c ON c.oid = s.relation
     WHERE s.arrivals IS NULL AND NOT EXISTS (SELECT FROM pg_class q WHERE q.oid = s.sequence)
     UNION ALL
-    SELECT 'ERROR', projections._name(s.relation), format('its sequence %s has %s', projections._name(s.sequence),
-               concat_ws(', ', CASE WHEN q.seqcache > 1 THEN format('CACHE %s', q.seqcache) END, CASE WHEN q.seqcycle THEN 'CYCLE' END,
-                         CASE WHEN q.seqincrement < 1 THEN format('INCREMENT %s', q.seqincrement) END)) || ', so that events come out of order',
-           format('ALTER SEQUENCE %s CACHE 1 NO CYCLE%s;', projections._name(s.sequence), CASE WHEN q.seqincrement < 1 THEN ' INCREMENT 1' END), c.relowner
-    FROM projections.source s JOIN pg_class c ON c.oid = s.relation JOIN pg_sequence q ON q.seqrelid = s.sequence
+    SELECT 'ERROR', projections_internal._name(s.relation),
+        format('its sequence %s has %s', projections_internal._name(s.sequence),
+               concat_ws(', ', CASE WHEN q.seqcache > 1 THEN format('CACHE %s', q.seqcache) END,
+                   CASE WHEN q.seqcycle THEN 'CYCLE' END,
+                         CASE WHEN q.seqincrement < 1 THEN format('INCREMENT %s', q.seqincrement) END))
+                             || ', so that events come out of order',
+           format('ALTER SEQUENCE %s CACHE 1 NO CYCLE%s;', projections_internal._name(s.sequence),
+               CASE WHEN q.seqincrement < 1 THEN ' INCREMENT 1' END), c.relowner
+    FROM projections_internal.source s JOIN pg_class c ON c.oid = s.relation JOIN pg_sequence q
+        ON q.seqrelid = s.sequence
     WHERE q.seqcache > 1 OR q.seqcycle OR q.seqincrement < 1
     UNION ALL
-    SELECT 'ERROR', projections._name(s.relation), format('its position column %I may be null: such an event is never read', s.position_column),
-           format('ALTER TABLE %s ALTER COLUMN %I SET NOT NULL;', projections._name(s.relation), s.position_column), c.relowner
-    FROM projections.source s JOIN pg_class c ON c.oid = s.relation JOIN pg_attribute a ON a.attrelid = s.relation AND a.attname = s.position_column
+    SELECT 'ERROR', projections_internal._name(s.relation),
+        format('its position column %I may be null: such an event is never '
+        'read', s.position_column),
+           format('ALTER TABLE %s ALTER COLUMN %I SET NOT NULL;', projections_internal._name(s.relation),
+               s.position_column),
+               c.relowner
+    FROM projections_internal.source s JOIN pg_class c ON c.oid = s.relation JOIN pg_attribute a
+        ON a.attrelid = s.relation
+        AND a.attname = s.position_column
     WHERE NOT a.attnotnull AND s.preset IS NULL
     UNION ALL
-    SELECT 'ERROR', projections._name(s.relation), format('its column %I is gone', n.name),
-           format('UPDATE projections.source SET %I = NULL WHERE relation = %L::regclass; -- or the column''s new name', n.field, projections._name(s.relation)), c.relowner
-    FROM projections.source s JOIN pg_class c ON c.oid = s.relation,
-    LATERAL (VALUES ('stream_column', s.stream_column), ('version_column', s.version_column), ('type_column', s.type_column), ('time_column', s.time_column),
+    SELECT 'ERROR', projections_internal._name(s.relation), format('its column %I is gone', n.name),
+           format('UPDATE projections_internal.source SET %I = NULL WHERE relation = %L::regclass; -- or the column''s '
+               'new name',
+               n.field, projections_internal._name(s.relation)), c.relowner
+    FROM projections_internal.source s JOIN pg_class c ON c.oid = s.relation,
+    LATERAL (VALUES ('stream_column', s.stream_column), ('version_column', s.version_column),
+        ('type_column', s.type_column), ('time_column', s.time_column),
                     ('correlation_column', s.correlation_column), ('id_column', s.id_column)) AS n(field, name)
-    WHERE n.name IS NOT NULL AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = s.relation AND a.attname = n.name AND a.attnum > 0 AND NOT a.attisdropped)
+    WHERE n.name IS NOT NULL AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = s.relation
+        AND a.attname = n.name AND a.attnum > 0 AND NOT a.attisdropped)
     UNION ALL
-    SELECT 'ERROR', projections._name(s.relation), 'the table of its arrivals is gone, which numbers its events',
-           format('UPDATE projections.source SET arrivals = projections._make_arrivals(relation, position_column) WHERE relation = %L::regclass; '
-                  'UPDATE projections.source SET sequence = pg_get_serial_sequence(arrivals::text, ''arrival'')::regclass WHERE relation = %1$L::regclass; '
-                  '-- then fill it: INSERT INTO … (position) SELECT …; and reset the projections that read it', projections._name(s.relation)), c.relowner
-    FROM projections.source s JOIN pg_class c ON c.oid = s.relation
+    SELECT 'ERROR', projections_internal._name(s.relation),
+        'the table of its arrivals is gone, which numbers its events',
+           format('UPDATE projections_internal.source SET arrivals = projections_internal._make_arrivals(relation, '
+               'position_column) '
+               'WHERE relation = %L::regclass; '
+                  'UPDATE projections_internal.source SET sequence = '
+                      'pg_get_serial_sequence(arrivals::text, ''arrival'')::regclass WHERE relation = %1$L::regclass; '
+                  'SELECT projections_internal._share_arrivals(%1$L); '
+                  '-- then fill it: INSERT INTO … (position) SELECT …; and reset the projections that read it',
+                      projections_internal._name(s.relation)), c.relowner
+    FROM projections_internal.source s JOIN pg_class c ON c.oid = s.relation
     WHERE s.arrivals IS NOT NULL AND NOT EXISTS (SELECT FROM pg_class a WHERE a.oid = s.arrivals)
 $$;
-COMMENT ON FUNCTION projections._validate_event_sources() IS 'Internal: event sources whose positions cannot be trusted.';
+COMMENT ON FUNCTION projections_internal._validate_event_sources() IS
+    'Internal: event sources whose positions cannot be trusted.';
 
 -- What maintenance keeps beside a projection, and what it says of itself.
-CREATE FUNCTION projections._validate_state() RETURNS TABLE(severity text, object text, problem text, hint text, owner oid)
+CREATE FUNCTION projections_internal._validate_state()
+    RETURNS TABLE(severity text, object text, problem text, hint text,
+    owner oid)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     WITH known AS (
-        SELECT p.*, c.relowner, projections._name(p.relation) AS name, coalesce((p.options ->> 'slots')::integer, 1) AS slots
-        FROM projections.projection p JOIN pg_class c ON c.oid = p.relation WHERE p.shadow_of IS NULL
+        SELECT p.*, c.relowner, projections_internal._name(p.relation)
+            AS name, coalesce((p.options ->> 'slots')::integer,
+            1) AS slots
+        FROM projections_internal.projection p JOIN pg_class c ON c.oid = p.relation WHERE p.shadow_of IS NULL
     )
-    SELECT 'ERROR', k.name, format('it is stale since %s: %s', to_char(k.stale_since, 'YYYY-MM-DD HH24:MI:SS'), k.stale_reason),
+    SELECT 'ERROR', k.name, format('it is stale since %s: %s', to_char(k.stale_since, 'YYYY-MM-DD HH24:MI:SS'),
+        k.stale_reason),
            format('SELECT projections.repair(%L);', k.name), k.relowner
     FROM known k WHERE k.stale_since IS NOT NULL
     UNION ALL
-    SELECT 'ERROR', k.name, 'its ' || x.what || ' is gone', 'SELECT * FROM projections.cleanup_orphans(); -- leaves its table as an ordinary one', k.relowner
+    SELECT 'ERROR', k.name, 'its ' || x.what || ' is gone', 'SELECT * FROM projections.cleanup_orphans(); -- leaves '
+        'its table as an ordinary one', k.relowner
     FROM known k, LATERAL (
         SELECT 'definition' WHERE NOT EXISTS (SELECT FROM pg_class d WHERE d.oid = k.definition)
-        UNION ALL SELECT format('source %s', s.oid) FROM unnest(k.sources::oid[]) AS s(oid) WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = s.oid)) AS x(what)
+        UNION ALL SELECT format('source %s', s.oid) FROM unnest(k.sources::oid[]) AS s(oid)
+            WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = s.oid)) AS x(what)
     UNION ALL
-    SELECT 'ERROR', projections._name_or_oid(p.relation), 'its table is gone', 'SELECT * FROM projections.cleanup_orphans();', coalesce(d.relowner, 0)
-    FROM projections.projection p LEFT JOIN pg_class d ON d.oid = p.definition
+    SELECT 'ERROR', projections_internal._name_or_oid(p.relation), 'its table is gone', 'SELECT * FROM '
+        'projections.cleanup_orphans();', coalesce(d.relowner, 0)
+    FROM projections_internal.projection p LEFT JOIN pg_class d ON d.oid = p.definition
     WHERE p.shadow_of IS NULL AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = p.relation)
     UNION ALL
-    SELECT 'ERROR', k.name, 'it is not filled, and nobody fills it', format('CALL projections.rebuild(%L);', k.name), k.relowner
-    FROM known k WHERE k.building AND NOT EXISTS (SELECT FROM projections._live_rebuilds() l WHERE l.projection = k.relation)
-      AND NOT EXISTS (SELECT FROM projections.rebuild_request q WHERE q.projection = k.relation)
+    SELECT 'ERROR', k.name, 'it is not filled, and nobody fills it', format('CALL projections.rebuild(%L);', k.name),
+        k.relowner
+    FROM known k WHERE k.building AND NOT EXISTS (SELECT FROM projections_internal._live_rebuilds() l
+        WHERE l.projection = k.relation)
+      AND NOT EXISTS (SELECT FROM projections_internal.rebuild_request q WHERE q.projection = k.relation)
     UNION ALL
     SELECT 'ERROR', k.name, format('%s of its %s checkpoints are missing', k.slots - count(s.slot), k.slots),
-           CASE k.kind WHEN 'handler' THEN format('INSERT INTO projections.slot (projection, slot) SELECT %L, generate_series(0, %s) ON CONFLICT DO NOTHING; SELECT projections.reset(%1$L);',
+           CASE k.kind WHEN 'handler' THEN format('INSERT INTO projections_internal.slot (projection, slot) SELECT %L, '
+               'generate_series(0, %s) ON CONFLICT DO NOTHING; SELECT projections.reset(%1$L);',
                                                   k.name, k.slots - 1)
                        ELSE format('SELECT projections.repair(%L);', k.name) END, k.relowner
-    FROM known k LEFT JOIN projections.slot s ON s.projection = k.relation AND s.slot < k.slots
+    FROM known k LEFT JOIN projections_internal.slot s ON s.projection = k.relation AND s.slot < k.slots
     WHERE k.mode = 'async' GROUP BY k.name, k.kind, k.slots, k.relowner HAVING count(s.slot) < k.slots
     UNION ALL
-    SELECT 'ERROR', k.name, 'its change log is gone, with what it has still to be told', format('SELECT projections.repair(%L);', k.name), k.relowner
-    FROM known k WHERE EXISTS (SELECT FROM unnest(k.changes::oid[]) AS l(oid) WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = l.oid))
+    SELECT 'ERROR', k.name, 'its change log is gone, with what it has still to be told',
+        format('SELECT projections.repair(%L);', k.name), k.relowner
+    FROM known k WHERE EXISTS (SELECT FROM unnest(k.changes::oid[]) AS l(oid) WHERE NOT EXISTS (SELECT FROM pg_class c
+        WHERE c.oid = l.oid))
     UNION ALL
-    SELECT 'ERROR', k.name, format('%s belongs to %s, and not to its owner, %I', projections._name(h.oid), coalesce(r.rolname, h.relowner::text), pg_get_userbyid(k.relowner)),
-           format('ALTER %s %s OWNER TO %I;', CASE h.relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END, projections._name(h.oid), pg_get_userbyid(k.relowner)), k.relowner
-    FROM known k JOIN pg_class h ON (h.oid = k.definition OR h.oid = ANY (k.changes::oid[])) AND h.relowner <> k.relowner
-    LEFT JOIN pg_authid r ON r.oid = h.relowner
+    SELECT 'ERROR', k.name, format('%s belongs to %s, who is no superuser', projections_internal._name(h.oid),
+        coalesce(r.rolname, h.relowner::text)),
+           format('SELECT projections_internal._secure_projection(%L::regclass);', k.name), k.relowner
+    FROM known k JOIN pg_class h ON h.oid = k.definition OR h.oid = ANY (k.changes::oid[])
+    LEFT JOIN pg_authid r ON r.oid = h.relowner WHERE r.rolsuper IS NOT TRUE
     UNION ALL
-    SELECT 'INFO', k.name, format('it is paused since %s by %s: %s', to_char(k.paused_at, 'YYYY-MM-DD HH24:MI:SS'), k.paused_by, k.pause_reason),
+    SELECT 'ERROR', k.name, format('its owner, %I, may not SELECT %s', pg_get_userbyid(k.relowner),
+        projections_internal._name(h.oid)),
+           format('SELECT projections_internal._secure_projection(%L::regclass);', k.name), k.relowner
+    FROM known k JOIN pg_class h ON h.oid = k.definition OR h.oid = ANY (k.changes::oid[])
+    WHERE NOT has_table_privilege(k.relowner, h.oid, 'SELECT')
+    UNION ALL
+    SELECT 'INFO', k.name, format('it is paused since %s by %s: %s', to_char(k.paused_at, 'YYYY-MM-DD HH24:MI:SS'),
+        k.paused_by, k.pause_reason),
            format('SELECT projections.resume(%L);', k.name), k.relowner
     FROM known k WHERE k.paused_at < clock_timestamp() - interval '1 day'
 $$;
-COMMENT ON FUNCTION projections._validate_state() IS 'Internal: projections that are stale, unfilled, long paused, or lack what maintenance keeps for them.';
+COMMENT ON FUNCTION projections_internal._validate_state() IS
+    'Internal: projections that are stale, unfilled, long paused, or lack what maintenance keeps for them.';
 
 -- The extension's own parts.
-CREATE FUNCTION projections._validate_extension() RETURNS TABLE(severity text, object text, problem text, hint text, owner oid)
+CREATE FUNCTION projections_internal._validate_extension()
+    RETURNS TABLE(severity text, object text, problem text, hint text,
+    owner oid)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT 'ERROR', 'pg_projections', format('the library is version %s, the SQL objects are version %s', v.library, v.sql),
-           'ALTER EXTENSION pg_projections UPDATE; -- and if the library is the older one: restart the server with the newer one installed', NULL::oid
+    SELECT 'ERROR', 'pg_projections', format('the library is version %s, the SQL objects are version %s', v.library,
+        v.sql),
+           'ALTER EXTENSION pg_projections UPDATE; -- and if the library is the older one: restart the server with the '
+               'newer one installed', NULL::oid
     FROM projections.version() AS v WHERE NOT v.matches
     UNION ALL
-    SELECT 'ERROR', format('event trigger %I', w.name), CASE WHEN e.oid IS NULL THEN 'it is missing, so that DDL on projections and sources goes unnoticed'
-                                                             ELSE 'it is disabled, so that DDL on projections and sources goes unnoticed' END,
-           CASE WHEN e.oid IS NULL THEN format('CREATE EVENT TRIGGER %I ON %s EXECUTE FUNCTION projections.%I(); ALTER EXTENSION pg_projections ADD EVENT TRIGGER %1$I;', w.name, w.event, w.function)
+    SELECT 'ERROR', format('event trigger %I', w.name), CASE WHEN e.oid IS NULL THEN 'it is missing, so that DDL on '
+        'projections and sources goes unnoticed'
+                                                             ELSE 'it is disabled, so that DDL on projections and '
+                                                                 'sources goes unnoticed' END,
+           CASE WHEN e.oid IS NULL THEN format('CREATE EVENT TRIGGER %I ON %s EXECUTE FUNCTION '
+               'projections_internal.%I(); ALTER EXTENSION pg_projections ADD EVENT TRIGGER %1$I;', w.name, w.event, w.function)
                 ELSE format('ALTER EVENT TRIGGER %I ENABLE;', w.name) END, NULL
-    FROM (VALUES ('projections_before_ddl'::name, 'ddl_command_start WHEN TAG IN (''DROP EXTENSION'', ''DROP TABLE'')', '_before_ddl'),
+    FROM (VALUES ('projections_before_ddl'::name, 'ddl_command_start WHEN TAG IN (''DROP TABLE'')', '_before_ddl'),
+                 ('projections_before_removal', 'ddl_command_start WHEN TAG IN (''DROP EXTENSION'', ''DROP '
+                     'SCHEMA'', ''DROP OWNED'', ''DROP LANGUAGE'')', '_before_removal'),
                  ('projections_after_drop', 'sql_drop', '_after_drop'),
-                 ('projections_after_ddl', 'ddl_command_end WHEN TAG IN (''ALTER TABLE'', ''ALTER VIEW'', ''ALTER SEQUENCE'', ''CREATE TRIGGER'', ''ALTER TRIGGER'', ''CREATE RULE'', ''CREATE TABLE'')',
-                  '_after_ddl')) AS w(name, event, function)
+                 ('projections_after_ddl', 'ddl_command_end', '_after_ddl')) AS w(name, event, function)
     LEFT JOIN pg_event_trigger e ON e.evtname = w.name
     WHERE e.oid IS NULL OR e.evtenabled IN ('D', 'R')
     UNION ALL
-    SELECT 'ERROR', projections._name(w.relation), format('trigger %I does not fire %s', w.name, CASE w.always WHEN 'A' THEN 'always: sessions would work with an old catalog' ELSE 'for everybody' END),
-           format('ALTER TABLE %s ENABLE %sTRIGGER %I;', projections._name(w.relation), CASE w.always WHEN 'A' THEN 'ALWAYS ' END, w.name), NULL
-    FROM (VALUES ('projections.projection'::regclass, 'announce_change'::name, 'A'), ('projections.source', 'announce_change', 'A'), ('projections.slot', 'refuse_regression', 'O'))
+    SELECT 'ERROR', projections_internal._name(w.relation), format('trigger %I does not fire %s', w.name,
+        CASE w.always WHEN 'A' THEN 'always: sessions would work with an old catalog' ELSE 'for everybody' END),
+           format('ALTER TABLE %s ENABLE %sTRIGGER %I;', projections_internal._name(w.relation),
+               CASE w.always WHEN 'A' THEN 'ALWAYS ' END, w.name)
+           -- What was not announced meanwhile: also that workers are wanted here. (Test: test/t/017_validate.)
+           || CASE w.always WHEN 'A' THEN format(' UPDATE %s SET relation = relation WHERE false;',
+               projections_internal._name(w.relation)) ELSE '' END, NULL
+    FROM (VALUES ('projections_internal.projection'::regclass, 'announce_change'::name, 'A'),
+        ('projections_internal.source', 'announce_change', 'A'), ('projections_internal.slot', 'refuse_regression',
+            'O'))
         AS w(relation, name, always)
     JOIN pg_trigger t ON t.tgrelid = w.relation AND t.tgname = w.name
     WHERE CASE w.always WHEN 'A' THEN t.tgenabled <> 'A' ELSE t.tgenabled IN ('D', 'R') END
     UNION ALL
-    SELECT 'INFO', projections._name(c.oid), 'it is not the extension''s: DROP EXTENSION … CASCADE would drop it',
-           format('ALTER %s %s SET SCHEMA public;', CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' ELSE 'TABLE' END, projections._name(c.oid)), c.relowner
+    SELECT 'INFO', projections_internal._name(c.oid),
+        'it is not the extension''s: DROP EXTENSION … CASCADE would drop it',
+           format('ALTER %s %s SET SCHEMA public;', CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED '
+               'VIEW' ELSE 'TABLE' END, projections_internal._name(c.oid)), c.relowner
     FROM pg_class c
-    WHERE c.relnamespace = 'projections'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-      AND NOT EXISTS (SELECT FROM pg_depend n WHERE n.classid = 'pg_class'::regclass AND n.objid = c.oid AND n.deptype = 'e')
+    WHERE c.relnamespace IN ('projections'::regnamespace, 'projections_internal'::regnamespace)
+        AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+      AND NOT EXISTS (SELECT FROM pg_depend n WHERE n.classid = 'pg_class'::regclass AND n.objid = c.oid
+          AND n.deptype = 'e')
       AND obj_description(c.oid, 'pg_class') LIKE 'pg\_projections: %' IS NOT TRUE
-      AND NOT EXISTS (SELECT FROM projections.projection p WHERE c.oid IN (p.relation, p.definition) OR c.oid = ANY (p.changes::oid[]))
-      AND NOT EXISTS (SELECT FROM projections.source s WHERE s.arrivals = c.oid)
+      AND NOT EXISTS (SELECT FROM projections_internal.projection p WHERE c.oid IN (p.relation, p.definition)
+          OR c.oid = ANY (p.changes::oid[]))
+      AND NOT EXISTS (SELECT FROM projections_internal.source s WHERE s.arrivals = c.oid)
 $$;
-COMMENT ON FUNCTION projections._validate_extension() IS 'Internal: parts of the extension itself that are missing or switched off.';
+COMMENT ON FUNCTION projections_internal._validate_extension() IS
+    'Internal: parts of the extension itself that are missing or switched off.';
 
-CREATE FUNCTION projections._validate_settings() RETURNS TABLE(severity text, object text, problem text, hint text, owner oid)
+CREATE FUNCTION projections_internal._validate_settings()
+    RETURNS TABLE(severity text, object text, problem text, hint text,
+    owner oid)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     WITH server AS (
-        SELECT current_setting('shared_preload_libraries') AS libraries, current_setting('shared_preload_libraries') ~ '\mpg_projections\M' AS preloaded,
-               current_setting('pg_projections.workers')::integer AS workers, current_setting('max_worker_processes')::integer AS processes,
+        SELECT current_setting('shared_preload_libraries') AS libraries,
+            current_setting('shared_preload_libraries') ~ '\mpg_projections\M' AS preloaded,
+               current_setting('pg_projections.workers')::integer AS workers,
+                   current_setting('max_worker_processes')::integer AS processes,
                1 + current_setting('pg_projections.workers')::integer + (current_setting('max_logical_replication_workers')::integer > 0)::integer AS needed,
                current_setting('max_parallel_workers')::integer AS parallel
-        WHERE NOT pg_is_in_recovery() AND EXISTS (SELECT FROM projections.projection p WHERE p.mode = 'async' AND p.paused_at IS NULL)
+        WHERE NOT pg_is_in_recovery() AND EXISTS (SELECT FROM projections_internal.projection p WHERE p.mode = 'async'
+            AND p.paused_at IS NULL)
     )
-    SELECT 'WARNING', 'shared_preload_libraries', 'it lacks pg_projections, so that nothing applies events but calls of projections.catch_up()',
+    SELECT 'WARNING', 'shared_preload_libraries', 'it lacks pg_projections, so that nothing applies events but calls '
+        'of projections.catch_up()',
            format('ALTER SYSTEM SET shared_preload_libraries = %s; -- and restart the server',
-                  (SELECT string_agg(quote_literal(btrim(l, ' "')), ', ' ORDER BY n) FROM unnest(string_to_array(nullif(s.libraries, ''), ',') || 'pg_projections'::text) WITH ORDINALITY AS u(l, n))), NULL::oid
+                  (SELECT string_agg(quote_literal(btrim(l, ' "')), ', ' ORDER BY n)
+                      FROM unnest(string_to_array(nullif(s.libraries, ''), ',')
+                      || 'pg_projections'::text) WITH ORDINALITY AS u(l, n))), NULL::oid
     FROM server s WHERE NOT s.preloaded
     UNION ALL
-    SELECT 'WARNING', 'pg_projections.workers', 'it is 0, so that nothing applies events but calls of projections.catch_up()',
+    SELECT 'WARNING', 'pg_projections.workers', 'it is 0, so that nothing applies events but calls of '
+        'projections.catch_up()',
            format('ALTER SYSTEM SET pg_projections.workers = %s; SELECT pg_reload_conf();', g.boot_val), NULL
     FROM server s, pg_settings g WHERE s.workers = 0 AND g.name = 'pg_projections.workers'
     UNION ALL
-    SELECT 'WARNING', 'max_worker_processes', format('it is %s; the launcher and %s workers need %s, and parallel queries want theirs', s.processes, s.workers, s.needed),
+    SELECT 'WARNING', 'max_worker_processes', format('it is %s; the launcher and %s workers need %s, and parallel '
+        'queries want theirs', s.processes, s.workers, s.needed),
            format('ALTER SYSTEM SET max_worker_processes = %s; -- and restart the server', s.needed + s.parallel), NULL
     FROM server s WHERE s.preloaded AND s.workers > 0 AND s.processes < s.needed
     UNION ALL
-    SELECT 'WARNING', 'pg_projections.allow_direct_writes', 'it is on for everybody: whoever may write a projection''s table makes it stale',
-           CASE g.source WHEN 'database' THEN format('ALTER DATABASE %I RESET pg_projections.allow_direct_writes;', current_database())
-                         WHEN 'user' THEN format('ALTER ROLE %I RESET pg_projections.allow_direct_writes;', session_user)
-                         WHEN 'database user' THEN format('ALTER ROLE %I IN DATABASE %I RESET pg_projections.allow_direct_writes;', session_user, current_database())
-                         ELSE 'ALTER SYSTEM SET pg_projections.allow_direct_writes = off; SELECT pg_reload_conf();' END, NULL
+    SELECT 'WARNING', 'pg_projections.allow_direct_writes', 'it is on for everybody: whoever may write a projection''s '
+        'table makes it stale',
+           CASE g.source WHEN 'database' THEN format('ALTER DATABASE %I RESET pg_projections.allow_direct_writes;',
+               current_database())
+                         WHEN 'user' THEN format('ALTER ROLE %I RESET pg_projections.allow_direct_writes;',
+                             session_user)
+                         WHEN 'database user' THEN format('ALTER ROLE %I IN DATABASE %I RESET '
+                             'pg_projections.allow_direct_writes;', session_user, current_database())
+                         ELSE 'ALTER SYSTEM SET pg_projections.allow_direct_writes = off; SELECT pg_reload_conf();' END,
+                             NULL
     FROM pg_settings g WHERE g.name = 'pg_projections.allow_direct_writes' AND g.reset_val = 'on'
 $$;
-COMMENT ON FUNCTION projections._validate_settings() IS 'Internal: settings under which projections are not kept up to date.';
+COMMENT ON FUNCTION projections_internal._validate_settings() IS
+    'Internal: settings under which projections are not kept up to date.';
 
 -- A subscriber has no use for hidden tables, and applying them to a database that has the extension would break it.
-CREATE FUNCTION projections._validate_publications() RETURNS TABLE(severity text, object text, problem text, hint text, owner oid)
+CREATE FUNCTION projections_internal._validate_publications()
+    RETURNS TABLE(severity text, object text, problem text, hint text,
+    owner oid)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT 'WARNING', format('publication %I', p.pubname), 'FOR ALL TABLES carries the extension''s hidden tables',
-           format('DROP PUBLICATION %I; CREATE PUBLICATION %1$I FOR TABLES IN SCHEMA %s WITH (publish = %L, publish_via_partition_root = %s); -- then, on each subscriber, ALTER SUBSCRIPTION … REFRESH PUBLICATION',
+           format('DROP PUBLICATION %I; CREATE PUBLICATION %1$I FOR TABLES IN SCHEMA %s WITH (publish = %L, '
+               'publish_via_partition_root = %s); -- then, on each subscriber, ALTER SUBSCRIPTION … REFRESH '
+               'PUBLICATION',
                   p.pubname,
-                  coalesce((SELECT string_agg(DISTINCT quote_ident(n.nspname), ', ') FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-                            WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'projections')), 'public'),
-                  concat_ws(', ', CASE WHEN p.pubinsert THEN 'insert' END, CASE WHEN p.pubupdate THEN 'update' END, CASE WHEN p.pubdelete THEN 'delete' END, CASE WHEN p.pubtruncate THEN 'truncate' END),
+                  coalesce((SELECT string_agg(DISTINCT quote_ident(n.nspname), ', ') FROM pg_class c
+                      JOIN pg_namespace n ON n.oid = c.relnamespace
+                            WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_'
+                                AND n.nspname NOT IN ('information_schema', 'projections',
+                                    'projections_internal')), 'public'),
+                  concat_ws(', ', CASE WHEN p.pubinsert THEN 'insert' END, CASE WHEN p.pubupdate THEN 'update' END,
+                      CASE WHEN p.pubdelete THEN 'delete' END, CASE WHEN p.pubtruncate THEN 'truncate' END),
                   p.pubviaroot::text), p.pubowner
     FROM pg_publication p WHERE p.puballtables
     UNION ALL
-    SELECT 'WARNING', format('publication %I', p.pubname), 'it carries the extension''s hidden tables, as all of schema projections',
-           format('ALTER PUBLICATION %I DROP TABLES IN SCHEMA projections;', p.pubname), p.pubowner
-    FROM pg_publication p JOIN pg_publication_namespace n ON n.pnpubid = p.oid AND n.pnnspid = 'projections'::regnamespace
+    SELECT 'WARNING', format('publication %I', p.pubname), 'it carries the extension''s hidden tables, as all of '
+        'schema projections_internal',
+           format('ALTER PUBLICATION %I DROP TABLES IN SCHEMA projections_internal;', p.pubname), p.pubowner
+    FROM pg_publication p JOIN pg_publication_namespace n ON n.pnpubid = p.oid
+        AND n.pnnspid = 'projections_internal'::regnamespace
     UNION ALL
-    SELECT 'WARNING', format('publication %I', p.pubname), format('it carries %s, which is hidden', projections._name(c.oid)),
-           format('ALTER PUBLICATION %I DROP TABLE %s;', p.pubname, projections._name(c.oid)), p.pubowner
+    SELECT 'WARNING', format('publication %I', p.pubname), format('it carries %s, which is hidden',
+        projections_internal._name(c.oid)),
+           format('ALTER PUBLICATION %I DROP TABLE %s;', p.pubname, projections_internal._name(c.oid)), p.pubowner
     FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid JOIN pg_class c ON c.oid = r.prrelid
-    WHERE c.relnamespace = 'projections'::regnamespace AND c.relname NOT IN ('events', 'events_archive', 'streams')
-      AND (EXISTS (SELECT FROM pg_depend n WHERE n.classid = 'pg_class'::regclass AND n.objid = c.oid AND n.deptype = 'e')
+    WHERE c.relnamespace = 'projections_internal'::regnamespace
+      AND (EXISTS (SELECT FROM pg_depend n WHERE n.classid = 'pg_class'::regclass AND n.objid = c.oid
+          AND n.deptype = 'e')
            OR obj_description(c.oid, 'pg_class') LIKE 'pg\_projections: %')
 $$;
-COMMENT ON FUNCTION projections._validate_publications() IS 'Internal: publications that carry the extension''s own tables.';
+COMMENT ON FUNCTION projections_internal._validate_publications() IS
+    'Internal: publications that carry the extension''s own tables.';
 
 -- Compiling to machine code would take longer than the queries.
-CREATE FUNCTION projections._validate(viewer oid, absent text[]) RETURNS TABLE(severity text, object text, problem text, hint text)
+CREATE FUNCTION projections_internal._validate(viewer oid, absent text[])
+    RETURNS TABLE(severity text, object text, problem text,
+    hint text)
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 BEGIN
     -- With another library than the SQL objects were made for, what it says of a projection is not to be acted on.
     IF EXISTS (SELECT FROM projections.version() AS v WHERE NOT v.matches) THEN
-        RETURN QUERY SELECT f.severity, f.object, f.problem, f.hint FROM projections._validate_extension() f ORDER BY f.object, f.problem;
+        RETURN QUERY SELECT f.severity, f.object, f.problem, f.hint FROM projections_internal._validate_extension() f
+            ORDER BY f.object, f.problem;
         RETURN;
     END IF;
     RETURN QUERY
     SELECT f.severity, f.object, f.problem, f.hint
     FROM (SELECT 'ERROR' AS severity, a AS object, 'it is required, and there is no such projection' AS problem,
-                 format('-- SELECT projections.create(%L, ''SELECT …''); with its query', a) AS hint, NULL::oid AS owner FROM unnest(absent) AS a
-          UNION ALL SELECT * FROM projections._validate_extension()
-          UNION ALL SELECT * FROM projections._validate_state()
-          UNION ALL SELECT * FROM projections._validate_triggers()
-          UNION ALL SELECT * FROM projections._validate_definitions()
-          UNION ALL SELECT * FROM projections._validate_functions()
-          UNION ALL SELECT * FROM projections._validate_keys()
-          UNION ALL SELECT * FROM projections._validate_tables()
-          UNION ALL SELECT * FROM projections._validate_sources()
-          UNION ALL SELECT * FROM projections._validate_event_sources()
-          UNION ALL SELECT * FROM projections._validate_settings()
-          UNION ALL SELECT * FROM projections._validate_publications()
+                 format('-- SELECT projections.create(%L, ''SELECT …''); with its query', a) AS hint, NULL::oid AS owner
+                     FROM unnest(absent) AS a
+          UNION ALL SELECT * FROM projections_internal._validate_extension()
+          UNION ALL SELECT * FROM projections_internal._validate_state()
+          UNION ALL SELECT * FROM projections_internal._validate_triggers()
+          UNION ALL SELECT * FROM projections_internal._validate_definitions()
+          UNION ALL SELECT * FROM projections_internal._validate_functions()
+          UNION ALL SELECT * FROM projections_internal._validate_keys()
+          UNION ALL SELECT * FROM projections_internal._validate_relied()
+          UNION ALL SELECT * FROM projections_internal._validate_sources()
+          UNION ALL SELECT * FROM projections_internal._validate_event_sources()
+          UNION ALL SELECT * FROM projections_internal._validate_settings()
+          UNION ALL SELECT * FROM projections_internal._validate_publications()
           UNION ALL
-          SELECT 'WARNING', 'orphans', format('%s %s left behind: %s', sum(o.count), CASE sum(o.count) WHEN 1 THEN 'thing was' ELSE 'things were' END,
+          SELECT 'WARNING', 'orphans', format('%s %s left behind: '
+              '%s', sum(o.count), CASE sum(o.count) WHEN 1 THEN 'thing was' ELSE 'things were' END,
                                               string_agg(format('%s (%s)', o.kind, o.count), ', ' ORDER BY o.kind)),
                  'SELECT * FROM projections.cleanup_orphans();', NULL
-          FROM (SELECT l.kind, count(*) FROM projections._orphan_list(viewer) l WHERE l.kind <> 'projection' GROUP BY l.kind) o HAVING count(*) > 0) f
+          FROM (SELECT l.kind, count(*) FROM projections_internal._orphan_list(viewer) l WHERE l.kind <> 'projection'
+              GROUP BY l.kind) o HAVING count(*) > 0) f
     WHERE f.owner IS NULL OR pg_has_role(viewer, 'pg_monitor', 'USAGE') OR pg_has_role(viewer, f.owner, 'USAGE')
     ORDER BY array_position('{ERROR,WARNING,INFO}', f.severity), f.object, f.problem;
 END
 $$;
-COMMENT ON FUNCTION projections._validate(oid, text[]) IS 'Internal: projections.validate() for a role.';
+COMMENT ON FUNCTION projections_internal._validate(oid, text[]) IS 'Internal: projections.validate() for a role.';
 
 CREATE FUNCTION projections.validate(required text[] DEFAULT NULL, raise boolean DEFAULT false)
     RETURNS TABLE(severity text, object text, problem text, hint text)
     LANGUAGE c ROWS 10 AS 'MODULE_PATHNAME', 'projections_validate';
 COMMENT ON FUNCTION projections.validate(text[], boolean) IS
-'What is broken, missing, or set so that it cannot work; empty is good. required: names of projections that must exist. raise: an error
-instead of rows where one of them is an ERROR, so that psql -v ON_ERROR_STOP=1 -c "SELECT projections.validate(raise => true)" exits with
-another status than 0. severity: ERROR (a projection is wrong, or will be), WARNING (it works, but not as meant), INFO; worst first. hint: SQL to
-paste that mends it. Looks at catalogs only, and changes nothing; projections.verify() compares contents. Members of pg_monitor see
-all, others what they own and what concerns everybody.
+'What is broken, missing, or set so that it cannot work; empty is good. required: names of projections that must exist.
+raise: an error instead of rows where one of them is an ERROR, so that psql -v ON_ERROR_STOP=1 -c "SELECT
+projections.validate(raise => true)" exits with another status than 0. severity: ERROR (a projection is wrong, or will
+be), WARNING (it works, but not as meant), INFO; worst first. hint: SQL to paste that mends it. Looks at catalogs only,
+and changes nothing; projections.verify() compares contents. Members of pg_monitor see all, others what they own and
+what concerns everybody.
 Errors: 55000 raise, and there are errors; 22004 a null among the required names.
 Example: SELECT * FROM projections.validate(required => ARRAY[''stock'']);';
 
-REVOKE EXECUTE ON FUNCTION projections._wanted_triggers(), projections._repair_readers(oid), projections._validate_triggers(), projections._validate_definitions(),
-    projections._compiled(regclass, text), projections._function_oid(text), projections._recreate_sql(regclass), projections._validate_functions(),
-    projections._validate_keys(), projections._validate_tables(), projections._validate_sources(), projections._validate_event_sources(),
-    projections._validate_state(), projections._validate_extension(), projections._validate_settings(), projections._validate_publications(),
-    projections._validate(oid, text[]) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION projections_internal._wanted_triggers(), projections_internal._repair_readers(oid),
+    projections_internal._validate_triggers(), projections_internal._validate_definitions(),
+    projections_internal._compiled(regclass, text), projections_internal._function_oid(text),
+        projections_internal._recreate_sql(regclass),
+        projections_internal._validate_functions(),
+    projections_internal._validate_keys(), projections_internal._validate_sources(),
+        projections_internal._validate_event_sources(),
+    projections_internal._validate_state(), projections_internal._validate_extension(),
+        projections_internal._validate_settings(),
+        projections_internal._validate_publications(),
+    projections_internal._validate(oid, text[]) FROM PUBLIC;

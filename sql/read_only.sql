@@ -1,0 +1,30 @@
+-- A transaction that becomes read-only has written all the same: what it wrote reaches its projections.
+CREATE SCHEMA read_only;
+SET search_path = read_only;
+\set SHOW_CONTEXT never
+SET client_min_messages = warning;
+CREATE TABLE a (id int PRIMARY KEY, k int, n int);
+CREATE TABLE b (id int PRIMARY KEY, k int);
+SELECT projections.create('sums', 'SELECT k, sum(n) AS n, max(n) AS most FROM a GROUP BY k');
+SELECT projections.create('joined', 'SELECT a.k, count(*) AS rows FROM a JOIN b ON b.k = a.k GROUP BY a.k');
+SELECT projections.create('later', 'SELECT k, count(*) AS rows FROM a GROUP BY k', 'async');
+BEGIN;
+INSERT INTO a SELECT i, i, i FROM generate_series(1, 10) AS i;
+INSERT INTO b VALUES (1, 1);
+SET TRANSACTION READ ONLY;
+SELECT count(*) FROM sums;
+SHOW transaction_read_only;
+INSERT INTO a VALUES (11, 1, 1);
+ROLLBACK;
+BEGIN;
+INSERT INTO a SELECT i, i, i FROM generate_series(1, 10) AS i;
+INSERT INTO b VALUES (1, 1);
+SAVEPOINT s;
+DELETE FROM a WHERE id > 5;
+SET TRANSACTION READ ONLY;
+COMMIT;
+SHOW transaction_read_only;
+SELECT projections.catch_up('later');
+SELECT * FROM test.check_all();
+DROP SCHEMA read_only CASCADE;
+SELECT count(*) AS projections FROM projections.definitions;

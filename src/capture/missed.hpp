@@ -1,0 +1,17 @@
+// Projections that the transaction's changes did not reach, because their owner may not read the source any more. They
+// are marked stale when it commits, and not where a savepoint takes the changes back.
+#pragma once
+#include "pg/pg.hpp"
+
+namespace capture {
+
+void miss(Oid projection);
+
+// Each once, in the order of OIDs, in the current memory context.
+List *missed();
+
+void missed_in_committed(SubTransactionId sub, SubTransactionId parent);
+void missed_in_aborted(SubTransactionId sub);
+void forget_missed();
+
+} // namespace capture

@@ -1,0 +1,63 @@
+// What the stages of a compilation hand to each other: tree, keys, states, outputs (analyze.cpp runs them).
+#pragma once
+#include "compile/block.hpp"
+#include "compile/refuse.hpp"
+
+namespace compile {
+
+struct Analysis {
+    Query *query; // in normal form
+    Place place;
+    bool extend; // may append columns
+    bool bag;    // a stored definition's rows have no identity
+    bool (*is_event_source)(Oid);
+    Block *block;
+    StringInfo stages = nullptr; // where they are printed; null: nowhere
+    Query *core = nullptr;
+    pg::vector<int> renumbered = {}; // old range table index → new
+};
+
+// cut.cpp: raises PJ002 for what has no way.
+void check_clauses(const Analysis &a);
+void check_entry(const Analysis &a, const RangeTblEntry *entry);
+
+// tree.cpp: the join tree, and the flat core over it.
+void build_tree(Analysis &a);
+void build_columns(Analysis &a);
+
+// Appends a column that maintenance needs; returns its index from 0. `name` is made unique.
+int append_column(Analysis &a, Expr *expression, const char *name);
+const char *expression_name(const Analysis &a, Node *expression);
+
+// keys.cpp: what tells rows apart.
+void add_group_key(Analysis &a, int column);
+bool is_key_column(const Block *block, int column);
+void collect_group_keys(Analysis &a);
+void compile_rows(Analysis &a);
+
+// states.cpp: plain aggregates, and the columns that hold them.
+struct Plain { // a plain aggregate of one argument
+    StateKind kind;
+    bool is_max;
+    Node *argument;            // null is count(*)
+    Oid function = InvalidOid; // of the query, where it is polymorphic: max(anyenum)
+};
+bool is_plain(const Aggref *aggregate, Plain *plain);
+// What an aggregate adds up, with its FILTER; null for count(*).
+Node *folded_argument(const Aggref *aggregate);
+// Whether all values of a numeric expression have one scale.
+bool has_fixed_scale(Node *value);
+// The state's number; its column is appended where it is not there yet.
+int need_state(Analysis &a, const Plain &plain, int validity, const char *name);
+int need_count(Analysis &a, Node *argument, const char *name);
+// A sum of numerics whose scales may differ: what is left after a removal shows digits that addition has lost.
+bool is_unfixed_sum(const Aggref *aggregate);
+
+// finals.cpp: an aggregate as an expression over the row of the table, computed from its states. Appends those that are
+// not there yet.
+Node *final_of(Analysis &a, const Aggref *aggregate, const char *name);
+
+// outputs.cpp: columns computed from keys and finals.
+void compile_groups(Analysis &a);
+
+} // namespace compile

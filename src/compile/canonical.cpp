@@ -1,0 +1,239 @@
+// Some constructs find an operator by its name `=` or `<` when their text is parsed: IS DISTINCT FROM, NULLIF, CASE x
+// WHEN y, comparisons of rows. Deparsed text cannot say which operator was meant, so over a type whose operators are
+// not in pg_catalog it would read back with another one (citext's becomes text's) or with none. They become
+// expressions that name the operator. (Test: sql/definitions.)
+#include "compile/canonical.hpp"
+
+#include "compile/deparse.hpp"
+
+namespace compile {
+namespace {
+
+bool is_built_in(Oid operation) { return get_func_namespace(get_opcode(operation)) == PG_CATALOG_NAMESPACE; }
+
+Node *negated(Node *condition) { return reinterpret_cast<Node *>(makeBoolExpr(NOT_EXPR, list_make1(condition), -1)); }
+
+Node *is_null(const Place &place, Node *value) {
+    if (type_is_rowtype(exprType(value))) place.refuse(Construct::row_comparison_nulls, exprLocation(value));
+    NullTest *test = makeNode(NullTest);
+    test->arg = reinterpret_cast<Expr *>(value);
+    test->nulltesttype = IS_NULL;
+    test->location = -1;
+    return reinterpret_cast<Node *>(test);
+}
+
+Node *is_not_true(Node *condition) {
+    BooleanTest *test = makeNode(BooleanTest);
+    test->arg = reinterpret_cast<Expr *>(condition);
+    test->booltesttype = IS_NOT_TRUE;
+    test->location = -1;
+    return reinterpret_cast<Node *>(test);
+}
+
+// DistinctExpr, NullIfExpr and OpExpr are one struct; only the operator's result is a boolean in all three.
+Node *comparison(const OpExpr *of, List *arguments) {
+    OpExpr *plain = makeNode(OpExpr);
+    plain->opno = of->opno;
+    plain->opfuncid = of->opfuncid;
+    plain->opresulttype = BOOLOID;
+    plain->inputcollid = of->inputcollid;
+    plain->args = arguments;
+    plain->location = -1;
+    return reinterpret_cast<Node *>(plain);
+}
+
+Node *copy(const void *node) { return static_cast<Node *>(copyObjectImpl(node)); }
+
+// (a = b) IS NOT TRUE AND NOT (a IS NULL AND b IS NULL)
+Node *distinct(const Place &place, const OpExpr *of) {
+    auto *a = static_cast<Node *>(linitial(of->args)), *b = static_cast<Node *>(lsecond(of->args));
+    Node *both_null = reinterpret_cast<Node *>(
+        makeBoolExpr(AND_EXPR, list_make2(is_null(place, copy(a)), is_null(place, copy(b))), -1));
+    return reinterpret_cast<Node *>(
+        makeBoolExpr(AND_EXPR, list_make2(is_not_true(comparison(of, list_make2(a, b))), negated(both_null)), -1));
+}
+
+// CASE WHEN a = b THEN NULL ELSE a END
+Node *null_if(const OpExpr *of) {
+    auto *a = static_cast<Node *>(linitial(of->args));
+    CaseWhen *when = makeNode(CaseWhen);
+    when->expr = reinterpret_cast<Expr *>(comparison(of, of->args));
+    when->result = reinterpret_cast<Expr *>(makeNullConst(exprType(a), -1, exprCollation(a)));
+    when->location = -1;
+    CaseExpr *choice = makeNode(CaseExpr);
+    choice->casetype = exprType(a);
+    choice->casecollid = exprCollation(a);
+    choice->args = list_make1(when);
+    choice->defresult = reinterpret_cast<Expr *>(copy(a));
+    choice->location = -1;
+    return reinterpret_cast<Node *>(choice);
+}
+
+Node *put_tested(Node *node, Node *tested) {
+    if (node == nullptr) return nullptr;
+    if (IsA(node, CaseTestExpr)) return copy(tested);
+    if (IsA(node, CaseExpr) && reinterpret_cast<CaseExpr *>(node)->arg) return node; // has a test of its own
+    if (IsA(node, ArrayCoerceExpr)) {                                                // so has its element expression
+        auto *array = reinterpret_cast<ArrayCoerceExpr *>(node);
+        array->arg = reinterpret_cast<Expr *>(put_tested(reinterpret_cast<Node *>(array->arg), tested));
+        return node;
+    }
+    return pg::mutate_children(node, put_tested, tested);
+}
+
+struct FindOperators {
+    bool foreign = false;
+};
+
+bool find_operators(Node *node, FindOperators *found) {
+    if (node == nullptr) return false;
+    if (IsA(node, OpExpr)) found->foreign |= !is_built_in(reinterpret_cast<OpExpr *>(node)->opno);
+    return pg::walk_children(node, find_operators, found);
+}
+
+// CASE x WHEN y: the tests become conditions of their own.
+Node *searched_case(CaseExpr *choice) {
+    FindOperators found;
+    for (CaseWhen *when : pg::each<CaseWhen>(choice->args))
+        find_operators(reinterpret_cast<Node *>(when->expr), &found);
+    if (!found.foreign) return reinterpret_cast<Node *>(choice);
+    for (CaseWhen *when : pg::each<CaseWhen>(choice->args))
+        when->expr = reinterpret_cast<Expr *>(
+            put_tested(reinterpret_cast<Node *>(when->expr), reinterpret_cast<Node *>(choice->arg)));
+    choice->arg = nullptr;
+    return reinterpret_cast<Node *>(choice);
+}
+
+void check_row_comparison(const Place &place, const RowCompareExpr *rows) {
+    ListCell *cell;
+    foreach (cell, rows->opnos)
+        if (!is_built_in(lfirst_oid(cell)))
+            place.refuse(Construct::row_comparison, exprLocation(reinterpret_cast<const Node *>(rows)));
+}
+
+// ARRAY[a, b]::t[] is parsed as ARRAY[a::t, b::t]; where the parser itself has put the cast around the array, its text
+// would read back so.
+Node *push_cast_down(ArrayCoerceExpr *cast) {
+    auto *array = reinterpret_cast<ArrayExpr *>(cast->arg);
+    if (!IsA(array, ArrayExpr) || array->multidims) return reinterpret_cast<Node *>(cast);
+    Oid element = get_element_type(cast->resulttype);
+    List *elements = NIL;
+    for (Node *each : pg::each<Node>(array->elements)) {
+        Node *cast_element = coerce_to_target_type(nullptr, each, exprType(each), element, cast->resulttypmod,
+                                                   COERCION_EXPLICIT, COERCE_EXPLICIT_CAST, -1);
+        if (cast_element == nullptr) return reinterpret_cast<Node *>(cast);
+        elements = lappend(elements, cast_element);
+    }
+    array->elements = elements;
+    array->element_typeid = element;
+    array->array_typeid = cast->resulttype;
+    array->array_collid = cast->resultcollid;
+    return reinterpret_cast<Node *>(array);
+}
+
+Node *rewrite(Node *node, Place *place) {
+    if (node == nullptr) return nullptr;
+    // With a plain GROUP BY it has nothing to tell.
+    if (IsA(node, GroupingFunc))
+        return reinterpret_cast<Node *>(
+            makeConst(INT4OID, -1, InvalidOid, sizeof(int32), Int32GetDatum(0), false, true));
+    Node *copied = pg::mutate_children(node, rewrite, place);
+    auto *operation = reinterpret_cast<OpExpr *>(copied);
+    if (IsA(copied, DistinctExpr) && !is_built_in(operation->opno)) return distinct(*place, operation);
+    if (IsA(copied, NullIfExpr) && !is_built_in(operation->opno)) return null_if(operation);
+    if (IsA(copied, CaseExpr) && reinterpret_cast<CaseExpr *>(copied)->arg)
+        return searched_case(reinterpret_cast<CaseExpr *>(copied));
+    if (IsA(copied, RowCompareExpr)) check_row_comparison(*place, reinterpret_cast<RowCompareExpr *>(copied));
+    if (IsA(copied, ArrayCoerceExpr)) return push_cast_down(reinterpret_cast<ArrayCoerceExpr *>(copied));
+    return copied;
+}
+
+// -----------------------------------------------------------------------------------------------------------
+// comparison
+
+// The parser puts some casts of constants elsewhere when it reads its own text; folded, they are the same constant.
+bool same(Node *a, Node *b) {
+    return equal(a, b) || equal(eval_const_expressions(nullptr, copy(a)), eval_const_expressions(nullptr, copy(b)));
+}
+
+Difference different(const Block &declared, Node *a, const Block &stored, Node *b) {
+    return {a ? deparse_among(a, declared.core) : "nothing", b ? deparse_among(b, stored.core) : "nothing"};
+}
+
+// Whether each expression that `a` groups by is one that `b` groups by: one that is returned twice is read back as one.
+bool groups_by_all(const Query *a, const Query *b) {
+    for (SortGroupClause *x : pg::each<SortGroupClause>(a->groupClause)) {
+        bool found = false;
+        for (SortGroupClause *y : pg::each<SortGroupClause>(b->groupClause))
+            found |= x->eqop == y->eqop &&
+                     same(get_sortgroupclause_expr(x, a->targetList), get_sortgroupclause_expr(y, b->targetList));
+        if (!found) return false;
+    }
+    return true;
+}
+
+bool same_groups(const Query *a, const Query *b) { return groups_by_all(a, b) && groups_by_all(b, a); }
+
+bool same_sources(const Block &a, const Block &b) {
+    if (a.occurrence_source.size() != b.occurrence_source.size() || a.sources.size() != b.sources.size()) return false;
+    for (std::size_t i = 0; i < a.occurrence_source.size(); i++)
+        if (a.occurrence_source[i] != b.occurrence_source[i]) return false;
+    for (std::size_t i = 0; i < a.sources.size(); i++)
+        if (a.sources[i].relation != b.sources[i].relation || a.sources[i].used != b.sources[i].used) return false;
+    return true;
+}
+
+bool same_keys(const Block &a, const Block &b) {
+    if (a.row_key.size() != b.row_key.size() || a.identity != b.identity || a.way != b.way) return false;
+    for (std::size_t i = 0; i < a.row_key.size(); i++)
+        if (a.row_key[i].column != b.row_key[i].column || a.row_key[i].equality != b.row_key[i].equality) return false;
+    return true;
+}
+
+bool same_states(const Block &a, const Block &b) {
+    if (a.states.size() != b.states.size()) return false;
+    for (const State &x : a.states) {
+        bool found = false;
+        for (const State &y : b.states)
+            found |= x.kind == y.kind && x.is_max == y.is_max && x.column == y.column && x.type == y.type;
+        if (!found) return false;
+    }
+    return true;
+}
+
+// The columns computed after the states, whose numbers may differ.
+bool same_outputs(const Block &a, const Block &b) {
+    return a.outputs.size() == b.outputs.size() &&
+           std::equal(a.outputs.begin(), a.outputs.end(), b.outputs.begin(),
+                      [](const Output &x, const Output &y) { return x.column == y.column; });
+}
+
+} // namespace
+
+Node *canonical(Node *expression, const Place &place) {
+    Place copied = place;
+    return rewrite(expression, &copied);
+}
+
+Difference difference(const Block &declared, const Block &stored) {
+    if (declared.columns() != stored.columns()) return {"its columns", "others"};
+    for (int i = 0; i < declared.columns(); i++) {
+        auto *a = reinterpret_cast<Node *>(declared.column(i)->expr);
+        auto *b = reinterpret_cast<Node *>(stored.column(i)->expr);
+        if (!same(a, b)) return different(declared, a, stored, b);
+    }
+    List *a = make_ands_implicit(reinterpret_cast<Expr *>(declared.core->jointree->quals));
+    List *b = make_ands_implicit(reinterpret_cast<Expr *>(stored.core->jointree->quals));
+    for (int i = 0; i < std::max(list_length(a), list_length(b)); i++) {
+        auto *x = static_cast<Node *>(i < list_length(a) ? list_nth(a, i) : nullptr);
+        auto *y = static_cast<Node *>(i < list_length(b) ? list_nth(b, i) : nullptr);
+        if (x == nullptr || y == nullptr || !same(x, y)) return different(declared, x, stored, y);
+    }
+    if (!same_sources(declared, stored)) return {"its tables", "others"};
+    if (!same_groups(declared.core, stored.core) || !same_keys(declared, stored)) return {"its key", "another"};
+    if (!same_states(declared, stored)) return {"its aggregates", "others"};
+    if (!same_outputs(declared, stored)) return {"its outputs", "others"};
+    return {nullptr, nullptr};
+}
+
+} // namespace compile

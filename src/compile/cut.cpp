@@ -1,0 +1,94 @@
+// What of a query in normal form belongs to the block, and what is refused: the rules that go with the table of
+// refusals.
+#include "compile/analysis.hpp"
+#include "compile/rewrite.hpp"
+#include "pg/own_schema.hpp"
+
+namespace compile {
+namespace {
+
+bool has_sets(const Query *query) { return query->hasTargetSRFs; }
+bool groups_distinctly(const Query *query) {
+    return query->distinctClause != NIL && (query->hasAggs || query->groupClause != NIL);
+}
+
+// In the order in which a query that has several is told of them.
+constexpr struct {
+    Construct construct;
+    bool (*is_in)(const Query *);
+} clauses[] = {
+    {Construct::not_select, [](const Query *q) { return q->commandType != CMD_SELECT || q->utilityStmt != nullptr; }},
+    {Construct::writes, [](const Query *q) { return q->hasModifyingCTE; }},
+    {Construct::row_locks, [](const Query *q) { return q->rowMarks != NIL; }},
+    {Construct::set_operation, [](const Query *q) { return q->setOperations != nullptr; }},
+    {Construct::with, [](const Query *q) { return q->cteList != NIL && !q->hasSubLinks; }},
+    {Construct::window, [](const Query *q) { return q->hasWindowFuncs; }},
+    {Construct::set_returning, has_sets},
+    {Construct::grouping_sets, [](const Query *q) { return q->groupingSets != NIL; }},
+    {Construct::having, [](const Query *q) { return q->havingQual != nullptr; }},
+    {Construct::distinct_on, [](const Query *q) { return q->hasDistinctOn; }},
+    {Construct::limit, [](const Query *q) { return q->limitCount != nullptr || q->limitOffset != nullptr; }},
+    {Construct::distinct_over_groups, groups_distinctly},
+    {Construct::sublink, [](const Query *q) { return q->hasSubLinks; }},
+};
+
+} // namespace
+
+void check_clauses(const Analysis &a) {
+    for (const auto &clause : clauses) {
+        if (!clause.is_in(a.query)) continue;
+        Node *having = a.query->havingQual;
+        a.place.refuse(clause.construct, clause.construct == Construct::having ? exprLocation(having) : -1);
+    }
+}
+
+namespace {
+
+void check_source(const Analysis &a, const RangeTblEntry *entry, int location) {
+    if (entry->tablesample != nullptr) a.place.refuse(Construct::sample, -1);
+    Relation relation = table_open(entry->relid, AccessShareLock);
+    const char *name = RelationGetRelationName(relation);
+    const char *kind = nullptr;
+    bool events = a.is_event_source(entry->relid);
+    switch (relation->rd_rel->relkind) {
+    case RELKIND_RELATION: break;
+    case RELKIND_VIEW: kind = "a view"; break;
+    case RELKIND_MATVIEW: kind = "a materialized view"; break;
+    case RELKIND_FOREIGN_TABLE: kind = "a foreign table"; break;
+    case RELKIND_PARTITIONED_TABLE: kind = events ? nullptr : "a partitioned table"; break;
+    default: kind = "not a table"; break;
+    }
+    if (kind == nullptr && relation->rd_rel->relpersistence == RELPERSISTENCE_TEMP) kind = "a temporary table";
+    if (kind == nullptr && relation->rd_rel->relpersistence == RELPERSISTENCE_UNLOGGED)
+        kind = "an unlogged table, which a crash empties without a trace";
+    if (kind == nullptr && relation->rd_rel->relispartition) kind = "a partition";
+    if (kind == nullptr && !events &&
+        (has_superclass(entry->relid) || find_inheritance_children(entry->relid, NoLock) != NIL))
+        kind = "part of an inheritance tree";
+    if (kind == nullptr && IsCatalogRelationOid(entry->relid)) kind = "a system catalog";
+    if (kind == nullptr && !events && pg::is_own_schema(RelationGetNamespace(relation)))
+        kind = "a table of the extension";
+    if (kind != nullptr) a.place.refuse(Construct::source_kind, location, name, kind);
+    if (check_enable_rls(entry->relid, GetUserId(), true) == RLS_ENABLED)
+        a.place.refuse(Construct::source_hidden_rows, location, name, GetUserNameFromId(GetUserId(), false));
+    table_close(relation, AccessShareLock);
+}
+
+} // namespace
+
+void check_entry(const Analysis &a, const RangeTblEntry *entry) {
+    switch (entry->rtekind) {
+    case RTE_RELATION: break;
+    case RTE_SUBQUERY: {
+        const char *found = obstacle(entry->subquery);
+        a.place.refuse(Construct::derived_table, -1, found ? found : "are below an outer join");
+    }
+    case RTE_FUNCTION: a.place.refuse(Construct::function, -1);
+    case RTE_VALUES: a.place.refuse(Construct::values, -1);
+    case RTE_CTE: a.place.refuse(Construct::with, -1);
+    default: a.place.refuse(Construct::other_from, -1);
+    }
+    if (a.extend) check_source(a, entry, a.place.of(psprintf("%s", get_rel_name(entry->relid))));
+}
+
+} // namespace compile

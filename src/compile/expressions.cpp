@@ -1,0 +1,84 @@
+// Expressions made by the compiler, as the parser would make them of the same text: they are deparsed and read again.
+#include "compile/expressions.hpp"
+
+namespace compile {
+
+Node *int_constant(int value) {
+    return reinterpret_cast<Node *>(
+        makeConst(INT4OID, -1, InvalidOid, sizeof(int32), Int32GetDatum(value), false, true));
+}
+
+Node *float_constant(const char *value) {
+    return reinterpret_cast<Node *>(makeConst(FLOAT8OID, -1, InvalidOid, sizeof(float8),
+                                              DirectFunctionCall1(float8in, CStringGetDatum(value)), false,
+                                              FLOAT8PASSBYVAL));
+}
+
+Node *null_like(Node *like) { return reinterpret_cast<Node *>(makeNullConst(exprType(like), -1, exprCollation(like))); }
+
+Node *cast_to(Node *expression, Oid type) {
+    return coerce_to_target_type(nullptr, expression, exprType(expression), type, -1, COERCION_EXPLICIT,
+                                 COERCE_EXPLICIT_CAST, -1);
+}
+
+Node *operation(const char *name, Node *left, Node *right) {
+    ParseState *state = make_parsestate(nullptr);
+    return reinterpret_cast<Node *>(
+        make_op(state, list_make2(makeString(pstrdup("pg_catalog")), makeString(pstrdup(name))),
+                static_cast<Node *>(copyObjectImpl(left)), static_cast<Node *>(copyObjectImpl(right)), nullptr, -1));
+}
+
+Node *both(Node *left, Node *right) {
+    return reinterpret_cast<Node *>(makeBoolExpr(AND_EXPR, list_make2(left, right), -1));
+}
+
+Node *either(Node *left, Node *right) {
+    return reinterpret_cast<Node *>(makeBoolExpr(OR_EXPR, list_make2(left, right), -1));
+}
+
+Node *call(const char *schema, const char *function, Node *argument) {
+    Oid type = exprType(argument);
+    Oid found = LookupFuncName(list_make2(makeString(pstrdup(schema)), makeString(pstrdup(function))), 1, &type, false);
+    return reinterpret_cast<Node *>(makeFuncExpr(found, get_func_rettype(found), list_make1(copyObjectImpl(argument)),
+                                                 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL));
+}
+
+Node *coalesce(Node *first, Node *second) {
+    CoalesceExpr *made = makeNode(CoalesceExpr);
+    made->coalescetype = exprType(first);
+    made->coalescecollid = exprCollation(first);
+    made->args = list_make2(copyObjectImpl(first), copyObjectImpl(second));
+    made->location = -1;
+    return reinterpret_cast<Node *>(made);
+}
+
+Node *branch(Node *condition, Node *result) {
+    CaseWhen *made = makeNode(CaseWhen);
+    made->expr = reinterpret_cast<Expr *>(condition);
+    made->result = reinterpret_cast<Expr *>(result);
+    made->location = -1;
+    return reinterpret_cast<Node *>(made);
+}
+
+Node *choice(List *whens, Node *otherwise) {
+    Node *like = otherwise;
+    for (CaseWhen *each : pg::each<CaseWhen>(whens))
+        if (like == nullptr || IsA(like, Const)) like = reinterpret_cast<Node *>(each->result);
+    CaseExpr *made = makeNode(CaseExpr);
+    made->casetype = exprType(like);
+    made->casecollid = exprCollation(like);
+    made->args = whens;
+    made->defresult = reinterpret_cast<Expr *>(otherwise ? otherwise : null_like(like));
+    made->location = -1;
+    return reinterpret_cast<Node *>(made);
+}
+
+Node *choice(std::initializer_list<Branch> branches, Node *otherwise) {
+    List *whens = NIL;
+    for (const Branch &each : branches) whens = lappend(whens, branch(each.condition, each.result));
+    return choice(whens, otherwise);
+}
+
+Node *when(Node *condition, Node *result) { return choice({{condition, result}}, nullptr); }
+
+} // namespace compile

@@ -1,0 +1,83 @@
+// The stages of a compilation as text, so that a change of the compiler is seen as a change of what it makes
+// (sql/plan).
+#include "compile/print.hpp"
+
+#include "compile/deparse.hpp"
+#include "compile/terms.hpp"
+#include "pg/list.hpp"
+#include "pg/scope.hpp"
+
+namespace compile {
+namespace {
+
+void print_node(StringInfo out, const Block &block, const TreeNode &node, int depth) {
+    if (node.kind == NodeKind::leaf) {
+        auto *entry = static_cast<RangeTblEntry *>(list_nth(block.core->rtable, node.occurrence - 1));
+        const Source &source = block.sources[block.occurrence_source[node.occurrence - 1]];
+        const char *used = pg::joined(static_cast<int>(source.used.size()), ", ", [&](int i) {
+            return quote_identifier(get_attname(source.relation, source.used[i], false));
+        });
+        appendStringInfo(out, "%*s%d %s AS %s (%s)\n", 2 * depth, "", node.occurrence, pg::qualified_name(entry->relid),
+                         quote_identifier(entry->eref->aliasname), used);
+        return;
+    }
+    appendStringInfo(out, "%*sinner\n", 2 * depth, "");
+    for (const TreeNode *input : node.inputs) print_node(out, block, *input, depth + 1);
+    for (Node *condition : pg::each<Node>(node.conditions))
+        appendStringInfo(out, "%*sif %s\n", 2 * depth + 2, "", deparse_among(condition, block.core));
+}
+
+// Columns by the numbers of those that hold them.
+void print_columns(StringInfo out, const Block &block) {
+    auto print = [&](const char *what, int column) {
+        appendStringInfo(out, "  %s %s = %s\n", what, quote_identifier(block.column(column)->resname),
+                         deparse_among(reinterpret_cast<Node *>(block.column(column)->expr), block.core));
+    };
+    for (const Key &key : block.row_key) print(key.told_apart ? "key, as it looks," : "key", key.column);
+    for (const State &state : block.states)
+        print(state.kind == StateKind::count   ? "count"
+              : state.kind == StateKind::total ? "total"
+                                               : "extremum",
+              state.column);
+}
+
+// "SELECT expression AS column FROM row": the expression over the row as it will be.
+const char *output_text(const Block &block, const Output &output) {
+    List *names = NIL;
+    for (int i = 0; i < block.columns(); i++) names = lappend(names, makeString(block.column(i)->resname));
+    RangeTblEntry *row = makeNode(RangeTblEntry);
+    row->rtekind = RTE_CTE;
+    row->ctename = pstrdup("new_row");
+    row->eref = makeAlias("new_row", names);
+    row->inFromCl = true;
+    RangeTblRef *reference = makeNode(RangeTblRef);
+    reference->rtindex = 1;
+    Query *query = makeNode(Query);
+    query->commandType = CMD_SELECT;
+    query->rtable = list_make1(row);
+    query->jointree = makeFromExpr(list_make1(reference), nullptr);
+    query->targetList = list_make1(
+        makeTargetEntry(reinterpret_cast<Expr *>(output.expression), 1, block.column(output.column)->resname, false));
+    return deparse(query);
+}
+
+void print_deltas(StringInfo out, const Block &block) {
+    uint32 all = (UINT32_C(1) << block.sources.size()) - 1;
+    for (int i = 1; i <= static_cast<int>(block.occurrence_source.size()); i++)
+        appendStringInfo(out, "delta of %d: %s\n", i, term_text(block, i, all));
+}
+
+} // namespace
+
+void print_normal_form(StringInfo out, Query *core) { appendStringInfo(out, "normal form:%s\n", deparse(core)); }
+
+void print_block(StringInfo out, const Block &block) {
+    appendStringInfoString(out, "tree:\n");
+    print_node(out, block, *block.tree, 1);
+    appendStringInfo(out, "block 1: %s, %s: %s\n", name_of(block.identity), name_of(block.way), text_of(block.reason));
+    print_columns(out, block);
+    for (const Output &output : block.outputs) appendStringInfo(out, "  output%s\n", output_text(block, output));
+    print_deltas(out, block);
+}
+
+} // namespace compile

@@ -1,0 +1,153 @@
+// The table of refusals. In the order of Construct, which refusal() relies on.
+#include "compile/refuse.hpp"
+
+namespace compile {
+namespace {
+
+constexpr const char *what_works =
+    "Aggregates, inner joins, WHERE, GROUP BY and DISTINCT over tables are maintained incrementally; apply the rest in "
+    "a view over the projection.";
+
+constexpr Refusal table[] = {
+    {Construct::not_select, "a statement that is no SELECT", "query", "it is not a SELECT",
+     "A definition is one SELECT statement.", nullptr},
+    {Construct::writes, "INSERT, UPDATE or DELETE in WITH", "WITH", "it writes", what_works, nullptr},
+    {Construct::row_locks, "FOR UPDATE, FOR SHARE", "query", "FOR UPDATE and FOR SHARE lock rows",
+     "Leave out the locking clause.", "for"},
+    {Construct::set_operation, "UNION, INTERSECT, EXCEPT", "query, FROM, WITH",
+     "UNION, INTERSECT and EXCEPT are not supported yet", what_works, "union intersect except"},
+    {Construct::recursive, "WITH RECURSIVE", "WITH", "recursive queries are not supported", what_works, "with"},
+    {Construct::with, "WITH", "WITH", "this use of WITH is not supported yet",
+     "Write the query without WITH, as joins of tables.", "with"},
+    {Construct::window, "window functions", "SELECT", "window functions are not supported yet", what_works, "over"},
+    {Construct::set_returning, "set-returning functions", "SELECT",
+     "set-returning functions in the SELECT list are not supported", what_works, nullptr},
+    {Construct::grouping_sets, "GROUPING SETS, ROLLUP, CUBE", "GROUP BY",
+     "GROUPING SETS, ROLLUP and CUBE are not supported yet", what_works, "grouping rollup cube"},
+    {Construct::having, "HAVING", "HAVING", "HAVING is not supported yet",
+     "Keep every group in the projection and apply the condition in a view over it.", "having"},
+    {Construct::distinct_on, "DISTINCT ON", "SELECT", "DISTINCT ON is not supported yet", what_works, "distinct"},
+    {Construct::limit, "LIMIT, OFFSET, FETCH", "query, FROM, WITH", "LIMIT and OFFSET depend on all rows",
+     "Apply them when reading the projection.", "limit offset fetch"},
+    {Construct::distinct_over_groups, "DISTINCT with GROUP BY or aggregates", "SELECT",
+     "DISTINCT over aggregates is not supported yet", what_works, "distinct"},
+    {Construct::sublink, "EXISTS, IN, ANY, ALL or a scalar subquery", "SELECT, WHERE, ON",
+     "subqueries in expressions are not supported yet", "Write the subquery as a join.",
+     "exists in any some all array"},
+    {Construct::no_table, "no table", "FROM", "it reads no table",
+     "A projection follows the rows of at least one table.", nullptr},
+    {Construct::outer_join, "LEFT, RIGHT, FULL JOIN", "FROM", "outer joins are not supported yet",
+     "Use an inner join, and read the unmatched rows from their table.", "left right full"},
+    {Construct::derived_table, "a subquery or view with groups, DISTINCT, LIMIT or another subquery in an expression",
+     "FROM, WITH", "subqueries in FROM that %s are not supported yet",
+     "Write the subquery as a join of its tables, or make it a projection of its own.", "from"},
+    {Construct::values, "VALUES", "FROM", "VALUES in FROM is not supported", "Put the values into a table.", "values"},
+    {Construct::function, "a function", "FROM", "functions in FROM are not supported", what_works, "from"},
+    {Construct::other_from, "XMLTABLE, JSON_TABLE and others", "FROM", "only tables are supported in FROM", what_works,
+     "from"},
+    {Construct::sample, "TABLESAMPLE", "FROM", "TABLESAMPLE is random", what_works, "tablesample"},
+    {Construct::too_many_sources, "a join of many tables", "FROM", "it joins more than %s tables",
+     "Make a part of the join a projection of its own.", nullptr},
+    {Construct::source_kind,
+     "a foreign, temporary, unlogged or partitioned table, a materialized view, a system "
+     "catalog",
+     "FROM", "\"%s\" is %s", "A source is an ordinary table or another projection.", nullptr},
+    {Construct::source_hidden_rows, "a table with row-level security", "FROM",
+     "row-level security hides rows of \"%s\" from \"%s\"",
+     "Let a role that sees every row own the projection, and put policies on the "
+     "projection itself.",
+     nullptr},
+    {Construct::whole_row, "a whole row", "any expression", "whole-row references are not supported",
+     "Name the columns.", nullptr},
+    {Construct::system_column, "a system column", "any expression", "system columns are not supported",
+     "Name the columns.", nullptr},
+    {Construct::users_aggregate, "a user's aggregate", "SELECT",
+     "aggregate %s is user-defined, which is not supported yet", what_works, nullptr},
+    {Construct::ordered_aggregate, "an aggregate with ORDER BY", "SELECT",
+     "ORDER BY inside an aggregate is not supported yet", what_works, nullptr},
+    {Construct::distinct_aggregate, "an aggregate with DISTINCT", "SELECT", "%s(DISTINCT …) is not supported yet",
+     "Make the distinct values a projection with GROUP BY, and a second projection that "
+     "counts its rows.",
+     nullptr},
+    {Construct::other_aggregate, "an aggregate that does not add up", "SELECT", "aggregate %s(%s) is not supported yet",
+     what_works, nullptr},
+    {Construct::unordered_extremum, "min, max of a type without an order", "SELECT",
+     "type %s has no order that min and max could be kept by", what_works, nullptr},
+    {Construct::row_comparison, "a comparison of rows by users' operators", "any expression",
+     "comparing rows by operators that are not PostgreSQL's own cannot be stored",
+     "Write the comparison out: a < c OR (a = c AND b < d).", nullptr},
+    {Construct::row_comparison_nulls, "IS DISTINCT FROM over rows by users' operators", "any expression",
+     "comparing rows by operators that are not PostgreSQL's own cannot be stored", "Compare the fields one by one.",
+     nullptr},
+    {Construct::volatile_function, "a volatile function", "any expression", "function %s is volatile",
+     "Compute the value when the source row is written, in a column of the source.", nullptr},
+    {Construct::stable_function, "a user's STABLE function", "any expression",
+     "function %s is STABLE, so its result may change without a source row changing",
+     "Declare the function IMMUTABLE if its result depends on its arguments only.", nullptr},
+    {Construct::changing_function, "a function of the clock, the session or the catalog", "any expression",
+     "the result of %s changes without a source row changing",
+     "Leave it out of the definition and apply it when reading, in a view over the "
+     "projection.",
+     nullptr},
+    {Construct::clock_literal, "'now', 'today' and their like", "any expression",
+     "'%s' means the moment at which the query is analyzed",
+     "Write the date itself, or apply the condition in a view over the projection.", nullptr},
+    {Construct::session_value, "CURRENT_DATE, CURRENT_USER and their like", "any expression",
+     "the clock and the session's user change without a source row changing",
+     "Leave it out of the definition and apply it when reading, in a view over the "
+     "projection.",
+     nullptr},
+    {Construct::clock_cast, "text cast to a date or time", "any expression", "%s",
+     "Write to_date(text, format), to_timestamp(text, format), make_date(…), "
+     "make_timestamp(…) or make_time(…), which take no such words; or store the value in "
+     "a column of its type.",
+     nullptr},
+    {Construct::sequence, "nextval of an identity", "any expression", "it draws from a sequence", nullptr, nullptr},
+    {Construct::cursor, "CURRENT OF", "WHERE", "it names a cursor", nullptr, nullptr},
+    {Construct::unhashable_key, "a key that cannot be sorted and hashed", "GROUP BY, primary keys",
+     "type %s of key column \"%s\" cannot be sorted and hashed",
+     "Cast the key to a type that can, such as text or jsonb.", nullptr},
+    {Construct::no_column, "no column", "SELECT", "it returns no column", "Name the columns to return.", nullptr},
+    {Construct::unnamed_columns, "columns without names", "SELECT", "two columns have no name",
+     "Give each column a name of its own with AS.", nullptr},
+    {Construct::repeated_column, "a column name twice", "SELECT", "two columns are named \"%s\"",
+     "Give each column a name of its own with AS.", nullptr},
+    {Construct::reserved_column, "a system column's name", "SELECT", "every table has a system column \"%s\"",
+     "Give the column another name with AS.", nullptr},
+    {Construct::untyped_column, "a pseudo-type", "SELECT", "column \"%s\" is of type %s, which no table can hold",
+     "Cast it to another type, such as text.", nullptr},
+    {Construct::row_column, "an anonymous row", "SELECT", "column \"%s\" is of type %s, which no table can hold",
+     "Return the fields as columns of their own, or cast the row to a composite type.", nullptr},
+    {Construct::too_many_columns, "more columns than a table has", "SELECT", "it needs too many columns", what_works,
+     nullptr},
+    {Construct::too_many_group_columns, "a wide key", "GROUP BY", "its key has %s columns, and an index can have %s",
+     "Group by fewer columns: by the key of a table, join the other columns to it in a "
+     "view over the projection; or by one value made of several, such as "
+     "jsonb_build_array(…).",
+     nullptr},
+    {Construct::too_many_key_columns, "many tables' primary keys", "FROM",
+     "its key has %s columns, and an index can have %s",
+     "Join fewer tables, or make a part of the join a projection of its own.", nullptr},
+};
+
+constexpr bool is_in_order() {
+    for (std::size_t i = 0; i < std::size(table); i++)
+        if (static_cast<std::size_t>(table[i].construct) != i) return false;
+    return true;
+}
+static_assert(is_in_order());
+
+} // namespace
+
+std::span<const Refusal> refusals() { return table; }
+const Refusal &refusal(Construct construct) { return table[static_cast<std::size_t>(construct)]; }
+
+void Place::raise(const char *reason, int location, const char *hint) const {
+    const char *piece = at(location);
+    ereport(ERROR, (errcode(pg::error::unsupported_query), errmsg("this query cannot be a projection: %s", reason),
+                    piece ? errdetail("At character %d: %s", pg_mbstrlen_with_len(text, location) + 1, piece) : 0,
+                    hint ? errhint("%s", hint) : 0));
+    pg_unreachable();
+}
+
+} // namespace compile

@@ -1,0 +1,73 @@
+// What cannot be a projection, as data: construct × place × reason × what to write instead.
+#pragma once
+#include "pg/pg.hpp"
+
+namespace compile {
+
+enum class Construct {
+    not_select,
+    writes,
+    row_locks,
+    set_operation,
+    recursive,
+    with,
+    window,
+    set_returning,
+    grouping_sets,
+    having,
+    distinct_on,
+    limit,
+    distinct_over_groups,
+    sublink,
+    no_table,
+    outer_join,
+    derived_table,
+    values,
+    function,
+    other_from,
+    sample,
+    too_many_sources,
+    source_kind,
+    source_hidden_rows,
+    whole_row,
+    system_column,
+    users_aggregate,
+    ordered_aggregate,
+    distinct_aggregate,
+    other_aggregate,
+    unordered_extremum,
+    row_comparison,
+    row_comparison_nulls,
+    volatile_function,
+    stable_function,
+    changing_function,
+    clock_literal,
+    session_value,
+    clock_cast,
+    sequence,
+    cursor,
+    unhashable_key,
+    no_column,
+    unnamed_columns,
+    repeated_column,
+    reserved_column,
+    untyped_column,
+    row_column,
+    too_many_columns,
+    too_many_group_columns,
+    too_many_key_columns
+};
+
+struct Refusal {
+    Construct construct;
+    const char *what;    // the construct, as SQL names it
+    const char *where;   // its place in the query
+    const char *reason;  // with %s for what the query says
+    const char *instead; // what to write; null where there is nothing
+    const char *words;   // of which the first tells the place in the text, where the tree does not; null
+};
+
+std::span<const Refusal> refusals();
+const Refusal &refusal(Construct construct);
+
+} // namespace compile

@@ -1,0 +1,133 @@
+// Rules that bring a query into normal form. Each keeps the rows that the query returns (test: sql/plan runs both).
+//
+// Core's prepjointree does the same and more, but what it makes cannot be deparsed and changes with each major version.
+#include "compile/rewrite.hpp"
+
+namespace compile {
+namespace {
+
+bool forget_all_nulling(Node *node, void *context) {
+    if (node == nullptr) return false;
+    if (IsA(node, Query)) return pg::walk_query(castNode(Query, node), forget_all_nulling, context, 0);
+    if (IsA(node, Var)) pg::forget_nulling(reinterpret_cast<Var *>(node));
+    return pg::walk_children(node, forget_all_nulling, context);
+}
+
+template <class Change>
+void each_condition(Node *item, Change &&change) {
+    if (IsA(item, FromExpr)) {
+        auto *from = castNode(FromExpr, item);
+        for (Node *each : pg::each<Node>(from->fromlist)) each_condition(each, change);
+        from->quals = change(from->quals);
+    } else if (IsA(item, JoinExpr)) {
+        auto *join = castNode(JoinExpr, item);
+        each_condition(join->larg, change);
+        each_condition(join->rarg, change);
+        join->quals = change(join->quals);
+    }
+}
+
+// Columns of joins, which USING merges, become columns of what is joined.
+void name_joined_columns(Query *query) {
+    query->targetList = reinterpret_cast<List *>(pg::flatten_joins(query, reinterpret_cast<Node *>(query->targetList)));
+    each_condition(reinterpret_cast<Node *>(query->jointree),
+                   [&](Node *condition) { return condition ? pg::flatten_joins(query, condition) : nullptr; });
+}
+
+void add_entries(Node *item, Bitmapset **entries) {
+    if (IsA(item, RangeTblRef)) {
+        *entries = bms_add_member(*entries, reinterpret_cast<RangeTblRef *>(item)->rtindex);
+    } else if (IsA(item, JoinExpr)) {
+        add_entries(castNode(JoinExpr, item)->larg, entries);
+        add_entries(castNode(JoinExpr, item)->rarg, entries);
+    } else {
+        for (Node *each : pg::each<Node>(castNode(FromExpr, item)->fromlist)) add_entries(each, entries);
+    }
+}
+
+bool is_rejected(Node *side, Relids not_null) {
+    Bitmapset *entries = nullptr;
+    add_entries(side, &entries);
+    return bms_overlap(entries, not_null);
+}
+
+// An outer join is as good as an inner one on a side whose NULLs a condition above it rejects. `not_null`: entries
+// whose columns such conditions need.
+void reduce_outer_joins(Node *item, Relids not_null) {
+    if (IsA(item, FromExpr)) {
+        auto *from = castNode(FromExpr, item);
+        if (from->quals) not_null = bms_union(not_null, find_nonnullable_rels(from->quals));
+        for (Node *each : pg::each<Node>(from->fromlist)) reduce_outer_joins(each, not_null);
+        return;
+    }
+    if (!IsA(item, JoinExpr)) return;
+    auto *join = castNode(JoinExpr, item);
+    bool left = is_rejected(join->larg, not_null), right = is_rejected(join->rarg, not_null);
+    switch (join->jointype) {
+    case JOIN_LEFT: join->jointype = right ? JOIN_INNER : JOIN_LEFT; break;
+    case JOIN_RIGHT: join->jointype = left ? JOIN_INNER : JOIN_RIGHT; break;
+    case JOIN_FULL:
+        join->jointype = left && right ? JOIN_INNER : left ? JOIN_LEFT : right ? JOIN_RIGHT : JOIN_FULL;
+        break;
+    default: break;
+    }
+    Relids here = bms_copy(not_null);
+    if (join->quals && join->jointype != JOIN_FULL) here = bms_union(here, find_nonnullable_rels(join->quals));
+    // What ON needs of the side that is kept rejects none of its rows.
+    bool inner = join->jointype == JOIN_INNER;
+    reduce_outer_joins(join->larg, inner || join->jointype == JOIN_RIGHT ? here : not_null);
+    reduce_outer_joins(join->rarg, inner || join->jointype == JOIN_LEFT ? here : not_null);
+}
+
+bool is_grouped_by(const Query *query, const TargetEntry *entry) {
+    for (List *clauses : {query->groupClause, query->distinctClause})
+        for (SortGroupClause *clause : pg::each<SortGroupClause>(clauses))
+            if (clause->tleSortGroupRef == entry->ressortgroupref) return true;
+    return false;
+}
+
+void forget_groups_entry(Query *query) {
+    query->targetList =
+        reinterpret_cast<List *>(pg::flatten_groups(query, reinterpret_cast<Node *>(query->targetList)));
+    query->havingQual = pg::flatten_groups(query, query->havingQual);
+}
+
+} // namespace
+
+bool forget_order(Query *query) {
+    if (query->sortClause == NIL || query->limitCount || query->limitOffset || query->hasDistinctOn ||
+        query->setOperations)
+        return false;
+    query->sortClause = NIL;
+    List *kept = NIL;
+    for (TargetEntry *entry : pg::each<TargetEntry>(query->targetList))
+        if (!entry->resjunk || is_grouped_by(query, entry)) kept = lappend(kept, entry);
+    query->targetList = kept;
+    return true;
+}
+
+void renew_joins(Query *query) {
+    name_joined_columns(query);
+    reduce_outer_joins(reinterpret_cast<Node *>(query->jointree), nullptr);
+}
+
+Query *rewrite_level(Query *query, const Place &place, Oid as, bool user) {
+    check_stack_depth();
+    if (query->commandType != CMD_SELECT || query->jointree == nullptr || query->setOperations) return query;
+    forget_groups_entry(query);
+    renew_joins(query);
+    return inline_subqueries(query, place, as, user);
+}
+
+Query *rewrite(const Query *query, const Place &place, bool user) {
+    auto *copy = static_cast<Query *>(copyObjectImpl(query));
+    if (copy->commandType != CMD_SELECT || copy->hasModifyingCTE) return copy;
+    forget_all_nulling(reinterpret_cast<Node *>(copy), nullptr);
+    inline_with(copy, place);
+    if (forget_order(copy) && place.text)
+        ereport(NOTICE, (errmsg("ORDER BY is ignored: a table has no order"),
+                         errhint("Apply it when reading the projection.")));
+    return rewrite_level(copy, place, GetUserId(), user);
+}
+
+} // namespace compile

@@ -1,0 +1,26 @@
+// SELECT → a Query in normal form, which returns the same rows.
+#pragma once
+#include "compile/refuse.hpp"
+
+namespace compile {
+
+// A copy of the query without what has another form: WITH, views and plain subqueries in FROM are inlined, columns of
+// joins are those of tables, outer joins whose NULLs a condition rejects are inner ones, ORDER BY without LIMIT is
+// gone. What a rule does not apply to stays as it is. `user`: the text is a user's, who is told of what is ignored;
+// views are read with his rights.
+Query *rewrite(const Query *query, const Place &place, bool user);
+
+// inlining.cpp
+void inline_with(Query *query, const Place &place);
+// Puts plain subqueries, and with `user` views, in the place of their references; `as` is who reads the views.
+Query *inline_subqueries(Query *query, const Place &place, Oid as, bool user);
+// What keeps a subquery from being inlined: "are grouped"; null where nothing does.
+const char *obstacle(const Query *subquery);
+
+// rewrite.cpp: what is done at each level, before its subqueries are inlined, and again after each.
+Query *rewrite_level(Query *query, const Place &place, Oid as, bool user);
+void renew_joins(Query *query);
+// Drops an ORDER BY that no row depends on. Returns whether there was one.
+bool forget_order(Query *query);
+
+} // namespace compile

@@ -1,0 +1,209 @@
+// Queries over the sources, with changed rows, old states or other rows in the place of tables.
+#include "compile/terms.hpp"
+
+#include "compile/deparse.hpp"
+#include "pg/list.hpp"
+#include "pg/scope.hpp"
+
+namespace compile {
+
+const char *weight_column(Oid source) {
+    const char *name = "_projections_weight";
+    for (int i = 2; get_attnum(source, name) != InvalidAttrNumber; i++) name = psprintf("_projections_weight_%d", i);
+    return name;
+}
+
+namespace {
+
+List *source_columns(Oid relation, const char *extra) {
+    List *names = NIL;
+    Relation table = relation_open(relation, AccessShareLock);
+    for (int i = 0; i < RelationGetNumberOfAttributes(table); i++) {
+        Form_pg_attribute attribute = TupleDescAttr(RelationGetDescr(table), i);
+        names =
+            lappend(names, makeString(attribute->attisdropped ? pstrdup("") : pstrdup(NameStr(attribute->attname))));
+    }
+    relation_close(table, AccessShareLock);
+    return lappend(names, makeString(pstrdup(extra)));
+}
+
+// Puts a named relation (a delta, an old state) in the place of a table.
+void replace_entry(Query *query, int occurrence, const char *name) {
+    auto *entry = static_cast<RangeTblEntry *>(list_nth(query->rtable, occurrence - 1));
+    RangeTblEntry *named = makeNode(RangeTblEntry);
+    named->rtekind = RTE_CTE;
+    named->ctename = pstrdup(name);
+    named->alias = makeAlias(entry->eref->aliasname, NIL);
+    named->eref = makeAlias(entry->eref->aliasname, source_columns(entry->relid, weight_column(entry->relid)));
+    named->inFromCl = true;
+    lfirst(list_nth_cell(query->rtable, occurrence - 1)) = named;
+}
+
+void add_target(Query *query, Node *expression, const char *name) {
+    query->targetList =
+        lappend(query->targetList,
+                makeTargetEntry(reinterpret_cast<Expr *>(expression),
+                                static_cast<AttrNumber>(list_length(query->targetList) + 1), pstrdup(name), false));
+}
+
+void add_weight(Query *query, int occurrence, Oid relation) {
+    Relation table = relation_open(relation, AccessShareLock);
+    auto number = static_cast<AttrNumber>(RelationGetNumberOfAttributes(table) + 1);
+    relation_close(table, AccessShareLock);
+    add_target(query, reinterpret_cast<Node *>(makeVar(occurrence, number, INT8OID, -1, InvalidOid, 0)),
+               psprintf("weight_%d", occurrence));
+}
+
+const char *old_state_text(const Source &source, int index) {
+    const char *columns = pg::joined(static_cast<int>(source.used.size()), ", ", [&](int i) {
+        return quote_identifier(get_attname(source.relation, source.used[i], false));
+    });
+    const char *table = pg::qualified_name(source.relation), *weight = weight_column(source.relation);
+    // OFFSET 0: the planner cannot make a bare tuplestore scan depend on a join's other side, and without that it gives
+    // up the index on the table beside it, too, and reads the whole table for every delta.
+    return psprintf("old_%d AS NOT MATERIALIZED (SELECT %s%s1::bigint AS %s FROM ONLY %s UNION ALL (SELECT %s%s- %s "
+                    "FROM delta_%d OFFSET 0))",
+                    index, columns, *columns ? ", " : "", weight, table, columns, *columns ? ", " : "", weight, index);
+}
+
+} // namespace
+
+const char *term_text(const Block &block, int occurrence, uint32 changed) {
+    Query *query = static_cast<Query *>(copyObjectImpl(block.core));
+    query->groupClause = NIL;
+    query->hasAggs = false;
+    if (block.grouped()) {
+        query->targetList = NIL;
+        for (Node *expression : pg::each<Node>(block.feed())) add_target(query, expression, "value");
+    }
+    StringInfoData with;
+    initStringInfo(&with);
+    uint32 written = 0;
+    for (int i = 1; i <= occurrence; i++) {
+        int source = block.occurrence_source[i - 1];
+        uint32 bit = UINT32_C(1) << source;
+        if (i < occurrence && !(changed & bit)) continue;
+        replace_entry(query, i, psprintf(i == occurrence ? "delta_%d" : "old_%d", source));
+        add_weight(query, i, block.sources[source].relation);
+        if (i < occurrence && !(written & bit)) {
+            appendStringInfo(&with, "%s%s", with.len ? ", " : "WITH ", old_state_text(block.sources[source], source));
+            written |= bit;
+        }
+    }
+    return psprintf("%s %s", with.data, deparse(query));
+}
+
+const char *additions_text(const Block &block, const char *rows) {
+    int before = list_length(block.feed());
+    return psprintf("WITH delta_0 AS NOT MATERIALIZED (%s)%s ORDER BY %d", rows, term_text(block, 1, 1), before + 1);
+}
+
+const char *definition_text(const Block &block, const char *rows) {
+    Query *query = static_cast<Query *>(copyObjectImpl(block.core));
+    replace_entry(query, 1, "delta_0");
+    return psprintf("WITH delta_0 AS NOT MATERIALIZED (%s) %s", rows, deparse(query));
+}
+
+namespace {
+
+const char *text_over(const Block &block, Query *query, std::span<const char *const> rows) {
+    StringInfoData with;
+    initStringInfo(&with);
+    for (std::size_t i = 0; i < rows.size(); i++) {
+        if (rows[i] == nullptr) continue;
+        appendStringInfo(&with, "%ssource_%zu AS NOT MATERIALIZED (%s)", with.len ? ", " : "WITH ", i, rows[i]);
+        for (std::size_t k = 0; k < block.occurrence_source.size(); k++)
+            if (block.occurrence_source[k] == static_cast<int>(i))
+                replace_entry(query, static_cast<int>(k + 1), psprintf("source_%zu", i));
+    }
+    return psprintf("%s %s", with.data, deparse(query));
+}
+
+} // namespace
+
+const char *definition_over(const Block &block, std::span<const char *const> rows) {
+    return text_over(block, static_cast<Query *>(copyObjectImpl(block.core)), rows);
+}
+
+const char *keys_over(const Block &block, std::span<const char *const> rows) {
+    Query *query = static_cast<Query *>(copyObjectImpl(block.core));
+    query->groupClause = NIL;
+    query->hasAggs = false;
+    query->targetList = NIL;
+    int number = 0;
+    for (const Key &key : block.row_key) add_target(query, key.expression, psprintf("k%d", number++));
+    return text_over(block, query, rows);
+}
+
+namespace {
+
+// The relation of the affected keys, joined to the rest; returns its place in the range table.
+int add_affected(Query *query, const Block &block) {
+    List *names = NIL;
+    for (std::size_t i = 0; i < block.row_key.size(); i++) names = lappend(names, makeString(psprintf("k%zu", i)));
+    names = lappend(names, makeString(pstrdup("ordinal")));
+    RangeTblEntry *affected = makeNode(RangeTblEntry);
+    affected->rtekind = RTE_CTE;
+    affected->ctename = pstrdup("affected");
+    affected->eref = makeAlias("affected", names);
+    affected->inFromCl = true;
+    query->rtable = lappend(query->rtable, affected);
+    RangeTblRef *reference = makeNode(RangeTblRef);
+    reference->rtindex = list_length(query->rtable);
+    query->jointree->fromlist = lappend(query->jointree->fromlist, reference);
+    return reference->rtindex;
+}
+
+// Key number i is that of the affected row; `is_null`: NULL.
+Node *key_is_affected(const Block &block, int i, int affected, bool is_null) {
+    auto *key = static_cast<Expr *>(copyObjectImpl(block.row_key[i].expression));
+    if (is_null) {
+        NullTest *test = makeNode(NullTest);
+        test->arg = key;
+        test->nulltesttype = IS_NULL;
+        test->location = -1;
+        return reinterpret_cast<Node *>(test);
+    }
+    const Key &type = block.row_key[i];
+    Var *value = makeVar(affected, static_cast<AttrNumber>(i + 1), type.type, -1, type.collation, 0);
+    return reinterpret_cast<Node *>(
+        make_opclause(type.equality, BOOLOID, false, key, reinterpret_cast<Expr *>(value), InvalidOid, type.collation));
+}
+
+// Groups by the last column, too.
+void group_by_ordinal(Query *query) {
+    auto *target = static_cast<TargetEntry *>(llast(query->targetList));
+    Index number = 1;
+    for (TargetEntry *each : pg::each<TargetEntry>(query->targetList))
+        number = std::max(number, each->ressortgroupref + 1);
+    target->ressortgroupref = number;
+    SortGroupClause *clause = makeNode(SortGroupClause);
+    clause->tleSortGroupRef = number;
+    TypeCacheEntry *type = lookup_type_cache(INT8OID, TYPECACHE_EQ_OPR | TYPECACHE_LT_OPR);
+    clause->eqop = type->eq_opr;
+    clause->sortop = type->lt_opr;
+    clause->hashable = true;
+    query->groupClause = lappend(query->groupClause, clause);
+}
+
+} // namespace
+
+const char *recompute_text(const Block &block, uint64 nulls, const char *rows) {
+    Query *query = static_cast<Query *>(copyObjectImpl(block.core));
+    if (rows) replace_entry(query, 1, "delta_0");
+    const char *with = rows ? psprintf("WITH delta_0 AS NOT MATERIALIZED (%s) ", rows) : "";
+    if (block.row_key.empty()) return psprintf("%sSELECT d.*, 0::bigint FROM (%s) AS d", with, deparse(query));
+
+    int affected = add_affected(query, block), keys = static_cast<int>(block.row_key.size());
+    List *conditions = make_ands_implicit(reinterpret_cast<Expr *>(query->jointree->quals));
+    for (int i = 0; i < keys; i++)
+        conditions = lappend(conditions, key_is_affected(block, i, affected, nulls & (UINT64CONST(1) << i)));
+    query->jointree->quals = reinterpret_cast<Node *>(make_ands_explicit(conditions));
+    // One key has one ordinal: grouping by it too changes no group.
+    Var *ordinal = makeVar(affected, static_cast<AttrNumber>(keys + 1), INT8OID, -1, InvalidOid, 0);
+    add_target(query, reinterpret_cast<Node *>(ordinal), "ordinal");
+    if (query->groupClause != NIL) group_by_ordinal(query);
+    return psprintf("%s%s", with, deparse(query));
+}
+
+} // namespace compile

@@ -1,0 +1,192 @@
+// The join tree of a query in normal form, found by walking its FROM, and the core: the same as a flat query, which has
+// only inner joins to express, so that ON and WHERE mean the same; DISTINCT becomes GROUP BY.
+#include "compile/analysis.hpp"
+#include "compile/canonical.hpp"
+#include "compile/columns.hpp"
+#include "pg/own_schema.hpp"
+
+namespace compile {
+
+constexpr int max_sources = 8;
+
+namespace {
+
+int source_index(Block *block, Oid relation) {
+    for (std::size_t i = 0; i < block->sources.size(); i++)
+        if (block->sources[i].relation == relation) return static_cast<int>(i);
+    block->sources.push_back(Source{relation, {}});
+    return static_cast<int>(block->sources.size()) - 1;
+}
+
+TreeNode *new_node(const Analysis &a, NodeKind kind) {
+    TreeNode *node = pg::make<TreeNode>(a.block->memory);
+    node->kind = kind;
+    return node;
+}
+
+// A table as it is read here; its occurrences are numbered as the walk meets them.
+TreeNode *add_leaf(Analysis &a, int index) {
+    auto *entry = static_cast<RangeTblEntry *>(list_nth(a.query->rtable, index - 1));
+    check_entry(a, entry);
+    if (list_length(a.core->rtable) == max_sources)
+        a.place.refuse(Construct::too_many_sources, -1, psprintf("%d", max_sources));
+
+    RangeTblEntry *copy = static_cast<RangeTblEntry *>(copyObjectImpl(entry));
+    copy->inFromCl = true;
+    pg::forget_privileges(copy);
+    a.core->rtable = lappend(a.core->rtable, copy);
+    TreeNode *leaf = new_node(a, NodeKind::leaf);
+    leaf->occurrence = a.renumbered[index] = list_length(a.core->rtable);
+    a.block->occurrence_source.push_back(source_index(a.block, entry->relid));
+    return leaf;
+}
+
+// Inner joins below one another are one node: in which order they are written means nothing.
+void add_inputs(Analysis &a, Node *item, TreeNode *to) {
+    if (IsA(item, RangeTblRef)) {
+        to->inputs.push_back(add_leaf(a, reinterpret_cast<RangeTblRef *>(item)->rtindex));
+    } else if (IsA(item, JoinExpr)) {
+        auto *join = castNode(JoinExpr, item);
+        if (join->jointype != JOIN_INNER) a.place.refuse(Construct::outer_join, -1);
+        add_inputs(a, join->larg, to);
+        add_inputs(a, join->rarg, to);
+        if (join->quals) to->conditions = lappend(to->conditions, join->quals);
+    } else {
+        auto *from = castNode(FromExpr, item);
+        for (Node *each : pg::each<Node>(from->fromlist)) add_inputs(a, each, to);
+        if (from->quals) to->conditions = lappend(to->conditions, from->quals);
+    }
+}
+
+// Vars of the server's range table → Vars of core's, which also drops joins' aliases and notes the columns used.
+Node *renumber(Node *node, Analysis *a) {
+    if (node == nullptr) return nullptr;
+    if (IsA(node, Var)) {
+        Var *var = static_cast<Var *>(copyObjectImpl(node));
+        if (var->varattno <= 0)
+            a->place.refuse(var->varattno == 0 ? Construct::whole_row : Construct::system_column, var->location);
+        var->varno = a->renumbered[var->varno];
+        pg::forget_nulling(var);
+        var->varnosyn = 0;
+        var->varattnosyn = 0;
+        Source &source = a->block->sources[a->block->occurrence_source[var->varno - 1]];
+        auto at = std::lower_bound(source.used.begin(), source.used.end(), var->varattno);
+        if (at == source.used.end() || *at != var->varattno) source.used.insert(at, var->varattno);
+        return reinterpret_cast<Node *>(var);
+    }
+    return pg::mutate_children(node, renumber, a);
+}
+
+Node *normalize(Analysis &a, Node *node) {
+    node = pg::flatten_groups(a.query, node);
+    return renumber(canonical(pg::flatten_joins(a.query, node), a.place), &a);
+}
+
+const char *unique_name(const Query *core, const char *wanted) {
+    for (int n = 1;; n++) {
+        char suffix[16] = "";
+        if (n > 1) snprintf(suffix, sizeof suffix, "_%d", n);
+        char *name = pstrdup(wanted);
+        name[pg_mbcliplen(name, static_cast<int>(strlen(name)), static_cast<int>(NAMEDATALEN - 1 - strlen(suffix)))] =
+            '\0';
+        name = psprintf("%s%s", name, suffix);
+        bool taken = false;
+        for (TargetEntry *entry : pg::each<TargetEntry>(core->targetList)) taken |= strcmp(entry->resname, name) == 0;
+        if (!taken) return name;
+    }
+}
+
+} // namespace
+
+int append_column(Analysis &a, Expr *expression, const char *name) {
+    if (!a.extend) // compared at create: see declare/declare.cpp
+        ereport(ERROR, (errcode(pg::error::unsupported_query),
+                        errmsg("this query cannot be a projection: what is stored of it lacks column \"%s\"", name),
+                        errdetail("An expression reads back otherwise than it was written."),
+                        errhint("Write the casts and operators of the expression out.")));
+    int index = list_length(a.core->targetList);
+    a.core->targetList =
+        lappend(a.core->targetList, makeTargetEntry(expression, static_cast<AttrNumber>(index + 1),
+                                                    const_cast<char *>(unique_name(a.core, name)), false));
+    return index;
+}
+
+const char *expression_name(const Analysis &a, Node *expression) {
+    if (IsA(expression, Var)) {
+        auto *var = reinterpret_cast<Var *>(expression);
+        auto *entry = static_cast<RangeTblEntry *>(list_nth(a.core->rtable, var->varno - 1));
+        return get_attname(entry->relid, var->varattno, false);
+    }
+    return "key";
+}
+
+namespace {
+
+// Groups by a returned column that equals a GROUP BY expression but was not taken for it (a literal of a type not yet
+// known then): read back from its text, the definition would group by that column.
+bool group_by_equal_column(Query *core, const TargetEntry *grouped) {
+    for (TargetEntry *entry : pg::each<TargetEntry>(core->targetList)) {
+        if (!equal(entry->expr, grouped->expr) || entry->ressortgroupref != 0) continue;
+        entry->ressortgroupref = grouped->ressortgroupref;
+        return true;
+    }
+    return false;
+}
+
+} // namespace
+
+// The join tree, whose conditions are in canonical form, and the flat query over its leaves.
+void build_tree(Analysis &a) {
+    Query *core = makeNode(Query);
+    core->commandType = CMD_SELECT;
+    core->canSetTag = true;
+    core->hasAggs = a.query->hasAggs;
+    a.core = a.block->core = core;
+    a.renumbered.resize(list_length(a.query->rtable) + 1, 0);
+    TreeNode *tree = a.block->tree = new_node(a, NodeKind::inner);
+    if (a.query->jointree) add_inputs(a, reinterpret_cast<Node *>(a.query->jointree), tree);
+    if (tree->inputs.empty()) a.place.refuse(Construct::no_table, -1);
+
+    List *references = NIL;
+    for (const TreeNode *leaf : tree->inputs) {
+        RangeTblRef *reference = makeNode(RangeTblRef);
+        reference->rtindex = leaf->occurrence;
+        references = lappend(references, reference);
+    }
+    List *conditions = NIL;
+    for (Node *condition : pg::each<Node>(tree->conditions))
+        conditions = list_concat(conditions, make_ands_implicit(reinterpret_cast<Expr *>(normalize(a, condition))));
+    tree->conditions = conditions;
+    core->jointree =
+        makeFromExpr(references, conditions ? reinterpret_cast<Node *>(make_ands_explicit(conditions)) : nullptr);
+}
+
+// The user's columns first, then what is grouped by.
+void build_columns(Analysis &a) {
+    Query *core = a.core;
+    List *junk = NIL;
+    for (TargetEntry *entry : pg::each<TargetEntry>(a.query->targetList)) {
+        auto *copy = static_cast<TargetEntry *>(palloc(sizeof(TargetEntry)));
+        *copy = *entry;
+        copy->expr = reinterpret_cast<Expr *>(normalize(a, reinterpret_cast<Node *>(entry->expr)));
+        if (entry->resjunk) {
+            junk = lappend(junk, copy);
+            continue;
+        }
+        copy->resno = static_cast<AttrNumber>(list_length(core->targetList) + 1);
+        core->targetList = lappend(core->targetList, copy);
+    }
+    if (a.extend) a.block->user_columns = list_length(core->targetList);
+    if (a.extend) check_columns(core, a.block->user_columns, a.place);
+    // A GROUP BY expression that the SELECT list lacks is still the key.
+    for (TargetEntry *entry : pg::each<TargetEntry>(junk)) {
+        if (group_by_equal_column(core, entry)) continue;
+        int column =
+            append_column(a, entry->expr, psprintf("_%s", expression_name(a, reinterpret_cast<Node *>(entry->expr))));
+        a.block->column(column)->ressortgroupref = entry->ressortgroupref;
+    }
+    core->groupClause =
+        static_cast<List *>(copyObjectImpl(a.query->groupClause ? a.query->groupClause : a.query->distinctClause));
+}
+
+} // namespace compile

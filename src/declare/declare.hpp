@@ -1,0 +1,67 @@
+// What the declarations of all kinds of projections have in common.
+#pragma once
+#include "rights/caller.hpp"
+
+namespace declare {
+
+bool is_async(const char *mode);
+
+// Where CREATE TABLE would put a relation of that name. Raises 3F000 for schemas that projections are not made in.
+struct Place {
+    Oid namespace_oid;
+    const char *schema, *relation;
+};
+Place place_of(text *name);
+
+// A query projection as it is asked for.
+struct Request {
+    const char *name;
+    const char *query;
+    const char *schema;
+    const char *relation;
+    Oid namespace_oid;
+    bool if_not_exists;
+    bool async;
+    Datum options;
+    bool fill_later; // options.fill
+};
+
+// How changes of the sources will reach a projection.
+struct Plan {
+    pg::vector<Oid> sources; // ascending
+    pg::vector<Oid> changes; // change logs
+    catalog::Flow flow;
+};
+
+// Raises PJ002 where rows that have no identity cannot be told apart by their columns either.
+void check_bag(const compile::Block &block);
+// Events are read from where they are; other tables' changes are logged. Raises PJ002 for what cannot be followed.
+// And 22023, or 0A000, for an option that has no effect then.
+Plan plan_flow(Request &request, const compile::Block &block);
+// Holds off the sources' writers while the projection is made, or, where it is filled later, only where triggers are to
+// be made. Raises 42501 where the user may not read a source, or put triggers on it.
+void lock_sources(const Plan &plan, bool fill_later);
+// The hidden view, owned by the current user. In an SPI connection, as the two below.
+Oid make_definition(const Request &request, const compile::Block &block);
+// The row in the catalog, and the slots.
+void record(const Request &request, Oid table, Oid definition, const compile::Block &block, const Plan &plan,
+            const char **settings);
+// Lets the owner of a projection that is recorded read the arrivals of its sources. As a superuser, in an SPI
+// connection.
+void share_arrivals(Oid projection);
+// CREATE INDEX for the rows' identity, without a name; null where there is none.
+const char *identity_index(const char *table, const compile::Block &block);
+
+// "ARRAY[…]" of regclass.
+const char *oid_list(std::span<const Oid> oids);
+
+// A name in the extension's schema, not in use: the relation's, cut to fit, and `suffix`.
+const char *hidden_name(const char *relation, const char *suffix);
+
+// Raises 0A000 for a function whose tables a rebuild could not exchange for others: one that sets search_path, or whose
+// body is bound to them.
+void refuse_bound_handler(Oid function);
+
+void warn_without_workers(Oid table);
+
+} // namespace declare

@@ -1,0 +1,291 @@
+#include "declare/describe.hpp"
+
+#include "compile/deparse.hpp"
+#include "compile/refusals.hpp"
+#include "pg/list.hpp"
+#include "pg/scope.hpp"
+
+namespace declare {
+
+using compile::Block;
+
+namespace {
+
+ArrayType *text_array(List *strings) {
+    pg::vector<Datum> values;
+    for (char *each : pg::each<char>(strings)) values.push_back(CStringGetTextDatum(each));
+    return construct_array(values.data(), static_cast<int>(values.size()), TEXTOID, -1, false, TYPALIGN_INT);
+}
+
+// A column's name of today; of a query that is not stored yet, its own.
+char *column_name(const Block &block, int column) {
+    if (OidIsValid(block.definition)) return get_attname(block.definition, static_cast<AttrNumber>(column + 1), false);
+    return block.column(column)->resname;
+}
+
+List *key_names(const Block &block) {
+    List *names = NIL;
+    for (const compile::Key &key : block.row_key) names = lappend(names, column_name(block, key.column));
+    return names;
+}
+
+// Columns of one range table entry that the conditions equate with other entries.
+List *equated_columns(const Block &block, int occurrence) {
+    List *columns = NIL;
+    for (Node *condition : pg::each<Node>(make_ands_implicit(reinterpret_cast<Expr *>(block.core->jointree->quals)))) {
+        if (!IsA(condition, OpExpr)) continue;
+        auto *operation = reinterpret_cast<OpExpr *>(condition);
+        if (list_length(operation->args) != 2 || strcmp(get_opname(operation->opno), "=") != 0) continue;
+        Node *sides[] = {static_cast<Node *>(linitial(operation->args)), static_cast<Node *>(lsecond(operation->args))};
+        if (!IsA(sides[0], Var) || !IsA(sides[1], Var)) continue;
+        for (int i = 0; i < 2; i++) {
+            auto *mine = reinterpret_cast<Var *>(sides[i]), *other = reinterpret_cast<Var *>(sides[1 - i]);
+            if (static_cast<int>(mine->varno) == occurrence && static_cast<int>(other->varno) != occurrence)
+                columns = list_append_unique_int(columns, mine->varattno);
+        }
+    }
+    return columns;
+}
+
+bool leads_an_index(Oid table, List *columns, bool all) {
+    Relation relation = table_open(table, AccessShareLock);
+    bool found = false;
+    ListCell *cell;
+    foreach (cell, RelationGetIndexList(relation)) {
+        Relation index = index_open(lfirst_oid(cell), AccessShareLock);
+        int leading = 0;
+        while (leading < index->rd_index->indnkeyatts &&
+               list_member_int(columns, index->rd_index->indkey.values[leading]))
+            leading++;
+        // RelationGetIndexPredicate would fold it, which calls its functions.
+        bool usable =
+            index->rd_index->indisvalid && heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, nullptr);
+        found |=
+            usable &&
+            leading >= (all ? std::min(list_length(columns), static_cast<int>(index->rd_index->indnkeyatts)) : 1) &&
+            leading > 0;
+        index_close(index, AccessShareLock);
+    }
+    table_close(relation, AccessShareLock);
+    return found;
+}
+
+const char *create_index(Oid table, List *columns) {
+    pg::TextList text;
+    ListCell *cell;
+    foreach (cell, columns)
+        text.add("%s", quote_identifier(get_attname(table, static_cast<AttrNumber>(lfirst_int(cell)), false)));
+    return psprintf("CREATE INDEX ON %s (%s);", pg::qualified_name(table), text.text());
+}
+
+} // namespace
+
+const char *user_query(const Block &block) {
+    Query *query = static_cast<Query *>(copyObjectImpl(block.core));
+    List *kept = NIL;
+    int i = 0;
+    for (TargetEntry *entry : pg::each<TargetEntry>(query->targetList)) {
+        entry->resname = column_name(block, i);
+        bool appended = i++ >= block.user_columns;
+        if (appended && entry->ressortgroupref == 0) continue;
+        entry->resjunk = appended;
+        entry->resno = static_cast<AttrNumber>(list_length(kept) + 1);
+        kept = lappend(kept, entry);
+    }
+    query->targetList = kept;
+    return compile::deparse(query);
+}
+
+const char *key_text(const Block &block) {
+    pg::TextList text;
+    for (char *name : pg::each<char>(key_names(block))) text.add("%s", quote_identifier(name));
+    return !text.empty() ? text.text() : nullptr;
+}
+
+ArrayType *key_array(const Block &block) { return text_array(key_names(block)); }
+
+const char *index_advice(const Block &block, int occurrence) {
+    auto *entry = static_cast<RangeTblEntry *>(list_nth(block.core->rtable, occurrence - 1));
+    List *joined = equated_columns(block, occurrence);
+    if (joined != NIL && !leads_an_index(entry->relid, joined, false)) return create_index(entry->relid, joined);
+    if (!block.has_extremum && !block.recompute_on_removal) return nullptr;
+    List *keys = NIL;
+    for (const compile::Key &key : block.row_key)
+        if (IsA(key.expression, Var) && static_cast<int>(reinterpret_cast<Var *>(key.expression)->varno) == occurrence)
+            keys = list_append_unique_int(keys, reinterpret_cast<Var *>(key.expression)->varattno);
+    if (keys != NIL && !leads_an_index(entry->relid, keys, false)) return create_index(entry->relid, keys);
+    return nullptr;
+}
+
+Block *compile_text(const char *text, StringInfo stages) {
+    List *statements = pg_parse_query(text);
+    if (list_length(statements) != 1)
+        ereport(ERROR,
+                (errcode(pg::error::unsupported_query),
+                 errmsg("this query cannot be a projection: it is not one statement"),
+                 errdetail("The text holds %d.", list_length(statements)), errhint("A definition is one SELECT.")));
+    if (!IsA(static_cast<RawStmt *>(linitial(statements))->stmt, SelectStmt))
+        ereport(ERROR,
+                (errcode(pg::error::unsupported_query), errmsg("this query cannot be a projection: it is not a SELECT"),
+                 errdetail("It is %s.",
+                           GetCommandTagName(CreateCommandTag(static_cast<RawStmt *>(linitial(statements))->stmt))),
+                 errhint("A definition is one SELECT.")));
+    auto *raw = static_cast<RawStmt *>(linitial(statements));
+    if (reinterpret_cast<SelectStmt *>(raw->stmt)->intoClause)
+        ereport(ERROR, (errcode(pg::error::unsupported_query),
+                        errmsg("this query cannot be a projection: SELECT INTO makes a table of its own"),
+                        errdetail("projections.create() makes the table."), errhint("Leave out INTO.")));
+    Block *block = nullptr;
+    // Domains check constants while they are analyzed, with functions of whoever made the domain.
+    pg::as_caller_restricted([&] {
+        block = compile::compile_query(parse_analyze_fixedparams(raw, text, nullptr, 0, nullptr), text,
+                                       catalog::is_event_source, stages);
+    });
+    return block;
+}
+
+namespace {
+
+const char *capture_name(catalog::Flow flow) {
+    switch (flow) {
+    case catalog::Flow::inline_: return "trigger";
+    case catalog::Flow::log: return "trigger and change log";
+    case catalog::Flow::events: return "events by position";
+    case catalog::Flow::none: return "none yet: it is being filled";
+    }
+    pg_unreachable();
+}
+
+const char *strategy_name(catalog::Projection &projection) {
+    switch (projection.kind) {
+    case catalog::Kind::query: return compile::name_of(projection.block().way);
+    case catalog::Kind::handler: return "handler";
+    case catalog::Kind::reducer: return "reducer";
+    case catalog::Kind::state_machine: return "state machine";
+    }
+    pg_unreachable();
+}
+
+// The row that explain gives for a handler, reducer or state machine.
+void explain_events(catalog::Projection &projection, ReturnSetInfo *result) {
+    bool handler = projection.kind == catalog::Kind::handler;
+    const char *kind = strategy_name(projection);
+    const char *reason = handler ? "the function is called once for each event, in order"
+                                 : "events are folded into the state of their keys, in order";
+    Datum values[] = {Int32GetDatum(1),
+                      CStringGetTextDatum(kind),
+                      CStringGetTextDatum(pg::qualified_name(projection.sources.front())),
+                      CStringGetTextDatum(capture_name(projection.flow)),
+                      CStringGetTextDatum(kind),
+                      handler ? 0 : PointerGetDatum(text_array(list_make1(pstrdup("key")))),
+                      0,
+                      0,
+                      CStringGetTextDatum(reason)};
+    bool nulls[] = {false, false, false, false, false, handler, true, true, false};
+    tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+} // namespace
+} // namespace declare
+
+extern "C" {
+
+PG_FUNCTION_INFO_V1(projections_definition_query);
+// The user's query of a projection; NULL where the relation is none.
+Datum projections_definition_query(PG_FUNCTION_ARGS) {
+    catalog::Projection *projection = catalog::projection(PG_GETARG_OID(0));
+    if (projection == nullptr || projection->kind != catalog::Kind::query) PG_RETURN_NULL();
+    PG_RETURN_TEXT_P(cstring_to_text(declare::user_query(projection->block())));
+}
+
+PG_FUNCTION_INFO_V1(projections_plan);
+// What each stage of the compiler makes of a query, which is analyzed as the caller's.
+Datum projections_plan(PG_FUNCTION_ARGS) {
+    StringInfoData stages;
+    initStringInfo(&stages);
+    declare::compile_text(text_to_cstring(PG_GETARG_TEXT_PP(0)), &stages);
+    PG_RETURN_TEXT_P(cstring_to_text_with_len(stages.data, stages.len));
+}
+
+PG_FUNCTION_INFO_V1(projections_refusals);
+Datum projections_refusals(PG_FUNCTION_ARGS) {
+    InitMaterializedSRF(fcinfo, 0);
+    auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
+    for (const compile::Refusal &row : compile::refusals()) {
+        Datum values[] = {CStringGetTextDatum(row.what), CStringGetTextDatum(row.where),
+                          CStringGetTextDatum(row.reason), row.instead ? CStringGetTextDatum(row.instead) : 0};
+        bool nulls[] = {false, false, false, row.instead == nullptr};
+        tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+    }
+    PG_RETURN_NULL();
+}
+
+PG_FUNCTION_INFO_V1(projections_strategy);
+Datum projections_strategy(PG_FUNCTION_ARGS) {
+    catalog::Projection *projection = catalog::projection(PG_GETARG_OID(0));
+    if (projection == nullptr) PG_RETURN_NULL();
+    PG_RETURN_TEXT_P(cstring_to_text(declare::strategy_name(*projection)));
+}
+
+PG_FUNCTION_INFO_V1(projections_key_columns);
+Datum projections_key_columns(PG_FUNCTION_ARGS) {
+    catalog::Projection *projection = catalog::projection(PG_GETARG_OID(0));
+    if (projection == nullptr || projection->kind == catalog::Kind::handler) PG_RETURN_NULL();
+    if (projection->kind != catalog::Kind::query)
+        PG_RETURN_ARRAYTYPE_P(declare::text_array(list_make1(pstrdup("key"))));
+    PG_RETURN_ARRAYTYPE_P(declare::key_array(projection->block()));
+}
+
+PG_FUNCTION_INFO_V1(projections_explain);
+// One row for each table that the definition reads.
+Datum projections_explain(PG_FUNCTION_ARGS) {
+    const char *argument = text_to_cstring(PG_GETARG_TEXT_PP(0));
+    const char *start = argument + strspn(argument, " \t\r\n(");
+    bool is_query = pg_strncasecmp(start, "select", 6) == 0 || pg_strncasecmp(start, "with", 4) == 0 ||
+                    start[0] == '-' || start[0] == '/';
+    const compile::Block *block;
+    const char *capture = "trigger";
+    if (is_query) {
+        block = declare::compile_text(argument);
+    } else {
+        Oid relation = RangeVarGetRelid(makeRangeVarFromNameList(textToQualifiedNameList(PG_GETARG_TEXT_PP(0))),
+                                        AccessShareLock, false);
+        catalog::Projection *projection = catalog::projection(relation);
+        if (projection == nullptr)
+            ereport(
+                ERROR,
+                (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("\"%s\" is not a projection", argument),
+                 errdetail("It is a relation that nothing maintains."),
+                 errhint(
+                     "projections.definitions lists the projections; a query to be explained begins with SELECT.")));
+        capture = declare::capture_name(projection->flow);
+        InitMaterializedSRF(fcinfo, 0);
+        if (projection->kind != catalog::Kind::query) {
+            declare::explain_events(*projection, reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo));
+            PG_RETURN_NULL();
+        }
+        block = &projection->block();
+    }
+    if (is_query) InitMaterializedSRF(fcinfo, 0);
+    auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
+    for (int i = 1; i <= static_cast<int>(block->occurrence_source.size()); i++) {
+        const compile::Source &source = block->sources[block->occurrence_source[i - 1]];
+        List *used = NIL;
+        for (AttrNumber column : source.used) used = lappend(used, get_attname(source.relation, column, false));
+        const char *advice = declare::index_advice(*block, i);
+        Datum values[] = {Int32GetDatum(1),
+                          CStringGetTextDatum(compile::name_of(block->identity)),
+                          CStringGetTextDatum(pg::qualified_name(source.relation)),
+                          CStringGetTextDatum(capture),
+                          CStringGetTextDatum(compile::name_of(block->way)),
+                          PointerGetDatum(declare::key_array(*block)),
+                          PointerGetDatum(declare::text_array(used)),
+                          advice ? CStringGetTextDatum(advice) : 0,
+                          CStringGetTextDatum(compile::text_of(block->reason))};
+        bool nulls[] = {false, false, false, false, false, false, false, advice == nullptr, false};
+        tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+    }
+    PG_RETURN_NULL();
+}
+
+} // extern "C"

@@ -1,0 +1,22 @@
+// What a definition is, in words: for NOTICEs, explain and the definitions view.
+#pragma once
+#include "catalog/projection.hpp"
+
+namespace declare {
+
+// The text of the user's query as it reads today, without the columns that maintenance appended.
+const char *user_query(const compile::Block &block);
+
+// "column, column", or null where there is no key.
+const char *key_text(const compile::Block &block);
+ArrayType *key_array(const compile::Block &block);
+
+// CREATE INDEX statements that maintenance of the block would be faster with, for one of its range table entries; null
+// if none. A join looks rows up by the columns it equates; a group that lost its extremum is read by its key.
+const char *index_advice(const compile::Block &block, int occurrence);
+
+// Analyzes a user's query text (one SELECT) and compiles it.
+// `stages`: where to print what the compiler makes of it, step by step.
+compile::Block *compile_text(const char *text, StringInfo stages = nullptr);
+
+} // namespace declare

@@ -1,0 +1,221 @@
+// Inline handlers and reducers: an event is applied in its writer's transaction, which fails with it. A handler is
+// called for the row at once; for reducers and state machines the row is kept until the flush (queued.cpp).
+#include "capture/pending.hpp"
+#include "capture/trigger.hpp"
+#include "catalog/settings.hpp"
+#include "events/delivery.hpp"
+#include "events/events.hpp"
+#include "maintain/flush.hpp"
+#include "maintain/maintaining.hpp"
+
+namespace events {
+
+using catalog::Projection;
+
+namespace {
+
+// By projection. Their memory is the transaction's; a stale pointer is recognized by `delivered_in`.
+constinit pg::flat_map<Oid, Delivery *> *deliveries = nullptr;
+constinit LocalTransactionId delivered_in = InvalidLocalTransactionId;
+
+ExprState *prepare(Node *expression) {
+    return ExecInitExpr(expression_planner(static_cast<Expr *>(copyObjectImpl(expression))), nullptr);
+}
+
+// A rebuild puts its result in place between transactions that apply events, and holds the next one off here.
+void pass_gate(Projection &projection) {
+    if (projection.kind != catalog::Kind::handler) {
+        LockRelationOid(projection.relation, RowExclusiveLock);
+        if (IsolationUsesXactSnapshot()) maintain::refuse_swapped(projection.relation);
+        return;
+    }
+    LockRelationOid(projection.definition, RowExclusiveLock);
+    if (!IsolationUsesXactSnapshot()) return;
+    pg::as_superuser([&] {
+        pg::spi_execute(
+            psprintf("SELECT t::oid FROM projections_internal.projection AS p, unnest(p.tables) AS t WHERE p.relation "
+                     "= %u",
+                     projection.relation));
+    });
+    bool null;
+    for (uint64 i = 0; i < SPI_processed; i++)
+        maintain::refuse_swapped(
+            DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null)));
+}
+
+Delivery *make_delivery(Projection &projection) {
+    pass_gate(projection);
+    MemoryContext memory = AllocSetContextCreate(TopTransactionContext, "delivery", ALLOCSET_SMALL_SIZES);
+    auto *made = static_cast<Delivery *>(MemoryContextAllocZero(memory, sizeof(Delivery)));
+    made->memory = memory;
+    made->subtransaction = GetCurrentSubTransactionId();
+    made->made_at = catalog::generation();
+    pg::within(memory, [&] {
+        Relation feed = table_open(projection.definition, AccessShareLock);
+        Query *query = get_view_query(feed);
+        made->context = CreateStandaloneExprContext();
+        if (Node *quals = query->jointree->quals) made->condition = prepare(quals);
+        for (int i = 0; i < static_cast<int>(lengthof(made->columns)); i++)
+            made->columns[i] =
+                prepare(reinterpret_cast<Node *>(static_cast<TargetEntry *>(list_nth(query->targetList, i))->expr));
+        table_close(feed, AccessShareLock);
+        if (projection.kind != catalog::Kind::state_machine) made->call = call_of(projection, declared(projection));
+    });
+    return made;
+}
+
+} // namespace
+
+Delivery &delivery(Projection &projection) {
+    if (deliveries == nullptr) deliveries = pg::make<pg::flat_map<Oid, Delivery *>>(CacheMemoryContext);
+    if (delivered_in != pg::local_transaction()) {
+        deliveries->clear();
+        delivered_in = pg::local_transaction();
+    }
+    auto found = deliveries->find(projection.relation);
+    if (found == deliveries->end())
+        return *deliveries->emplace(projection.relation, make_delivery(projection)).first->second;
+    Delivery *known = found->second;
+    bool same = known->subtransaction == GetCurrentSubTransactionId() && known->made_at == catalog::generation();
+    if (same && !known->busy) return *known;
+    if (!same && !known->busy) MemoryContextDelete(known->memory);
+    return *(found->second = make_delivery(projection));
+}
+
+bool deliver(Delivery &delivery, TupleTableSlot *row, Event &event) {
+    delivery.context->ecxt_scantuple = row;
+    bool null;
+    auto column = [&](int i) { return ExecEvalExpr(delivery.columns[i], delivery.context, &null); };
+    if (delivery.condition) {
+        bool passes = DatumGetBool(ExecEvalExpr(delivery.condition, delivery.context, &null));
+        if (null || !passes) return false;
+    }
+    Datum position = column(0);
+    Oid type = exprType(reinterpret_cast<Node *>(delivery.columns[0]->expr));
+    event.position = type == INT4OID   ? DatumGetInt32(position)
+                     : type == INT2OID ? DatumGetInt16(position)
+                                       : DatumGetInt64(position);
+    event.row = column(1);
+    Datum keys = column(2);
+    if (!null) event.keys = keys_of(keys);
+    Datum value = column(3);
+    if (!null) event.type = TextDatumGetCString(value);
+    value = column(4);
+    event.has_time = !null;
+    if (!null) event.time = DatumGetTimestampTz(value);
+    return !event.keys.empty();
+}
+
+void name_inline(void *argument) {
+    errcontext("maintenance of projection %s", static_cast<Projection *>(argument)->name());
+}
+
+namespace {
+
+// A partition's rows as those of the table.
+struct Layout {
+    Oid source, partition;
+    TupleTableSlot *converted;
+    TupleConversionMap *map;
+};
+
+Layout *make_layout(Oid source, TupleTableSlot *row) {
+    return pg::within(capture::memory(), [&] {
+        auto *layout = static_cast<Layout *>(palloc0(sizeof(Layout)));
+        Relation table = table_open(source, AccessShareLock);
+        TupleDesc desc = CreateTupleDescCopy(RelationGetDescr(table));
+        table_close(table, AccessShareLock);
+        *layout = Layout{source, row->tts_tableOid, MakeSingleTupleTableSlot(desc, &TTSOpsVirtual),
+                         convert_tuples_by_name(row->tts_tupleDescriptor, desc)};
+        return layout;
+    });
+}
+
+// The row in the layout of the source, whose partition may have fired the trigger.
+TupleTableSlot *row_of_source(Oid source, TupleTableSlot *row) {
+    static constinit Layout *last = nullptr; // of the transaction
+    static constinit LocalTransactionId made_in = InvalidLocalTransactionId;
+    static constinit uint64 made_at = 0;
+    if (row->tts_tableOid == source || !OidIsValid(row->tts_tableOid)) return row;
+    bool known = made_in == pg::local_transaction() && made_at == catalog::generation() && last->source == source &&
+                 last->partition == row->tts_tableOid;
+    if (!known) last = make_layout(source, row);
+    made_in = pg::local_transaction();
+    made_at = catalog::generation();
+    if (last->map) return execute_attr_map_slot(last->map->attrMap, row, last->converted);
+    ExecClearTuple(last->converted);
+    slot_getallattrs(row);
+    int columns = last->converted->tts_tupleDescriptor->natts;
+    memcpy(last->converted->tts_values, row->tts_values, sizeof(Datum) * static_cast<std::size_t>(columns));
+    memcpy(last->converted->tts_isnull, row->tts_isnull, sizeof(bool) * static_cast<std::size_t>(columns));
+    return ExecStoreVirtualTuple(last->converted);
+}
+
+void call_handler(Projection &projection, TupleTableSlot *row) {
+    Delivery &kept = delivery(projection);
+    kept.busy = true;
+    Event event{};
+    if (deliver(kept, row, event)) {
+        bool null;
+        kept.call.parameters->params[0].value = event.row;
+        evaluate(kept.call, &null);
+        ResetExprContext(kept.call.context);
+    }
+    kept.busy = false;
+}
+
+// Beyond delta_memory events are applied early, in some portions of their own.
+void keep_event(Projection &projection, TupleTableSlot *row) {
+    capture::Pending &pending = capture::pending(&projection);
+    capture::remember_position(pending);
+    capture::Log &log = pending.logs.front();
+    slot_getallattrs(row);
+    capture::append(log, row->tts_values, row->tts_isnull);
+    bool spilled = (log.end & 1023) == 0 && !tuplestore_in_memory(log.store);
+    if (spilled && !pending.flushing && log.end - log.flushed > 10000) capture::flush_early(projection.relation);
+}
+
+} // namespace
+
+void apply_inline(Projection &projection, TupleTableSlot *row) {
+    row = row_of_source(projection.sources.front(), row);
+    if (projection.kind != catalog::Kind::handler) return keep_event(projection, row);
+    named(projection, [&] {
+        MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext, "inline event", ALLOCSET_SMALL_SIZES);
+        pg::with_spi([&] {
+            pg::within(memory, [&] {
+                catalog::with_pinned(projection.settings,
+                                     [&] { pg::as_owner(projection.owner(), [&] { call_handler(projection, row); }); });
+            });
+        });
+        MemoryContextDelete(memory);
+    });
+}
+
+int64 apply_history(Projection &projection) {
+    int64 events = 0;
+    Slot slot{projection, 0, 1, 0};
+    named(projection, [&] {
+        pg::with_spi([&] {
+            catalog::with_pinned(projection.settings, [&] {
+                Batch &batch = *pg::make<Batch>(CurrentMemoryContext, slot, false);
+                int64 position = PG_INT64_MIN;
+                for (bool all = false; !all;) {
+                    pg::within(batch.scratch, [&] {
+                        batch.chunk.clear();
+                        pg::as_owner(projection.owner(), [&] {
+                            all = read_events(projection, nullptr, position, PG_INT64_MAX, 5000, batch.chunk);
+                        });
+                        if (batch.chunk.size()) position = (*batch.chunk.events).back().position;
+                        events += static_cast<int64>(batch.chunk.size());
+                        apply(batch, 0, batch.chunk.size(), Pace::to_the_end);
+                    });
+                    MemoryContextReset(batch.scratch);
+                }
+            });
+        });
+    });
+    return events;
+}
+
+} // namespace events

@@ -1,0 +1,161 @@
+#include "events/recompute.hpp"
+
+#include "events/query.hpp"
+#include "maintain/flush.hpp"
+#include "maintain/locks.hpp"
+#include "maintain/log.hpp"
+#include "maintain/statements.hpp"
+#include "pg/list.hpp"
+#include "pg/scope.hpp"
+
+namespace events {
+
+using catalog::Flow;
+using catalog::Projection;
+
+namespace {
+
+// Brings every slot to one position. Returns it.
+int64 align_slots(Projection &projection, int slots, const EventSource &source) {
+    Safe safe = safe_position(source);
+    int64 reached = safe.position;
+    for (int slot = 0; slot < slots; slot++) reached = std::max(reached, checkpoint_of(projection.relation, slot));
+    for (int slot = 0; slot < slots; slot++)
+        while (advance_to(projection, slot, reached).more) CHECK_FOR_INTERRUPTS();
+    CommandCounterIncrement();
+    return reached;
+}
+
+// Events that do not count: failed, skipped, resolved by hand. An array of positions, as text.
+const char *left_out(Oid projection) {
+    const char *positions = nullptr;
+    MemoryContext outside = CurrentMemoryContext;
+    pg::as_superuser([&] {
+        pg::with_spi([&] {
+            Oid type = REGCLASSOID;
+            Datum value = ObjectIdGetDatum(projection);
+            if (pg::spi_execute_with_args(
+                    "SELECT coalesce(pg_catalog.array_agg(position), '{}') FROM projections_internal.failure WHERE "
+                    "projection = $1 AND (resolved_at IS NULL OR resolution IN ('skipped', 'resolved'))",
+                    1, &type, &value, nullptr, false, 1) != SPI_OK_SELECT)
+                elog(ERROR, "reading failures failed");
+            positions = MemoryContextStrdup(outside, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
+        });
+    });
+    return positions;
+}
+
+// The events that count, up to a position.
+const char *applied_rows(Projection &projection, const EventSource &source, int64 reached) {
+    projection.block();
+    const char *position = position_expression(source);
+    return psprintf("%s WHERE %s <= " INT64_FORMAT " AND %s <> ALL ('%s'::bigint[])", rows_select(projection, source),
+                    position, reached, position, left_out(projection.relation));
+}
+
+// The keys of the rows that events in [from, to] belong to.
+Tuplestorestate *keys_of_events(Projection &projection, const EventSource &source, int64 from, int64 to,
+                                Snapshot snapshot, TupleDesc *desc) {
+    const compile::Block &block = projection.block();
+    Tuplestorestate *keys = tuplestore_begin_heap(true, false, work_mem);
+    MemoryContext outside = CurrentMemoryContext;
+    if (block.row_key.empty()) {
+        *desc = CreateTemplateTupleDesc(1);
+        TupleDescInitEntry(*desc, 1, "ordinal", INT8OID, -1, 0);
+        Datum zero = Int64GetDatum(0);
+        bool null = false;
+        tuplestore_putvalues(keys, *desc, &zero, &null);
+        return keys;
+    }
+    const char *position = position_expression(source);
+    const char *rows = psprintf("%s WHERE %s BETWEEN " INT64_FORMAT " AND " INT64_FORMAT,
+                                rows_select(projection, source), position, from, to);
+    pg::TextList columns;
+    for (const compile::Key &key : block.row_key)
+        columns.add("d.%s", quote_identifier(block.column(key.column)->resname));
+    const char *text = psprintf("SELECT DISTINCT %s FROM (%s) AS d ORDER BY %s", columns.text(),
+                                compile::definition_text(projection.block(), rows), columns.text());
+    pg::with_spi([&] {
+        SPIPlanPtr plan = pg::spi_prepare(text);
+        int code = SPI_execute_snapshot(plan, nullptr, nullptr, snapshot, InvalidSnapshot, true, false, 0);
+        if (code < 0) elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(code));
+        pg::within(outside, [&] {
+            *desc = CreateTupleDescCopy(SPI_tuptable->tupdesc);
+            for (uint64 i = 0; i < SPI_processed; i++) tuplestore_puttuple(keys, SPI_tuptable->vals[i]);
+        });
+    });
+    return keys;
+}
+
+void require_history(const Projection &projection, const EventSource &source) {
+    if (source.archived_to == 0) return;
+    ereport(ERROR, (errcode(pg::error::history_archived),
+                    errmsg("rows of projection %s cannot be recomputed", projection.name()),
+                    errdetail("Events of %s up to position " INT64_FORMAT " are archived.",
+                              pg::qualified_name(source.relation), source.archived_to),
+                    errhint("Restore the events, and register the source anew.")));
+}
+
+// Of a projection whose slots are locked.
+const EventSource &source_of(const Projection &projection) {
+    const EventSource *source = event_source(projection.sources.front());
+    if (source == nullptr) elog(ERROR, "projection %s reads no event source", projection.name());
+    require_history(projection, *source);
+    return *source;
+}
+
+} // namespace
+
+int64 refresh_keys(Projection &projection, Tuplestorestate *keys, TupleDesc desc) {
+    if (projection.flow == Flow::inline_) return maintain::recompute_keys(projection, keys, desc);
+    maintain::settle(projection, "recompute");
+    Projection *root = &projection;
+    maintain::lock_relations({&root, 1});
+    int slots = lock_slots(projection.relation);
+    int64 written = 0;
+    if (projection.flow == Flow::log) {
+        // The log and the sources as one snapshot sees them: what is recomputed must not be in the log any more.
+        Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+        maintain::consume_changes(projection, 0, snapshot);
+        CommandCounterIncrement();
+        written = maintain::recompute_keys(projection, keys, desc, {snapshot});
+        UnregisterSnapshot(snapshot);
+        return written;
+    }
+    const EventSource &source = source_of(projection);
+    int64 reached = align_slots(projection, slots, source);
+    Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+    written = maintain::recompute_keys(projection, keys, desc, {snapshot, applied_rows(projection, source, reached)});
+    UnregisterSnapshot(snapshot);
+    return written;
+}
+
+int64 recompute_events(Projection &projection, int64 from, int64 to) {
+    Projection *root = &projection;
+    maintain::lock_relations({&root, 1});
+    lock_slots(projection.relation);
+    const EventSource &source = source_of(projection);
+    Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+    TupleDesc desc = nullptr;
+    Tuplestorestate *keys = nullptr;
+    pg::as_owner(projection.owner(), [&] {
+        catalog::with_pinned(projection.settings,
+                             [&] { keys = keys_of_events(projection, source, from, to, snapshot, &desc); });
+    });
+    UnregisterSnapshot(snapshot);
+    return refresh_keys(projection, keys, desc);
+}
+
+} // namespace events
+
+extern "C" {
+
+PG_FUNCTION_INFO_V1(projections_recompute_events);
+Datum projections_recompute_events(PG_FUNCTION_ARGS) {
+    catalog::Projection *projection = catalog::projection(PG_GETARG_OID(0));
+    if (projection == nullptr || projection->kind != catalog::Kind::query || projection->flow != catalog::Flow::events)
+        elog(ERROR, "relation %u is no query projection over events", PG_GETARG_OID(0));
+    PG_RETURN_INT64(events::recompute_events(*projection, PG_GETARG_INT64(1), PG_GETARG_INT64(2)));
+}
+
+} // extern "C"

@@ -1,0 +1,112 @@
+// Whoever took a right away must not be stopped from writing by it, nor wait for others who write: a row that somebody
+// else is marking is left to him, and the row is read and locked past the transaction's snapshot, so that neither
+// REPEATABLE READ nor SERIALIZABLE fails for it. (Tests: sql/rights_revoke, isolation/revoke)
+#include "maintain/missed.hpp"
+
+#include "capture/missed.hpp"
+#include "pg/scope.hpp"
+
+namespace maintain {
+namespace {
+
+struct Mark {
+    Relation table;
+    AttrNumber relation, since, reason;
+};
+
+HeapTuple find_row(const Mark &mark, Oid projection) {
+    ScanKeyData key;
+    ScanKeyInit(&key, mark.relation, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(projection));
+    SysScanDesc scan = systable_beginscan(mark.table, InvalidOid, false, SnapshotSelf, 1, &key);
+    HeapTuple row = systable_getnext(scan);
+    if (HeapTupleIsValid(row)) row = heap_copytuple(row);
+    systable_endscan(scan);
+    return row;
+}
+
+void update_row(const Mark &mark, HeapTuple row, const char *reason) {
+    TupleDesc desc = RelationGetDescr(mark.table);
+    Datum values[MaxHeapAttributeNumber];
+    bool nulls[MaxHeapAttributeNumber]{}, replaced[MaxHeapAttributeNumber]{};
+    values[mark.since - 1] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
+    values[mark.reason - 1] = CStringGetTextDatum(reason);
+    replaced[mark.since - 1] = replaced[mark.reason - 1] = true;
+    HeapTuple changed = heap_modify_tuple(row, desc, values, nulls, replaced);
+    CatalogTupleUpdate(mark.table, &row->t_self, changed);
+    CommandCounterIncrement();
+}
+
+// Whether it was not marked before.
+bool mark_row(const Mark &mark, Oid projection, const char *reason) {
+    for (;;) {
+        CHECK_FOR_INTERRUPTS();
+        HeapTuple row = find_row(mark, projection);
+        if (row == nullptr || !heap_attisnull(row, mark.since, RelationGetDescr(mark.table))) return false;
+        HeapTuple locked = heap_copytuple(row);
+        Buffer buffer;
+        TM_FailureData failure;
+        TM_Result result = heap_lock_tuple(mark.table, locked, GetCurrentCommandId(true), LockTupleNoKeyExclusive,
+                                           LockWaitSkip, false, &buffer, &failure);
+        ReleaseBuffer(buffer);
+        if (result == TM_Updated) continue; // meanwhile
+        if (result != TM_Ok) return false;
+        update_row(mark, row, reason);
+        return true;
+    }
+}
+
+// What the owner "may not", and what gives him the right back.
+struct Told {
+    const char *what, *grant;
+};
+
+Told tell(const catalog::MissingRight &missing, const char *role, Oid owner) {
+    if (OidIsValid(missing.source)) {
+        const char *source = pg::qualified_name(missing.source);
+        Oid schema = get_rel_namespace(missing.source);
+        const char *what = psprintf("may not read %s", source);
+        if (pg::schema_aclcheck(schema, owner, ACL_USAGE) != ACLCHECK_OK)
+            return {what,
+                    psprintf("GRANT USAGE ON SCHEMA %s TO %s; ", quote_identifier(get_namespace_name(schema)), role)};
+        return {what, psprintf("GRANT SELECT ON %s TO %s; ", source, role)};
+    }
+    if (OidIsValid(missing.function)) {
+        const char *function = format_procedure_qualified(missing.function);
+        return {psprintf("may not call %s", function),
+                psprintf("GRANT EXECUTE ON FUNCTION %s TO %s; ", function, role)};
+    }
+    return {"could not read its sources", ""}; // and has been given the right again
+}
+
+void warn(catalog::Projection &projection, const char *role, const Told &told) {
+    ereport(WARNING, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+                      errmsg("projection %s takes in no more changes and is stale", projection.name()),
+                      errdetail("Its owner, %s, %s.", role, told.what),
+                      errhint("%sSELECT projections.repair(%s);", told.grant, quote_literal_cstr(projection.name()))));
+}
+
+} // namespace
+
+void mark_missed() {
+    List *missed = capture::missed();
+    if (missed == NIL) return;
+    Oid table = catalog::catalog_relation();
+    CommandCounterIncrement();
+    Mark mark{table_open(table, RowExclusiveLock), get_attnum(table, "relation"), get_attnum(table, "stale_since"),
+              get_attnum(table, "stale_reason")};
+    if (mark.since == InvalidAttrNumber || mark.reason == InvalidAttrNumber)
+        missed = NIL; // SQL objects of an old version
+    ListCell *cell;
+    foreach (cell, missed) {
+        catalog::Projection *projection = catalog::projection(lfirst_oid(cell));
+        if (projection == nullptr) continue; // dropped
+        const char *role = quote_identifier(GetUserNameFromId(projection->owner(), false));
+        Told told = tell(projection->missing_right(), role, projection->owner());
+        if (mark_row(mark, projection->relation, psprintf("%s %s", role, told.what)) &&
+            !OidIsValid(projection->shadow_of))
+            warn(*projection, role, told);
+    }
+    table_close(mark.table, NoLock);
+}
+
+} // namespace maintain

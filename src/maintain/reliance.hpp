@@ -1,0 +1,14 @@
+// What a projection relies on besides its definition: recorded, compared, and told (src/schema/52_relied.sql).
+#pragma once
+#include "catalog/projection.hpp"
+
+namespace maintain {
+
+// Before a flush: DDL that no event trigger has seen (event_triggers = off, session_replication_role = replica) marks
+// the projection stale, with a WARNING. Costs a hash of cached catalog entries where the catalogs have moved.
+void check_reliance(catalog::Projection &projection);
+
+// As a superuser: what the projection relies on now is right.
+void record_reliance(Oid projection);
+
+} // namespace maintain

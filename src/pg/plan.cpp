@@ -1,0 +1,14 @@
+#include "pg/plan.hpp"
+
+namespace pg {
+
+SPIPlanPtr planned_by_index(SPIPlanPtr plan, bool fresh) {
+    if (!fresh && SPI_plan_is_valid(plan)) return plan;
+    int level = NewGUCNestLevel();
+    for (const char *way : {"enable_seqscan", "enable_hashjoin", "enable_mergejoin"}) set_locally(way, "off");
+    if (CachedPlan *cached = SPI_plan_get_cached_plan(plan)) ReleaseCachedPlan(cached, CurrentResourceOwner);
+    AtEOXact_GUC(false, level);
+    return plan;
+}
+
+} // namespace pg

@@ -1,0 +1,13 @@
+// Kept plans of statements that find rows by key.
+#pragma once
+#include "pg/scope.hpp"
+
+namespace pg {
+
+// Plans a kept statement, where it is not planned or an invalidation has outdated its plan, so that rows are found by
+// index whatever the statistics say: those of a table that was analyzed while it was nearly empty would have the plan
+// read all of it for each row, also once it has grown.
+// In an SPI connection. The statement is one command, and was prepared with CURSOR_OPT_GENERIC_PLAN.
+SPIPlanPtr planned_by_index(SPIPlanPtr plan, bool fresh = false);
+
+} // namespace pg

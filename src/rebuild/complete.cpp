@@ -1,0 +1,123 @@
+// Complete.
+//
+// In a replay an event may fail that was applied the first time: the disk is full, a table or the function is another
+// one. If the shadow took the live table's place all the same, rows that were right would be gone, and all that is left
+// of them would be a failed event. So the rebuild fails instead, and the live table stays. What had failed in the live
+// projection, or had been skipped or parked there, may fail again.
+// (sql/rebuild_complete, test/t/028_environment.pl)
+#include "rebuild/complete.hpp"
+
+#include "events/events.hpp"
+#include "rebuild/handler.hpp"
+#include "rebuild/replay.hpp"
+
+namespace rebuild {
+
+using catalog::Flow;
+using catalog::Kind;
+using catalog::Projection;
+
+namespace {
+
+// Whether the live projection tells by checkpoints what it has applied. Else it follows its source in the transactions
+// that change it, or is filled from the table as it is: all events are in it.
+bool has_checkpoints(Rebuild &rebuild) {
+    const Projection &projection = live(rebuild);
+    return projection.async && projection.changes.empty();
+}
+
+// Failed and parked events f of the shadow, in order, that the live projection has applied. An event whose keys could
+// not be read is in no slot.
+const char *lacking(Rebuild &rebuild, const char *columns) {
+    const char *reached =
+        has_checkpoints(rebuild)
+            ? psprintf("f.position <= (SELECT max(s.position) FROM projections_internal.slot AS s WHERE s.projection = "
+                       "%u AND "
+                       "(s.slot = f.slot OR f.keys = '{}' OR (SELECT count(*) FROM projections_internal.slot WHERE "
+                       "projection = "
+                       "%u) <> (SELECT count(*) FROM projections_internal.slot WHERE projection = %u)))",
+                       rebuild.target, rebuild.target, rebuild.shadow)
+            : "true";
+    return psprintf(
+        "SELECT %s FROM (SELECT slot, position, keys, sqlstate, error FROM projections_internal.failure WHERE "
+        "projection = %u "
+        "AND resolved_at IS NULL UNION ALL SELECT slot, position, keys, NULL, NULL FROM "
+        "projections_internal.parked_event WHERE "
+        "projection = %u) AS f WHERE %s "
+        "AND NOT EXISTS (SELECT FROM projections_internal.failure AS l WHERE l.projection = %u AND l.position = "
+        "f.position AND "
+        "(l.resolved_at IS NULL OR l.resolution IN ('skipped', 'resolved'))) "
+        "AND NOT EXISTS (SELECT FROM projections_internal.parked_event AS l WHERE l.projection = %u AND l.position = "
+        "f.position) ORDER BY f.position",
+        columns, rebuild.shadow, rebuild.shadow, reached, rebuild.target, rebuild.target);
+}
+
+// A first fill has nothing to lose, and what is copied from tables leaves nothing out.
+bool may_lack(Rebuild &rebuild) { return replays(rebuild) && live(rebuild).flow != Flow::none; }
+
+struct Failed {
+    int slot, slots;
+    int64 position;
+};
+
+pg::vector<Failed> failed_only_here(Rebuild &rebuild) {
+    pg::vector<Failed> found;
+    pg::as_superuser([&] {
+        pg::with_spi([&] {
+            pg::spi_execute(psprintf("SELECT g.slot, (SELECT count(*)::int FROM projections_internal.slot WHERE "
+                                     "projection = %u), g.position FROM "
+                                     "(%s) AS g WHERE g.sqlstate IS NOT NULL LIMIT 1000",
+                                     rebuild.shadow, lacking(rebuild, "f.slot, f.position, f.sqlstate")));
+            for (uint64 i = 0; i < SPI_processed; i++) {
+                bool null;
+                auto value = [&](int column) {
+                    return SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, column, &null);
+                };
+                found.push_back({DatumGetInt32(value(1)), DatumGetInt32(value(2)), DatumGetInt64(value(3))});
+            }
+        });
+    });
+    return found;
+}
+
+bool retry(Rebuild &rebuild, const Failed &failed) {
+    bool resolved = false;
+    confined(rebuild, [&] {
+        pg::as_superuser([&] {
+            events::Slot slot{shadow(rebuild), failed.slot, failed.slots,
+                              events::checkpoint_of(rebuild.shadow, failed.slot)};
+            resolved = events::retry_now(slot, failed.position);
+        });
+    });
+    CommandCounterIncrement();
+    return resolved;
+}
+
+} // namespace
+
+void retry_lacking(Rebuild &rebuild) {
+    bool progress = may_lack(rebuild) && shadow(rebuild).kind != Kind::query;
+    while (progress) {
+        pg::vector<Failed> failed;
+        step(rebuild, [&] { pg::within(rebuild.memory, [&] { failed = failed_only_here(rebuild); }); });
+        progress = false;
+        for (const Failed &each : failed) step(rebuild, [&] { progress |= retry(rebuild, each); });
+    }
+}
+
+void refuse_lacking(Rebuild &rebuild) {
+    if (!may_lack(rebuild)) return;
+    const char *event = ask_text(psprintf(
+        "%s LIMIT 1", lacking(rebuild, "CASE WHEN f.sqlstate IS NULL THEN format('Event %s waits behind a failed one "
+                                       "in the replay.', f.position) ELSE format('Event %s fails in the replay (%s): "
+                                       "%s.', f.position, f.sqlstate, f.error) END")));
+    if (event == nullptr) return;
+    rebuild.lacking = MemoryContextStrdup(rebuild.memory, event);
+    ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                    errmsg("projection %s cannot be replayed", rebuild.name),
+                    errdetail("%s It has been applied before, and the projection stays as it is.", event),
+                    errhint("It was applied when the function, or what it reads and writes, was another. Correct that, "
+                            "and try again.")));
+}
+
+} // namespace rebuild

@@ -1,0 +1,27 @@
+// What a call is about, and whether its caller may: arguments, projections by name, their owners.
+#pragma once
+#include "catalog/projection.hpp"
+
+namespace rights {
+
+// An argument that must not be null. Raises 22004.
+const char *text_argument(FunctionCallInfo fcinfo, int number, const char *name);
+
+// The projection that a function's first argument names, whoever owns it. Raises 42P01, 42809.
+catalog::Projection &named_projection(FunctionCallInfo fcinfo);
+
+// The same by OID.
+catalog::Projection &projection_of(Oid relation);
+
+// Raises 42501 unless the current user owns the projection.
+void require_owner(catalog::Projection &projection);
+
+// Raises 55000 for a projection that is filled in the background and is not complete.
+void require_filled(catalog::Projection &projection);
+
+// Calls, as a superuser, the internal function whose name is that of the function that was called with a leading
+// underscore: with `checked` (an OID of the type that is given), the caller's name, and the call's arguments from
+// `first` on. Returns what it returns, also a set. The caller's right is to be checked before.
+Datum call_internal(FunctionCallInfo fcinfo, Oid type, Oid checked, int first);
+
+} // namespace rights

@@ -1,0 +1,41 @@
+-- What is hidden of projections and sources goes back, as the extension's own has.
+DO $$
+DECLARE
+    hidden record;
+BEGIN
+    FOR hidden IN
+        SELECT c.relname, CASE c.relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END AS kind FROM pg_catalog.pg_class c
+        WHERE c.relnamespace = 'projections_internal'::pg_catalog.regnamespace AND c.relkind IN ('r', 'v')
+          AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+              AND d.objid = c.oid AND d.deptype = 'e')
+          AND (pg_catalog.obj_description(c.oid, 'pg_class') LIKE 'pg\_projections: %'
+               OR EXISTS (SELECT FROM projections.projection p WHERE c.oid IN (p.relation, p.definition)
+                   OR c.oid = ANY (p.changes::pg_catalog.oid[]))
+               OR EXISTS (SELECT FROM projections.source s WHERE s.arrivals = c.oid))
+        ORDER BY c.oid
+    LOOP
+        EXECUTE pg_catalog.format('ALTER %s projections_internal.%I SET SCHEMA projections', hidden.kind, hidden.relname);
+    END LOOP;
+END
+$$;
+
+-- Version 0.2.0 pins fewer settings, and reads no row with values for more.
+UPDATE projections.projection SET settings = settings[1:12];
+
+-- The views of handlers read what PUBLIC may read in version 0.2.0. A script replaces only what is the extension's.
+DO $$
+DECLARE
+    handler record;
+BEGIN
+    FOR handler IN
+        SELECT projections._name(p.relation) AS name, projections._name(p.definition) AS feed
+        FROM projections.projection p JOIN pg_catalog.pg_class c ON c.oid = p.relation AND c.relkind = 'v' WHERE p.kind = 'handler'
+    LOOP
+        EXECUTE pg_catalog.format('ALTER EXTENSION pg_projections ADD VIEW %s', handler.name);
+        EXECUTE pg_catalog.format('CREATE OR REPLACE VIEW %s AS SELECT s.slot, s.position, s.event_time, s.events_processed, s.checkpoint_at '
+                                  'FROM projections.slot AS s JOIN projections.projection AS p ON p.relation = s.projection '
+                                  'WHERE p.definition = %L::pg_catalog.regclass', handler.name, handler.feed);
+        EXECUTE pg_catalog.format('ALTER EXTENSION pg_projections DROP VIEW %s', handler.name);
+    END LOOP;
+END
+$$;
