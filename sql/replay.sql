@@ -172,5 +172,12 @@ SELECT projections.replay('counting', 10, 20, force => true);
 SELECT projections.replay('counting', 11, 12, force => true);
 SELECT projections.set_checkpoint('counting', 9, true);
 
+-- Internal functions, which only superusers may call, of what reads no events or has no such slot: they crashed.
+SELECT projections_internal._advance_to('now'::regclass, 0, 10, 1);
+SELECT projections_internal._advance_to('moved'::regclass, 7, 10, 1);
+SELECT projections_internal._advance_to('logged'::regclass, 0, 10, 1);
+SELECT projections_internal._retry_query('now'::regclass, 0);
+SELECT projections_internal._retry_query('logged'::regclass, 0);
+
 DROP SCHEMA replay CASCADE;
 SELECT count(*) FROM projections_internal.projection;

@@ -121,6 +121,38 @@ CALL public.repair_stale();
 SELECT * FROM public.stale();
 SELECT test.check('mine.folded'), test.check('mine.counted'), test.check('mine.joined'), test.check('mine.later');
 
+-- A schema of which only the definition's function, operator and type are; and of a feed's type.
+RESET ROLE;
+CREATE SCHEMA tools AUTHORIZATION revoke_writer;
+GRANT USAGE ON SCHEMA tools TO revoke_owner;
+SET ROLE revoke_writer;
+CREATE FUNCTION tools.twice(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN 2 * $1; END';
+CREATE FUNCTION tools.above(int, int) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN $1 > $2; END';
+CREATE OPERATOR tools.>>> (LEFTARG = int, RIGHTARG = int, FUNCTION = tools.above);
+CREATE DOMAIN tools.amount AS int;
+SET ROLE revoke_owner;
+SELECT projections.create('mine.by_function', 'SELECT k, sum(tools.twice(v)) AS v FROM theirs.s GROUP BY k');
+SELECT projections.create('mine.by_operator', 'SELECT id, v FROM theirs.s WHERE v OPERATOR(tools.>>>) 5');
+SELECT projections.create('mine.by_type', 'SELECT k, max(v::tools.amount) AS v FROM theirs.s GROUP BY k');
+SET ROLE revoke_writer;
+REVOKE USAGE ON SCHEMA tools FROM revoke_owner;
+SET client_min_messages = warning;
+INSERT INTO theirs.s VALUES (27, 27, 270);
+SET client_min_messages = error;
+RESET ROLE;
+SELECT * FROM public.stale();
+SELECT object, problem, hint FROM projections.validate() WHERE problem ~ '^its owner' ORDER BY 1, 2;
+SET ROLE revoke_writer;
+GRANT USAGE ON SCHEMA tools TO revoke_owner;
+RESET ROLE;
+CALL public.repair_stale();
+SELECT * FROM public.stale();
+SELECT test.check('mine.by_function'), test.check('mine.by_operator'), test.check('mine.by_type');
+SET ROLE revoke_owner;
+SELECT projections.drop('mine.by_function'), projections.drop('mine.by_operator'), projections.drop('mine.by_type');
+RESET ROLE;
+DROP SCHEMA tools CASCADE;
+
 -- A membership, and within one transaction: what is flushed before the REVOKE has come in.
 SET ROLE revoke_writer;
 GRANT SELECT ON theirs.s TO revoke_group;

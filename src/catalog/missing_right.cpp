@@ -1,10 +1,22 @@
-// What a projection's owner must be allowed for its definition to run, as the server checks it in a query of his: to read
-// the sources, and to execute the functions. (Test: sql/rights_revoke)
+// What a projection's owner must be allowed for its definition to run, as the server checks it in a query of his: to use
+// the schemas that it names, to read the sources, and to execute the functions. validate() tells of the same by
+// _missing_rights(). (Test: sql/rights_revoke)
 #include "catalog/projection.hpp"
 #include "pg/scope.hpp"
 
 namespace catalog {
 namespace {
+
+struct Search {
+    Oid role;
+    const char *role_name;
+    pg::vector<MissingRight> missing;
+
+    void note(const char *what, const char *grant) {
+        auto same = [&](const MissingRight &each) { return strcmp(each.what, what) == 0; };
+        if (std::none_of(missing.begin(), missing.end(), same)) missing.push_back({what, grant});
+    }
+};
 
 bool may_read_columns(Oid source, Oid role, const pg::vector<AttrNumber> *columns) {
     if (pg_class_aclcheck(source, role, ACL_SELECT) == ACLCHECK_OK) return true;
@@ -15,26 +27,23 @@ bool may_read_columns(Oid source, Oid role, const pg::vector<AttrNumber> *column
     });
 }
 
-// As a query of his would be allowed to: maintenance names the source in such. Null: all columns. As `role`.
-bool may_read_source(Oid source, Oid role, const pg::vector<AttrNumber> *columns) {
-    if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(source))) return true; // nothing comes from there
-    return pg::schema_aclcheck(get_rel_namespace(source), role, ACL_USAGE) == ACLCHECK_OK &&
-           may_read_columns(source, role, columns) && check_enable_rls(source, role, true) != RLS_ENABLED;
+// As a query of his would be allowed to: maintenance names the source in such. Null: all columns.
+void find_unreadable(Search &search, Oid source, const pg::vector<AttrNumber> *columns) {
+    if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(source))) return; // nothing comes from there
+    const char *name = pg::qualified_name(source);
+    if (!may_read_columns(source, search.role, columns))
+        search.note(psprintf("may not read %s", name), psprintf("GRANT SELECT ON %s TO %s", name, search.role_name));
+    else if (check_enable_rls(source, search.role, true) == RLS_ENABLED)
+        search.note(psprintf("does not see all rows of %s", name), psprintf("ALTER ROLE %s BYPASSRLS", search.role_name));
 }
-
-} // namespace
-
-namespace {
-
-struct Search {
-    Oid role, found;
-};
 
 bool note_forbidden(Oid function, void *context) {
     auto *search = static_cast<Search *>(context);
     if (pg::function_aclcheck(function, search->role, ACL_EXECUTE) == ACLCHECK_OK) return false;
-    search->found = function;
-    return true;
+    const char *name = format_procedure_qualified(function);
+    search->note(psprintf("may not call %s", name),
+                 psprintf("GRANT EXECUTE ON FUNCTION %s TO %s", name, search->role_name));
+    return false;
 }
 
 bool find_forbidden(Node *node, Search *search) {
@@ -42,30 +51,77 @@ bool find_forbidden(Node *node, Search *search) {
     return check_functions_in_node(node, note_forbidden, search) || pg::walk_children(node, find_forbidden, search);
 }
 
-Oid forbidden_function(const Query &definition, Oid role) {
-    Search search{role, InvalidOid};
-    find_forbidden(reinterpret_cast<Node *>(definition.targetList), &search);
-    find_forbidden(definition.jointree->quals, &search);
-    return search.found;
+// The schemas of what an object, a view or its rule, depends on: statements of maintenance name it, too.
+void find_closed_schemas(Search &search, Oid depending_class, Oid depending, pg::vector<Oid> &seen) {
+    Relation depend = table_open(DependRelationId, AccessShareLock);
+    ScanKeyData keys[2];
+    ScanKeyInit(&keys[0], Anum_pg_depend_classid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(depending_class));
+    ScanKeyInit(&keys[1], Anum_pg_depend_objid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(depending));
+    SysScanDesc scan = systable_beginscan(depend, DependDependerIndexId, true, nullptr, 2, keys);
+    while (HeapTuple tuple = systable_getnext(scan)) {
+        auto &row = *reinterpret_cast<Form_pg_depend>(GETSTRUCT(tuple));
+        ObjectAddress object{row.refclassid, row.refobjid, 0};
+        Oid schema = get_object_namespace(&object);
+        if (!OidIsValid(schema) || std::find(seen.begin(), seen.end(), schema) != seen.end()) continue;
+        seen.push_back(schema);
+        if (pg::schema_aclcheck(schema, search.role, ACL_USAGE) == ACLCHECK_OK) continue;
+        const char *name = quote_identifier(get_namespace_name(schema));
+        search.note(psprintf("may not use schema %s", name),
+                    psprintf("GRANT USAGE ON SCHEMA %s TO %s", name, search.role_name));
+    }
+    systable_endscan(scan);
+    table_close(depend, AccessShareLock);
+}
+
+// Without a lock on the view, which may be about to give way to another.
+void find_closed_schemas(Search &search, Oid view) {
+    pg::vector<Oid> seen;
+    find_closed_schemas(search, RelationRelationId, view, seen);
+    Oid rule = GetSysCacheOid2(RULERELNAME, Anum_pg_rewrite_oid, ObjectIdGetDatum(view), CStringGetDatum(ViewSelectRuleName));
+    if (OidIsValid(rule)) find_closed_schemas(search, RewriteRelationId, rule, seen);
 }
 
 } // namespace
 
-MissingRight Projection::missing_right() {
-    MissingRight missing;
-    Oid role = owner();
+pg::vector<MissingRight> Projection::missing_rights() {
+    Oid role = pg::owner_of(relation); // owner() may change grants
+    Search search{role, quote_identifier(GetUserNameFromId(role, false)), {}};
     const compile::Block *read = kind == Kind::query ? &block() : nullptr;
     pg::as_owner(role, [&] {
+        find_closed_schemas(search, definition);
         for (Oid source : sources) {
             const pg::vector<AttrNumber> *columns = nullptr;
             if (read)
                 for (const compile::Source &each : read->sources)
                     if (each.relation == source) columns = &each.used;
-            if (!may_read_source(source, role, columns)) missing.source = source;
+            find_unreadable(search, source, columns);
         }
-        if (read) missing.function = forbidden_function(*read->core, role);
+        if (read) {
+            find_forbidden(reinterpret_cast<Node *>(read->core->targetList), &search);
+            find_forbidden(read->core->jointree->quals, &search);
+        }
     });
-    return missing;
+    return search.missing;
 }
 
 } // namespace catalog
+
+extern "C" {
+
+PG_FUNCTION_INFO_V1(projections_missing_rights);
+
+// _missing_rights(projection) → (what, grant).
+Datum projections_missing_rights(PG_FUNCTION_ARGS) {
+    InitMaterializedSRF(fcinfo, 0);
+    auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
+    catalog::Projection *projection = catalog::projection(PG_GETARG_OID(0));
+    if (projection == nullptr) return 0;
+    for (const catalog::MissingRight &missing : projection->missing_rights()) {
+        Datum values[] = {CStringGetTextDatum(missing.what), CStringGetTextDatum(missing.grant)};
+        bool nulls[2] = {};
+        tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+    }
+    return 0;
+}
+
+} // extern "C"

@@ -23,12 +23,16 @@ bool row_is_as_made(HeapTuple tuple, TupleDesc desc, const OwnTrigger &form) {
            absent(Anum_pg_trigger_tgnewtable) && trigger.tgfoid == function_of(form);
 }
 
-} // namespace
-
-bool is_as_made(const Trigger &trigger, const OwnTrigger &form) {
+bool has_form(const Trigger &trigger, const OwnTrigger &form) {
     return strcmp(trigger.tgname, form.name) == 0 && trigger.tgtype == form.type && trigger.tgnargs == form.arguments &&
            trigger.tgnattr == 0 && trigger.tgqual == nullptr && !trigger.tgdeferrable &&
            !OidIsValid(trigger.tgconstraint) && trigger.tgoldtable == nullptr && trigger.tgnewtable == nullptr;
+}
+
+} // namespace
+
+bool is_as_made(const Trigger &trigger, const OwnTrigger &form) {
+    return has_form(trigger, form) && trigger.tgfoid == function_of(form);
 }
 
 TriggerData &called_by(FunctionCallInfo fcinfo, const char *function, std::span<const OwnTrigger> forms) {
@@ -38,7 +42,7 @@ TriggerData &called_by(FunctionCallInfo fcinfo, const char *function, std::span<
                         errhint("The extension makes the triggers that call it.")));
     auto &event = *reinterpret_cast<TriggerData *>(fcinfo->context);
     if (std::any_of(forms.begin(), forms.end(),
-                    [&](const OwnTrigger &form) { return is_as_made(*event.tg_trigger, form); }))
+                    [&](const OwnTrigger &form) { return has_form(*event.tg_trigger, form); }))
         return event;
     const char *trigger = event.tg_trigger->tgname, *table = RelationGetRelationName(event.tg_relation);
     ereport(ERROR,
@@ -60,9 +64,8 @@ Found find_trigger(Oid table, const OwnTrigger &form) {
     Found found = Found::nothing;
     if (HeapTupleIsValid(tuple)) {
         auto enabled = reinterpret_cast<Form_pg_trigger>(GETSTRUCT(tuple))->tgenabled;
-        found = !row_is_as_made(tuple, RelationGetDescr(triggers), form) ? Found::other
-                : enabled == TRIGGER_FIRES_ALWAYS                        ? Found::as_made
-                                                                         : Found::disabled;
+        bool ours = row_is_as_made(tuple, RelationGetDescr(triggers), form) && enabled == TRIGGER_FIRES_ALWAYS;
+        found = ours ? Found::as_made : Found::other;
     }
     systable_endscan(scan);
     table_close(triggers, AccessShareLock);

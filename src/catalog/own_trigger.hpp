@@ -38,11 +38,12 @@ inline constexpr OwnTrigger arrival{
 // changes twice, and one for statements, or with WHEN or a list of columns, has no rows for us or hides some.
 TriggerData &called_by(FunctionCallInfo fcinfo, const char *function, std::span<const OwnTrigger> forms);
 
+// Whether it has the form, and calls our function.
 bool is_as_made(const Trigger &trigger, const OwnTrigger &form);
 
-enum class Found { nothing, as_made, disabled, other };
+enum class Found { nothing, as_made, other };
 
-// What has the form's name on a table. `disabled`: as made, but it does not fire ALWAYS.
+// What has the form's name on a table. Ours fire ALWAYS.
 Found find_trigger(Oid table, const OwnTrigger &form);
 
 } // namespace catalog

@@ -404,7 +404,7 @@ Oid Projection::owner() {
 bool Projection::may_read() {
     if (readable_known_at == current_rights) return known_readable;
     uint64 now = current_rights; // looking may itself receive an invalidation
-    known_readable = !missing_right();
+    known_readable = missing_rights().empty();
     readable_known_at = now;
     return known_readable;
 }

@@ -22,11 +22,9 @@ enum class Flow {
     none     // being built: its shadow is told, and takes its place
 };
 
-// What a projection's owner may not do any more; nothing where both are InvalidOid.
+// What a projection's owner may not do any more, as "may not read s.t", and the command that lets him.
 struct MissingRight {
-    Oid source = InvalidOid, function = InvalidOid;
-
-    explicit operator bool() const { return OidIsValid(source) || OidIsValid(function); }
+    const char *what, *grant;
 };
 
 struct Projection {
@@ -65,7 +63,8 @@ struct Projection {
     // Whether the owner has the rights that the definition needs. Where not, it takes in no change. A comparison as
     // long as no right changes.
     bool may_read();
-    MissingRight missing_right();
+    // All that is missing, in the current memory context.
+    pg::vector<MissingRight> missing_rights();
     // Schema-qualified and quoted where needed, in the current memory context.
     const char *name() const;
 };

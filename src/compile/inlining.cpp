@@ -31,6 +31,7 @@ void make_subquery(RangeTblEntry *entry, const Query *query) {
 
 void inline_with(Query *query, const Place &place, const Scope *outer) {
     check_stack_depth();
+    CHECK_FOR_INTERRUPTS();
     Scope scope{outer, NIL};
     for (CommonTableExpr *each : pg::each<CommonTableExpr>(query->cteList)) {
         if (each->cterecursive) place.refuse(Construct::recursive, -1);
@@ -51,17 +52,6 @@ void inline_with(Query *query, const Place &place, const Scope *outer) {
     if (all) query->cteList = NIL;
 }
 
-bool may_read_columns(Oid view, Oid as, Bitmapset *columns) {
-    if (bms_is_empty(columns)) return pg_attribute_aclcheck_all(view, as, ACL_SELECT, ACLMASK_ANY) == ACLCHECK_OK;
-    for (int column = -1; (column = bms_next_member(columns, column)) >= 0;) {
-        auto number = static_cast<AttrNumber>(column + FirstLowInvalidHeapAttributeNumber);
-        if ((number == 0 ? pg_attribute_aclcheck_all(view, as, ACL_SELECT, ACLMASK_ALL)
-                         : pg_attribute_aclcheck(view, number, as, ACL_SELECT)) != ACLCHECK_OK)
-            return false;
-    }
-    return true;
-}
-
 // A view as the subquery that it stands for. Those of the extension stay what they are, and are refused as such.
 void open_view(Query *query, RangeTblEntry *entry, const Place &place, Oid *as) {
     Relation view = relation_open(entry->relid, AccessShareLock);
@@ -69,9 +59,7 @@ void open_view(Query *query, RangeTblEntry *entry, const Place &place, Oid *as) 
         relation_close(view, NoLock);
         return;
     }
-    if (pg_class_aclcheck(entry->relid, *as, ACL_SELECT) != ACLCHECK_OK &&
-        !may_read_columns(entry->relid, *as, pg::selected_columns(query, entry)))
-        aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_VIEW, RelationGetRelationName(view));
+    pg::check_privileges(query, entry, *as);
     if (!RelationHasSecurityInvoker(view)) *as = view->rd_rel->relowner;
     entry->rtekind = RTE_SUBQUERY;
     entry->subquery = static_cast<Query *>(copyObjectImpl(get_view_query(view)));

@@ -97,11 +97,10 @@ void require_history(const Projection &projection, const EventSource &source) {
 }
 
 // Of a projection whose slots are locked.
-const EventSource &source_of(const Projection &projection) {
-    const EventSource *source = event_source(projection.sources.front());
-    if (source == nullptr) elog(ERROR, "projection %s reads no event source", projection.name());
-    require_history(projection, *source);
-    return *source;
+const EventSource &whole_source_of(const Projection &projection) {
+    const EventSource &source = source_of(projection);
+    require_history(projection, source);
+    return source;
 }
 
 } // namespace
@@ -122,7 +121,7 @@ int64 refresh_keys(Projection &projection, Tuplestorestate *keys, TupleDesc desc
         UnregisterSnapshot(snapshot);
         return written;
     }
-    const EventSource &source = source_of(projection);
+    const EventSource &source = whole_source_of(projection);
     int64 reached = align_slots(projection, slots, source);
     Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
     written = maintain::recompute_keys(projection, keys, desc, {snapshot, applied_rows(projection, source, reached)});
@@ -134,7 +133,7 @@ int64 recompute_events(Projection &projection, int64 from, int64 to) {
     Projection *root = &projection;
     maintain::lock_relations({&root, 1});
     lock_slots(projection.relation);
-    const EventSource &source = source_of(projection);
+    const EventSource &source = whole_source_of(projection);
     Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
     TupleDesc desc = nullptr;
     Tuplestorestate *keys = nullptr;

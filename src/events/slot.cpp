@@ -141,27 +141,22 @@ Progress apply_log(const Slot &slot, int64 events) {
 Progress apply_next(const Slot &slot, Limits limits, bool wait) {
     Projection &projection = slot.projection;
     if (projection.flow == Flow::log) return apply_log(slot, limits.events);
-    const EventSource *source = event_source(projection.sources.front());
-    if (source == nullptr)
-        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                        errmsg("%s is no event source any more", pg::qualified_name(projection.sources.front())),
-                        errdetail("Projection %s reads its events.", projection.name()),
-                        errhint("Register it again with projections.register_source().")));
+    const EventSource &source = source_of(projection);
     bool query = projection.kind == Kind::query;
-    int64 retried = query ? retry_query(slot, *source) : retry_due(slot);
-    Safe safe = wait ? wait_until_decided(*source) : safe_position(*source);
+    int64 retried = query ? retry_query(slot, source) : retry_due(slot);
+    Safe safe = wait ? wait_until_decided(source) : safe_position(source);
     // What is drawn from now on would be taken for applied.
     if (safe.drawn < slot.position)
         ereport(ERROR,
                 (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
                  errmsg("positions of %s start again below what projection %s has applied",
-                        pg::qualified_name(source->relation), projection.name()),
+                        pg::qualified_name(source.relation), projection.name()),
                  errdetail("Its sequence stands at " INT64_FORMAT ", the checkpoint at " INT64_FORMAT ".", safe.drawn,
                            slot.position),
                  errhint("Event sources are append-only. SELECT projections.reset(%s); starts from the first event.",
                          quote_literal_cstr(projection.name()))));
     Progress progress =
-        query ? apply_query(slot, *source, safe.position, limits) : apply_events(slot, safe.position, limits);
+        query ? apply_query(slot, source, safe.position, limits) : apply_events(slot, safe.position, limits);
     progress.events += retried;
     return progress;
 }
@@ -262,8 +257,9 @@ Progress advance_to(Projection &projection, int number, int64 to) {
     Progress progress;
     pg::as_superuser([&] {
         Row row = lock_row(projection.relation, number, true);
+        if (!row.locked) elog(ERROR, "projection %s has no slot %d", projection.name(), number);
         Slot slot{projection, number, row.count, row.position};
-        progress = apply_query(slot, *event_source(projection.sources.front()), to, {100000, 1000});
+        progress = apply_query(slot, source_of(projection), to, {100000, 1000});
         move_checkpoint(slot, progress, 0);
     });
     CommandCounterIncrement();

@@ -135,6 +135,18 @@ const EventSource *event_source(Oid relation) {
     return source;
 }
 
+const EventSource &source_of(const catalog::Projection &projection) {
+    Oid relation = projection.sources.front();
+    const EventSource *source = event_source(relation);
+    if (source) return *source;
+    ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                    errmsg("%s is not an event source", pg::qualified_name(relation)),
+                    errdetail("Projection %s would read its events.", projection.name()),
+                    errhint("SELECT projections.register_source(%s, …);",
+                            quote_literal_cstr(pg::qualified_name(relation)))));
+    pg_unreachable();
+}
+
 const char *events_from(const EventSource &source) {
     if (!OidIsValid(source.arrivals)) return psprintf("FROM %s AS e", pg::qualified_name(source.relation));
     return psprintf("FROM %s AS a JOIN %s AS e ON e.%s = a.position", pg::qualified_name(source.arrivals),

@@ -2,6 +2,10 @@
 #pragma once
 #include "pg/pg.hpp"
 
+namespace catalog {
+struct Projection;
+}
+
 namespace events {
 
 struct EventSource {
@@ -14,6 +18,8 @@ struct EventSource {
 
 // The registered source, or null. Holds until the end of the transaction.
 const EventSource *event_source(Oid relation);
+// That of a projection. Raises 55000 where it reads no events, or its source is registered no more.
+const EventSource &source_of(const catalog::Projection &projection);
 
 // " FROM … " of all events, the table under the alias e; and an event's position as an SQL expression over that.
 const char *events_from(const EventSource &source);

@@ -55,34 +55,15 @@ bool mark_row(const Mark &mark, Oid projection, const char *reason) {
     }
 }
 
-// What the owner "may not", and what gives him the right back.
-struct Told {
-    const char *what, *grant;
-};
+// What is told where the right is back when it is looked for.
+constexpr catalog::MissingRight given_again{"could not read its sources", ""};
 
-Told tell(const catalog::MissingRight &missing, const char *role, Oid owner) {
-    if (OidIsValid(missing.source)) {
-        const char *source = pg::qualified_name(missing.source);
-        Oid schema = get_rel_namespace(missing.source);
-        const char *what = psprintf("may not read %s", source);
-        if (pg::schema_aclcheck(schema, owner, ACL_USAGE) != ACLCHECK_OK)
-            return {what,
-                    psprintf("GRANT USAGE ON SCHEMA %s TO %s; ", quote_identifier(get_namespace_name(schema)), role)};
-        return {what, psprintf("GRANT SELECT ON %s TO %s; ", source, role)};
-    }
-    if (OidIsValid(missing.function)) {
-        const char *function = format_procedure_qualified(missing.function);
-        return {psprintf("may not call %s", function),
-                psprintf("GRANT EXECUTE ON FUNCTION %s TO %s; ", function, role)};
-    }
-    return {"could not read its sources", ""}; // and has been given the right again
-}
-
-void warn(catalog::Projection &projection, const char *role, const Told &told) {
+void warn(catalog::Projection &projection, const char *role, const catalog::MissingRight &missing) {
     ereport(WARNING, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
                       errmsg("projection %s takes in no more changes and is stale", projection.name()),
-                      errdetail("Its owner, %s, %s.", role, told.what),
-                      errhint("%sSELECT projections.repair(%s);", told.grant, quote_literal_cstr(projection.name()))));
+                      errdetail("Its owner, %s, %s.", role, missing.what),
+                      errhint("%s%sSELECT projections.repair(%s);", missing.grant, *missing.grant ? "; " : "",
+                              quote_literal_cstr(projection.name()))));
 }
 
 } // namespace
@@ -101,10 +82,11 @@ void mark_missed() {
         catalog::Projection *projection = catalog::projection(lfirst_oid(cell));
         if (projection == nullptr) continue; // dropped
         const char *role = quote_identifier(GetUserNameFromId(projection->owner(), false));
-        Told told = tell(projection->missing_right(), role, projection->owner());
-        if (mark_row(mark, projection->relation, psprintf("%s %s", role, told.what)) &&
+        auto rights = projection->missing_rights();
+        auto missing = rights.empty() ? given_again : rights.front();
+        if (mark_row(mark, projection->relation, psprintf("%s %s", role, missing.what)) &&
             !OidIsValid(projection->shadow_of))
-            warn(*projection, role, told);
+            warn(*projection, role, missing);
     }
     table_close(mark.table, NoLock);
 }

@@ -170,7 +170,7 @@ Datum projections_retry_query(PG_FUNCTION_ARGS) {
     catalog::Projection &projection = rights::projection_of(PG_GETARG_OID(0));
     operate::lock_projection(projection);
     events::Slot slot = operate::locked_slot(projection, PG_GETARG_INT32(1));
-    PG_RETURN_INT64(events::retry_query(slot, *events::event_source(projection.sources.front())));
+    PG_RETURN_INT64(events::retry_query(slot, events::source_of(projection)));
 }
 
 } // extern "C"

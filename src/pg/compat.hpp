@@ -64,12 +64,17 @@ inline Query *replace_columns(Query *query, int entry, List *targets) {
     return castNode(Query, node);
 }
 
-// Which columns of an entry the query reads, by number less FirstLowInvalidHeapAttributeNumber.
-inline Bitmapset *selected_columns([[maybe_unused]] Query *query, RangeTblEntry *entry) {
+// Raises 42501 unless `role` may do with an entry what the query does, as the executor checks it.
+inline void check_privileges([[maybe_unused]] Query *query, const RangeTblEntry *entry, Oid role) {
+    RangeTblEntry checked = *entry;
 #if PG_VERSION_NUM >= 160000
-    return entry->perminfoindex ? getRTEPermissionInfo(query->rteperminfos, entry)->selectedCols : nullptr;
+    RTEPermissionInfo info = *getRTEPermissionInfo(query->rteperminfos, &checked);
+    info.checkAsUser = role;
+    checked.perminfoindex = 1;
+    ExecCheckPermissions(list_make1(&checked), list_make1(&info), true);
 #else
-    return entry->selectedCols;
+    checked.checkAsUser = role;
+    ExecCheckRTPerms(list_make1(&checked), true);
 #endif
 }
 

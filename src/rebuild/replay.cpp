@@ -24,14 +24,7 @@ using catalog::Kind;
 using catalog::Projection;
 
 const events::EventSource &source_of(Rebuild &rebuild) {
-    Oid relation = (OidIsValid(rebuild.shadow) ? shadow(rebuild) : live(rebuild)).sources.front();
-    const events::EventSource *source = events::event_source(relation);
-    if (source) return *source;
-    ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                    errmsg("%s is no event source any more", pg::qualified_name(relation)),
-                    errdetail("Projection %s reads its events.", rebuild.name),
-                    errhint("Register it again with projections.register_source().")));
-    pg_unreachable();
+    return events::source_of(OidIsValid(rebuild.shadow) ? shadow(rebuild) : live(rebuild));
 }
 
 // Our own store's archive is read together with its events.

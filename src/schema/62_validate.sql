@@ -128,6 +128,11 @@ $$;
 COMMENT ON FUNCTION projections_internal._recreate_sql(regclass) IS
     'Internal: SQL that drops a projection and creates it again.';
 
+CREATE FUNCTION projections_internal._missing_rights(projection regclass, OUT what text, OUT command text) RETURNS SETOF record
+    LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'projections_missing_rights';
+COMMENT ON FUNCTION projections_internal._missing_rights(regclass) IS
+    'Internal: what the owner of a projection may not do that its definition needs, and the command that lets him.';
+
 -- Definitions: what they read and call must be there, and the owner may read and call it.
 CREATE FUNCTION projections_internal._validate_definitions()
     RETURNS TABLE(severity text, object text, problem text, hint text,
@@ -139,7 +144,7 @@ CREATE FUNCTION projections_internal._validate_definitions()
             ON d.oid = p.definition
             WHERE p.shadow_of IS NULL
     ), used AS MATERIALIZED (
-        SELECT DISTINCT k.relation, k.kind, k.relowner, k.role, d.refclassid, d.refobjid, d.refobjsubid
+        SELECT DISTINCT k.relation, d.refclassid, d.refobjid
         FROM known k JOIN pg_rewrite w ON w.ev_class = k.definition
         JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refobjid <> k.definition
     ), lost AS MATERIALIZED (
@@ -165,23 +170,12 @@ CREATE FUNCTION projections_internal._validate_definitions()
     LEFT JOIN LATERAL projections_internal._compiled(k.relation, k.kind) c ON l.what IS NULL
     WHERE l.what IS NOT NULL OR c.problem IS NOT NULL
     UNION ALL
-    SELECT 'ERROR', projections_internal._name(u.relation), format('its owner, %I, may not read %s', u.role,
-        projections_internal._name(u.refobjid)),
-           format('GRANT SELECT ON %s TO %I;', projections_internal._name(u.refobjid), u.role), u.relowner
-    FROM used u JOIN pg_class c ON c.oid = u.refobjid
-    WHERE u.refclassid = 'pg_class'::regclass AND c.relkind IN ('r', 'p')
-    GROUP BY u.relation, u.refobjid, u.role, u.relowner
-    HAVING bool_or(NOT CASE WHEN u.refobjsubid > 0 THEN coalesce(has_column_privilege(u.relowner, u.refobjid,
-        u.refobjsubid::int2, 'SELECT'), true)
-                            WHEN u.kind = 'query' THEN has_any_column_privilege(u.relowner, u.refobjid, 'SELECT')
-                            ELSE has_table_privilege(u.relowner, u.refobjid, 'SELECT') END)
-    UNION ALL
-    SELECT DISTINCT 'ERROR', projections_internal._name(u.relation), format('its owner, %I, may not call %s', u.role,
-        f.oid::regprocedure),
-           format('GRANT EXECUTE ON FUNCTION %s TO %I;', f.oid::regprocedure, u.role), u.relowner
-    FROM used u LEFT JOIN pg_operator o ON u.refclassid = 'pg_operator'::regclass AND o.oid = u.refobjid
-    JOIN pg_proc f ON f.oid = CASE u.refclassid WHEN 'pg_proc'::regclass THEN u.refobjid ELSE o.oprcode END
-    WHERE NOT has_function_privilege(u.relowner, f.oid, 'EXECUTE')
+    SELECT 'ERROR', projections_internal._name(k.relation), format('its owner, %I, %s', k.role, m.what), m.command || ';',
+        k.relowner
+    FROM known k
+    LEFT JOIN lost l ON l.relation = k.relation
+    LEFT JOIN LATERAL projections_internal._compiled(k.relation, k.kind) c ON l.what IS NULL,
+    LATERAL projections_internal._missing_rights(CASE WHEN l.what IS NULL AND c.problem IS NULL THEN k.relation END) m
 $$;
 COMMENT ON FUNCTION projections_internal._validate_definitions() IS
     'Internal: definitions that are broken, or that the owner may not read.';
@@ -655,6 +649,7 @@ Example: SELECT * FROM projections.validate(required => ARRAY[''stock'']);';
 REVOKE EXECUTE ON FUNCTION projections_internal._wanted_triggers(), projections_internal._repair_readers(oid),
     projections_internal._validate_triggers(), projections_internal._validate_definitions(),
     projections_internal._compiled(regclass, text), projections_internal._function_oid(text),
+    projections_internal._missing_rights(regclass),
         projections_internal._recreate_sql(regclass),
         projections_internal._validate_functions(),
     projections_internal._validate_keys(), projections_internal._validate_sources(),

@@ -260,8 +260,7 @@ Compared compare_states(Projection &projection, Scope scope, Snapshot snapshot,
 
 const char *applied_events(Projection &projection, Snapshot snapshot) {
     MemoryContext outside = CurrentMemoryContext; // SPI leaves another one current
-    const events::EventSource *source = events::event_source(projection.sources.front());
-    if (source == nullptr) elog(ERROR, "projection %s reads no event source", projection.name());
+    const events::EventSource &source = events::source_of(projection);
     require_history(projection);
     pg::vector<const char *> applied = read_texts(
         psprintf(
@@ -274,10 +273,10 @@ const char *applied_events(Projection &projection, Snapshot snapshot) {
         snapshot);
     if (applied[0] == nullptr) elog(ERROR, "projection %s has no checkpoint", projection.name());
     projection.block();
-    const char *position = events::position_expression(*source);
+    const char *position = events::position_expression(source);
     return pg::within(outside, [&] {
         return psprintf("%s WHERE %s <= %s AND %s <= ('%s'::bigint[])[%s::int + 1] AND %s <> ALL ('%s'::bigint[])",
-                        events::rows_select(projection, *source), position, applied[1], position, applied[0],
+                        events::rows_select(projection, source), position, applied[1], position, applied[0],
                         events::stripe_text(position, applied[2]), position, applied[3]);
     });
 }

@@ -91,7 +91,7 @@ pg::vector<int64> checkpoints_of(const Projection &projection) {
 }
 
 const char *pending_events(Projection &projection) {
-    const events::EventSource &source = *events::event_source(projection.sources.front());
+    const events::EventSource &source = events::source_of(projection);
     pg::vector<int64> checkpoints = checkpoints_of(projection);
     projection.block();
     const char *position = events::position_expression(source),
