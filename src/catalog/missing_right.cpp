@@ -1,5 +1,5 @@
-// What a projection's owner must be allowed for its definition to run, as the server checks it in a query of his: to use
-// the schemas that it names, to read the sources, and to execute the functions. validate() tells of the same by
+// What a projection's owner must be allowed for its definition to run, as the server checks it in a query of his: to
+// use the schemas that it names, to read the sources, and to execute the functions. validate() tells of the same by
 // _missing_rights(). (Test: sql/rights_revoke)
 #include "catalog/projection.hpp"
 #include "pg/scope.hpp"
@@ -34,7 +34,8 @@ void find_unreadable(Search &search, Oid source, const pg::vector<AttrNumber> *c
     if (!may_read_columns(source, search.role, columns))
         search.note(psprintf("may not read %s", name), psprintf("GRANT SELECT ON %s TO %s", name, search.role_name));
     else if (check_enable_rls(source, search.role, true) == RLS_ENABLED)
-        search.note(psprintf("does not see all rows of %s", name), psprintf("ALTER ROLE %s BYPASSRLS", search.role_name));
+        search.note(psprintf("does not see all rows of %s", name),
+                    psprintf("ALTER ROLE %s BYPASSRLS", search.role_name));
 }
 
 bool note_forbidden(Oid function, void *context) {
@@ -77,7 +78,8 @@ void find_closed_schemas(Search &search, Oid depending_class, Oid depending, pg:
 void find_closed_schemas(Search &search, Oid view) {
     pg::vector<Oid> seen;
     find_closed_schemas(search, RelationRelationId, view, seen);
-    Oid rule = GetSysCacheOid2(RULERELNAME, Anum_pg_rewrite_oid, ObjectIdGetDatum(view), CStringGetDatum(ViewSelectRuleName));
+    Oid rule =
+        GetSysCacheOid2(RULERELNAME, Anum_pg_rewrite_oid, ObjectIdGetDatum(view), CStringGetDatum(ViewSelectRuleName));
     if (OidIsValid(rule)) find_closed_schemas(search, RewriteRelationId, rule, seen);
 }
 
