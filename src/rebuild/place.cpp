@@ -9,12 +9,9 @@
 #include "maintain/reliance.hpp"
 #include "rebuild/alter.hpp"
 #include "rebuild/complete.hpp"
-#include "rebuild/copy.hpp"
-#include "rebuild/handler.hpp"
-#include "rebuild/merge.hpp"
+#include "rebuild/course.hpp"
 #include "rebuild/replay.hpp"
 #include "rebuild/shadow.hpp"
-#include "rebuild/swap.hpp"
 
 namespace rebuild {
 
@@ -80,38 +77,6 @@ long left_until(TimestampTz deadline) {
 
 void limit_lock_waits(TimestampTz deadline) { pg::set_locally("lock_timeout", psprintf("%ld", left_until(deadline))); }
 
-// With the live table locked against its maintenance: what is left. Returns false where that is too much for a lock.
-bool last_catch_up(Rebuild &rebuild, TimestampTz deadline) {
-    if (!replays(rebuild)) {
-        int64 left = 0;
-        for (Oid log : shadow(rebuild).changes)
-            left += ask(psprintf("SELECT pg_catalog.count(*) FROM (SELECT FROM %s LIMIT " INT64_FORMAT ") AS l",
-                                 pg::qualified_name(log), 10 * short_log));
-        if (left >= 10 * short_log) return false;
-        catch_up_log(rebuild);
-        return true;
-    }
-    return replay_to_live(rebuild, deadline);
-}
-
-// The shadow's log holds what its table has still to be told. Its numbers are its own.
-void adopt_log(Rebuild &rebuild) {
-    const char *log = pg::qualified_name(shadow(rebuild).changes.front());
-    execute(psprintf("UPDATE projections_internal.projection AS p SET changes = o.changes FROM "
-                     "projections_internal.projection AS o WHERE "
-                     "p.relation IN (%u, %u) AND o.relation IN (%u, %u) AND o.relation <> p.relation",
-                     rebuild.target, rebuild.shadow, rebuild.target, rebuild.shadow));
-    pg::with_setting("pg_projections._allow_regression", "on", [&] {
-        execute(
-            psprintf("UPDATE projections_internal.slot SET position = coalesce((SELECT min(change) - 1 FROM %s), "
-                     "pg_sequence_last_value(pg_get_serial_sequence(%s, 'change')::regclass), 0) WHERE projection = %u",
-                     log, quote_literal_cstr(log), rebuild.target));
-    });
-}
-
-// Whether the live table is fed as its shadow is: not one that is altered, or has never been filled.
-bool same_feed(Rebuild &rebuild) { return live(rebuild).flow != Flow::none && rebuild.alteration == nullptr; }
-
 // The shadow may hold what a function returned before it was replaced.
 void refuse_stale_shadow(Rebuild &rebuild) {
     const char *reason = nullptr;
@@ -137,28 +102,7 @@ void put_in_place(Rebuild &rebuild) {
     if (OidIsValid(rebuild.shadow)) refuse_stale_shadow(rebuild);
     // What follows changes what is recorded.
     if (catalog::sql_is_current()) execute(psprintf("SELECT projections_internal._forget_relied(%u)", rebuild.target));
-    // Somebody may have begun to follow its rows.
-    if (rebuild.alteration == nullptr && !rebuild.merges && !replays_as_is(rebuild))
-        refuse_swap(rebuild.name, rebuild.target);
-    if (rebuild.merges)
-        rebuild.rows = merge_tables(rebuild);
-    else if (replays_as_is(rebuild))
-        swap_tables(rebuild);
-    else
-        pg::as_superuser([&] {
-            pg::with_spi([&] {
-                if (rebuild.alteration) fit_live_table(rebuild);
-                swap_storage(rebuild.target, rebuild.shadow);
-            });
-        });
-    if (rebuild.alteration) {
-        adopt_events(rebuild, rebuild.alteration->async);
-        adopt_definition(rebuild);
-        restore_details(rebuild);
-    } else if (replays(rebuild))
-        adopt_events(rebuild, live(rebuild).async);
-    else if (live(rebuild).async || live(rebuild).flow == Flow::log) // paused meanwhile
-        adopt_log(rebuild);
+    rebuild.course->exchange(rebuild);
     execute(psprintf(
         "UPDATE projections_internal.projection SET stale_since = NULL, stale_reason = NULL, building = false WHERE "
         "relation = %u",
@@ -169,47 +113,23 @@ void put_in_place(Rebuild &rebuild) {
     execute(psprintf("UPDATE projections_internal.rebuild SET shadow = NULL WHERE id = " INT64_FORMAT, rebuild.id));
 }
 
-// In the order in which maintenance locks. Where the live table is fed in another way, or not at all, what transactions
-// have captured for one generation would be lost to the other: there must be none.
-void hold_still(Rebuild &rebuild) {
-    if (replays_as_is(rebuild)) {
-        hold_events_still(rebuild);
-        return;
-    }
-    bool same = same_feed(rebuild);
-    pg::vector<Oid> sources = shadow(rebuild).sources;
-    if (!same) sources.insert(sources.end(), live(rebuild).sources.begin(), live(rebuild).sources.end());
-    std::sort(sources.begin(), sources.end());
-    sources.erase(std::unique(sources.begin(), sources.end()), sources.end());
-    for (Oid source : sources) {
-        if (same) {
-            LockRelationOid(source, AccessShareLock);
-            continue;
-        }
-        List *tables = find_all_inheritors(source, NoLock, nullptr);
-        ListCell *cell;
-        foreach (cell, tables) lock_for_session(rebuild, lfirst_oid(cell), ShareRowExclusiveLock);
-    }
-    lock_for_session(rebuild, rebuild.target, ShareRowExclusiveLock);
-}
-
 } // namespace
 
 bool try_to_finish(Rebuild &rebuild) {
     TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), swap_lock_timeout);
     TransactionId last = InvalidTransactionId;
-    bool ready = false;
+    bool ready = false, at_once = rebuild.course->lock == nullptr;
     ErrorData *error = attempt(rebuild, true, [&] {
         limit_lock_waits(deadline);
-        hold_still(rebuild);
-        pg::with_snapshot(GetLatestSnapshot(), [&] { ready = last_catch_up(rebuild, deadline); });
+        rebuild.course->hold_still(rebuild);
+        pg::with_snapshot(GetLatestSnapshot(), [&] { ready = rebuild.course->apply_rest(rebuild, deadline); });
         last = GetTopTransactionId();
-        if (ready && rebuild.merges) pg::with_snapshot(GetLatestSnapshot(), [&] { put_in_place(rebuild); });
+        if (ready && at_once) pg::with_snapshot(GetLatestSnapshot(), [&] { put_in_place(rebuild); });
     });
     if (error == nullptr) {
         SPI_commit();
         note_replayed(rebuild);
-        if (ready && rebuild.merges) {
+        if (ready && at_once) {
             release_session_locks(rebuild);
             return true;
         }
@@ -220,12 +140,7 @@ bool try_to_finish(Rebuild &rebuild) {
     if (error == nullptr && ready) {
         error = attempt(rebuild, false, [&] {
             limit_lock_waits(deadline);
-            if (replays_as_is(rebuild))
-                lock_tables(rebuild);
-            else {
-                LockRelationOid(rebuild.target, AccessExclusiveLock);
-                LockRelationOid(rebuild.shadow, AccessExclusiveLock);
-            }
+            rebuild.course->lock(rebuild);
             pg::with_snapshot(GetLatestSnapshot(), [&] { put_in_place(rebuild); });
         });
         if (error == nullptr) SPI_commit();

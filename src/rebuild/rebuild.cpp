@@ -23,20 +23,15 @@
 
 #include "declare/declare.hpp"
 #include "events/slot.hpp"
-#include "maintain/flush.hpp"
-#include "maintain/log.hpp"
-#include "maintain/reliance.hpp"
 #include "pg/lock.hpp"
 #include "pg/scope.hpp"
 #include "rebuild/alter.hpp"
 #include "rebuild/copy.hpp"
-#include "rebuild/handler.hpp"
+#include "rebuild/course.hpp"
+#include "rebuild/fill.hpp"
 #include "rebuild/merge.hpp"
 #include "rebuild/place.hpp"
-#include "rebuild/replay.hpp"
 #include "rebuild/session.hpp"
-#include "rebuild/shadow.hpp"
-#include "rebuild/swap.hpp"
 #include "rights/audit.hpp"
 #include "rights/caller.hpp"
 
@@ -47,9 +42,6 @@ using catalog::Kind;
 using catalog::Projection;
 
 namespace {
-
-constexpr int most_rounds = 100;
-constexpr long least_pause = 50, longest_pause = 1000; // ms, between attempts to swap
 
 LOCKTAG rebuild_tag(Oid projection) { return pg::advisory_tag(pg::LockClass::rebuild, projection, 0); }
 
@@ -81,144 +73,24 @@ bool held_by_another(const LOCKTAG &tag) {
     pg_unreachable();
 }
 
-// ---------------------------------------------------------------------------------------------------- what to wait for
-
-// Transactions that write what the shadow reads and may have begun before it was there.
-void wait_for_writers(Rebuild &rebuild) {
-    ErrorData *error = attempt(rebuild, false, [&] {
-        List *tags = NIL; // looked at together: who begins to write the second while the first is waited for is new
-        for (Oid source : shadow(rebuild).sources) {
-            ListCell *cell;
-            foreach (cell, find_all_inheritors(source, NoLock, nullptr)) {
-                auto *tag = static_cast<LOCKTAG *>(palloc(sizeof(LOCKTAG)));
-                SET_LOCKTAG_RELATION(*tag, MyDatabaseId, lfirst_oid(cell));
-                tags = lappend(tags, tag);
-            }
-        }
-        WaitForLockersMultiple(tags, ShareLock, true);
-    });
-    if (error) give_up(rebuild, error);
-    SPI_commit();
-}
-
-// ------------------------------------------------------------------------------------------------------------- phases
-
-void note_shadow(Rebuild &rebuild) {
-    execute(psprintf("UPDATE projections_internal.rebuild SET shadow = %u WHERE id = " INT64_FORMAT, rebuild.shadow,
-                     rebuild.id));
-    maintain::record_reliance(rebuild.shadow); // what it is made of may be replaced while it is filled
-}
-
-void make(Rebuild &rebuild) {
-    step(rebuild, [&] {
-        drop_shadows(rebuild.target);
-        Projection &projection = live(rebuild);
-        pg::as_superuser([&] { pg::with_spi([&] { rebuild.shadow = make_shadow(projection); }); });
-        note_shadow(rebuild);
-    });
-}
-
-// New sources get triggers, under locks that are not waited for long.
-void make_altered(Rebuild &rebuild) {
-    step(rebuild, [&] { drop_shadows(rebuild.target); });
-    for (long pause = least_pause;; pause = std::min(pause * 2, longest_pause)) {
-        ErrorData *error = attempt(rebuild, true, [&] {
-            make_altered_shadow(rebuild);
-            note_shadow(rebuild);
-        });
-        if (error == nullptr) break;
-        rebuild.shadow = InvalidOid;
-        if (!timed_out(error)) give_up(rebuild, error);
-        wait_a_moment(rebuild, pause);
-    }
-    SPI_commit();
-}
-
-void copy(Rebuild &rebuild) {
-    int64 expected = 0;
-    step(rebuild, [&] { expected = expected_rows(rebuild.target); });
-    enter(rebuild, "copying", expected);
-    step(rebuild, [&] {
-        Projection &next = shadow(rebuild);
-        // First: a table that is rewritten by ALTER TABLE looks empty to an older snapshot.
-        for (Oid source : next.sources) {
-            LockRelationOid(source, AccessShareLock);
-            find_all_inheritors(source, AccessShareLock, nullptr); // locks those below
-        }
-        Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-        pg::as_owner(next.owner(), [&] { pg::with_spi([&] { maintain::discard_changes(next, snapshot); }); });
-        rebuild.rows = copy_rows(next, snapshot);
-        UnregisterSnapshot(snapshot);
-        note_progress(rebuild, rebuild.rows, rebuild.rows);
-    });
-}
-
-// An altered projection's rows are told apart by other indexes than before.
-pg::vector<Oid> not_paired(Rebuild &rebuild) {
-    return rebuild.alteration ? identity_indexes(live(rebuild)) : pg::vector<Oid>{};
-}
-
-void index(Rebuild &rebuild) {
-    enter(rebuild, "indexing");
-    if (replays_as_is(rebuild)) {
-        step(rebuild, [&] { complete_tables(rebuild); });
-        return;
-    }
-    step(rebuild, [&] {
-        LockRelationOid(rebuild.target, AccessShareLock);
-        int level = NewGUCNestLevel();
-        pg::set_locally("max_parallel_maintenance_workers", psprintf("%d", rebuild_workers));
-        pg::as_superuser([&] {
-            pg::with_spi([&] {
-                copy_indexes(rebuild.target, rebuild.shadow, not_paired(rebuild));
-                if (rebuild.alteration) index_altered_shadow(rebuild);
-                pg::spi_execute(psprintf("ANALYZE %s", pg::qualified_name(rebuild.shadow)));
-            });
-        });
-        AtEOXact_GUC(false, level);
-    });
-}
-
-void catch_up(Rebuild &rebuild) {
-    enter(rebuild, "catching up");
-    TimestampTz told = GetCurrentTimestamp();
-    int64 rows = 0, done = 0;
-    for (int round = 0; round < most_rounds; round++) {
-        step(rebuild, [&] {
-            rows = catch_up_log(rebuild);
-            done += rows;
-            note_progress(rebuild, done, done + rows);
-        });
-        notice_progress(rebuild, told, done, done + rows);
-        if (rows <= short_log) return;
-    }
+void fill(Rebuild &rebuild) {
+    for (auto each : rebuild.course->fill)
+        if (each) each(rebuild);
 }
 
 void finish(Rebuild &rebuild) {
+    const Course &course = *rebuild.course;
     enter(rebuild, "finishing");
-    long pause = least_pause;
-    for (;;) {
-        // An index that has come meanwhile.
+    for (long pause = least_pause;; pause = std::min(pause * 2, longest_pause)) {
         bool complete = true;
-        step(rebuild, [&] {
-            if (replays_as_is(rebuild)) {
-                complete = tables_are_complete(rebuild);
-                return;
-            }
-            for (const IndexPair &pair : index_pairs(rebuild.target, rebuild.shadow, not_paired(rebuild)))
-                complete &= OidIsValid(pair.shadow);
-        });
+        step(rebuild, [&] { complete = course.is_complete(rebuild); }); // an index may have come meanwhile
         if (!complete) {
-            index(rebuild);
+            course.complete(rebuild);
             enter(rebuild, "finishing");
         }
         if (try_to_finish(rebuild)) return;
         wait_a_moment(rebuild, pause);
-        pause = std::min(pause * 2, longest_pause);
-        if (replays(rebuild))
-            replay_more(rebuild);
-        else
-            step(rebuild, [&] { catch_up_log(rebuild); });
+        course.follow(rebuild);
     }
 }
 
@@ -263,15 +135,8 @@ void swap(Rebuild &rebuild) {
         make_altered(rebuild);
     else
         make(rebuild);
-    if (replays(rebuild)) {
-        index(rebuild);
-        replay(rebuild);
-    } else {
-        wait_for_writers(rebuild);
-        copy(rebuild);
-        index(rebuild);
-        catch_up(rebuild);
-    }
+    step(rebuild, [&] { rebuild.course = &course_of(rebuild); });
+    fill(rebuild);
     finish(rebuild);
 }
 

@@ -231,8 +231,6 @@ bool replay_visible(Rebuild &rebuild) {
 
 } // namespace
 
-bool replays_as_is(Rebuild &rebuild) { return rebuild.alteration == nullptr && replays(rebuild); }
-
 bool replays(Rebuild &rebuild) {
     // An altered projection's shadow is not as it was.
     const catalog::Projection &made = OidIsValid(rebuild.shadow) ? shadow(rebuild) : live(rebuild);

@@ -7,8 +7,6 @@ namespace rebuild {
 
 // Whether that is how the projection is rebuilt; else its definition is copied.
 bool replays(Rebuild &rebuild);
-// The same for one that is not being altered: into tables like the live ones.
-bool replays_as_is(Rebuild &rebuild);
 
 // Applies events to the shadow, each slot in turn, until all that is decided has been applied. Gives up where the first
 // events are archived away (PJ006), or where one cannot be passed.

@@ -6,6 +6,7 @@
 namespace rebuild {
 
 struct Alteration;
+struct Course;
 
 // What was applied to the shadow of an inline projection although positions before it were undecided: of (from, to] the
 // positions `applied`. An attempt to finish may fail after that, and the others come then.
@@ -22,6 +23,7 @@ struct Rebuild {
     const char *name, *by;
     const char *action = "rebuild";
     Alteration *alteration = nullptr; // where it is one
+    const Course *course = nullptr;   // once the shadow is made
     const char *phase = "";
     TimestampTz began = 0;
     int64 rows = 0;
