@@ -98,10 +98,7 @@ pg::vector<MissingRight> Projection::missing_rights() {
                     if (each.relation == source) columns = &each.used;
             find_unreadable(search, source, columns);
         }
-        if (read) {
-            find_forbidden(reinterpret_cast<Node *>(read->core->targetList), &search);
-            find_forbidden(read->core->jointree->quals, &search);
-        }
+        if (read) find_forbidden(reinterpret_cast<Node *>(read->expressions()), &search);
     });
     return search.missing;
 }

@@ -377,10 +377,9 @@ const compile::Block &Projection::block() {
 void Projection::refuse_changed() {
     const compile::Block &known = block();
     if (known.changed == nullptr) return;
-    List *expressions = list_concat_copy(known.core->targetList, list_make1(known.core->jointree->quals));
     compile::Place stored{nullptr};
     // It may have been changed back.
-    if (compile::check_functions(reinterpret_cast<Node *>(expressions), stored).changed == nullptr) return;
+    if (compile::check_functions(reinterpret_cast<Node *>(known.expressions()), stored).changed == nullptr) return;
     const char *quoted = quote_literal_cstr(name());
     ereport(ERROR, (errcode(pg::error::projection_stale),
                     errmsg("projection %s cannot be maintained: %s", name(), known.changed),

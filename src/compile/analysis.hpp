@@ -15,6 +15,8 @@ struct Analysis {
     StringInfo stages = nullptr; // where they are printed; null: nowhere
     Query *core = nullptr;
     pg::vector<int> renumbered = {}; // old range table index → new
+    bool over_union = false;         // core reads one entry, which is a union
+    int before = 0;                  // occurrences of earlier arms
 };
 
 // cut.cpp: raises PJ002 for what has no way.
@@ -23,6 +25,13 @@ void check_entry(const Analysis &a, const RangeTblEntry *entry);
 
 // tree.cpp: the join tree, and the flat core over it.
 void build_tree(Analysis &a);
+// The same for a flat query of joins: fills a.core, and returns the tree.
+TreeNode *build_joins(Analysis &a);
+Node *normalize(Analysis &a, Node *node);
+
+// unite.cpp: a FROM that is a union and nothing else; null where it is not.
+RangeTblEntry *united(const Analysis &a);
+void build_union(Analysis &a, RangeTblEntry *entry);
 void build_columns(Analysis &a);
 
 // Appends a column that maintenance needs; returns its index from 0. `name` is made unique.

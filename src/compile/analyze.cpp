@@ -23,8 +23,7 @@ Block *compile(Analysis &a) {
     build_tree(a);
     build_columns(a);
     if (a.stages) print_normal_form(a.stages, a.core);
-    Node *expressions = reinterpret_cast<Node *>(list_concat_copy(a.core->targetList, a.block->tree->conditions));
-    Functions functions = check_functions(expressions, a.place);
+    Functions functions = check_functions(reinterpret_cast<Node *>(a.block->expressions()), a.place);
     a.block->settings_dependent = functions.settings_dependent;
     a.block->changed = functions.changed;
     if (a.core->hasAggs || a.core->groupClause != NIL)

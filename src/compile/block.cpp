@@ -29,6 +29,7 @@ const char *text_of(Reason reason) {
         return "sums are added; a group is recomputed on removal, as its digits depend on all its values";
     case Reason::primary_keys: return "joined rows are identified by the sources' primary keys";
     case Reason::no_primary_key: return "a source has no primary key: equal rows are counted";
+    case Reason::united_rows: return "rows of a union have no key: equal rows are counted";
     }
     pg_unreachable();
 }
@@ -41,6 +42,51 @@ List *Block::feed() const {
     }
     for (TargetEntry *entry : pg::each<TargetEntry>(core->targetList)) expressions = lappend(expressions, entry->expr);
     return expressions;
+}
+
+namespace {
+
+Node *put_columns(Node *node, List *columns) {
+    if (node == nullptr) return nullptr;
+    if (!IsA(node, Var)) return pg::mutate_children(node, put_columns, columns);
+    auto *column = static_cast<TargetEntry *>(list_nth(columns, reinterpret_cast<Var *>(node)->varattno - 1));
+    return static_cast<Node *>(copyObjectImpl(column->expr));
+}
+
+} // namespace
+
+Node *Block::over(const Arm &arm, Node *expression) const {
+    return unites() ? put_columns(expression, arm.query->targetList) : expression;
+}
+
+List *Block::feed(const Arm &arm) const {
+    List *expressions = NIL;
+    for (Node *each : pg::each<Node>(feed())) expressions = lappend(expressions, over(arm, each));
+    return expressions;
+}
+
+const Arm &Block::arm_of(int occurrence) const {
+    const Arm *found = &arms.front();
+    for (const Arm &each : arms)
+        if (each.first <= occurrence) found = &each;
+    return *found;
+}
+
+const RangeTblEntry *Block::entry(int occurrence) const {
+    const Arm &arm = arm_of(occurrence);
+    return static_cast<RangeTblEntry *>(list_nth(arm.query->rtable, occurrence - arm.first));
+}
+
+List *Block::expressions() const {
+    List *all = NIL;
+    auto add = [&](const Query *query) {
+        for (TargetEntry *entry : pg::each<TargetEntry>(query->targetList)) all = lappend(all, entry->expr);
+        if (query->jointree->quals) all = lappend(all, query->jointree->quals);
+    };
+    add(core);
+    for (const Arm &arm : arms)
+        if (arm.query != core) add(arm.query);
+    return all;
 }
 
 } // namespace compile

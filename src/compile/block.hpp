@@ -18,7 +18,7 @@ enum class Way {
 };
 
 // Why identity and way are what they are.
-enum class Reason { sums, extrema, digits, primary_keys, no_primary_key };
+enum class Reason { sums, extrema, digits, primary_keys, no_primary_key, united_rows };
 
 // Their names, as the catalog and users know them, and the reason in words: nothing else names them.
 const char *name_of(Identity identity);
@@ -59,13 +59,13 @@ struct State {
     mutable FmgrInfo compare; // extremum: btree support function
 };
 
-// A node of the join tree. (Left, full and union come with the constructs that need them.)
-enum class NodeKind { leaf, inner };
+// A node of the tree: of joins, or of unions of joins. (Left and full come with the constructs that need them.)
+enum class NodeKind { leaf, inner, unite };
 
 struct TreeNode {
     NodeKind kind;
     int occurrence = 0;            // leaf: which, from 1, in the order of the text
-    pg::vector<TreeNode *> inputs; // inner
+    pg::vector<TreeNode *> inputs; // inner, unite
     List *conditions = NIL;        // inner: all of them, over the leaves
 };
 
@@ -74,6 +74,13 @@ struct TreeNode {
 struct Output {
     int column;
     Node *expression;
+};
+
+// One SELECT of a UNION ALL that the definition reads; without a union, the core itself. Its occurrences are its range
+// table entries: the first of them is number `first` of all.
+struct Arm {
+    Query *query; // flat: entries 1..n, one qual list, no joins; a union's columns are its target list
+    int first;
 };
 
 struct Block;
@@ -88,11 +95,12 @@ struct Block {
     Identity identity;
     Way way = Way::delta;
     Reason reason;
-    Query *core; // the definition over plain tables: range table entries 1..n, one qual list, no joins
+    Query *core; // the definition over its arms: the only one, or one range table entry that is their union
+    pg::vector<Arm> arms;
     TreeNode *tree;
     int user_columns; // the first columns of the table are the user's; appended ones follow
     pg::vector<Source> sources;
-    pg::vector<int> occurrence_source; // for each range table entry of core, its source
+    pg::vector<int> occurrence_source; // for each occurrence, which source it is
     pg::vector<Key> row_key;           // what finds a row of the table: the columns of its unique index
     pg::vector<Key> keys;              // what sums are kept by; those are the row's own, in the same order
     List *arguments;
@@ -110,13 +118,22 @@ struct Block {
     bool has_key() const { return identity == Identity::key || identity == Identity::rows; }
     bool counts_equal_rows() const { return identity == Identity::multiset; }
     bool always_has_row() const { return identity == Identity::one_row; }
-    bool joins() const { return occurrence_source.size() > 1; }
+    bool unites() const { return arms.size() > 1; }
+    // Some term reads another table.
+    bool joins() const { return occurrence_source.size() > arms.size(); }
     // Deltas of one source need no other table: they fold in memory.
-    bool folds() const { return grouped() && !joins(); }
+    bool folds() const { return grouped() && occurrence_source.size() == 1; }
     // A flush may have to read the sources, so none may be half-written.
     bool reads_sources() const { return joins() || has_extremum || recompute_on_removal; }
-    // What a joined source row gives to its delta: keys and arguments of sums, or the row itself.
+    // What a joined source row gives to its delta: keys and arguments of sums, or the row itself. Over core, or an arm.
     List *feed() const;
+    List *feed(const Arm &arm) const;
+    // An expression over core as one over an arm.
+    Node *over(const Arm &arm, Node *expression) const;
+    const Arm &arm_of(int occurrence) const;
+    const RangeTblEntry *entry(int occurrence) const;
+    // All expressions over the sources: columns and conditions.
+    List *expressions() const;
     int columns() const { return list_length(core->targetList); }
     TargetEntry *column(int i) const { return static_cast<TargetEntry *>(list_nth(core->targetList, i)); }
 };

@@ -157,7 +157,35 @@ bool same(Node *a, Node *b) {
 }
 
 Difference different(const Block &declared, Node *a, const Block &stored, Node *b) {
-    return {a ? deparse_among(a, declared.core) : "nothing", b ? deparse_among(b, stored.core) : "nothing"};
+    auto text = [](const Block &block, Node *expression) -> const char * {
+        const Arm &arm = block.arms.front(); // of a union, what is said of the first is to be found there
+        return expression ? deparse_among(block.over(arm, expression), arm.query) : "nothing";
+    };
+    return {text(declared, a), text(stored, b)};
+}
+
+Difference between(const Arm &declared, Node *a, const Arm &stored, Node *b) {
+    return {a ? deparse_among(a, declared.query) : "nothing", b ? deparse_among(b, stored.query) : "nothing"};
+}
+
+List *conditions_of(const Arm &arm) { return make_ands_implicit(reinterpret_cast<Expr *>(arm.query->jointree->quals)); }
+
+// Conditions, and a union's columns.
+Difference difference_of(const Arm &declared, const Arm &stored, bool columns) {
+    List *a = conditions_of(declared), *b = conditions_of(stored);
+    for (int i = 0; columns && i < list_length(declared.query->targetList); i++) {
+        auto expression = [&](const Arm &arm) {
+            return reinterpret_cast<Node *>(static_cast<TargetEntry *>(list_nth(arm.query->targetList, i))->expr);
+        };
+        a = lappend(a, expression(declared));
+        b = lappend(b, expression(stored));
+    }
+    for (int i = 0; i < std::max(list_length(a), list_length(b)); i++) {
+        auto *x = static_cast<Node *>(i < list_length(a) ? list_nth(a, i) : nullptr);
+        auto *y = static_cast<Node *>(i < list_length(b) ? list_nth(b, i) : nullptr);
+        if (x == nullptr || y == nullptr || !same(x, y)) return between(declared, x, stored, y);
+    }
+    return {nullptr, nullptr};
 }
 
 // Whether each expression that `a` groups by is one that `b` groups by: one that is returned twice is read back as one.
@@ -222,12 +250,10 @@ Difference difference(const Block &declared, const Block &stored) {
         auto *b = reinterpret_cast<Node *>(stored.column(i)->expr);
         if (!same(a, b)) return different(declared, a, stored, b);
     }
-    List *a = make_ands_implicit(reinterpret_cast<Expr *>(declared.core->jointree->quals));
-    List *b = make_ands_implicit(reinterpret_cast<Expr *>(stored.core->jointree->quals));
-    for (int i = 0; i < std::max(list_length(a), list_length(b)); i++) {
-        auto *x = static_cast<Node *>(i < list_length(a) ? list_nth(a, i) : nullptr);
-        auto *y = static_cast<Node *>(i < list_length(b) ? list_nth(b, i) : nullptr);
-        if (x == nullptr || y == nullptr || !same(x, y)) return different(declared, x, stored, y);
+    if (declared.arms.size() != stored.arms.size()) return {"its union", "another"};
+    for (std::size_t i = 0; i < declared.arms.size(); i++) {
+        Difference found = difference_of(declared.arms[i], stored.arms[i], declared.unites());
+        if (found.declared) return found;
     }
     if (!same_sources(declared, stored)) return {"its tables", "others"};
     if (!same_groups(declared.core, stored.core) || !same_keys(declared, stored)) return {"its key", "another"};

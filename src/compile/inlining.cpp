@@ -157,6 +157,13 @@ void rewrite_entries(Query *query, const Place &place, Oid as, bool user) {
 
 void inline_with(Query *query, const Place &place) { inline_with(query, place, nullptr); }
 
+const char *obstacle_of_union(const Query *query) {
+    if (query->limitCount || query->limitOffset) return "have LIMIT or OFFSET";
+    if (query->rowMarks) return "lock rows";
+    if (query->cteList) return "have WITH";
+    return nullptr;
+}
+
 const char *obstacle(const Query *subquery) {
     if (subquery->setOperations) return "are unions";
     if (subquery->limitCount || subquery->limitOffset) return "have LIMIT or OFFSET";
@@ -169,6 +176,11 @@ const char *obstacle(const Query *subquery) {
     if (subquery->rowMarks) return "lock rows";
     if (subquery->cteList) return "have WITH";
     return nullptr;
+}
+
+Query *rewrite_arms(Query *query, const Place &place, Oid as, bool user) {
+    rewrite_entries(query, place, as, user);
+    return query;
 }
 
 Query *inline_subqueries(Query *query, const Place &place, Oid as, bool user) {

@@ -101,10 +101,10 @@ pg::vector<AttrNumber> primary_key(Oid table) {
 
 void compile_rows(Analysis &a) {
     Block *block = a.block;
-    bool identified = !a.bag;
+    bool identified = !a.bag && !block->unites();
     for (const Source &source : block->sources) identified &= !primary_key(source.relation).empty();
     block->identity = identified ? Identity::rows : Identity::multiset;
-    block->reason = identified ? Reason::primary_keys : Reason::no_primary_key;
+    block->reason = identified ? Reason::primary_keys : block->unites() ? Reason::united_rows : Reason::no_primary_key;
     if (!identified) return;
     for (int occurrence = 1; occurrence <= list_length(a.core->rtable); occurrence++) {
         auto *entry = static_cast<RangeTblEntry *>(list_nth(a.core->rtable, occurrence - 1));

@@ -12,7 +12,7 @@ namespace {
 
 void print_node(StringInfo out, const Block &block, const TreeNode &node, int depth) {
     if (node.kind == NodeKind::leaf) {
-        auto *entry = static_cast<RangeTblEntry *>(list_nth(block.core->rtable, node.occurrence - 1));
+        const RangeTblEntry *entry = block.entry(node.occurrence);
         const Source &source = block.sources[block.occurrence_source[node.occurrence - 1]];
         const char *used = pg::joined(static_cast<int>(source.used.size()), ", ", [&](int i) {
             return quote_identifier(get_attname(source.relation, source.used[i], false));
@@ -21,17 +21,21 @@ void print_node(StringInfo out, const Block &block, const TreeNode &node, int de
                          quote_identifier(entry->eref->aliasname), used);
         return;
     }
-    appendStringInfo(out, "%*sinner\n", 2 * depth, "");
+    appendStringInfo(out, "%*s%s\n", 2 * depth, "", node.kind == NodeKind::unite ? "union" : "inner");
     for (const TreeNode *input : node.inputs) print_node(out, block, *input, depth + 1);
+    if (node.conditions == NIL) return;
+    const Query *among = block.arm_of(node.inputs.front()->occurrence).query;
     for (Node *condition : pg::each<Node>(node.conditions))
-        appendStringInfo(out, "%*sif %s\n", 2 * depth + 2, "", deparse_among(condition, block.core));
+        appendStringInfo(out, "%*sif %s\n", 2 * depth + 2, "", deparse_among(condition, among));
 }
 
 // Columns by the numbers of those that hold them.
 void print_columns(StringInfo out, const Block &block) {
     auto print = [&](const char *what, int column) {
-        appendStringInfo(out, "  %s %s = %s\n", what, quote_identifier(block.column(column)->resname),
-                         deparse_among(reinterpret_cast<Node *>(block.column(column)->expr), block.core));
+        auto *expression = reinterpret_cast<Node *>(block.column(column)->expr);
+        pg::TextList arms;
+        for (const Arm &arm : block.arms) arms.add("%s", deparse_among(block.over(arm, expression), arm.query));
+        appendStringInfo(out, "  %s %s = %s\n", what, quote_identifier(block.column(column)->resname), arms.text());
     };
     for (const Key &key : block.row_key) print(key.told_apart ? "key, as it looks," : "key", key.column);
     for (const State &state : block.states)

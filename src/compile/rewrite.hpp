@@ -14,8 +14,13 @@ Query *rewrite(const Query *query, const Place &place, bool user);
 void inline_with(Query *query, const Place &place);
 // Puts plain subqueries, and with `user` views, in the place of their references; `as` is who reads the views.
 Query *inline_subqueries(Query *query, const Place &place, Oid as, bool user);
-// What keeps a subquery from being inlined: "are grouped"; null where nothing does.
+// What keeps a subquery from being inlined: "are grouped"; null where nothing does. And one that is a union from being
+// read as such.
 const char *obstacle(const Query *subquery);
+const char *obstacle_of_union(const Query *query);
+
+// The SELECTs of a union, each as a level.
+Query *rewrite_arms(Query *query, const Place &place, Oid as, bool user);
 
 // rewrite.cpp: what is done at each level, before its subqueries are inlined, and again after each.
 Query *rewrite_level(Query *query, const Place &place, Oid as, bool user);

@@ -69,22 +69,23 @@ const char *old_state_text(const Source &source, int index) {
 } // namespace
 
 const char *term_text(const Block &block, int occurrence, uint32 changed) {
-    Query *query = static_cast<Query *>(copyObjectImpl(block.core));
+    const Arm &arm = block.arm_of(occurrence);
+    Query *query = static_cast<Query *>(copyObjectImpl(arm.query));
     query->groupClause = NIL;
     query->hasAggs = false;
-    if (block.grouped()) {
+    if (block.grouped() || block.unites()) {
         query->targetList = NIL;
-        for (Node *expression : pg::each<Node>(block.feed())) add_target(query, expression, "value");
+        for (Node *expression : pg::each<Node>(block.feed(arm))) add_target(query, expression, "value");
     }
     StringInfoData with;
     initStringInfo(&with);
     uint32 written = 0;
-    for (int i = 1; i <= occurrence; i++) {
-        int source = block.occurrence_source[i - 1];
+    for (int i = arm.first; i <= occurrence; i++) {
+        int source = block.occurrence_source[i - 1], entry = i - arm.first + 1;
         uint32 bit = UINT32_C(1) << source;
         if (i < occurrence && !(changed & bit)) continue;
-        replace_entry(query, i, psprintf(i == occurrence ? "delta_%d" : "old_%d", source));
-        add_weight(query, i, block.sources[source].relation);
+        replace_entry(query, entry, psprintf(i == occurrence ? "delta_%d" : "old_%d", source));
+        add_weight(query, entry, block.sources[source].relation);
         if (i < occurrence && !(written & bit)) {
             appendStringInfo(&with, "%s%s", with.len ? ", " : "WITH ", old_state_text(block.sources[source], source));
             written |= bit;
@@ -106,6 +107,15 @@ const char *definition_text(const Block &block, const char *rows) {
 
 namespace {
 
+// In a copy of core, or what has its FROM: the query that an occurrence is in, and its entry there.
+std::pair<Query *, int> arm_within(const Block &block, Query *query, int occurrence) {
+    const Arm &arm = block.arm_of(occurrence);
+    int entry = occurrence - arm.first + 1;
+    if (!block.unites()) return {query, entry};
+    Query *united = rt_fetch(1, query->rtable)->subquery;
+    return {rt_fetch(static_cast<int>(&arm - &block.arms.front()) + 1, united->rtable)->subquery, entry};
+}
+
 const char *text_over(const Block &block, Query *query, std::span<const char *const> rows) {
     StringInfoData with;
     initStringInfo(&with);
@@ -113,8 +123,10 @@ const char *text_over(const Block &block, Query *query, std::span<const char *co
         if (rows[i] == nullptr) continue;
         appendStringInfo(&with, "%ssource_%zu AS NOT MATERIALIZED (%s)", with.len ? ", " : "WITH ", i, rows[i]);
         for (std::size_t k = 0; k < block.occurrence_source.size(); k++)
-            if (block.occurrence_source[k] == static_cast<int>(i))
-                replace_entry(query, static_cast<int>(k + 1), psprintf("source_%zu", i));
+            if (block.occurrence_source[k] == static_cast<int>(i)) {
+                auto [arm, entry] = arm_within(block, query, static_cast<int>(k + 1));
+                replace_entry(arm, entry, psprintf("source_%zu", i));
+            }
     }
     return psprintf("%s %s", with.data, deparse(query));
 }

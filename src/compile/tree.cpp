@@ -7,7 +7,7 @@
 
 namespace compile {
 
-constexpr int max_sources = 8;
+constexpr std::size_t max_sources = 8;
 
 namespace {
 
@@ -28,15 +28,16 @@ TreeNode *new_node(const Analysis &a, NodeKind kind) {
 TreeNode *add_leaf(Analysis &a, int index) {
     auto *entry = static_cast<RangeTblEntry *>(list_nth(a.query->rtable, index - 1));
     check_entry(a, entry);
-    if (list_length(a.core->rtable) == max_sources)
-        a.place.refuse(Construct::too_many_sources, -1, psprintf("%d", max_sources));
+    if (a.block->occurrence_source.size() == max_sources)
+        a.place.refuse(Construct::too_many_sources, -1, psprintf("%zu", max_sources));
 
     RangeTblEntry *copy = static_cast<RangeTblEntry *>(copyObjectImpl(entry));
     copy->inFromCl = true;
     pg::forget_privileges(copy);
     a.core->rtable = lappend(a.core->rtable, copy);
     TreeNode *leaf = new_node(a, NodeKind::leaf);
-    leaf->occurrence = a.renumbered[index] = list_length(a.core->rtable);
+    a.renumbered[index] = list_length(a.core->rtable);
+    leaf->occurrence = a.before + a.renumbered[index];
     a.block->occurrence_source.push_back(source_index(a.block, entry->relid));
     return leaf;
 }
@@ -69,17 +70,13 @@ Node *renumber(Node *node, Analysis *a) {
         pg::forget_nulling(var);
         var->varnosyn = 0;
         var->varattnosyn = 0;
-        Source &source = a->block->sources[a->block->occurrence_source[var->varno - 1]];
+        if (a->over_union) return reinterpret_cast<Node *>(var);
+        Source &source = a->block->sources[a->block->occurrence_source[a->before + var->varno - 1]];
         auto at = std::lower_bound(source.used.begin(), source.used.end(), var->varattno);
         if (at == source.used.end() || *at != var->varattno) source.used.insert(at, var->varattno);
         return reinterpret_cast<Node *>(var);
     }
     return pg::mutate_children(node, renumber, a);
-}
-
-Node *normalize(Analysis &a, Node *node) {
-    node = pg::flatten_groups(a.query, node);
-    return renumber(canonical(pg::flatten_joins(a.query, node), a.place), &a);
 }
 
 const char *unique_name(const Query *core, const char *wanted) {
@@ -98,6 +95,11 @@ const char *unique_name(const Query *core, const char *wanted) {
 
 } // namespace
 
+Node *normalize(Analysis &a, Node *node) {
+    node = pg::flatten_groups(a.query, node);
+    return renumber(canonical(pg::flatten_joins(a.query, node), a.place), &a);
+}
+
 int append_column(Analysis &a, Expr *expression, const char *name) {
     if (!a.extend) // compared at create: see declare/declare.cpp
         ereport(ERROR, (errcode(pg::error::unsupported_query),
@@ -114,8 +116,7 @@ int append_column(Analysis &a, Expr *expression, const char *name) {
 const char *expression_name(const Analysis &a, Node *expression) {
     if (IsA(expression, Var)) {
         auto *var = reinterpret_cast<Var *>(expression);
-        auto *entry = static_cast<RangeTblEntry *>(list_nth(a.core->rtable, var->varno - 1));
-        return get_attname(entry->relid, var->varattno, false);
+        return get_rte_attribute_name(rt_fetch(var->varno, a.core->rtable), var->varattno);
     }
     return "key";
 }
@@ -135,22 +136,20 @@ bool group_by_equal_column(Query *core, const TargetEntry *grouped) {
 
 } // namespace
 
-// The join tree, whose conditions are in canonical form, and the flat query over its leaves.
-void build_tree(Analysis &a) {
-    Query *core = makeNode(Query);
+TreeNode *build_joins(Analysis &a) {
+    Query *core = a.core = makeNode(Query);
     core->commandType = CMD_SELECT;
     core->canSetTag = true;
     core->hasAggs = a.query->hasAggs;
-    a.core = a.block->core = core;
     a.renumbered.resize(list_length(a.query->rtable) + 1, 0);
-    TreeNode *tree = a.block->tree = new_node(a, NodeKind::inner);
+    TreeNode *tree = new_node(a, NodeKind::inner);
     if (a.query->jointree) add_inputs(a, reinterpret_cast<Node *>(a.query->jointree), tree);
     if (tree->inputs.empty()) a.place.refuse(Construct::no_table, -1);
 
     List *references = NIL;
     for (const TreeNode *leaf : tree->inputs) {
         RangeTblRef *reference = makeNode(RangeTblRef);
-        reference->rtindex = leaf->occurrence;
+        reference->rtindex = leaf->occurrence - a.before;
         references = lappend(references, reference);
     }
     List *conditions = NIL;
@@ -159,6 +158,18 @@ void build_tree(Analysis &a) {
     tree->conditions = conditions;
     core->jointree =
         makeFromExpr(references, conditions ? reinterpret_cast<Node *>(make_ands_explicit(conditions)) : nullptr);
+    return tree;
+}
+
+// The tree, whose conditions are in canonical form, and the query over its leaves.
+void build_tree(Analysis &a) {
+    if (RangeTblEntry *entry = united(a)) {
+        build_union(a, entry);
+        return;
+    }
+    a.block->tree = build_joins(a);
+    a.block->core = a.core;
+    a.block->arms.push_back({a.core, 1});
 }
 
 // The user's columns first, then what is grouped by.

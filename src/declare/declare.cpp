@@ -157,6 +157,10 @@ Plan plan_flow(Request &request, const Block &block) {
         refuse("joins are not supported in async mode yet",
                "A worker sees the tables as they are when it comes, not as they were when each of them changed.",
                "Use mode 'inline', or make an inline projection of the join and an async one over that.");
+    if (request.async && block.unites())
+        refuse("unions are not supported in async mode yet",
+               "The changes of their tables are in a log for each, and a worker reads one.",
+               "Use mode 'inline', or make an inline projection of the union and an async one over that.");
     if (request.async && catalog::is_event_source(plan.sources.front()))
         plan.flow = catalog::Flow::events;
     else if (request.async)

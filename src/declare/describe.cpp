@@ -32,7 +32,9 @@ List *key_names(const Block &block) {
 // Columns of one range table entry that the conditions equate with other entries.
 List *equated_columns(const Block &block, int occurrence) {
     List *columns = NIL;
-    for (Node *condition : pg::each<Node>(make_ands_implicit(reinterpret_cast<Expr *>(block.core->jointree->quals)))) {
+    const compile::Arm &arm = block.arm_of(occurrence);
+    int entry = occurrence - arm.first + 1;
+    for (Node *condition : pg::each<Node>(make_ands_implicit(reinterpret_cast<Expr *>(arm.query->jointree->quals)))) {
         if (!IsA(condition, OpExpr)) continue;
         auto *operation = reinterpret_cast<OpExpr *>(condition);
         if (list_length(operation->args) != 2 || strcmp(get_opname(operation->opno), "=") != 0) continue;
@@ -40,7 +42,7 @@ List *equated_columns(const Block &block, int occurrence) {
         if (!IsA(sides[0], Var) || !IsA(sides[1], Var)) continue;
         for (int i = 0; i < 2; i++) {
             auto *mine = reinterpret_cast<Var *>(sides[i]), *other = reinterpret_cast<Var *>(sides[1 - i]);
-            if (static_cast<int>(mine->varno) == occurrence && static_cast<int>(other->varno) != occurrence)
+            if (static_cast<int>(mine->varno) == entry && static_cast<int>(other->varno) != entry)
                 columns = list_append_unique_int(columns, mine->varattno);
         }
     }
@@ -105,14 +107,18 @@ const char *key_text(const Block &block) {
 ArrayType *key_array(const Block &block) { return text_array(key_names(block)); }
 
 const char *index_advice(const Block &block, int occurrence) {
-    auto *entry = static_cast<RangeTblEntry *>(list_nth(block.core->rtable, occurrence - 1));
+    const RangeTblEntry *entry = block.entry(occurrence);
+    const compile::Arm &arm = block.arm_of(occurrence);
     List *joined = equated_columns(block, occurrence);
     if (joined != NIL && !leads_an_index(entry->relid, joined, false)) return create_index(entry->relid, joined);
     if (!block.has_extremum && !block.recompute_on_removal) return nullptr;
     List *keys = NIL;
-    for (const compile::Key &key : block.row_key)
-        if (IsA(key.expression, Var) && static_cast<int>(reinterpret_cast<Var *>(key.expression)->varno) == occurrence)
-            keys = list_append_unique_int(keys, reinterpret_cast<Var *>(key.expression)->varattno);
+    for (const compile::Key &key : block.row_key) {
+        Node *expression = block.over(arm, key.expression);
+        auto *var = reinterpret_cast<Var *>(expression);
+        if (IsA(expression, Var) && static_cast<int>(var->varno) == occurrence - arm.first + 1)
+            keys = list_append_unique_int(keys, var->varattno);
+    }
     if (keys != NIL && !leads_an_index(entry->relid, keys, false)) return create_index(entry->relid, keys);
     return nullptr;
 }

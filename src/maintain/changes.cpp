@@ -116,7 +116,8 @@ void run_terms(Taken &taken, Snapshot snapshot, Sink &sink) {
     for (int occurrence = 1; occurrence <= static_cast<int>(taken.block.occurrence_source.size()); occurrence++) {
         if (!(changed & (UINT32_C(1) << taken.block.occurrence_source[occurrence - 1]))) continue;
         uint32 earlier = 0;
-        for (int i = 1; i < occurrence; i++) earlier |= changed & (UINT32_C(1) << taken.block.occurrence_source[i - 1]);
+        for (int i = taken.block.arm_of(occurrence).first; i < occurrence; i++)
+            earlier |= changed & (UINT32_C(1) << taken.block.occurrence_source[i - 1]);
         if (most <= large_delta) {
             uint64 variant = static_cast<uint64>(occurrence) << 32 | earlier;
             SPIPlanPtr plan = cached_query(taken.projection, -1, variant,

@@ -199,7 +199,7 @@ Consumed consume_changes(Projection &projection, int64 at_most, Snapshot snapsho
     maintaining(projection, [&] {
         with_statements(projection, [&] {
             taken.cleared = any_truncated(projection, taken.snapshot);
-            bool all = taken.cleared || block.reads_sources() || at_most <= 0;
+            bool all = taken.cleared || block.reads_sources() || block.unites() || at_most <= 0;
             take_changes(projection, taken, all ? 0 : at_most, consumed);
             if (consumed.rows > 0) apply_taken(projection, taken, consumed);
         });

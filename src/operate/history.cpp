@@ -1,33 +1,46 @@
 // The source rows behind a projection's rows.
 #include "compile/deparse.hpp"
+#include "pg/list.hpp"
 #include "pg/scope.hpp"
 #include "rights/caller.hpp"
 
 namespace operate {
 namespace {
 
-// SELECT <keys> AS k1, …, <each table's whole row> AS r1, … FROM … WHERE …: the definition before it is grouped.
-const char *rows_query(const compile::Block &block) {
-    Query *query = static_cast<Query *>(copyObjectImpl(block.core));
+// SELECT <keys> AS k1, …, <each table's whole row> AS r1, … FROM … WHERE …: the definition before it is grouped. Of a
+// union, one for each arm, with NULLs for the other arms' tables.
+const char *rows_query(const compile::Block &block, const compile::Arm &arm) {
+    Query *query = static_cast<Query *>(copyObjectImpl(arm.query));
     List *targets = NIL;
-    auto add = [&](Expr *expression, const char *name) {
-        targets = lappend(targets, makeTargetEntry(expression, static_cast<AttrNumber>(list_length(targets) + 1),
-                                                   pstrdup(name), false));
+    auto add = [&](Node *expression, const char *name) {
+        targets =
+            lappend(targets, makeTargetEntry(reinterpret_cast<Expr *>(expression),
+                                             static_cast<AttrNumber>(list_length(targets) + 1), pstrdup(name), false));
     };
     int number = 0;
     for (const compile::Key &key : block.row_key)
-        add(static_cast<Expr *>(copyObjectImpl(block.column(key.column)->expr)), psprintf("k%d", ++number));
-    number = 0;
-    for (RangeTblEntry *entry : pg::each<RangeTblEntry>(query->rtable)) {
-        if (entry->rtekind != RTE_RELATION) continue;
-        number++;
-        add(reinterpret_cast<Expr *>(makeWholeRowVar(entry, number, 0, false)), psprintf("r%d", number));
+        add(static_cast<Node *>(
+                copyObjectImpl(block.over(arm, reinterpret_cast<Node *>(block.column(key.column)->expr)))),
+            psprintf("k%d", ++number));
+    int entries = list_length(query->rtable);
+    for (int i = 1; i <= static_cast<int>(block.occurrence_source.size()); i++) {
+        int entry = i - arm.first + 1;
+        bool here = entry >= 1 && entry <= entries;
+        Oid type = get_rel_type_id(block.entry(i)->relid);
+        add(here ? reinterpret_cast<Node *>(makeWholeRowVar(rt_fetch(entry, query->rtable), entry, 0, false))
+                 : reinterpret_cast<Node *>(makeNullConst(type, -1, InvalidOid)),
+            psprintf("r%d", i));
     }
     query->targetList = targets;
     query->groupClause = query->distinctClause = query->sortClause = NIL;
     query->hasAggs = query->hasDistinctOn = false;
     query->havingQual = nullptr;
     return compile::deparse(query);
+}
+
+const char *rows_query(const compile::Block &block) {
+    return pg::joined(static_cast<int>(block.arms.size()), " UNION ALL ",
+                      [&](int i) { return rows_query(block, block.arms[i]); });
 }
 
 } // namespace

@@ -1,0 +1,133 @@
+// Unions: a FROM that is a UNION ALL of plain SELECTs. Each of those is an arm of the block, with occurrences and terms
+// of its own: what changes in one arm has nothing to do with the others. A condition over the union is one of each arm.
+#include "compile/analysis.hpp"
+#include "compile/rewrite.hpp"
+
+namespace compile {
+namespace {
+
+// The SELECTs of a union, in the order of the text; raises PJ002 where some of it is no UNION ALL.
+void collect_arms(const Analysis &a, Query *query, Node *item, List **arms) {
+    if (IsA(item, RangeTblRef)) {
+        Query *arm = rt_fetch(reinterpret_cast<RangeTblRef *>(item)->rtindex, query->rtable)->subquery;
+        if (arm->setOperations) {
+            if (const char *found = obstacle_of_union(arm)) a.place.refuse(Construct::derived_table, -1, found);
+            collect_arms(a, arm, arm->setOperations, arms);
+        } else
+            *arms = lappend(*arms, arm);
+        return;
+    }
+    auto *operation = castNode(SetOperationStmt, item);
+    if (operation->op != SETOP_UNION || !operation->all) a.place.refuse(Construct::set_operation, -1);
+    collect_arms(a, query, operation->larg, arms);
+    collect_arms(a, query, operation->rarg, arms);
+}
+
+TreeNode *add_arm(Analysis &a, Query *query, const SetOperationStmt *united, List *names) {
+    if (const char *found = obstacle(query)) a.place.refuse(Construct::derived_table, -1, found);
+    Analysis arm{query, a.place, a.extend, a.bag, a.is_event_source, a.block};
+    arm.before = static_cast<int>(a.block->occurrence_source.size());
+    TreeNode *tree = build_joins(arm);
+    int column = 0;
+    for (TargetEntry *entry : pg::each<TargetEntry>(query->targetList)) {
+        if (entry->resjunk) continue;
+        Node *value = normalize(arm, reinterpret_cast<Node *>(entry->expr));
+        value = coerce_to_target_type(nullptr, value, exprType(value), list_nth_oid(united->colTypes, column),
+                                      list_nth_int(united->colTypmods, column), COERCION_IMPLICIT, COERCE_IMPLICIT_CAST,
+                                      -1);
+        assign_expr_collations(make_parsestate(nullptr), value);
+        arm.core->targetList = lappend(
+            arm.core->targetList, makeTargetEntry(reinterpret_cast<Expr *>(value), static_cast<AttrNumber>(column + 1),
+                                                  pstrdup(strVal(list_nth(names, column))), false));
+        column++;
+    }
+    a.block->arms.push_back({arm.core, arm.before + 1});
+    return tree;
+}
+
+RangeTblEntry *as_subquery(Query *query, const char *name, List *names) {
+    RangeTblEntry *entry = makeNode(RangeTblEntry);
+    entry->rtekind = RTE_SUBQUERY;
+    entry->subquery = query;
+    entry->alias = entry->eref = makeAlias(name, names);
+    entry->inFromCl = true;
+    return entry;
+}
+
+Node *reference_to(int index) {
+    RangeTblRef *reference = makeNode(RangeTblRef);
+    reference->rtindex = index;
+    return reinterpret_cast<Node *>(reference);
+}
+
+Node *two_united(Node *left, Node *right, const SetOperationStmt *like) {
+    SetOperationStmt *made = makeNode(SetOperationStmt);
+    made->op = SETOP_UNION;
+    made->all = true;
+    made->larg = left;
+    made->rarg = right;
+    made->colTypes = like->colTypes;
+    made->colTypmods = like->colTypmods;
+    made->colCollations = like->colCollations;
+    return reinterpret_cast<Node *>(made);
+}
+
+Query *union_of(const Block &block, List *names, const SetOperationStmt *like) {
+    Query *query = makeNode(Query);
+    query->commandType = CMD_SELECT;
+    query->canSetTag = true;
+    query->jointree = makeFromExpr(NIL, nullptr);
+    for (const Arm &arm : block.arms) {
+        query->rtable = lappend(query->rtable, as_subquery(arm.query, "arm", names));
+        Node *here = reference_to(list_length(query->rtable));
+        query->setOperations = query->setOperations ? two_united(query->setOperations, here, like) : here;
+    }
+    query->targetList = static_cast<List *>(copyObjectImpl(block.arms.front().query->targetList));
+    return query;
+}
+
+// A condition over the union becomes one of the arm's.
+void add_condition(const Block &block, const Arm &arm, TreeNode *tree, Node *condition) {
+    List *conditions = make_ands_implicit(reinterpret_cast<Expr *>(block.over(arm, condition)));
+    tree->conditions = list_concat(tree->conditions, conditions);
+    arm.query->jointree->quals = reinterpret_cast<Node *>(make_ands_explicit(tree->conditions));
+}
+
+} // namespace
+
+RangeTblEntry *united(const Analysis &a) {
+    FromExpr *from = a.query->jointree;
+    if (from == nullptr || list_length(from->fromlist) != 1) return nullptr;
+    auto *item = static_cast<Node *>(linitial(from->fromlist));
+    if (!IsA(item, RangeTblRef)) return nullptr;
+    RangeTblEntry *entry = rt_fetch(reinterpret_cast<RangeTblRef *>(item)->rtindex, a.query->rtable);
+    return entry->rtekind == RTE_SUBQUERY && entry->subquery->setOperations ? entry : nullptr;
+}
+
+void build_union(Analysis &a, RangeTblEntry *entry) {
+    Query *query = entry->subquery;
+    if (const char *found = obstacle_of_union(query)) a.place.refuse(Construct::derived_table, -1, found);
+    auto *like = castNode(SetOperationStmt, query->setOperations);
+    List *arms = NIL, *names = entry->eref->colnames;
+    collect_arms(a, query, query->setOperations, &arms);
+    Block *block = a.block;
+    TreeNode *tree = block->tree = pg::make<TreeNode>(block->memory);
+    tree->kind = NodeKind::unite;
+    for (Query *each : pg::each<Query>(arms)) tree->inputs.push_back(add_arm(a, each, like, names));
+
+    Query *core = a.core = block->core = makeNode(Query);
+    core->commandType = CMD_SELECT;
+    core->canSetTag = true;
+    core->hasAggs = a.query->hasAggs;
+    core->rtable = list_make1(as_subquery(union_of(*block, names, like), entry->eref->aliasname, names));
+    core->jointree = makeFromExpr(list_make1(reference_to(1)), nullptr);
+    a.over_union = true;
+    a.renumbered.resize(list_length(a.query->rtable) + 1, 1);
+    if (Node *condition = a.query->jointree->quals) {
+        condition = normalize(a, condition);
+        for (std::size_t i = 0; i < block->arms.size(); i++)
+            add_condition(*block, block->arms[i], tree->inputs[i], condition);
+    }
+}
+
+} // namespace compile
