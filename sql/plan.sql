@@ -58,8 +58,14 @@ SELECT plan('SELECT s.id FROM sale s FULL JOIN customer c ON c.id = s.customer W
 SELECT plan('SELECT s.id FROM sale s LEFT JOIN (SELECT id + 0 AS i FROM customer) c ON c.i = s.customer JOIN loose l ON l.sale = c.i');
 SELECT plan('SELECT t.one, s.id FROM (SELECT 1 AS one) t, sale s');
 
+-- unions
+SELECT plan('SELECT id, amount FROM sale UNION ALL SELECT sale, 1 FROM loose');
+SELECT plan('SELECT customer FROM sale UNION SELECT id FROM customer ORDER BY 1');
+SELECT plan('SELECT c, sum(a), max(a) FROM (SELECT s.customer AS c, s.amount AS a FROM sale s JOIN loose l ON l.sale = s.id UNION ALL (SELECT id, 0 FROM customer UNION ALL SELECT customer, -amount FROM sale)) u WHERE c > 1 GROUP BY c');
+
 --
 -- What is refused, and where it stands
+--
 --
 SELECT projections_internal._plan('SELECT s.id FROM sale s LEFT JOIN customer c ON c.id = s.customer WHERE c.name IS NULL');
 SELECT projections_internal._plan('SELECT s.id FROM sale s LEFT JOIN (SELECT id FROM customer) c ON c.id = s.customer');

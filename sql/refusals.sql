@@ -48,8 +48,6 @@ SELECT refused_query('WITH c AS (SELECT k FROM t OFFSET 1) SELECT k FROM c');
 SELECT refused_query('WITH RECURSIVE c AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM c WHERE i < 3) SELECT i FROM c');
 SELECT refused_query('WITH c AS (DELETE FROM t RETURNING k) SELECT k FROM c');
 SELECT refused_query('SELECT k, count(*) FROM t GROUP BY k HAVING count(*) > 1');
-SELECT refused_query('SELECT k FROM t UNION ALL SELECT n FROM u');
-SELECT refused_query('SELECT k FROM t UNION SELECT n FROM u');
 SELECT refused_query('SELECT k FROM t EXCEPT SELECT n FROM u');
 SELECT refused_query('SELECT k FROM t INTERSECT SELECT n FROM u');
 SELECT refused_query('SELECT k, row_number() OVER (PARTITION BY k ORDER BY n) AS r FROM t');

@@ -115,6 +115,9 @@ DECLARE
     selected text;
     grouped text := '';
 BEGIN
+    IF tables = 1 AND random.below(3) = 0 THEN
+        sources[1] := format('(SELECT id, k, n, m, f, t, b, d FROM drawn.t%s UNION ALL SELECT a0.id, k, n + 1, m, f, upper(t), b, d FROM %s AS a0) AS a1', 1 + random.below(3), random.source());
+    END IF;
     FOR i IN 2..tables LOOP
         sources := sources || format('%s AS a%s', random.source(), i);
         joins := joins || CASE random.below(6)
@@ -156,6 +159,10 @@ BEGIN
     reversed := selected || (SELECT string_agg(source, ', ' ORDER BY i DESC) FROM unnest(sources) WITH ORDINALITY AS u (source, i))
         || coalesce(' WHERE ' || (SELECT string_agg(c, ' AND ' ORDER BY i DESC) FROM unnest(joins || condition) WITH ORDINALITY AS u (c, i)), '')
         || grouped;
+    -- one table the other way round: its rows in two halves
+    IF sources[1] ~ '^drawn\.t\d AS a1$' AND tables = 1 THEN
+        reversed := replace(query, ' FROM ' || sources[1], format(' FROM (SELECT * FROM %1$s WHERE k > 1 UNION ALL SELECT * FROM %1$s WHERE (k > 1) IS NOT TRUE) AS a1', split_part(sources[1], ' ', 1)));
+    END IF;
 END
 $$;
 
@@ -175,7 +182,7 @@ BEGIN
                         CASE WHEN random.below(2) = 0 THEN 'JOIN drawn.t1 AS a1 ON p.c1::text = a1.k::text' ELSE '' END);
         drawn.reversed := drawn.query;
     END IF;
-    IF form = 'async' AND drawn.query ~ ' JOIN ' THEN -- not supported yet
+    IF form = 'async' AND drawn.query ~ ' JOIN | UNION ' THEN -- not supported yet
         form := 'reversed';
     END IF;
     other := CASE form WHEN 'reversed' THEN drawn.reversed
