@@ -163,8 +163,7 @@ void flush_one(Pending &pending, bool at_commit) {
         // may still change another source takes the strong one at once.
         bool self_join = block.sources.size() < block.occurrence_source.size();
         lock_sources(block, source, taken.cleared || changed != 1 || self_join || !at_commit);
-    } else if (block.unites())
-        lock_union(block, taken.cleared);
+    }
     if (block.counts_equal_rows()) lock_block(block);
 
     maintaining(projection, [&] {
@@ -322,10 +321,7 @@ int64 recompute_keys(Projection &projection, Tuplestorestate *keys, TupleDesc de
     Projection *root = &projection;
     lock_relations({&root, 1});
     renew_statements(projection);
-    if (block.joins())
-        lock_sources(block, 0, true);
-    else if (block.unites())
-        lock_union(block, true);
+    if (block.joins()) lock_sources(block, 0, true);
     int64 written = 0;
     maintaining(projection, [&] {
         with_statements(projection, [&] {

@@ -54,10 +54,6 @@ void lock_sources(const compile::Block &block, int source, bool exclusive) {
                                    : RowExclusiveLock);
 }
 
-void lock_union(const compile::Block &block, bool all) {
-    lock(block.projection, 0, all ? ShareRowExclusiveLock : RowExclusiveLock);
-}
-
 void lock_keys(Oid projection, pg::vector<uint32> &hashes) {
     std::sort(hashes.begin(), hashes.end());
     hashes.erase(std::unique(hashes.begin(), hashes.end()), hashes.end());

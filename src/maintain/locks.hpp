@@ -20,9 +20,6 @@ void lock_relations(std::span<catalog::Projection *const> roots, bool applied = 
 // its number: any two sources differ in a bit. `exclusive` is for a transaction that changed several sources, or that
 // may go on to do so.
 void lock_sources(const compile::Block &block, int source, bool exclusive);
-// A union whose arms join nothing: its writers need not wait for one another, but whoever computes it anew (`all`)
-// waits for them.
-void lock_union(const compile::Block &block, bool all);
 
 // Keeps writers of the same keys of a reducer apart, whether the keys have rows or not. Many keys are locked as one:
 // all. (test/isolation/specs/inline_keys.spec)
