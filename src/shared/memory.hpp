@@ -63,6 +63,7 @@ struct Slow {
     Oid database; // InvalidOid: unused
     Oid projection, owner;
     TimestampTz until;
+    int64 milliseconds; // for how long it was remembered
 };
 
 constexpr int stream_bytes = 200;

@@ -5,7 +5,10 @@
 namespace workers {
 namespace {
 
-constexpr int64 remember_slow = 600 * 1000; // milliseconds
+// For how long a slow batch is remembered: so many times as long as it took, and twice as long each time that another
+// follows. One that a lock or a busy machine has held up is forgiven soon; what is slow every time leaves its room to
+// others. (Test: t/012_worker_limits)
+constexpr int64 remember_times = 20;
 
 // Batches of the projection were slow lately or, where there are several owners, of any that its owner has: he could
 // have more of them than are remembered.
@@ -95,13 +98,24 @@ bool claim(events::Work work, TimestampTz not_before, int64 limit, long *again) 
     });
 }
 
-void mark_slow(const events::Work &work, TimestampTz now) {
+namespace {
+
+Slow *find_slow(const events::Work &work) {
     auto &all = shared::memory->slow;
-    Slow *slow = std::find_if(std::begin(all), std::end(all), [&](const Slow &each) {
+    Slow *found = std::find_if(std::begin(all), std::end(all), [&](const Slow &each) {
         return each.database == MyDatabaseId && each.projection == work.projection;
     });
-    if (slow == std::end(all)) slow = place_in(all, &Slow::owner, &Slow::until);
-    *slow = {MyDatabaseId, work.projection, work.owner, after(now, remember_slow)};
+    return found == std::end(all) ? nullptr : found;
+}
+
+} // namespace
+
+void mark_slow(const events::Work &work, TimestampTz now, int64 milliseconds) {
+    Slow *slow = find_slow(work);
+    int64 before = slow ? slow->milliseconds : 0;
+    if (slow == nullptr) slow = place_in(shared::memory->slow, &Slow::owner, &Slow::until);
+    int64 remember = std::min(remember_at_most, std::max(remember_times * milliseconds, 2 * before));
+    *slow = {MyDatabaseId, work.projection, work.owner, after(now, remember), remember};
 }
 
 void end_claim(const events::Work &work, int64 events, int64 milliseconds) {
@@ -110,7 +124,10 @@ void end_claim(const events::Work &work, int64 events, int64 milliseconds) {
         me->projection = InvalidOid;
         me->since = now;
         me->events += events;
-        if (milliseconds > slow_after) mark_slow(work, now);
+        if (milliseconds > slow_after)
+            mark_slow(work, now, milliseconds);
+        else if (Slow *slow = events > 0 ? find_slow(work) : nullptr)
+            *slow = {};
     });
 }
 

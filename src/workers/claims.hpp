@@ -12,8 +12,9 @@ int held_by(Oid owner);
 bool claim(events::Work work, TimestampTz not_before, int64 limit, long *again);
 void end_claim(const events::Work &work, int64 events, int64 milliseconds);
 
-// Batches of the projection are slow. Under the lock.
-void mark_slow(const events::Work &work, TimestampTz now);
+inline constexpr int64 remember_at_most = 600 * 1000; // milliseconds
+// A batch of the projection was slow, and took so long. Under the lock.
+void mark_slow(const events::Work &work, TimestampTz now, int64 milliseconds);
 
 // The handler of yield_timeout.
 void yield_if_all_are_slow();

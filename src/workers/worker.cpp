@@ -309,7 +309,7 @@ void end(int, Datum) {
         Oid database = pg_atomic_read_u32(&me->database);
         bool ended = ousted || events::ended_by_event();
         if (ended && OidIsValid(me->projection))
-            mark_slow({me->projection, me->slot, me->owner}, GetCurrentTimestamp());
+            mark_slow({me->projection, me->slot, me->owner}, GetCurrentTimestamp(), remember_at_most);
         free_entry(*me);
         if (!finished) announce(database, !terminated && !ended);
     });
