@@ -27,16 +27,18 @@ void check_entry(const Analysis &a, const RangeTblEntry *entry);
 void build_tree(Analysis &a);
 // The same for a flat query of joins: fills a.core, and returns the tree.
 TreeNode *build_joins(Analysis &a);
+TreeNode *new_node(const Analysis &a, NodeKind kind);
+// An expression in canonical form, over core's range table; notes the columns that it uses.
 Node *normalize(Analysis &a, Node *node);
-
-// unite.cpp: a FROM that is a union and nothing else; null where it is not.
-RangeTblEntry *united(const Analysis &a);
-void build_union(Analysis &a, RangeTblEntry *entry);
 void build_columns(Analysis &a);
 
 // Appends a column that maintenance needs; returns its index from 0. `name` is made unique.
 int append_column(Analysis &a, Expr *expression, const char *name);
 const char *expression_name(const Analysis &a, Node *expression);
+
+// unite.cpp: a FROM that is a union and nothing else; null where it is not.
+RangeTblEntry *united(const Analysis &a);
+void build_union(Analysis &a, RangeTblEntry *entry);
 
 // keys.cpp: what tells rows apart.
 void add_group_key(Analysis &a, int column);

@@ -74,7 +74,7 @@ const Arm &Block::arm_of(int occurrence) const {
 
 const RangeTblEntry *Block::entry(int occurrence) const {
     const Arm &arm = arm_of(occurrence);
-    return static_cast<RangeTblEntry *>(list_nth(arm.query->rtable, occurrence - arm.first));
+    return rt_fetch(arm.entry(occurrence), arm.query->rtable);
 }
 
 List *Block::expressions() const {

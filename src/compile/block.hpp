@@ -81,6 +81,9 @@ struct Output {
 struct Arm {
     Query *query; // flat: entries 1..n, one qual list, no joins; a union's columns are its target list
     int first;
+
+    // The range table entry that an occurrence is; not in 1..n for those of other arms.
+    int entry(int occurrence) const { return occurrence - first + 1; }
 };
 
 struct Block;

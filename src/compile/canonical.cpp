@@ -156,15 +156,7 @@ bool same(Node *a, Node *b) {
     return equal(a, b) || equal(eval_const_expressions(nullptr, copy(a)), eval_const_expressions(nullptr, copy(b)));
 }
 
-Difference different(const Block &declared, Node *a, const Block &stored, Node *b) {
-    auto text = [](const Block &block, Node *expression) -> const char * {
-        const Arm &arm = block.arms.front(); // of a union, what is said of the first is to be found there
-        return expression ? deparse_among(block.over(arm, expression), arm.query) : "nothing";
-    };
-    return {text(declared, a), text(stored, b)};
-}
-
-Difference between(const Arm &declared, Node *a, const Arm &stored, Node *b) {
+Difference different(const Arm &declared, Node *a, const Arm &stored, Node *b) {
     return {a ? deparse_among(a, declared.query) : "nothing", b ? deparse_among(b, stored.query) : "nothing"};
 }
 
@@ -183,7 +175,7 @@ Difference difference_of(const Arm &declared, const Arm &stored, bool columns) {
     for (int i = 0; i < std::max(list_length(a), list_length(b)); i++) {
         auto *x = static_cast<Node *>(i < list_length(a) ? list_nth(a, i) : nullptr);
         auto *y = static_cast<Node *>(i < list_length(b) ? list_nth(b, i) : nullptr);
-        if (x == nullptr || y == nullptr || !same(x, y)) return between(declared, x, stored, y);
+        if (x == nullptr || y == nullptr || !same(x, y)) return different(declared, x, stored, y);
     }
     return {nullptr, nullptr};
 }
@@ -248,7 +240,9 @@ Difference difference(const Block &declared, const Block &stored) {
     for (int i = 0; i < declared.columns(); i++) {
         auto *a = reinterpret_cast<Node *>(declared.column(i)->expr);
         auto *b = reinterpret_cast<Node *>(stored.column(i)->expr);
-        if (!same(a, b)) return different(declared, a, stored, b);
+        if (same(a, b)) continue;
+        const Arm &x = declared.arms.front(), &y = stored.arms.front(); // what is said of a union is to be found there
+        return different(x, declared.over(x, a), y, stored.over(y, b));
     }
     if (declared.arms.size() != stored.arms.size()) return {"its union", "another"};
     for (std::size_t i = 0; i < declared.arms.size(); i++) {

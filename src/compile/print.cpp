@@ -5,6 +5,7 @@
 #include "compile/deparse.hpp"
 #include "compile/terms.hpp"
 #include "pg/list.hpp"
+#include "pg/query.hpp"
 #include "pg/scope.hpp"
 
 namespace compile {
@@ -54,12 +55,7 @@ const char *output_text(const Block &block, const Output &output) {
     row->ctename = pstrdup("new_row");
     row->eref = makeAlias("new_row", names);
     row->inFromCl = true;
-    RangeTblRef *reference = makeNode(RangeTblRef);
-    reference->rtindex = 1;
-    Query *query = makeNode(Query);
-    query->commandType = CMD_SELECT;
-    query->rtable = list_make1(row);
-    query->jointree = makeFromExpr(list_make1(reference), nullptr);
+    Query *query = pg::select_from(row);
     query->targetList = list_make1(
         makeTargetEntry(reinterpret_cast<Expr *>(output.expression), 1, block.column(output.column)->resname, false));
     return deparse(query);

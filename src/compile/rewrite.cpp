@@ -3,6 +3,8 @@
 // Core's prepjointree does the same and more, but what it makes cannot be deparsed and changes with each major version.
 #include "compile/rewrite.hpp"
 
+#include "pg/query.hpp"
+
 namespace compile {
 namespace {
 
@@ -94,6 +96,7 @@ void forget_groups_entry(Query *query) {
 
 // Whether all of it is UNION; whether some is UNION ALL only counts below one that is not.
 bool is_union(const Node *item) {
+    check_stack_depth();
     if (IsA(item, RangeTblRef)) return true;
     auto *operation = castNode(SetOperationStmt, item);
     return operation->op == SETOP_UNION && is_union(operation->larg) && is_union(operation->rarg);
@@ -111,15 +114,14 @@ void unite_all(Node *item) {
 Query *select_from_union(Query *query) {
     auto *top = reinterpret_cast<SetOperationStmt *>(query->setOperations);
     if (top == nullptr || !is_union(query->setOperations) || obstacle_of_union(query)) return query;
-    Query *outer = makeNode(Query);
-    outer->commandType = CMD_SELECT;
-    outer->canSetTag = true;
     List *names = NIL;
+    for (TargetEntry *entry : pg::each<TargetEntry>(query->targetList))
+        names = lappend(names, makeString(entry->resname));
+    Query *outer = pg::select_from(pg::subquery_entry(query, "union", names));
     for (TargetEntry *entry : pg::each<TargetEntry>(query->targetList)) {
         auto *value = reinterpret_cast<Node *>(entry->expr);
         Var *column = makeVar(1, entry->resno, exprType(value), exprTypmod(value), exprCollation(value), 0);
         TargetEntry *target = makeTargetEntry(reinterpret_cast<Expr *>(column), entry->resno, entry->resname, false);
-        names = lappend(names, makeString(entry->resname));
         outer->targetList = lappend(outer->targetList, target);
         if (top->all) continue;
         auto *clause = static_cast<SortGroupClause *>(copyObjectImpl(list_nth(top->groupClauses, entry->resno - 1)));
@@ -127,15 +129,6 @@ Query *select_from_union(Query *query) {
         outer->distinctClause = lappend(outer->distinctClause, clause);
     }
     if (!top->all) unite_all(query->setOperations);
-    RangeTblEntry *entry = makeNode(RangeTblEntry);
-    entry->rtekind = RTE_SUBQUERY;
-    entry->subquery = query;
-    entry->alias = entry->eref = makeAlias("union", names);
-    entry->inFromCl = true;
-    outer->rtable = list_make1(entry);
-    RangeTblRef *reference = makeNode(RangeTblRef);
-    reference->rtindex = 1;
-    outer->jointree = makeFromExpr(list_make1(reference), nullptr);
     return outer;
 }
 

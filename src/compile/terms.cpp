@@ -3,6 +3,7 @@
 
 #include "compile/deparse.hpp"
 #include "pg/list.hpp"
+#include "pg/query.hpp"
 #include "pg/scope.hpp"
 
 namespace compile {
@@ -81,7 +82,7 @@ const char *term_text(const Block &block, int occurrence, uint32 changed) {
     initStringInfo(&with);
     uint32 written = 0;
     for (int i = arm.first; i <= occurrence; i++) {
-        int source = block.occurrence_source[i - 1], entry = i - arm.first + 1;
+        int source = block.occurrence_source[i - 1], entry = arm.entry(i);
         uint32 bit = UINT32_C(1) << source;
         if (i < occurrence && !(changed & bit)) continue;
         replace_entry(query, entry, psprintf(i == occurrence ? "delta_%d" : "old_%d", source));
@@ -110,7 +111,7 @@ namespace {
 // In a copy of core, or what has its FROM: the query that an occurrence is in, and its entry there.
 std::pair<Query *, int> arm_within(const Block &block, Query *query, int occurrence) {
     const Arm &arm = block.arm_of(occurrence);
-    int entry = occurrence - arm.first + 1;
+    int entry = arm.entry(occurrence);
     if (!block.unites()) return {query, entry};
     Query *united = rt_fetch(1, query->rtable)->subquery;
     return {rt_fetch(static_cast<int>(&arm - &block.arms.front()) + 1, united->rtable)->subquery, entry};
@@ -160,10 +161,9 @@ int add_affected(Query *query, const Block &block) {
     affected->eref = makeAlias("affected", names);
     affected->inFromCl = true;
     query->rtable = lappend(query->rtable, affected);
-    RangeTblRef *reference = makeNode(RangeTblRef);
-    reference->rtindex = list_length(query->rtable);
-    query->jointree->fromlist = lappend(query->jointree->fromlist, reference);
-    return reference->rtindex;
+    int index = list_length(query->rtable);
+    query->jointree->fromlist = lappend(query->jointree->fromlist, pg::reference_to(index));
+    return index;
 }
 
 // Key number i is that of the affected row; `is_null`: NULL.

@@ -4,6 +4,7 @@
 #include "compile/canonical.hpp"
 #include "compile/columns.hpp"
 #include "pg/own_schema.hpp"
+#include "pg/query.hpp"
 
 namespace compile {
 
@@ -16,12 +17,6 @@ int source_index(Block *block, Oid relation) {
         if (block->sources[i].relation == relation) return static_cast<int>(i);
     block->sources.push_back(Source{relation, {}});
     return static_cast<int>(block->sources.size()) - 1;
-}
-
-TreeNode *new_node(const Analysis &a, NodeKind kind) {
-    TreeNode *node = pg::make<TreeNode>(a.block->memory);
-    node->kind = kind;
-    return node;
 }
 
 // A table as it is read here; its occurrences are numbered as the walk meets them.
@@ -136,6 +131,12 @@ bool group_by_equal_column(Query *core, const TargetEntry *grouped) {
 
 } // namespace
 
+TreeNode *new_node(const Analysis &a, NodeKind kind) {
+    TreeNode *node = pg::make<TreeNode>(a.block->memory);
+    node->kind = kind;
+    return node;
+}
+
 TreeNode *build_joins(Analysis &a) {
     Query *core = a.core = makeNode(Query);
     core->commandType = CMD_SELECT;
@@ -147,11 +148,8 @@ TreeNode *build_joins(Analysis &a) {
     if (tree->inputs.empty()) a.place.refuse(Construct::no_table, -1);
 
     List *references = NIL;
-    for (const TreeNode *leaf : tree->inputs) {
-        RangeTblRef *reference = makeNode(RangeTblRef);
-        reference->rtindex = leaf->occurrence - a.before;
-        references = lappend(references, reference);
-    }
+    for (const TreeNode *leaf : tree->inputs)
+        references = lappend(references, pg::reference_to(leaf->occurrence - a.before));
     List *conditions = NIL;
     for (Node *condition : pg::each<Node>(tree->conditions))
         conditions = list_concat(conditions, make_ands_implicit(reinterpret_cast<Expr *>(normalize(a, condition))));

@@ -2,12 +2,14 @@
 // of its own: what changes in one arm has nothing to do with the others. A condition over the union is one of each arm.
 #include "compile/analysis.hpp"
 #include "compile/rewrite.hpp"
+#include "pg/query.hpp"
 
 namespace compile {
 namespace {
 
 // The SELECTs of a union, in the order of the text; raises PJ002 where some of it is no UNION ALL.
 void collect_arms(const Analysis &a, Query *query, Node *item, List **arms) {
+    check_stack_depth();
     if (IsA(item, RangeTblRef)) {
         Query *arm = rt_fetch(reinterpret_cast<RangeTblRef *>(item)->rtindex, query->rtable)->subquery;
         if (arm->setOperations) {
@@ -35,7 +37,7 @@ TreeNode *add_arm(Analysis &a, Query *query, const SetOperationStmt *united, Lis
         value = coerce_to_target_type(nullptr, value, exprType(value), list_nth_oid(united->colTypes, column),
                                       list_nth_int(united->colTypmods, column), COERCION_IMPLICIT, COERCE_IMPLICIT_CAST,
                                       -1);
-        assign_expr_collations(make_parsestate(nullptr), value);
+        assign_expr_collations(nullptr, value);
         arm.core->targetList = lappend(
             arm.core->targetList, makeTargetEntry(reinterpret_cast<Expr *>(value), static_cast<AttrNumber>(column + 1),
                                                   pstrdup(strVal(list_nth(names, column))), false));
@@ -43,21 +45,6 @@ TreeNode *add_arm(Analysis &a, Query *query, const SetOperationStmt *united, Lis
     }
     a.block->arms.push_back({arm.core, arm.before + 1});
     return tree;
-}
-
-RangeTblEntry *as_subquery(Query *query, const char *name, List *names) {
-    RangeTblEntry *entry = makeNode(RangeTblEntry);
-    entry->rtekind = RTE_SUBQUERY;
-    entry->subquery = query;
-    entry->alias = entry->eref = makeAlias(name, names);
-    entry->inFromCl = true;
-    return entry;
-}
-
-Node *reference_to(int index) {
-    RangeTblRef *reference = makeNode(RangeTblRef);
-    reference->rtindex = index;
-    return reinterpret_cast<Node *>(reference);
 }
 
 Node *two_united(Node *left, Node *right, const SetOperationStmt *like) {
@@ -78,8 +65,8 @@ Query *union_of(const Block &block, List *names, const SetOperationStmt *like) {
     query->canSetTag = true;
     query->jointree = makeFromExpr(NIL, nullptr);
     for (const Arm &arm : block.arms) {
-        query->rtable = lappend(query->rtable, as_subquery(arm.query, "arm", names));
-        Node *here = reference_to(list_length(query->rtable));
+        query->rtable = lappend(query->rtable, pg::subquery_entry(arm.query, "arm", names));
+        auto *here = reinterpret_cast<Node *>(pg::reference_to(list_length(query->rtable)));
         query->setOperations = query->setOperations ? two_united(query->setOperations, here, like) : here;
     }
     query->targetList = static_cast<List *>(copyObjectImpl(block.arms.front().query->targetList));
@@ -111,16 +98,12 @@ void build_union(Analysis &a, RangeTblEntry *entry) {
     List *arms = NIL, *names = entry->eref->colnames;
     collect_arms(a, query, query->setOperations, &arms);
     Block *block = a.block;
-    TreeNode *tree = block->tree = pg::make<TreeNode>(block->memory);
-    tree->kind = NodeKind::unite;
+    TreeNode *tree = block->tree = new_node(a, NodeKind::unite);
     for (Query *each : pg::each<Query>(arms)) tree->inputs.push_back(add_arm(a, each, like, names));
 
-    Query *core = a.core = block->core = makeNode(Query);
-    core->commandType = CMD_SELECT;
-    core->canSetTag = true;
+    Query *united = union_of(*block, names, like);
+    Query *core = a.core = block->core = pg::select_from(pg::subquery_entry(united, entry->eref->aliasname, names));
     core->hasAggs = a.query->hasAggs;
-    core->rtable = list_make1(as_subquery(union_of(*block, names, like), entry->eref->aliasname, names));
-    core->jointree = makeFromExpr(list_make1(reference_to(1)), nullptr);
     a.over_union = true;
     a.renumbered.resize(list_length(a.query->rtable) + 1, 1);
     if (Node *condition = a.query->jointree->quals) {

@@ -33,7 +33,7 @@ List *key_names(const Block &block) {
 List *equated_columns(const Block &block, int occurrence) {
     List *columns = NIL;
     const compile::Arm &arm = block.arm_of(occurrence);
-    int entry = occurrence - arm.first + 1;
+    int entry = arm.entry(occurrence);
     for (Node *condition : pg::each<Node>(make_ands_implicit(reinterpret_cast<Expr *>(arm.query->jointree->quals)))) {
         if (!IsA(condition, OpExpr)) continue;
         auto *operation = reinterpret_cast<OpExpr *>(condition);
@@ -116,7 +116,7 @@ const char *index_advice(const Block &block, int occurrence) {
     for (const compile::Key &key : block.row_key) {
         Node *expression = block.over(arm, key.expression);
         auto *var = reinterpret_cast<Var *>(expression);
-        if (IsA(expression, Var) && static_cast<int>(var->varno) == occurrence - arm.first + 1)
+        if (IsA(expression, Var) && static_cast<int>(var->varno) == arm.entry(occurrence))
             keys = list_append_unique_int(keys, var->varattno);
     }
     if (keys != NIL && !leads_an_index(entry->relid, keys, false)) return create_index(entry->relid, keys);

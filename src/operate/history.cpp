@@ -24,7 +24,7 @@ const char *rows_query(const compile::Block &block, const compile::Arm &arm) {
             psprintf("k%d", ++number));
     int entries = list_length(query->rtable);
     for (int i = 1; i <= static_cast<int>(block.occurrence_source.size()); i++) {
-        int entry = i - arm.first + 1;
+        int entry = arm.entry(i);
         bool here = entry >= 1 && entry <= entries;
         Oid type = get_rel_type_id(block.entry(i)->relid);
         add(here ? reinterpret_cast<Node *>(makeWholeRowVar(rt_fetch(entry, query->rtable), entry, 0, false))
