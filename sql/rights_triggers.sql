@@ -87,6 +87,11 @@ SELECT projections.create('counted', 'SELECT count(*) FROM replaced');
 CREATE OR REPLACE TRIGGER projections_capture AFTER INSERT ON replaced FOR EACH ROW EXECUTE FUNCTION mine();
 SELECT projections.drop('counted');
 SELECT tgname, tgfoid::regprocedure FROM pg_trigger WHERE tgrelid = 'replaced'::regclass;
+-- One that looks like our guard and calls something else is a trigger like any other: it is called for maintenance's rows.
+CREATE FUNCTION called() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'called for %', TG_OP; END $$;
+INSERT INTO s VALUES (1, 1, 1);
+SELECT test.check('per_k');
+SELECT try('CREATE OR REPLACE TRIGGER projections_guard BEFORE INSERT OR UPDATE OR DELETE ON per_k FOR EACH ROW EXECUTE FUNCTION called()', 'INSERT INTO s VALUES (2, 1, 1); SELECT * FROM per_k');
 
 ALTER EVENT TRIGGER projections_after_ddl ENABLE;
 DROP SCHEMA triggering CASCADE;

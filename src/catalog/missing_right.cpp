@@ -30,11 +30,11 @@ bool may_read_columns(Oid source, Oid role, const pg::vector<AttrNumber> *column
 // As a query of his would be allowed to: maintenance names the source in such. Null: all columns.
 void find_unreadable(Search &search, Oid source, const pg::vector<AttrNumber> *columns) {
     if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(source))) return; // nothing comes from there
-    const char *name = pg::qualified_name(source);
-    if (!may_read_columns(source, search.role, columns))
+    if (!may_read_columns(source, search.role, columns)) {
+        const char *name = pg::qualified_name(source);
         search.note(psprintf("may not read %s", name), psprintf("GRANT SELECT ON %s TO %s", name, search.role_name));
-    else if (check_enable_rls(source, search.role, true) == RLS_ENABLED)
-        search.note(psprintf("does not see all rows of %s", name),
+    } else if (check_enable_rls(source, search.role, true) == RLS_ENABLED)
+        search.note(psprintf("does not see all rows of %s", pg::qualified_name(source)),
                     psprintf("ALTER ROLE %s BYPASSRLS", search.role_name));
 }
 
@@ -61,6 +61,9 @@ void find_closed_schemas(Search &search, Oid depending_class, Oid depending, pg:
     SysScanDesc scan = systable_beginscan(depend, DependDependerIndexId, true, nullptr, 2, keys);
     while (HeapTuple tuple = systable_getnext(scan)) {
         auto &row = *reinterpret_cast<Form_pg_depend>(GETSTRUCT(tuple));
+        // What is being dropped may have left its row here for a moment: nothing is locked.
+        int cache = get_object_catcache_oid(row.refclassid);
+        if (cache >= 0 && !SearchSysCacheExists1(cache, ObjectIdGetDatum(row.refobjid))) continue;
         ObjectAddress object{row.refclassid, row.refobjid, 0};
         Oid schema = get_object_namespace(&object);
         if (!OidIsValid(schema) || std::find(seen.begin(), seen.end(), schema) != seen.end()) continue;

@@ -128,8 +128,8 @@ $$;
 COMMENT ON FUNCTION projections_internal._recreate_sql(regclass) IS
     'Internal: SQL that drops a projection and creates it again.';
 
-CREATE FUNCTION projections_internal._missing_rights(projection regclass, OUT what text, OUT command text) RETURNS SETOF record
-    LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'projections_missing_rights';
+CREATE FUNCTION projections_internal._missing_rights(projection regclass, OUT what text, OUT command text)
+    RETURNS SETOF record LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'projections_missing_rights';
 COMMENT ON FUNCTION projections_internal._missing_rights(regclass) IS
     'Internal: what the owner of a projection may not do that its definition needs, and the command that lets him.';
 
@@ -160,22 +160,21 @@ CREATE FUNCTION projections_internal._validate_definitions()
                                 WHEN 'pg_class'::regclass THEN NOT EXISTS (SELECT FROM pg_class x
                                     WHERE x.oid = u.refobjid) ELSE false END
         GROUP BY u.relation
+    ), judged AS MATERIALIZED (
+        SELECT k.relation, k.relowner, k.role,
+            CASE WHEN l.what IS NULL THEN c.problem ELSE format('a %s that it uses is gone', l.what) END AS problem
+        FROM known k
+        LEFT JOIN lost l ON l.relation = k.relation
+        LEFT JOIN LATERAL projections_internal._compiled(k.relation, k.kind) c ON l.what IS NULL
     )
-    SELECT 'ERROR', projections_internal._name(k.relation),
-        'its definition is broken: ' || coalesce(format('a %s that it uses '
-        'is gone', l.what), c.problem),
-           projections_internal._recreate_sql(k.relation), k.relowner
-    FROM known k
-    LEFT JOIN lost l ON l.relation = k.relation
-    LEFT JOIN LATERAL projections_internal._compiled(k.relation, k.kind) c ON l.what IS NULL
-    WHERE l.what IS NOT NULL OR c.problem IS NOT NULL
+    SELECT 'ERROR', projections_internal._name(j.relation), 'its definition is broken: ' || j.problem,
+           projections_internal._recreate_sql(j.relation), j.relowner
+    FROM judged j WHERE j.problem IS NOT NULL
     UNION ALL
-    SELECT 'ERROR', projections_internal._name(k.relation), format('its owner, %I, %s', k.role, m.what), m.command || ';',
-        k.relowner
-    FROM known k
-    LEFT JOIN lost l ON l.relation = k.relation
-    LEFT JOIN LATERAL projections_internal._compiled(k.relation, k.kind) c ON l.what IS NULL,
-    LATERAL projections_internal._missing_rights(CASE WHEN l.what IS NULL AND c.problem IS NULL THEN k.relation END) m
+    SELECT 'ERROR', projections_internal._name(j.relation), format('its owner, %I, %s', j.role, m.what),
+           m.command || ';', j.relowner
+    FROM judged j,
+    LATERAL projections_internal._missing_rights(CASE WHEN j.problem IS NULL THEN j.relation END) m
 $$;
 COMMENT ON FUNCTION projections_internal._validate_definitions() IS
     'Internal: definitions that are broken, or that the owner may not read.';
