@@ -64,6 +64,7 @@ struct Slow {
     Oid projection, owner;
     TimestampTz until;
     int64 milliseconds; // for how long it was remembered
+    int slot;           // whose batch it was
 };
 
 constexpr int stream_bytes = 200;

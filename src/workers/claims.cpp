@@ -115,7 +115,7 @@ void mark_slow(const events::Work &work, TimestampTz now, int64 milliseconds) {
     int64 before = slow ? slow->milliseconds : 0;
     if (slow == nullptr) slow = place_in(shared::memory->slow, &Slow::owner, &Slow::until);
     int64 remember = std::min(remember_at_most, std::max(remember_times * milliseconds, 2 * before));
-    *slow = {MyDatabaseId, work.projection, work.owner, after(now, remember), remember};
+    *slow = {MyDatabaseId, work.projection, work.owner, after(now, remember), remember, work.slot};
 }
 
 void end_claim(const events::Work &work, int64 events, int64 milliseconds) {
@@ -126,7 +126,7 @@ void end_claim(const events::Work &work, int64 events, int64 milliseconds) {
         me->events += events;
         if (milliseconds > slow_after)
             mark_slow(work, now, milliseconds);
-        else if (Slow *slow = events > 0 ? find_slow(work) : nullptr)
+        else if (Slow *slow = find_slow(work); slow && slow->slot == work.slot && events > 0)
             *slow = {};
     });
 }
