@@ -124,8 +124,12 @@ BEGIN
     IF name NOT IN ('count', 'min', 'max') AND argument ~ '::text$' THEN argument := format('s.%I', kind); END IF;
     name := format('%s(%s%s)%s', name, CASE WHEN argument <> '*' AND definitions.below(12) = 0 THEN 'DISTINCT ' ELSE '' END, argument,
                    CASE WHEN definitions.below(3) = 0 THEN format(' FILTER (WHERE %s)', definitions.condition()) ELSE '' END);
-    -- A sum of nothing but -0 is 0 in a projection, which the text shows.
-    RETURN CASE definitions.below(8) WHEN 0 THEN format('(%s%s)::text', name, CASE WHEN name ~ '^(sum|avg)' AND kind IN ('f4', 'f8') THEN ' + 0' END) WHEN 1 THEN format('coalesce(%s, NULL)', name) ELSE name END;
+    IF definitions.below(8) = 0 THEN
+        -- What floats add up to may differ from PostgreSQL's own in the last digit and in the sign of zero, which text shows.
+        RETURN format(CASE WHEN name ~ '^(sum|avg|var|std)' AND kind IN ('f4', 'f8')
+                           THEN 'round((%s)::numeric, 6)::text' ELSE '(%s)::text' END, name);
+    END IF;
+    RETURN CASE definitions.below(7) WHEN 0 THEN format('coalesce(%s, NULL)', name) ELSE name END;
 END
 $$;
 
