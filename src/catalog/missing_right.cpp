@@ -116,13 +116,13 @@ PG_FUNCTION_INFO_V1(projections_missing_rights);
 Datum projections_missing_rights(PG_FUNCTION_ARGS) {
     InitMaterializedSRF(fcinfo, 0);
     auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
-    catalog::Projection *projection = catalog::projection(PG_GETARG_OID(0));
-    if (projection == nullptr) return 0;
-    for (const catalog::MissingRight &missing : projection->missing_rights()) {
-        Datum values[] = {CStringGetTextDatum(missing.what), CStringGetTextDatum(missing.grant)};
-        bool nulls[2] = {};
-        tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
-    }
+    catalog::look(PG_GETARG_OID(0), [&](catalog::Projection &projection) {
+        for (const catalog::MissingRight &missing : projection.missing_rights()) {
+            Datum values[] = {CStringGetTextDatum(missing.what), CStringGetTextDatum(missing.grant)};
+            bool nulls[2] = {};
+            tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+        }
+    });
     return 0;
 }
 

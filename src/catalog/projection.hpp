@@ -69,8 +69,33 @@ struct Projection {
     const char *name() const;
 };
 
-// The projection kept in `relation`, or null. The pointer holds until the end of the transaction.
+// The projection kept in `relation`, or null. The pointer holds until the end of the transaction; what it tells of may be
+// dropped by then, unless the caller holds a lock.
 Projection *projection(Oid relation);
+
+// What of a projection is to stay as it is until the transaction ends.
+enum class Hold {
+    nothing, // for who waits, or takes stronger locks: these come first, and the projection is looked for after them
+    rows,    // its table and definition
+    all      // its sources, too
+};
+
+// Locks against DROP and other definitions, in the order in which writers lock: ACCESS SHARE, until the transaction ends.
+// False where the projection is not any more what it was before a lock was waited for.
+bool hold(Projection &projection, Hold what);
+
+// What look() stands between: the projection, compiled, while nobody can drop it or give it another definition; or null.
+Projection *begin_look(Oid relation);
+void end_look(const Projection &projection);
+
+// Calls `use` with the projection kept in `relation`; false where there is none. For what looks at many: it keeps no lock.
+template <class Use> bool look(Oid relation, Use &&use) {
+    Projection *found = begin_look(relation);
+    if (found == nullptr) return false;
+    use(*found);
+    end_look(*found);
+    return true;
+}
 
 // The projections that read `source`, upstream first.
 std::span<Projection *const> over(Oid source);

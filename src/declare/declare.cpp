@@ -22,7 +22,6 @@
 #include "pg/scope.hpp"
 #include "rights/audit.hpp"
 #include "rights/reader.hpp"
-#include "rights/resolve.hpp"
 
 namespace declare {
 namespace {

@@ -17,7 +17,6 @@
 #include "maintain/statements.hpp"
 #include "pg/scope.hpp"
 #include "rights/audit.hpp"
-#include "rights/resolve.hpp"
 
 namespace declare {
 namespace {

@@ -4,6 +4,7 @@
 #include "compile/refusals.hpp"
 #include "pg/list.hpp"
 #include "pg/scope.hpp"
+#include "rights/caller.hpp"
 
 namespace declare {
 
@@ -191,6 +192,26 @@ void explain_events(catalog::Projection &projection, ReturnSetInfo *result) {
     tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
+void explain_query(const Block &block, const char *capture, ReturnSetInfo *result) {
+    for (int i = 1; i <= static_cast<int>(block.occurrence_source.size()); i++) {
+        const compile::Source &source = block.sources[block.occurrence_source[i - 1]];
+        List *used = NIL;
+        for (AttrNumber column : source.used) used = lappend(used, get_attname(source.relation, column, false));
+        const char *advice = index_advice(block, i);
+        Datum values[] = {Int32GetDatum(1),
+                          CStringGetTextDatum(compile::name_of(block.identity)),
+                          CStringGetTextDatum(pg::qualified_name(source.relation)),
+                          CStringGetTextDatum(capture),
+                          CStringGetTextDatum(compile::name_of(block.way)),
+                          PointerGetDatum(key_array(block)),
+                          PointerGetDatum(text_array(used)),
+                          advice ? CStringGetTextDatum(advice) : 0,
+                          CStringGetTextDatum(compile::text_of(block.reason))};
+        bool nulls[] = {false, false, false, false, false, false, false, advice == nullptr, false};
+        tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+    }
+}
+
 } // namespace
 } // namespace declare
 
@@ -199,9 +220,12 @@ extern "C" {
 PG_FUNCTION_INFO_V1(projections_definition_query);
 // The user's query of a projection; NULL where the relation is none.
 Datum projections_definition_query(PG_FUNCTION_ARGS) {
-    catalog::Projection *projection = catalog::projection(PG_GETARG_OID(0));
-    if (projection == nullptr || projection->kind != catalog::Kind::query) PG_RETURN_NULL();
-    PG_RETURN_TEXT_P(cstring_to_text(declare::user_query(projection->block())));
+    text *query = nullptr;
+    catalog::look(PG_GETARG_OID(0), [&](catalog::Projection &projection) {
+        if (projection.kind == catalog::Kind::query) query = cstring_to_text(declare::user_query(projection.block()));
+    });
+    if (query == nullptr) PG_RETURN_NULL();
+    PG_RETURN_TEXT_P(query);
 }
 
 PG_FUNCTION_INFO_V1(projections_plan);
@@ -228,18 +252,25 @@ Datum projections_refusals(PG_FUNCTION_ARGS) {
 
 PG_FUNCTION_INFO_V1(projections_strategy);
 Datum projections_strategy(PG_FUNCTION_ARGS) {
-    catalog::Projection *projection = catalog::projection(PG_GETARG_OID(0));
-    if (projection == nullptr) PG_RETURN_NULL();
-    PG_RETURN_TEXT_P(cstring_to_text(declare::strategy_name(*projection)));
+    text *name = nullptr;
+    if (!catalog::look(PG_GETARG_OID(0), [&](catalog::Projection &projection) {
+            name = cstring_to_text(declare::strategy_name(projection));
+        }))
+        PG_RETURN_NULL();
+    PG_RETURN_TEXT_P(name);
 }
 
 PG_FUNCTION_INFO_V1(projections_key_columns);
 Datum projections_key_columns(PG_FUNCTION_ARGS) {
-    catalog::Projection *projection = catalog::projection(PG_GETARG_OID(0));
-    if (projection == nullptr || projection->kind == catalog::Kind::handler) PG_RETURN_NULL();
-    if (projection->kind != catalog::Kind::query)
-        PG_RETURN_ARRAYTYPE_P(declare::text_array(list_make1(pstrdup("key"))));
-    PG_RETURN_ARRAYTYPE_P(declare::key_array(projection->block()));
+    ArrayType *columns = nullptr;
+    catalog::look(PG_GETARG_OID(0), [&](catalog::Projection &projection) {
+        if (projection.kind == catalog::Kind::query)
+            columns = declare::key_array(projection.block());
+        else if (projection.kind != catalog::Kind::handler)
+            columns = declare::text_array(list_make1(pstrdup("key")));
+    });
+    if (columns == nullptr) PG_RETURN_NULL();
+    PG_RETURN_ARRAYTYPE_P(columns);
 }
 
 PG_FUNCTION_INFO_V1(projections_explain);
@@ -247,50 +278,21 @@ PG_FUNCTION_INFO_V1(projections_explain);
 Datum projections_explain(PG_FUNCTION_ARGS) {
     const char *argument = text_to_cstring(PG_GETARG_TEXT_PP(0));
     const char *start = argument + strspn(argument, " \t\r\n(");
-    bool is_query = pg_strncasecmp(start, "select", 6) == 0 || pg_strncasecmp(start, "with", 4) == 0 ||
-                    start[0] == '-' || start[0] == '/';
-    const compile::Block *block;
-    const char *capture = "trigger";
-    if (is_query) {
-        block = declare::compile_text(argument);
-    } else {
-        Oid relation = RangeVarGetRelid(makeRangeVarFromNameList(textToQualifiedNameList(PG_GETARG_TEXT_PP(0))),
-                                        AccessShareLock, false);
-        catalog::Projection *projection = catalog::projection(relation);
-        if (projection == nullptr)
-            ereport(
-                ERROR,
-                (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("\"%s\" is not a projection", argument),
-                 errdetail("It is a relation that nothing maintains."),
-                 errhint(
-                     "projections.definitions lists the projections; a query to be explained begins with SELECT.")));
-        capture = declare::capture_name(projection->flow);
-        InitMaterializedSRF(fcinfo, 0);
-        if (projection->kind != catalog::Kind::query) {
-            declare::explain_events(*projection, reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo));
-            PG_RETURN_NULL();
-        }
-        block = &projection->block();
-    }
-    if (is_query) InitMaterializedSRF(fcinfo, 0);
+    InitMaterializedSRF(fcinfo, 0);
     auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
-    for (int i = 1; i <= static_cast<int>(block->occurrence_source.size()); i++) {
-        const compile::Source &source = block->sources[block->occurrence_source[i - 1]];
-        List *used = NIL;
-        for (AttrNumber column : source.used) used = lappend(used, get_attname(source.relation, column, false));
-        const char *advice = declare::index_advice(*block, i);
-        Datum values[] = {Int32GetDatum(1),
-                          CStringGetTextDatum(compile::name_of(block->identity)),
-                          CStringGetTextDatum(pg::qualified_name(source.relation)),
-                          CStringGetTextDatum(capture),
-                          CStringGetTextDatum(compile::name_of(block->way)),
-                          PointerGetDatum(declare::key_array(*block)),
-                          PointerGetDatum(declare::text_array(used)),
-                          advice ? CStringGetTextDatum(advice) : 0,
-                          CStringGetTextDatum(compile::text_of(block->reason))};
-        bool nulls[] = {false, false, false, false, false, false, false, advice == nullptr, false};
-        tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+    if (pg_strncasecmp(start, "select", 6) == 0 || pg_strncasecmp(start, "with", 4) == 0 || start[0] == '-' ||
+        start[0] == '/') {
+        declare::explain_query(*declare::compile_text(argument), "trigger", result);
+        PG_RETURN_NULL();
     }
+    auto explain = [&](catalog::Projection &projection) {
+        if (projection.kind == catalog::Kind::query)
+            declare::explain_query(projection.block(), declare::capture_name(projection.flow), result);
+        else
+            declare::explain_events(projection, result);
+    };
+    // Whoever asks keeps no lock. One that was dropped meanwhile is not found by its name again.
+    while (!catalog::look(rights::named_projection(fcinfo, catalog::Hold::nothing).relation, explain)) {}
     PG_RETURN_NULL();
 }
 

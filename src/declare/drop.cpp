@@ -1,10 +1,10 @@
 // Drop, by name and by DROP TABLE: sources first, then the projection, as writers lock them.
 #include "declare/removal.hpp"
+#include "events/slot.hpp"
 #include "maintain/flush.hpp"
 #include "pg/scope.hpp"
 #include "rights/audit.hpp"
 #include "rights/caller.hpp"
-#include "rights/resolve.hpp"
 
 namespace declare {
 namespace {
@@ -20,9 +20,18 @@ void lock_for_drop(const catalog::Projection &projection) {
     if (projection.kind == catalog::Kind::handler) LockRelationOid(projection.definition, AccessExclusiveLock);
 }
 
+// The projection of that name, which nobody else uses; null where there is none. Another session may drop it first.
+catalog::Projection *locked_for_drop(text *name, bool missing_ok) {
+    for (;;) {
+        catalog::Projection *projection = rights::find_own_projection(name, catalog::Hold::nothing, missing_ok);
+        if (projection == nullptr) return nullptr;
+        lock_for_drop(*projection);
+        LockRelationOid(projection->relation, AccessExclusiveLock);
+        if (rights::find_own_projection(name, catalog::Hold::nothing, missing_ok) == projection) return projection;
+    }
+}
+
 void drop(catalog::Projection &projection, bool keep_table) {
-    lock_for_drop(projection);
-    LockRelationOid(projection.relation, AccessExclusiveLock);
     if (keep_table && projection.kind == catalog::Kind::query) maintain::settle(projection, "release");
     const char *table = projection.name();
     pg::with_spi([&] {
@@ -66,7 +75,8 @@ PG_FUNCTION_INFO_V1(projections_drop);
 AUDITED(projections_drop) {
     bool keep_table = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1), if_exists = !PG_ARGISNULL(2) && PG_GETARG_BOOL(2);
     rights::text_argument(fcinfo, 0, "name");
-    catalog::Projection *projection = rights::resolve(PG_GETARG_TEXT_PP(0), if_exists);
+    events::refuse_while_applying();
+    catalog::Projection *projection = declare::locked_for_drop(PG_GETARG_TEXT_PP(0), if_exists);
     if (projection == nullptr) {
         ereport(NOTICE, (errmsg("projection \"%s\" does not exist, skipping", text_to_cstring(PG_GETARG_TEXT_PP(0)))));
         PG_RETURN_VOID();

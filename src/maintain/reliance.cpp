@@ -154,9 +154,11 @@ extern "C" {
 
 PG_FUNCTION_INFO_V1(projections_reliance_digest);
 Datum projections_reliance_digest(PG_FUNCTION_ARGS) {
-    catalog::Projection *projection = catalog::projection(PG_GETARG_OID(0));
-    if (projection == nullptr) PG_RETURN_INT64(0);
-    PG_RETURN_INT64(static_cast<int64>(maintain::digest_of(*projection, PG_GETARG_ARRAYTYPE_P(1))));
+    uint64 digest = 0;
+    catalog::look(PG_GETARG_OID(0), [&](catalog::Projection &projection) {
+        digest = maintain::digest_of(projection, PG_GETARG_ARRAYTYPE_P(1));
+    });
+    PG_RETURN_INT64(static_cast<int64>(digest));
 }
 
 } // extern "C"

@@ -7,7 +7,7 @@
 #include "maintain/maintaining.hpp"
 #include "rebuild/rebuild.hpp"
 #include "rights/audit.hpp"
-#include "rights/resolve.hpp"
+#include "rights/caller.hpp"
 
 namespace operate {
 namespace {
@@ -256,10 +256,11 @@ Datum projections_retry_now(PG_FUNCTION_ARGS) { PG_RETURN_BOOL(operate::retry_no
 
 PG_FUNCTION_INFO_V1(projections_set_state);
 AUDITED(projections_set_state) {
+    events::refuse_while_applying();
     rights::text_argument(fcinfo, 0, "name");
     operate::NewState given{rights::text_argument(fcinfo, 1, "key"), rights::text_argument(fcinfo, 2, "state"),
                             rights::text_argument(fcinfo, 3, "reason")};
-    catalog::Projection &projection = operate::known(rights::resolve(PG_GETARG_TEXT_PP(0), false)->relation);
+    catalog::Projection &projection = operate::known(rights::own_projection(fcinfo, catalog::Hold::all).relation);
     rebuild::hold_off_rebuild(projection);
     operate::check_state(projection, given);
     operate::set_state(projection, given);

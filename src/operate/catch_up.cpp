@@ -5,7 +5,7 @@
 #include "maintain/locks.hpp"
 #include "pg/scope.hpp"
 #include "rights/audit.hpp"
-#include "rights/resolve.hpp"
+#include "rights/caller.hpp"
 #include "shared/throughput.hpp"
 
 namespace operate {
@@ -79,7 +79,7 @@ AUDITED(projections_catch_up) {
     int64 most = PG_ARGISNULL(1) ? PG_INT64_MAX : PG_GETARG_INT64(1), applied = 0;
     pg::vector<Oid> relations;
     if (!PG_ARGISNULL(0)) {
-        catalog::Projection *projection = rights::resolve(PG_GETARG_TEXT_PP(0), false);
+        catalog::Projection *projection = &rights::own_projection(fcinfo, catalog::Hold::all);
         if (projection->paused)
             ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
                             errmsg("projection %s is paused", projection->name()),

@@ -69,8 +69,7 @@ Datum projections_rows_query(PG_FUNCTION_ARGS) {
 PG_FUNCTION_INFO_V1(projections_history);
 // For the projection's owner.
 Datum projections_history(PG_FUNCTION_ARGS) {
-    catalog::Projection &projection = rights::named_projection(fcinfo);
-    rights::require_owner(projection);
+    catalog::Projection &projection = rights::own_projection(fcinfo, catalog::Hold::all);
     return rights::call_internal(fcinfo, OIDOID, projection.relation, 1);
 }
 

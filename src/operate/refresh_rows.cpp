@@ -9,7 +9,6 @@
 #include "rights/audit.hpp"
 #include "rights/caller.hpp"
 #include "rights/reader.hpp"
-#include "rights/resolve.hpp"
 
 namespace operate {
 namespace {
@@ -116,7 +115,8 @@ AUDITED(projections_refresh_rows) {
     if (PG_ARGISNULL(1))
         ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"keys\" must not be null"),
                         errhint("Pass an array of {column: value} objects.")));
-    catalog::Projection *projection = rights::resolve(PG_GETARG_TEXT_PP(0), false);
+    events::refuse_while_applying();
+    catalog::Projection *projection = &rights::own_projection(fcinfo, catalog::Hold::all);
     operate::refuse_without_key(*projection);
     Tuplestorestate *keys = tuplestore_begin_heap(true, false, work_mem);
     TupleDesc desc = operate::read_keys(*projection, PG_GETARG_DATUM(1), keys);

@@ -15,11 +15,15 @@ using catalog::Projection;
 
 namespace {
 
+// What may be called while a rebuild runs, which may hold the table: it waits for nobody.
+bool is_about_rebuild(std::string_view function) {
+    return function == "schedule_rebuild" || function == "cancel_rebuild";
+}
+
 // A rebuild replaces what is done by hand to the contents, and copies what was decided before it began. What ends a
 // pause or a rebuild must be possible.
-void refuse_during_rebuild(FunctionCallInfo fcinfo, Projection &projection) {
-    std::string_view function = get_func_name(fcinfo->flinfo->fn_oid);
-    if (function == "resume" || function == "schedule_rebuild" || function == "cancel_rebuild") return;
+void refuse_during_rebuild(std::string_view function, Projection &projection) {
+    if (function == "resume" || is_about_rebuild(function)) return;
     rebuild::hold_off_rebuild(projection);
     rights::require_filled(projection); // a pause before its rebuild has begun would keep it from being filled
 }
@@ -104,10 +108,23 @@ PG_FUNCTION_INFO_V1(projections_operate);
 // f(name, …): for the projection's owner.
 AUDITED(projections_operate) {
     events::refuse_while_applying();
-    catalog::Projection &projection = rights::named_projection(fcinfo);
-    rights::require_owner(projection);
-    operate::refuse_during_rebuild(fcinfo, projection);
+    const char *function = get_func_name(fcinfo->flinfo->fn_oid);
+    // Refused before anything is waited for.
+    operate::refuse_during_rebuild(function, rights::own_projection(fcinfo, catalog::Hold::nothing));
+    catalog::Hold hold = operate::is_about_rebuild(function) ? catalog::Hold::nothing : catalog::Hold::all;
+    catalog::Projection &projection = rights::own_projection(fcinfo, hold);
+    operate::refuse_during_rebuild(function, projection);
     return rights::call_internal(fcinfo, OIDOID, projection.relation, 1);
+}
+
+PG_FUNCTION_INFO_V1(projections_hold);
+// _hold(projection): false where it was dropped.
+Datum projections_hold(PG_FUNCTION_ARGS) {
+    for (;;) {
+        catalog::Projection *projection = catalog::projection(PG_GETARG_OID(0));
+        if (projection == nullptr) PG_RETURN_BOOL(false);
+        if (catalog::hold(*projection, catalog::Hold::all)) PG_RETURN_BOOL(true);
+    }
 }
 
 PG_FUNCTION_INFO_V1(projections_operate_all);
@@ -131,7 +148,7 @@ AUDITED(projections_operate_failure) {
                         errhint("projections.failures lists them.")));
     rights::audit_about(relation);
     rights::require_owner(rights::projection_of(relation));
-    operate::refuse_during_rebuild(fcinfo, rights::projection_of(relation));
+    operate::refuse_during_rebuild(get_func_name(fcinfo->flinfo->fn_oid), rights::projection_of(relation));
     return rights::call_internal(fcinfo, OIDOID, relation, 0);
 }
 
@@ -147,7 +164,7 @@ PG_FUNCTION_INFO_V1(projections_health);
 Datum projections_health(PG_FUNCTION_ARGS) {
     Oid only = InvalidOid;
     if (!PG_ARGISNULL(0)) {
-        catalog::Projection &projection = rights::named_projection(fcinfo);
+        catalog::Projection &projection = rights::named_projection(fcinfo, catalog::Hold::nothing);
         if (!has_privs_of_role(GetUserId(), ROLE_PG_MONITOR)) rights::require_owner(projection);
         only = projection.relation;
     }

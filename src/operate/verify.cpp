@@ -105,7 +105,7 @@ PG_FUNCTION_INFO_V1(projections_verify);
 Datum projections_verify(PG_FUNCTION_ARGS) {
     using namespace operate;
     events::refuse_while_applying();
-    catalog::Projection &projection = rights::named_projection(fcinfo);
+    catalog::Projection &projection = rights::named_projection(fcinfo, catalog::Hold::all);
     verify::require_reader(projection);
     verify::Scope scope{sample_argument(fcinfo, 1)};
     InitMaterializedSRF(fcinfo, 0);

@@ -34,9 +34,18 @@ bool ask(Oid owner, const char *query, int64 *value) {
     return !null;
 }
 
-// Whether this transaction holds what an append takes, so that nobody can apply beyond before it ends.
+[[noreturn]] void fail_gone() {
+    ereport(ERROR,
+            (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("the projection has no checkpoint"),
+             errdetail("It was lost; or the projection was dropped, or its mode changed, while waiting."),
+             errhint("SELECT * FROM projections.validate(); projections.definitions lists the projections.")));
+}
+
+// Whether this transaction holds what an append takes, so that nobody can apply beyond before it ends. The relation is
+// locked from here on: it cannot be dropped.
 bool holds_writers_lock(Oid relation) {
-    Relation opened = relation_open(relation, AccessShareLock);
+    Relation opened = try_relation_open(relation, AccessShareLock);
+    if (opened == nullptr) fail_gone();
     bool held = CheckRelationLockedByMe(opened, RowExclusiveLock, false);
     relation_close(opened, NoLock);
     return held;
@@ -75,11 +84,7 @@ int64 reached_by(Projection &projection) {
         "pg_catalog.min(s.position) END "
         "FROM projections_internal.slot AS s WHERE s.projection = %u::pg_catalog.regclass",
         projection.relation, projection.relation);
-    if (!ask(BOOTSTRAP_SUPERUSERID, checkpoint, &reached))
-        ereport(ERROR,
-                (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("the projection has no checkpoint"),
-                 errdetail("It was lost; or the projection was dropped, or its mode changed, while waiting."),
-                 errhint("SELECT * FROM projections.validate(); projections.definitions lists the projections.")));
+    if (!ask(BOOTSTRAP_SUPERUSERID, checkpoint, &reached)) fail_gone();
     return reached;
 }
 
@@ -120,9 +125,12 @@ bool wait_for_changes(Projection &projection, int64 target, TimestampTz deadline
 bool wait_for(Projection &projection, int64 target, TimestampTz deadline) {
     if (projection.flow == Flow::inline_) return true;
     bool reached = false;
-    pg::with_spi([&] {
-        reached = projection.flow == Flow::events ? wait_for_events(projection, target, deadline)
-                                                  : wait_for_changes(projection, target, deadline);
+    // Whoever waits and goes on in his transaction must not keep a log from being dropped.
+    pg::undoing([&] {
+        pg::with_spi([&] {
+            reached = projection.flow == Flow::events ? wait_for_events(projection, target, deadline)
+                                                      : wait_for_changes(projection, target, deadline);
+        });
     });
     return reached;
 }
@@ -283,14 +291,14 @@ extern "C" {
 
 PG_FUNCTION_INFO_V1(projections_wait_for);
 Datum projections_wait_for(PG_FUNCTION_ARGS) {
-    catalog::Projection &projection = rights::named_projection(fcinfo);
+    catalog::Projection &projection = rights::named_projection(fcinfo, catalog::Hold::nothing);
     int64 target = PG_ARGISNULL(1) ? -1 : std::max<int64>(PG_GETARG_INT64(1), 0);
     PG_RETURN_BOOL(operate::wait_for(projection, target, operate::deadline_after(fcinfo, 2)));
 }
 
 PG_FUNCTION_INFO_V1(projections_read);
 Datum projections_read(PG_FUNCTION_ARGS) {
-    catalog::Projection &projection = rights::named_projection(fcinfo);
+    catalog::Projection &projection = rights::named_projection(fcinfo, catalog::Hold::rows);
     if (PG_ARGISNULL(1))
         ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"key\" must not be null"),
                         errhint("Pass an object {key column: value}.")));

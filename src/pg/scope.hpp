@@ -97,6 +97,29 @@ void as_superuser(Body &&body) {
     SetUserIdAndSecContext(user, context);
 }
 
+// Runs `body` in a subtransaction, and undoes all that it did to the database: no lock of it stays.
+template <class Body>
+void undoing(Body &&body) {
+    MemoryContext before = CurrentMemoryContext;
+    ResourceOwner owner = CurrentResourceOwner;
+    ErrorData *volatile error = nullptr;
+    BeginInternalSubTransaction(nullptr);
+    MemoryContextSwitchTo(before); // what is reported outlives it
+    PG_TRY();
+    { body(); }
+    PG_CATCH();
+    {
+        MemoryContextSwitchTo(before);
+        error = CopyErrorData();
+        FlushErrorState();
+    }
+    PG_END_TRY();
+    RollbackAndReleaseCurrentSubTransaction();
+    MemoryContextSwitchTo(before);
+    CurrentResourceOwner = owner;
+    if (error) pg::rethrow(error);
+}
+
 // Runs `body` with `snapshot` active.
 template <class Body>
 void with_snapshot(Snapshot snapshot, Body &&body) {

@@ -288,8 +288,7 @@ PG_FUNCTION_INFO_V1(projections_rebuild);
 AUDITED(projections_rebuild) {
     events::refuse_while_applying();
     catalog::require_current_sql();
-    catalog::Projection &projection = rights::named_projection(fcinfo);
-    rights::require_owner(projection);
+    catalog::Projection &projection = rights::own_projection(fcinfo, catalog::Hold::nothing);
     if (!PG_ARGISNULL(1) && PG_GETARG_BOOL(1)) {
         rebuild::tell_plan(projection);
         PG_RETURN_VOID();
@@ -310,8 +309,7 @@ PG_FUNCTION_INFO_V1(projections_redefine);
 AUDITED(projections_redefine) {
     events::refuse_while_applying();
     catalog::require_current_sql();
-    catalog::Projection &projection = rights::named_projection(fcinfo);
-    rights::require_owner(projection);
+    catalog::Projection &projection = rights::own_projection(fcinfo, catalog::Hold::nothing);
     if (projection.kind != catalog::Kind::query)
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
                         errmsg("query and mode of projection %s cannot be altered", projection.name()),

@@ -8,7 +8,8 @@ namespace rebuild {
 using catalog::Projection;
 
 Projection &live(Rebuild &rebuild) {
-    if (Projection *projection = catalog::projection(rebuild.target)) return *projection;
+    while (Projection *projection = catalog::projection(rebuild.target))
+        if (catalog::hold(*projection, catalog::Hold::all)) return *projection;
     ereport(ERROR,
             (errcode(ERRCODE_UNDEFINED_TABLE),
              errmsg("projection %s was dropped while it was being rebuilt", rebuild.name),
@@ -128,6 +129,7 @@ void give_up(Rebuild &rebuild, ErrorData *error) {
     else
         SPI_commit();
     QueryCancelHoldoffCount = held_off;
+    if (!cancelled) live(rebuild); // whatever was first missed, when it was dropped
     pg::rethrow(error);
 }
 

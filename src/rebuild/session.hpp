@@ -33,6 +33,7 @@ struct Rebuild {
     pg::vector<std::pair<Oid, LOCKMODE>> locked = {}; // for the session: what must not change between two transactions
 };
 
+// The projection that is rebuilt, which nobody can drop before the step ends. Raises 42P01 where somebody did.
 catalog::Projection &live(Rebuild &rebuild);
 catalog::Projection &shadow(Rebuild &rebuild);
 

@@ -295,29 +295,6 @@ void lock_tables(Projection &projection, LOCKMODE mode) {
     for (Oid table : tables) LockRelationOid(table, mode);
 }
 
-// Runs `body` in a subtransaction, and undoes all that it did to the database.
-template <class Body>
-void undoing(Body &&body) {
-    MemoryContext before = CurrentMemoryContext;
-    ResourceOwner owner = CurrentResourceOwner;
-    ErrorData *volatile error = nullptr;
-    BeginInternalSubTransaction(nullptr);
-    MemoryContextSwitchTo(before); // what is reported outlives it
-    PG_TRY();
-    { pg::with_setting("search_path", "pg_catalog, pg_temp", body); }
-    PG_CATCH();
-    {
-        MemoryContextSwitchTo(before);
-        error = CopyErrorData();
-        FlushErrorState();
-    }
-    PG_END_TRY();
-    RollbackAndReleaseCurrentSubTransaction();
-    MemoryContextSwitchTo(before);
-    CurrentResourceOwner = owner;
-    if (error) pg::rethrow(error);
-}
-
 } // namespace
 
 Compared compare_handler(Projection &projection, Scope scope, void (*report)(const TableDifference &, void *),
@@ -332,7 +309,7 @@ Compared compare_handler(Projection &projection, Scope scope, void (*report)(con
     maintain::flush_logs();
     CommandCounterIncrement();
     Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-    undoing([&] {
+    auto compare = [&] {
         pg::vector<ComparedTable> tables = replay_all(rebuild, snapshot);
         Telling to{nullptr, tables.size() == 1, report, context};
         for (const ComparedTable &each : tables) {
@@ -343,7 +320,8 @@ Compared compare_handler(Projection &projection, Scope scope, void (*report)(con
             scope.limit -= compared.differences;
             if ((total.more = compared.more)) break;
         }
-    });
+    };
+    pg::undoing([&] { pg::with_setting("search_path", "pg_catalog, pg_temp", compare); });
     UnregisterSnapshot(snapshot);
     error_context_stack = where.previous;
     return total;

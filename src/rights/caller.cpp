@@ -17,19 +17,41 @@ const char *text_argument(FunctionCallInfo fcinfo, int number, const char *name)
     return text_to_cstring(PG_GETARG_TEXT_PP(number));
 }
 
-Projection &named_projection(FunctionCallInfo fcinfo) {
+namespace {
+
+Projection *find(text *name, catalog::Hold hold, bool owned, bool missing_ok) {
+    RangeVar *range = makeRangeVarFromNameList(textToQualifiedNameList(name));
+    for (;;) {
+        Oid relation = RangeVarGetRelid(range, NoLock, missing_ok);
+        if (!OidIsValid(relation)) return nullptr;
+        Projection *projection = catalog::projection(relation);
+        if (projection == nullptr)
+            ereport(ERROR,
+                    (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("\"%s\" is not a projection", text_to_cstring(name)),
+                     errdetail("It is a relation that nothing maintains."),
+                     errhint("projections.definitions lists the projections.")));
+        if (owned) require_owner(*projection);
+        // After a wait the name may be another one's.
+        if (catalog::hold(*projection, hold) && RangeVarGetRelid(range, NoLock, true) == relation) return projection;
+    }
+}
+
+Projection &named(FunctionCallInfo fcinfo, catalog::Hold hold, bool owned) {
     if (PG_ARGISNULL(0))
         ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"name\" must not be null"),
                         errhint("Give the name of a projection.")));
-    text *name = PG_GETARG_TEXT_PP(0);
-    Oid relation = RangeVarGetRelid(makeRangeVarFromNameList(textToQualifiedNameList(name)), NoLock, false);
-    Projection *projection = catalog::projection(relation);
-    if (projection == nullptr)
-        ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("\"%s\" is not a projection", text_to_cstring(name)),
-                        errdetail("It is a relation that nothing maintains."),
-                        errhint("projections.definitions lists the projections.")));
-    return *projection;
+    return *find(PG_GETARG_TEXT_PP(0), hold, owned, false);
 }
+
+} // namespace
+
+Projection *find_own_projection(text *name, catalog::Hold hold, bool missing_ok) {
+    return find(name, hold, true, missing_ok);
+}
+
+Projection &named_projection(FunctionCallInfo fcinfo, catalog::Hold hold) { return named(fcinfo, hold, false); }
+
+Projection &own_projection(FunctionCallInfo fcinfo, catalog::Hold hold) { return named(fcinfo, hold, true); }
 
 Projection &projection_of(Oid relation) {
     Projection *projection = catalog::projection(relation);

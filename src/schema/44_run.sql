@@ -79,6 +79,13 @@ END
 $$;
 COMMENT ON FUNCTION projections_internal._resume(oid, text) IS 'Internal: projections.resume().';
 
+-- What is done to many finds each as it is then.
+CREATE FUNCTION projections_internal._hold(projection oid) RETURNS boolean
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'projections_hold';
+COMMENT ON FUNCTION projections_internal._hold(oid) IS
+    'Internal: holds off, to the end of the transaction, who would drop the projection; false where it is gone.';
+REVOKE EXECUTE ON FUNCTION projections_internal._hold(oid) FROM PUBLIC;
+
 CREATE FUNCTION projections.pause_all(reason text) RETURNS bigint
     LANGUAGE c AS 'MODULE_PATHNAME', 'projections_operate_all';
 COMMENT ON FUNCTION projections.pause_all(text) IS
@@ -100,10 +107,10 @@ BEGIN
             RAISE WARNING 'projection % is being rebuilt and goes on', projections_internal._name(each::regclass)
                 USING HINT = format('SELECT projections.cancel_rebuild(%L); then pause it.',
                     projections_internal._name(each::regclass));
-            CONTINUE;
+        ELSIF projections_internal._hold(each) THEN
+            PERFORM projections_internal._pause(each, caller, reason);
+            paused := paused + 1;
         END IF;
-        PERFORM projections_internal._pause(each, caller, reason);
-        paused := paused + 1;
     END LOOP;
     RETURN paused;
 END
@@ -124,8 +131,10 @@ DECLARE
 BEGIN
     FOR each IN SELECT p.relation FROM projections_internal.projection p JOIN pg_class c ON c.oid = p.relation
                 WHERE p.paused_at IS NOT NULL AND pg_has_role(caller_role, c.relowner, 'USAGE') ORDER BY p.relation LOOP
-        PERFORM projections_internal._resume(each, caller);
-        resumed := resumed + 1;
+        IF projections_internal._hold(each) THEN
+            PERFORM projections_internal._resume(each, caller);
+            resumed := resumed + 1;
+        END IF;
     END LOOP;
     RETURN resumed;
 END

@@ -368,7 +368,7 @@ extern "C" {
 PG_FUNCTION_INFO_V1(projections_stale_keys);
 Datum projections_stale_keys(PG_FUNCTION_ARGS) {
     events::refuse_while_applying();
-    catalog::Projection &projection = rights::named_projection(fcinfo);
+    catalog::Projection &projection = rights::named_projection(fcinfo, catalog::Hold::all);
     verify::require_reader(projection);
     int64 min_lag = PG_ARGISNULL(1) ? 1 : PG_GETARG_INT64(1);
     InitMaterializedSRF(fcinfo, 0);
