@@ -5,6 +5,8 @@
 
 namespace compile {
 
+constexpr std::size_t max_sources = 8; // occurrences of tables
+
 struct Analysis {
     Query *query; // in normal form
     Place place;
@@ -17,6 +19,7 @@ struct Analysis {
     pg::vector<int> renumbered = {}; // old range table index → new
     bool over_union = false;         // core reads one entry, which is a union
     int before = 0;                  // occurrences of earlier arms
+    List *presences = NIL;           // conjuncts that ask for the presence of rows, as they were written
 };
 
 // cut.cpp: raises PJ002 for what has no way.
@@ -28,6 +31,10 @@ void build_tree(Analysis &a);
 // The same for a flat query of joins: fills a.core, and returns the tree.
 TreeNode *build_joins(Analysis &a);
 TreeNode *new_node(const Analysis &a, NodeKind kind);
+// The arm of build_joins: a.core with its presences.
+Arm make_arm(Analysis &a, const TreeNode *tree);
+int source_index(Block *block, Oid relation);
+void note_used(Source &source, AttrNumber column);
 // An expression in canonical form, over core's range table; notes the columns that it uses.
 Node *normalize(Analysis &a, Node *node);
 void build_columns(Analysis &a);
@@ -35,6 +42,16 @@ void build_columns(Analysis &a);
 // Appends a column that maintenance needs; returns its index from 0. `name` is made unique.
 int append_column(Analysis &a, Expr *expression, const char *name);
 const char *expression_name(const Analysis &a, Node *expression);
+
+// presence.cpp: the parts of a condition that AND connects, without those that ask for the presence of rows, which are
+// noted in a.presences. Raises PJ002 for NOT IN.
+List *take_presences(Analysis &a, Node *condition);
+void add_presences(Analysis &a, Arm &arm);
+Node *presence_test(const Presence &presence);
+// Puts conditions and presences together as the arm's quals.
+void set_quals(const Arm &arm);
+// Of a copy of the arm's query: the subquery of presence `number`.
+Query *presence_within(const Arm &arm, Query *query, int number);
 
 // unite.cpp: a FROM that is a union and nothing else; null where it is not.
 RangeTblEntry *united(const Analysis &a);

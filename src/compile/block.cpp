@@ -72,8 +72,22 @@ const Arm &Block::arm_of(int occurrence) const {
     return *found;
 }
 
+const Presence *Arm::presence(int occurrence) const {
+    for (const Presence &each : presences)
+        if (each.occurrence == occurrence) return &each;
+    return nullptr;
+}
+
+bool Block::asks_presence_of(int source) const {
+    for (const Arm &arm : arms)
+        for (const Presence &each : arm.presences)
+            if (occurrence_source[each.occurrence - 1] == source) return true;
+    return false;
+}
+
 const RangeTblEntry *Block::entry(int occurrence) const {
     const Arm &arm = arm_of(occurrence);
+    if (const Presence *presence = arm.presence(occurrence)) return rt_fetch(1, presence->rows->rtable);
     return rt_fetch(arm.entry(occurrence), arm.query->rtable);
 }
 
@@ -84,8 +98,10 @@ List *Block::expressions() const {
         if (query->jointree->quals) all = lappend(all, query->jointree->quals);
     };
     add(core);
-    for (const Arm &arm : arms)
+    for (const Arm &arm : arms) {
         if (arm.query != core) add(arm.query);
+        for (const Presence &presence : arm.presences) add(presence.rows);
+    }
     return all;
 }
 

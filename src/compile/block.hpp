@@ -76,14 +76,26 @@ struct Output {
     Node *expression;
 };
 
+// A condition that asks whether some row of a table matches: EXISTS, NOT EXISTS.
+struct Presence {
+    int occurrence; // of the table; after those of the arm's FROM
+    bool negated;
+    Query *rows; // SELECT FROM the table WHERE it matches; the columns of the arm's FROM are one level up
+};
+
 // One SELECT of a UNION ALL that the definition reads; without a union, the core itself. Its occurrences are its range
-// table entries: the first of them is number `first` of all.
+// table entries, the first of them number `first` of all, and then the tables of its presences.
 struct Arm {
     Query *query; // flat: entries 1..n, one qual list, no joins; a union's columns are its target list
     int first;
+    List *conditions = NIL;              // the quals, but for those of presences, which come after them
+    pg::vector<Presence> presences = {};
 
-    // The range table entry that an occurrence is; not in 1..n for those of other arms.
+    // The range table entry that an occurrence is; not in 1..n for those of other arms and of presences.
     int entry(int occurrence) const { return occurrence - first + 1; }
+    int entries() const { return list_length(query->rtable); }
+    // Null where the occurrence is none of a presence.
+    const Presence *presence(int occurrence) const;
 };
 
 struct Block;
@@ -126,6 +138,8 @@ struct Block {
     bool joins() const { return occurrence_source.size() > arms.size(); }
     // Deltas of one source need no other table: they fold in memory.
     bool folds() const { return grouped() && occurrence_source.size() == 1; }
+    // Whether there are rows of a source decides whether others are in the table.
+    bool asks_presence_of(int source) const;
     // A flush may have to read the sources, so none may be half-written.
     bool reads_sources() const { return joins() || has_extremum || recompute_on_removal; }
     // What a joined source row gives to its delta: keys and arguments of sums, or the row itself. Over core, or an arm.

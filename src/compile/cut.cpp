@@ -21,7 +21,7 @@ constexpr struct {
     {Construct::writes, [](const Query *q) { return q->hasModifyingCTE; }},
     {Construct::row_locks, [](const Query *q) { return q->rowMarks != NIL; }},
     {Construct::set_operation, [](const Query *q) { return q->setOperations && !obstacle_of_union(q); }},
-    {Construct::with, [](const Query *q) { return q->cteList != NIL && !q->hasSubLinks; }},
+    {Construct::with, [](const Query *q) { return q->cteList != NIL; }},
     {Construct::window, [](const Query *q) { return q->hasWindowFuncs; }},
     {Construct::set_returning, has_sets},
     {Construct::grouping_sets, [](const Query *q) { return q->groupingSets != NIL; }},
@@ -29,7 +29,6 @@ constexpr struct {
     {Construct::distinct_on, [](const Query *q) { return q->hasDistinctOn; }},
     {Construct::limit, [](const Query *q) { return q->limitCount != nullptr || q->limitOffset != nullptr; }},
     {Construct::distinct_over_groups, groups_distinctly},
-    {Construct::sublink, [](const Query *q) { return q->hasSubLinks; }},
 };
 
 } // namespace

@@ -19,12 +19,19 @@ char *deparse_over(Node *expression, const char *alias, Oid relation) {
 
 namespace {
 
-// Each table gets a namespace of its own, as if it were one of an outer query.
-Node *one_level_each(Node *node, void *) {
+// Each table gets a namespace of its own, as if it were one of an outer query. `depth`: of subqueries.
+Node *one_level_each(Node *node, Index *depth) {
     if (node == nullptr) return nullptr;
-    if (!IsA(node, Var)) return pg::mutate_children(node, one_level_each, static_cast<void *>(nullptr));
+    if (IsA(node, Query)) {
+        ++*depth;
+        auto *changed = reinterpret_cast<Node *>(pg::mutate_query(castNode(Query, node), one_level_each, depth));
+        --*depth;
+        return changed;
+    }
+    if (!IsA(node, Var)) return pg::mutate_children(node, one_level_each, depth);
     Var *var = static_cast<Var *>(copyObjectImpl(node));
-    var->varlevelsup = var->varno - 1;
+    if (var->varlevelsup < *depth) return reinterpret_cast<Node *>(var);
+    var->varlevelsup = *depth + var->varno - 1;
     var->varno = 1;
     var->varnosyn = 0;
     var->varattnosyn = 0;
@@ -38,8 +45,9 @@ char *deparse_among(Node *expression, const Query *query) {
     for (RangeTblEntry *entry : pg::each<RangeTblEntry>(query->rtable))
         context = list_concat(context, deparse_context_for(entry->eref->aliasname, entry->relid));
     char *text = nullptr;
+    Index depth = 0;
     pg::with_plain_text([&] {
-        text = deparse_expression(one_level_each(expression, nullptr), context, list_length(context) > 1, false);
+        text = deparse_expression(one_level_each(expression, &depth), context, list_length(context) > 1, false);
     });
     return text;
 }

@@ -38,7 +38,7 @@ void inline_with(Query *query, const Place &place, const Scope *outer) {
         inline_with(castNode(Query, each->ctequery), place, &scope);
         scope.known = lappend(scope.known, each);
     }
-    bool all = !query->hasSubLinks; // subqueries in expressions may read it
+    bool all = true;
     for (RangeTblEntry *entry : pg::each<RangeTblEntry>(query->rtable)) {
         if (entry->rtekind == RTE_CTE) {
             if (const Query *found = query_of(entry, &scope))
@@ -49,6 +49,7 @@ void inline_with(Query *query, const Place &place, const Scope *outer) {
             inline_with(entry->subquery, place, &scope);
         }
     }
+    each_sublink(query, [&](SubLink *link) { inline_with(castNode(Query, link->subselect), place, &scope); });
     if (all) query->cteList = NIL;
 }
 
@@ -136,6 +137,7 @@ Query *pull_up(Query *query, int index, const Place &place) {
     entry->subquery = makeNode(Query); // nobody reads it any more
     entry->subquery->commandType = CMD_SELECT;
     query = pg::replace_columns(query, index, targets);
+    query->hasSubLinks |= subquery->hasSubLinks;
     query->rtable = list_concat(query->rtable, entries);
     Put what{index, from};
     query->jointree = castNode(FromExpr, put(reinterpret_cast<Node *>(query->jointree), &what));
@@ -144,6 +146,11 @@ Query *pull_up(Query *query, int index, const Place &place) {
 }
 
 void rewrite_entries(Query *query, const Place &place, Oid as, bool user) {
+    each_sublink(query, [&](SubLink *link) {
+        auto *subquery = castNode(Query, link->subselect);
+        forget_order(subquery);
+        link->subselect = reinterpret_cast<Node *>(rewrite_level(subquery, place, as, user));
+    });
     for (RangeTblEntry *entry : pg::each<RangeTblEntry>(query->rtable)) {
         Oid reader = as;
         if (user && entry->rtekind == RTE_RELATION && entry->inFromCl) open_view(query, entry, place, &reader);
@@ -172,7 +179,7 @@ const char *obstacle(const Query *subquery) {
     if (subquery->distinctClause) return "are DISTINCT";
     if (subquery->hasWindowFuncs) return "have window functions";
     if (subquery->hasTargetSRFs) return "return sets";
-    if (subquery->hasSubLinks) return "have subqueries in expressions";
+    if (has_other_sublinks(subquery)) return "have subqueries in expressions";
     if (subquery->rowMarks) return "lock rows";
     if (subquery->cteList) return "have WITH";
     return nullptr;

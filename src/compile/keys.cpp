@@ -102,7 +102,8 @@ pg::vector<AttrNumber> primary_key(Oid table) {
 void compile_rows(Analysis &a) {
     Block *block = a.block;
     bool identified = !a.bag && !block->unites();
-    for (const Source &source : block->sources) identified &= !primary_key(source.relation).empty();
+    for (RangeTblEntry *entry : pg::each<RangeTblEntry>(a.core->rtable))
+        identified &= !block->unites() && !primary_key(entry->relid).empty();
     block->identity = identified ? Identity::rows : Identity::multiset;
     block->reason = identified ? Reason::primary_keys : block->unites() ? Reason::united_rows : Reason::no_primary_key;
     if (!identified) return;
@@ -120,9 +121,7 @@ void compile_rows(Analysis &a) {
                 column = append_column(
                     a, reinterpret_cast<Expr *>(var),
                     psprintf("_%s_%s", entry->eref->aliasname, get_attname(entry->relid, attribute, false)));
-            Source &source = block->sources[block->occurrence_source[occurrence - 1]];
-            auto at = std::lower_bound(source.used.begin(), source.used.end(), attribute);
-            if (at == source.used.end() || *at != attribute) source.used.insert(at, attribute);
+            note_used(block->sources[block->occurrence_source[occurrence - 1]], attribute);
             block->row_key.push_back(make_key(a, column));
         }
     }

@@ -2,6 +2,7 @@
 // (sql/plan).
 #include "compile/print.hpp"
 
+#include "compile/analysis.hpp"
 #include "compile/deparse.hpp"
 #include "compile/terms.hpp"
 #include "pg/list.hpp"
@@ -11,23 +12,32 @@
 namespace compile {
 namespace {
 
+void print_leaf(StringInfo out, const Block &block, int occurrence, const char *kind, int depth) {
+    const RangeTblEntry *entry = block.entry(occurrence);
+    const Source &source = block.sources[block.occurrence_source[occurrence - 1]];
+    const char *used = pg::joined(static_cast<int>(source.used.size()), ", ", [&](int i) {
+        return quote_identifier(get_attname(source.relation, source.used[i], false));
+    });
+    appendStringInfo(out, "%*s%s%d %s AS %s (%s)\n", 2 * depth, "", kind, occurrence, pg::qualified_name(entry->relid),
+                     quote_identifier(entry->eref->aliasname), used);
+}
+
 void print_node(StringInfo out, const Block &block, const TreeNode &node, int depth) {
     if (node.kind == NodeKind::leaf) {
-        const RangeTblEntry *entry = block.entry(node.occurrence);
-        const Source &source = block.sources[block.occurrence_source[node.occurrence - 1]];
-        const char *used = pg::joined(static_cast<int>(source.used.size()), ", ", [&](int i) {
-            return quote_identifier(get_attname(source.relation, source.used[i], false));
-        });
-        appendStringInfo(out, "%*s%d %s AS %s (%s)\n", 2 * depth, "", node.occurrence, pg::qualified_name(entry->relid),
-                         quote_identifier(entry->eref->aliasname), used);
+        print_leaf(out, block, node.occurrence, "", depth);
         return;
     }
     appendStringInfo(out, "%*s%s\n", 2 * depth, "", node.kind == NodeKind::unite ? "union" : "inner");
     for (const TreeNode *input : node.inputs) print_node(out, block, *input, depth + 1);
-    if (node.conditions == NIL) return;
-    const Query *among = block.arm_of(node.inputs.front()->occurrence).query;
-    for (Node *condition : pg::each<Node>(node.conditions))
-        appendStringInfo(out, "%*sif %s\n", 2 * depth + 2, "", deparse_among(condition, among));
+    if (node.kind == NodeKind::unite) return;
+    const Arm &arm = block.arm_of(node.inputs.front()->occurrence);
+    auto print_condition = [&](Node *condition) {
+        appendStringInfo(out, "%*sif %s\n", 2 * depth + 2, "", deparse_among(condition, arm.query));
+    };
+    for (const Presence &presence : arm.presences)
+        print_leaf(out, block, presence.occurrence, presence.negated ? "without " : "with ", depth + 1);
+    for (Node *condition : pg::each<Node>(node.conditions)) print_condition(condition);
+    for (const Presence &presence : arm.presences) print_condition(presence_test(presence));
 }
 
 // Columns by the numbers of those that hold them.

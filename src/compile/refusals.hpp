@@ -19,6 +19,8 @@ enum class Construct {
     limit,
     distinct_over_groups,
     sublink,
+    not_in,
+    presence_rows,
     no_table,
     outer_join,
     derived_table,

@@ -19,6 +19,28 @@ Query *inline_subqueries(Query *query, const Place &place, Oid as, bool user);
 const char *obstacle(const Query *subquery);
 const char *obstacle_of_union(const Query *query);
 
+// presence.cpp: whether a query has subqueries in expressions that do not ask for the presence of rows.
+bool has_other_sublinks(const Query *query);
+
+// Calls `use` with each subquery in an expression of the query, not with those within them.
+template <class Use>
+void each_sublink(Query *query, Use &&use) {
+    struct Walk {
+        Use &use;
+        static bool step(Node *node, Walk *walk) {
+            if (node == nullptr) return false;
+            if (IsA(node, Query)) return false;
+            if (IsA(node, SubLink)) {
+                auto *link = reinterpret_cast<SubLink *>(node);
+                walk->use(link);
+                return step(link->testexpr, walk);
+            }
+            return pg::walk_children(node, step, walk);
+        }
+    } walk{use};
+    pg::walk_query(query, Walk::step, &walk, QTW_IGNORE_RT_SUBQUERIES | QTW_IGNORE_CTE_SUBQUERIES);
+}
+
 // The SELECTs of a union, each as a level.
 Query *rewrite_arms(Query *query, const Place &place, Oid as, bool user);
 

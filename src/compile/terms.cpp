@@ -1,59 +1,15 @@
 // Queries over the sources, with changed rows, old states or other rows in the place of tables.
 #include "compile/terms.hpp"
 
+#include "compile/analysis.hpp"
 #include "compile/deparse.hpp"
+#include "compile/term_parts.hpp"
 #include "pg/list.hpp"
 #include "pg/query.hpp"
 #include "pg/scope.hpp"
 
 namespace compile {
-
-const char *weight_column(Oid source) {
-    const char *name = "_projections_weight";
-    for (int i = 2; get_attnum(source, name) != InvalidAttrNumber; i++) name = psprintf("_projections_weight_%d", i);
-    return name;
-}
-
 namespace {
-
-List *source_columns(Oid relation, const char *extra) {
-    List *names = NIL;
-    Relation table = relation_open(relation, AccessShareLock);
-    for (int i = 0; i < RelationGetNumberOfAttributes(table); i++) {
-        Form_pg_attribute attribute = TupleDescAttr(RelationGetDescr(table), i);
-        names =
-            lappend(names, makeString(attribute->attisdropped ? pstrdup("") : pstrdup(NameStr(attribute->attname))));
-    }
-    relation_close(table, AccessShareLock);
-    return lappend(names, makeString(pstrdup(extra)));
-}
-
-// Puts a named relation (a delta, an old state) in the place of a table.
-void replace_entry(Query *query, int occurrence, const char *name) {
-    auto *entry = static_cast<RangeTblEntry *>(list_nth(query->rtable, occurrence - 1));
-    RangeTblEntry *named = makeNode(RangeTblEntry);
-    named->rtekind = RTE_CTE;
-    named->ctename = pstrdup(name);
-    named->alias = makeAlias(entry->eref->aliasname, NIL);
-    named->eref = makeAlias(entry->eref->aliasname, source_columns(entry->relid, weight_column(entry->relid)));
-    named->inFromCl = true;
-    lfirst(list_nth_cell(query->rtable, occurrence - 1)) = named;
-}
-
-void add_target(Query *query, Node *expression, const char *name) {
-    query->targetList =
-        lappend(query->targetList,
-                makeTargetEntry(reinterpret_cast<Expr *>(expression),
-                                static_cast<AttrNumber>(list_length(query->targetList) + 1), pstrdup(name), false));
-}
-
-void add_weight(Query *query, int occurrence, Oid relation) {
-    Relation table = relation_open(relation, AccessShareLock);
-    auto number = static_cast<AttrNumber>(RelationGetNumberOfAttributes(table) + 1);
-    relation_close(table, AccessShareLock);
-    add_target(query, reinterpret_cast<Node *>(makeVar(occurrence, number, INT8OID, -1, InvalidOid, 0)),
-               psprintf("weight_%d", occurrence));
-}
 
 const char *old_state_text(const Source &source, int index) {
     const char *columns = pg::joined(static_cast<int>(source.used.size()), ", ", [&](int i) {
@@ -67,10 +23,8 @@ const char *old_state_text(const Source &source, int index) {
                     index, columns, *columns ? ", " : "", weight, table, columns, *columns ? ", " : "", weight, index);
 }
 
-} // namespace
-
-const char *term_text(const Block &block, int occurrence, uint32 changed) {
-    const Arm &arm = block.arm_of(occurrence);
+// The arm before it is grouped: what block.feed() has, still without weights.
+Query *ungrouped(const Block &block, const Arm &arm) {
     Query *query = static_cast<Query *>(copyObjectImpl(arm.query));
     query->groupClause = NIL;
     query->hasAggs = false;
@@ -78,10 +32,18 @@ const char *term_text(const Block &block, int occurrence, uint32 changed) {
         query->targetList = NIL;
         for (Node *expression : pg::each<Node>(block.feed(arm))) add_target(query, expression, "value");
     }
+    return query;
+}
+
+} // namespace
+
+const char *term_text(const Block &block, int occurrence, uint32 changed) {
+    const Arm &arm = block.arm_of(occurrence);
+    Query *query = ungrouped(block, arm);
     StringInfoData with;
     initStringInfo(&with);
     uint32 written = 0;
-    for (int i = arm.first; i <= occurrence; i++) {
+    for (int i = arm.first; i <= std::min(occurrence, arm.first + arm.entries() - 1); i++) {
         int source = block.occurrence_source[i - 1], entry = arm.entry(i);
         uint32 bit = UINT32_C(1) << source;
         if (i < occurrence && !(changed & bit)) continue;
@@ -92,7 +54,20 @@ const char *term_text(const Block &block, int occurrence, uint32 changed) {
             written |= bit;
         }
     }
+    if (const Presence *presence = arm.presence(occurrence)) {
+        const char *net = add_presence_term(query, block, arm, *presence, changed);
+        appendStringInfo(&with, "%s%s", with.len ? ", " : "WITH ", net);
+    }
     return psprintf("%s %s", with.data, deparse(query));
+}
+
+const char *trace_text(const Block &block, int occurrence) {
+    const Arm &arm = block.arm_of(occurrence);
+    const Presence *presence = arm.presence(occurrence);
+    if (presence == nullptr) return term_text(block, occurrence, 0);
+    Query *query = ungrouped(block, arm);
+    add_matched(query, block, arm, *presence);
+    return deparse(query);
 }
 
 const char *additions_text(const Block &block, const char *rows) {
@@ -111,10 +86,13 @@ namespace {
 // In a copy of core, or what has its FROM: the query that an occurrence is in, and its entry there.
 std::pair<Query *, int> arm_within(const Block &block, Query *query, int occurrence) {
     const Arm &arm = block.arm_of(occurrence);
-    int entry = arm.entry(occurrence);
-    if (!block.unites()) return {query, entry};
-    Query *united = rt_fetch(1, query->rtable)->subquery;
-    return {rt_fetch(static_cast<int>(&arm - &block.arms.front()) + 1, united->rtable)->subquery, entry};
+    if (block.unites()) {
+        Query *united = rt_fetch(1, query->rtable)->subquery;
+        query = rt_fetch(static_cast<int>(&arm - &block.arms.front()) + 1, united->rtable)->subquery;
+    }
+    const Presence *presence = arm.presence(occurrence);
+    if (presence == nullptr) return {query, arm.entry(occurrence)};
+    return {presence_within(arm, query, static_cast<int>(presence - &arm.presences.front())), 1};
 }
 
 const char *text_over(const Block &block, Query *query, std::span<const char *const> rows) {

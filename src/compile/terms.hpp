@@ -13,6 +13,10 @@ const char *weight_column(Oid source);
 // and then weights, whose product counts.
 const char *term_text(const Block &block, int occurrence, uint32 changed);
 
+// The rows that changed rows of an occurrence go into, whether or not they stay in: as term_text where nothing else
+// changed, with the changed rows' weights. `delta_i` is the changed rows.
+const char *trace_text(const Block &block, int occurrence);
+
 // The only term of a single source whose added rows are what `rows` selects: its used columns and, where a delta has
 // its weight, a position, in whose order they come.
 const char *additions_text(const Block &block, const char *rows);

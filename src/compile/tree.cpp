@@ -8,16 +8,19 @@
 
 namespace compile {
 
-constexpr std::size_t max_sources = 8;
-
-namespace {
-
 int source_index(Block *block, Oid relation) {
     for (std::size_t i = 0; i < block->sources.size(); i++)
         if (block->sources[i].relation == relation) return static_cast<int>(i);
     block->sources.push_back(Source{relation, {}});
     return static_cast<int>(block->sources.size()) - 1;
 }
+
+void note_used(Source &source, AttrNumber column) {
+    auto at = std::lower_bound(source.used.begin(), source.used.end(), column);
+    if (at == source.used.end() || *at != column) source.used.insert(at, column);
+}
+
+namespace {
 
 // A table as it is read here; its occurrences are numbered as the walk meets them.
 TreeNode *add_leaf(Analysis &a, int index) {
@@ -57,6 +60,7 @@ void add_inputs(Analysis &a, Node *item, TreeNode *to) {
 // Vars of the server's range table → Vars of core's, which also drops joins' aliases and notes the columns used.
 Node *renumber(Node *node, Analysis *a) {
     if (node == nullptr) return nullptr;
+    if (IsA(node, SubLink)) a->place.refuse(Construct::sublink, reinterpret_cast<SubLink *>(node)->location);
     if (IsA(node, Var)) {
         Var *var = static_cast<Var *>(copyObjectImpl(node));
         if (var->varattno <= 0)
@@ -66,9 +70,7 @@ Node *renumber(Node *node, Analysis *a) {
         var->varnosyn = 0;
         var->varattnosyn = 0;
         if (a->over_union) return reinterpret_cast<Node *>(var);
-        Source &source = a->block->sources[a->block->occurrence_source[a->before + var->varno - 1]];
-        auto at = std::lower_bound(source.used.begin(), source.used.end(), var->varattno);
-        if (at == source.used.end() || *at != var->varattno) source.used.insert(at, var->varattno);
+        note_used(a->block->sources[a->block->occurrence_source[a->before + var->varno - 1]], var->varattno);
         return reinterpret_cast<Node *>(var);
     }
     return pg::mutate_children(node, renumber, a);
@@ -151,12 +153,19 @@ TreeNode *build_joins(Analysis &a) {
     for (const TreeNode *leaf : tree->inputs)
         references = lappend(references, pg::reference_to(leaf->occurrence - a.before));
     List *conditions = NIL;
-    for (Node *condition : pg::each<Node>(tree->conditions))
-        conditions = list_concat(conditions, make_ands_implicit(reinterpret_cast<Expr *>(normalize(a, condition))));
+    for (Node *written : pg::each<Node>(tree->conditions))
+        for (Node *condition : pg::each<Node>(take_presences(a, written)))
+            conditions = list_concat(conditions, make_ands_implicit(reinterpret_cast<Expr *>(normalize(a, condition))));
     tree->conditions = conditions;
-    core->jointree =
-        makeFromExpr(references, conditions ? reinterpret_cast<Node *>(make_ands_explicit(conditions)) : nullptr);
+    core->jointree = makeFromExpr(references, nullptr);
     return tree;
+}
+
+Arm make_arm(Analysis &a, const TreeNode *tree) {
+    Arm arm{a.core, a.before + 1, tree->conditions};
+    add_presences(a, arm);
+    set_quals(arm);
+    return arm;
 }
 
 // The tree, whose conditions are in canonical form, and the query over its leaves.
@@ -167,7 +176,7 @@ void build_tree(Analysis &a) {
     }
     a.block->tree = build_joins(a);
     a.block->core = a.core;
-    a.block->arms.push_back({a.core, 1});
+    a.block->arms.push_back(make_arm(a, a.block->tree));
 }
 
 // The user's columns first, then what is grouped by.

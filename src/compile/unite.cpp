@@ -43,7 +43,7 @@ TreeNode *add_arm(Analysis &a, Query *query, const SetOperationStmt *united, Lis
                                                   pstrdup(strVal(list_nth(names, column))), false));
         column++;
     }
-    a.block->arms.push_back({arm.core, arm.before + 1});
+    a.block->arms.push_back(make_arm(arm, tree));
     return tree;
 }
 
@@ -74,10 +74,10 @@ Query *union_of(const Block &block, List *names, const SetOperationStmt *like) {
 }
 
 // A condition over the union becomes one of the arm's.
-void add_condition(const Block &block, const Arm &arm, TreeNode *tree, Node *condition) {
+void add_condition(const Block &block, Arm &arm, TreeNode *tree, Node *condition) {
     List *conditions = make_ands_implicit(reinterpret_cast<Expr *>(block.over(arm, condition)));
-    tree->conditions = list_concat(tree->conditions, conditions);
-    arm.query->jointree->quals = reinterpret_cast<Node *>(make_ands_explicit(tree->conditions));
+    arm.conditions = tree->conditions = list_concat(tree->conditions, conditions);
+    set_quals(arm);
 }
 
 } // namespace

@@ -30,21 +30,39 @@ List *key_names(const Block &block) {
     return names;
 }
 
-// Columns of one range table entry that the conditions equate with other entries.
+// The two columns that a condition equates; false where it does something else.
+bool equates(Node *condition, Var *sides[2]) {
+    if (!IsA(condition, OpExpr)) return false;
+    auto *operation = reinterpret_cast<OpExpr *>(condition);
+    if (list_length(operation->args) != 2 || strcmp(get_opname(operation->opno), "=") != 0) return false;
+    for (int i = 0; i < 2; i++) {
+        sides[i] = static_cast<Var *>(list_nth(operation->args, i));
+        if (!IsA(sides[i], Var)) return false;
+    }
+    return true;
+}
+
+// Columns of one occurrence that the conditions equate with others.
 List *equated_columns(const Block &block, int occurrence) {
     List *columns = NIL;
     const compile::Arm &arm = block.arm_of(occurrence);
     int entry = arm.entry(occurrence);
-    for (Node *condition : pg::each<Node>(make_ands_implicit(reinterpret_cast<Expr *>(arm.query->jointree->quals)))) {
-        if (!IsA(condition, OpExpr)) continue;
-        auto *operation = reinterpret_cast<OpExpr *>(condition);
-        if (list_length(operation->args) != 2 || strcmp(get_opname(operation->opno), "=") != 0) continue;
-        Node *sides[] = {static_cast<Node *>(linitial(operation->args)), static_cast<Node *>(lsecond(operation->args))};
-        if (!IsA(sides[0], Var) || !IsA(sides[1], Var)) continue;
-        for (int i = 0; i < 2; i++) {
-            auto *mine = reinterpret_cast<Var *>(sides[i]), *other = reinterpret_cast<Var *>(sides[1 - i]);
-            if (static_cast<int>(mine->varno) == entry && static_cast<int>(other->varno) != entry)
-                columns = list_append_unique_int(columns, mine->varattno);
+    Var *sides[2];
+    for (Node *condition : pg::each<Node>(arm.conditions)) {
+        if (!equates(condition, sides)) continue;
+        for (int i = 0; i < 2; i++)
+            if (static_cast<int>(sides[i]->varno) == entry && static_cast<int>(sides[1 - i]->varno) != entry)
+                columns = list_append_unique_int(columns, sides[i]->varattno);
+    }
+    for (const compile::Presence &presence : arm.presences) {
+        auto *match = reinterpret_cast<Expr *>(presence.rows->jointree->quals);
+        for (Node *condition : pg::each<Node>(make_ands_implicit(match))) {
+            if (!equates(condition, sides) || sides[0]->varlevelsup == sides[1]->varlevelsup) continue;
+            const Var *outer = sides[sides[0]->varlevelsup ? 0 : 1], *inner = sides[sides[0]->varlevelsup ? 1 : 0];
+            if (presence.occurrence == occurrence)
+                columns = list_append_unique_int(columns, inner->varattno);
+            else if (static_cast<int>(outer->varno) == entry)
+                columns = list_append_unique_int(columns, outer->varattno);
         }
     }
     return columns;

@@ -162,7 +162,9 @@ void flush_one(Pending &pending, bool at_commit) {
         // Taking the weak mode first and the strong one later deadlocks with whoever does the same: a transaction that
         // may still change another source takes the strong one at once.
         bool self_join = block.sources.size() < block.occurrence_source.size();
-        lock_sources(block, source, taken.cleared || changed != 1 || self_join || !at_commit);
+        // Two who take away the last two matches of a row would each see the other's.
+        bool alone = self_join || block.asks_presence_of(source);
+        lock_sources(block, source, taken.cleared || changed != 1 || alone || !at_commit);
     }
     if (block.counts_equal_rows()) lock_block(block);
 

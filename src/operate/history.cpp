@@ -1,15 +1,15 @@
 // The source rows behind a projection's rows.
 #include "compile/deparse.hpp"
-#include "pg/list.hpp"
+#include "compile/term_parts.hpp"
 #include "pg/scope.hpp"
 #include "rights/caller.hpp"
 
 namespace operate {
 namespace {
 
-// SELECT <keys> AS k1, …, <each table's whole row> AS r1, … FROM … WHERE …: the definition before it is grouped. Of a
-// union, one for each arm, with NULLs for the other arms' tables.
-const char *rows_query(const compile::Block &block, const compile::Arm &arm) {
+// SELECT <keys> AS k1, …, <each table's whole row> AS r1, … FROM … WHERE …: the definition before it is grouped. `present`:
+// the rows whose presence it asks for; null: those of its FROM. Of what it does not read, NULLs.
+const char *rows_query(const compile::Block &block, const compile::Arm &arm, const compile::Presence *present) {
     Query *query = static_cast<Query *>(copyObjectImpl(arm.query));
     List *targets = NIL;
     auto add = [&](Node *expression, const char *name) {
@@ -22,10 +22,13 @@ const char *rows_query(const compile::Block &block, const compile::Arm &arm) {
         add(static_cast<Node *>(
                 copyObjectImpl(block.over(arm, reinterpret_cast<Node *>(block.column(key.column)->expr)))),
             psprintf("k%d", ++number));
-    int entries = list_length(query->rtable);
+    int entries = arm.entries(), matched = 0;
+    if (present)
+        matched = compile::add_rows(
+            query, arm, *present, static_cast<RangeTblEntry *>(copyObjectImpl(rt_fetch(1, present->rows->rtable))));
     for (int i = 1; i <= static_cast<int>(block.occurrence_source.size()); i++) {
-        int entry = arm.entry(i);
-        bool here = entry >= 1 && entry <= entries;
+        int entry = present ? (i == present->occurrence ? matched : 0) : arm.entry(i);
+        bool here = entry >= 1 && entry <= std::max(entries, matched);
         Oid type = get_rel_type_id(block.entry(i)->relid);
         add(here ? reinterpret_cast<Node *>(makeWholeRowVar(rt_fetch(entry, query->rtable), entry, 0, false))
                  : reinterpret_cast<Node *>(makeNullConst(type, -1, InvalidOid)),
@@ -38,9 +41,17 @@ const char *rows_query(const compile::Block &block, const compile::Arm &arm) {
     return compile::deparse(query);
 }
 
+// Of each arm of a union, and of what EXISTS asks for.
 const char *rows_query(const compile::Block &block) {
-    return pg::joined(static_cast<int>(block.arms.size()), " UNION ALL ",
-                      [&](int i) { return rows_query(block, block.arms[i]); });
+    StringInfoData text;
+    initStringInfo(&text);
+    auto add = [&](const char *query) { appendStringInfo(&text, "%s%s", text.len ? " UNION ALL " : "", query); };
+    for (const compile::Arm &arm : block.arms) {
+        add(rows_query(block, arm, nullptr));
+        for (const compile::Presence &presence : arm.presences)
+            if (!presence.negated) add(rows_query(block, arm, &presence));
+    }
+    return text.data;
 }
 
 } // namespace

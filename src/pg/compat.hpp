@@ -52,6 +52,16 @@ bool walk_query(Query *query, bool (*callback)(Node *, Context *), Context *cont
 #endif
 }
 
+template <class Context>
+Query *mutate_query(Query *query, Node *(*callback)(Node *, Context *), Context *context) {
+#if PG_VERSION_NUM >= 160000
+    return query_tree_mutator_impl(
+        query, reinterpret_cast<tree_mutator_callback>(reinterpret_cast<void (*)()>(callback)), context, 0);
+#else
+    return query_tree_mutator(query, reinterpret_cast<Node *(*)()>(reinterpret_cast<void (*)()>(callback)), context, 0);
+#endif
+}
+
 // The query with the columns of one of its entries replaced by expressions.
 inline Query *replace_columns(Query *query, int entry, List *targets) {
     auto *of = static_cast<RangeTblEntry *>(list_nth(query->rtable, entry - 1));
@@ -84,6 +94,7 @@ inline void forget_privileges([[maybe_unused]] RangeTblEntry *entry) {
     entry->perminfoindex = 0;
 #else
     entry->checkAsUser = InvalidOid;
+    entry->selectedCols = nullptr;
 #endif
 }
 

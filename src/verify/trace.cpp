@@ -46,7 +46,7 @@ const char *traced(Projection &projection, int occurrence, const char *rows) {
     }
     int source = block.occurrence_source[occurrence - 1];
     return psprintf("(WITH delta_%d AS NOT MATERIALIZED (%s) %s) AS t(%sn)", source, rows,
-                    compile::term_text(block, occurrence, 0), names.data);
+                    compile::trace_text(block, occurrence), names.data);
 }
 
 // "'a', t.k0, 'b', t.k1": what jsonb_build_object makes a key of.

@@ -1,0 +1,277 @@
+// What changes of a table do to the rows that ask for its presence.
+//
+// A row of the arm's FROM that changed rows of the table match had n more matches before, by their weights, than now
+// less `net`. With net > 0 it has matches now; it had none before if no match is left after net of them are passed over.
+// With net < 0 it had matches before; it has none now if no match is left at all. So either way it comes or goes if
+// NOT EXISTS (SELECT FROM the table WHERE match OFFSET greatest(net, 0)), which reads at most net + 1 matches, however
+// many there are. (Test: sql/presence, test/work)
+#include "compile/analysis.hpp"
+#include "compile/deparse.hpp"
+#include "compile/expressions.hpp"
+#include "compile/term_parts.hpp"
+#include "compile/terms.hpp"
+#include "pg/list.hpp"
+#include "pg/query.hpp"
+
+namespace compile {
+namespace {
+
+Node *copy(const void *node) { return static_cast<Node *>(copyObjectImpl(node)); }
+
+struct Equal { // outer = inner
+    OpExpr *comparison;
+    Node *outer, *inner;
+};
+
+// The conditions of a presence, by what they are about.
+struct Match {
+    List *inner = NIL; // the table alone, or nothing
+    List *outer = NIL; // the arm's FROM alone
+    pg::vector<Equal> equal = {};
+    List *mixed = NIL; // any other
+};
+
+struct Levels {
+    bool inner = false, outer = false;
+};
+
+bool find_levels(Node *node, Levels *found) {
+    if (node == nullptr) return false;
+    if (IsA(node, Var)) (reinterpret_cast<Var *>(node)->varlevelsup ? found->outer : found->inner) = true;
+    return pg::walk_children(node, find_levels, found);
+}
+
+Levels levels_of(Node *node) {
+    Levels found;
+    find_levels(node, &found);
+    return found;
+}
+
+// Whether equal values of the inner side, as GROUP BY has it, are equal to the same values of the other side.
+bool is_grouping_equality(const OpExpr *comparison, Node *inner) {
+    if (list_length(comparison->args) != 2) return false;
+    Oid type = exprType(inner);
+    TypeCacheEntry *cache = lookup_type_cache(type, TYPECACHE_EQ_OPR | TYPECACHE_BTREE_OPFAMILY | TYPECACHE_HASH_PROC);
+    if (!OidIsValid(cache->eq_opr) || !OidIsValid(cache->btree_opf) || !OidIsValid(cache->hash_proc)) return false;
+    if (get_op_opfamily_strategy(comparison->opno, cache->btree_opf) != BTEqualStrategyNumber) return false;
+    return comparison->inputcollid == exprCollation(inner);
+}
+
+bool add_equality(Match &match, Node *condition) {
+    if (!IsA(condition, OpExpr)) return false;
+    auto *comparison = reinterpret_cast<OpExpr *>(condition);
+    if (list_length(comparison->args) != 2) return false;
+    Node *sides[] = {static_cast<Node *>(linitial(comparison->args)), static_cast<Node *>(lsecond(comparison->args))};
+    for (int i = 0; i < 2; i++) {
+        Levels here = levels_of(sides[i]), there = levels_of(sides[1 - i]);
+        if (here.outer || there.inner || !here.inner || !there.outer) continue;
+        if (!is_grouping_equality(comparison, sides[i])) return false;
+        match.equal.push_back({comparison, sides[1 - i], sides[i]});
+        return true;
+    }
+    return false;
+}
+
+Match match_of(const Presence &presence) {
+    Match match;
+    for (Node *each : pg::each<Node>(make_ands_implicit(reinterpret_cast<Expr *>(presence.rows->jointree->quals)))) {
+        Levels levels = levels_of(each);
+        if (!levels.outer)
+            match.inner = lappend(match.inner, each);
+        else if (!levels.inner)
+            match.outer = lappend(match.outer, each);
+        else if (!add_equality(match, each))
+            match.mixed = lappend(match.mixed, each);
+    }
+    return match;
+}
+
+void add_condition(Query *query, Node *condition) {
+    query->jointree->quals = make_and_qual(query->jointree->quals, condition);
+}
+
+// An expression over the arm's FROM one level up, as one of that level.
+Node *one_level_down(Node *expression) {
+    Node *copied = copy(expression);
+    IncrementVarSublevelsUp(copied, -1, 1);
+    return copied;
+}
+
+// Changed rows of the table that match, as a subquery; without columns.
+Query *changed_rows(const Presence &presence, int source) {
+    auto *query = castNode(Query, copy(presence.rows));
+    replace_entry(query, 1, psprintf("delta_%d", source));
+    return query;
+}
+
+// sum(value)::bigint
+Node *sum_of(Node *value) {
+    Aggref *sum = makeNode(Aggref);
+    sum->aggfnoid = F_SUM_INT8;
+    sum->aggtype = NUMERICOID;
+    sum->aggargtypes = list_make1_oid(INT8OID);
+    sum->args = list_make1(makeTargetEntry(reinterpret_cast<Expr *>(value), 1, nullptr, false));
+    sum->aggkind = AGGKIND_NORMAL;
+    sum->aggno = sum->aggtransno = -1;
+    sum->location = -1;
+    return cast_to(reinterpret_cast<Node *>(sum), INT8OID);
+}
+
+// How many more matches there are than before, of a row of the FROM that is one level up.
+Query *net_query(const Presence &presence, int source) {
+    Query *query = changed_rows(presence, source);
+    query->hasAggs = true;
+    add_target(query, sum_of(weight_of(1, rt_fetch(1, presence.rows->rtable)->relid)), "net");
+    return query;
+}
+
+Node *bigint(int value) { return cast_to(int_constant(value), INT8OID); }
+
+Node *greatest_of_none(Node *net) {
+    MinMaxExpr *made = makeNode(MinMaxExpr);
+    made->minmaxtype = INT8OID;
+    made->op = IS_GREATEST;
+    made->args = list_make2(net, bigint(0));
+    made->location = -1;
+    return reinterpret_cast<Node *>(made);
+}
+
+// EXISTS (SELECT FROM the table WHERE it matches OFFSET passed): `passed` is over the FROM, as a condition of it has it.
+Node *exists_after(const Presence &presence, Node *passed) {
+    auto *rows = castNode(Query, copy(presence.rows));
+    rows->limitOffset = copy(passed);
+    IncrementVarSublevelsUp(rows->limitOffset, 1, 0);
+    SubLink *link = makeNode(SubLink);
+    link->subLinkType = EXISTS_SUBLINK;
+    link->subselect = reinterpret_cast<Node *>(rows);
+    link->location = -1;
+    return reinterpret_cast<Node *>(link);
+}
+
+Node *negated(Node *condition) { return reinterpret_cast<Node *>(makeBoolExpr(NOT_EXPR, list_make1(condition), -1)); }
+
+// The test of a presence as it was before its table changed.
+Node *test_before(const Presence &presence, int source) {
+    SubLink *link = makeNode(SubLink);
+    link->subLinkType = EXPR_SUBLINK;
+    link->subselect = reinterpret_cast<Node *>(net_query(presence, source));
+    link->location = -1;
+    Node *net = coalesce(reinterpret_cast<Node *>(link), bigint(0));
+    Node *before = either(operation("<", net, bigint(0)), exists_after(presence, greatest_of_none(net)));
+    return presence.negated ? negated(before) : before;
+}
+
+// Adds an entry to a FROM, which has its place in it.
+int add_entry(Query *query, RangeTblEntry *entry) {
+    query->rtable = lappend(query->rtable, entry);
+    query->jointree->fromlist = lappend(query->jointree->fromlist, pg::reference_to(list_length(query->rtable)));
+    return list_length(query->rtable);
+}
+
+// The keys by which rows of the FROM match, once each, and where nothing else decides about a match, what they net to.
+const char *keys_text(const Presence &presence, const Match &match, int source) {
+    Query *query = changed_rows(presence, source);
+    query->jointree->quals =
+        match.inner ? copy(reinterpret_cast<Node *>(make_ands_explicit(match.inner))) : nullptr;
+    for (const Equal &each : match.equal) add_target(query, copy(each.inner), "k");
+    add_weight(query, 1, rt_fetch(1, presence.rows->rtable)->relid);
+    const char *keys = pg::joined(static_cast<int>(match.equal.size()), ", ", [](int i) { return psprintf("k%d", i); });
+    const char *comma = *keys ? ", " : "";
+    const char *group = *keys ? psprintf(" GROUP BY %s", keys) : "";
+    const char *some = match.mixed ? "" : " HAVING pg_catalog.sum(w) OPERATOR(pg_catalog.<>) 0";
+    return psprintf("net_%d AS (SELECT %s%spg_catalog.sum(w)::bigint AS net FROM (%s) AS d(%s%sw)%s%s)",
+                    presence.occurrence, keys, comma, deparse(query), keys, comma, group, some);
+}
+
+RangeTblEntry *keys_entry(const Presence &presence, const Match &match) {
+    List *names = NIL;
+    for (std::size_t i = 0; i < match.equal.size(); i++) names = lappend(names, makeString(psprintf("k%zu", i)));
+    RangeTblEntry *entry = makeNode(RangeTblEntry);
+    entry->rtekind = RTE_CTE;
+    entry->ctename = psprintf("net_%d", presence.occurrence);
+    entry->eref = makeAlias(entry->ctename, lappend(names, makeString(pstrdup("net"))));
+    entry->inFromCl = true;
+    return entry;
+}
+
+// `key`: the inner side, of the entry that has the keys.
+Node *equals_key(const Equal &equal, int entry, int number) {
+    auto *key = reinterpret_cast<Node *>(makeVar(entry, static_cast<AttrNumber>(number + 1), exprType(equal.inner), -1,
+                                                 exprCollation(equal.inner), 0));
+    auto *comparison = reinterpret_cast<OpExpr *>(copy(equal.comparison));
+    bool inner_first = linitial(equal.comparison->args) == equal.inner;
+    Node *outer = one_level_down(equal.outer);
+    comparison->args = inner_first ? list_make2(key, outer) : list_make2(outer, key);
+    return reinterpret_cast<Node *>(comparison);
+}
+
+// The net of the changed rows that match a row of the FROM: what its keys net to, or what is added up for it.
+Node *net_of(Query *query, const Presence &presence, const Match &match, int source, int keys) {
+    if (match.mixed == NIL)
+        return reinterpret_cast<Node *>(
+            makeVar(keys, static_cast<AttrNumber>(match.equal.size() + 1), INT8OID, -1, InvalidOid, 0));
+    RangeTblEntry *entry =
+        pg::subquery_entry(net_query(presence, source), "matched", list_make1(makeString(pstrdup("net"))));
+    entry->lateral = true;
+    int place = add_entry(query, entry);
+    auto *net = reinterpret_cast<Node *>(makeVar(place, 1, INT8OID, -1, InvalidOid, 0));
+    add_condition(query, operation("<>", net, bigint(0)));
+    return net;
+}
+
+} // namespace
+
+const char *add_presence_term(Query *query, const Block &block, const Arm &arm, const Presence &presence,
+                              uint32 changed) {
+    int source = block.occurrence_source[presence.occurrence - 1];
+    Match match = match_of(presence);
+    query->jointree->quals =
+        arm.conditions ? copy(reinterpret_cast<Node *>(make_ands_explicit(arm.conditions))) : nullptr;
+    for (const Presence &other : arm.presences) {
+        if (other.occurrence == presence.occurrence) continue;
+        int others = block.occurrence_source[other.occurrence - 1];
+        bool before = other.occurrence < presence.occurrence && (changed & (UINT32_C(1) << others));
+        add_condition(query, before ? test_before(other, others) : presence_test(other));
+    }
+    for (Node *each : pg::each<Node>(match.outer)) add_condition(query, one_level_down(each));
+    int keys = add_entry(query, keys_entry(presence, match));
+    int number = 0;
+    for (const Equal &each : match.equal) add_condition(query, equals_key(each, keys, number++));
+    Node *net = net_of(query, presence, match, source, keys);
+    add_condition(query, negated(exists_after(presence, greatest_of_none(net))));
+    Node *comes = operation(presence.negated ? "<" : ">", net, bigint(0));
+    add_target(query, choice({{comes, bigint(1)}}, bigint(-1)), "weight");
+    return keys_text(presence, match, source);
+}
+
+namespace {
+
+// The table is entry `entry` of the FROM itself.
+Node *beside(Node *node, int *entry) {
+    if (node == nullptr) return nullptr;
+    if (!IsA(node, Var)) return pg::mutate_children(node, beside, entry);
+    auto *var = reinterpret_cast<Var *>(copy(node));
+    if (var->varlevelsup)
+        var->varlevelsup--;
+    else
+        var->varno = *entry;
+    return reinterpret_cast<Node *>(var);
+}
+
+} // namespace
+
+int add_rows(Query *query, const Arm &arm, const Presence &presence, RangeTblEntry *rows) {
+    query->jointree->quals =
+        arm.conditions ? copy(reinterpret_cast<Node *>(make_ands_explicit(arm.conditions))) : nullptr;
+    int entry = add_entry(query, rows);
+    if (Node *match = presence.rows->jointree->quals) add_condition(query, beside(match, &entry));
+    return entry;
+}
+
+void add_matched(Query *query, const Block &block, const Arm &arm, const Presence &presence) {
+    Query *rows = changed_rows(presence, block.occurrence_source[presence.occurrence - 1]);
+    int entry = add_rows(query, arm, presence, rt_fetch(1, rows->rtable));
+    add_weight(query, entry, rt_fetch(1, presence.rows->rtable)->relid);
+}
+
+} // namespace compile

@@ -1,0 +1,23 @@
+// Pieces of the queries that follow changes: copies of an arm's with other rows in the place of tables.
+#pragma once
+#include "compile/block.hpp"
+
+namespace compile {
+
+// Puts a named relation (a delta, an old state), which has a weight after the table's columns, in the place of a table.
+void replace_entry(Query *query, int occurrence, const char *name);
+void add_target(Query *query, Node *expression, const char *name);
+// The weight of an entry that has been replaced.
+Node *weight_of(int entry, Oid relation);
+void add_weight(Query *query, int entry, Oid relation);
+
+// presence_terms.cpp: makes of an arm's query, whose FROM is in its old state where it changed, the rows that come or go
+// because matches of a presence do: with a weight. `changed` as in term_text. Returns the WITH item that it reads.
+const char *add_presence_term(Query *query, const Block &block, const Arm &arm, const Presence &presence,
+                              uint32 changed);
+// Puts rows of a presence's table, whose entry is given, beside the arm's FROM, where they match; returns their place.
+int add_rows(Query *query, const Arm &arm, const Presence &presence, RangeTblEntry *rows);
+// The rows of the arm that changed rows of a presence's table match, with the changed rows' weights.
+void add_matched(Query *query, const Block &block, const Arm &arm, const Presence &presence);
+
+} // namespace compile
