@@ -69,8 +69,8 @@ struct Projection {
     const char *name() const;
 };
 
-// The projection kept in `relation`, or null. The pointer holds until the end of the transaction; what it tells of may be
-// dropped by then, unless the caller holds a lock.
+// The projection kept in `relation`, or null. The pointer holds until the end of the transaction; what it tells of may
+// be dropped by then, unless the caller holds a lock.
 Projection *projection(Oid relation);
 
 // What of a projection is to stay as it is until the transaction ends.
@@ -80,15 +80,17 @@ enum class Hold {
     all      // its sources, too
 };
 
-// Locks against DROP and other definitions, in the order in which writers lock: ACCESS SHARE, until the transaction ends.
-// False where the projection is not any more what it was before a lock was waited for.
+// Locks against DROP and other definitions, in the order in which writers lock: ACCESS SHARE, until the transaction
+// ends. False where the projection is not any more what it was before a lock was waited for.
 bool hold(Projection &projection, Hold what);
 
-// What look() stands between: the projection, compiled, while nobody can drop it or give it another definition; or null.
+// What look() stands between: the projection, compiled, while nobody can drop it or give it another definition; or
+// null.
 Projection *begin_look(Oid relation);
 void end_look(const Projection &projection);
 
-// Calls `use` with the projection kept in `relation`; false where there is none. For what looks at many: it keeps no lock.
+// Calls `use` with the projection kept in `relation`; false where there is none. For what looks at many: it keeps no
+// lock.
 template <class Use> bool look(Oid relation, Use &&use) {
     Projection *found = begin_look(relation);
     if (found == nullptr) return false;

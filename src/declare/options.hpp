@@ -17,7 +17,7 @@ struct Use {
 // Raises 22023 for an option that is unknown, has no effect on such a projection, or has no such value; 0A000 for one
 // that this version does not support. Returns the options as they are stored: on_dead_letter is looked up, the names of
 // a normalizing state machine are in upper case. Whoever makes or changes a projection passes here: create and alter of
-// a query by plan_flow(), the others' create by declare(), alter(options) and a change of slots in 44_run.sql.
+// a query by plan_flow(), the others' create by declare(), alter(options) and a change of slots in 45_alter.sql.
 Datum check_options(const Use &use, Datum options);
 
 // The part of it that is about several slots.

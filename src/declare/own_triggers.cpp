@@ -1,5 +1,5 @@
-// Makes the triggers of catalog/own_trigger.hpp. A projection whose changes another trigger of that name does not capture
-// would go wrong in silence, so that is refused. (Test: sql/rights_declare)
+// Makes the triggers of catalog/own_trigger.hpp. A projection whose changes another trigger of that name does not
+// capture would go wrong in silence, so that is refused. (Test: sql/rights_declare)
 #include "declare/own_triggers.hpp"
 
 #include "catalog/own_trigger.hpp"

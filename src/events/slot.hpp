@@ -12,8 +12,9 @@ struct Slot {
     int64 position; // of the last event applied
 };
 
-// The slot that a key is dealt out to: of a value, and as SQL, whatever the search_path, over an expression of type text
-// and one for the number of slots (NULL for a NULL key, which is the first slot's). SQL says the same in _slot_of().
+// The slot that a key is dealt out to: of a value, and as SQL, whatever the search_path, over an expression of type
+// text and one for the number of slots (NULL for a NULL key, which is the first slot's). SQL says the same in
+// _slot_of().
 int slot_of(text *key, int slots);
 const char *slot_text(const char *key, const char *slots);
 

@@ -1,9 +1,10 @@
 // What a projection relies on.
 //
-// The facts and what follows from a difference are SQL (src/schema/52_relied.sql). Comparing them takes milliseconds,
-// so a flush compares a digest of the relations' and functions' catalog entries first, and only where this session's
-// view of the catalogs has moved since it last did. The digest may differ where no fact does (an added column); the
-// facts are then found equal, and the digest is recorded anew.
+// The facts, what is done with them, and what follows from a difference are SQL (src/schema: 52_relied.sql,
+// 53_relied_checks.sql, 51_conditions.sql). Comparing them takes milliseconds, so a flush compares a digest of the
+// relations' and functions' catalog entries first, and only where this session's view of the catalogs has moved since
+// it last did. The digest may differ where no fact does (an added column); the facts are then found equal, and the
+// digest is recorded anew.
 #include "maintain/reliance.hpp"
 
 #include "maintain/flush.hpp"

@@ -1,4 +1,4 @@
-// What a projection relies on besides its definition: recorded, compared, and told (src/schema/52_relied.sql).
+// What a projection relies on besides its definition: recorded, compared, and told (src/schema/53_relied_checks.sql).
 #pragma once
 #include "catalog/projection.hpp"
 

@@ -1,5 +1,5 @@
 // Run: what users call to operate projections. The rest of each is the internal function of the same name in
-// src/schema (44_run.sql, 46_failures.sql).
+// src/schema (44_run.sql, 45_alter.sql, 46_failures.sql).
 #include "operate/run.hpp"
 
 #include "events/slot.hpp"

@@ -1,7 +1,8 @@
 // Validate: what is broken, missing or set so that it cannot work.
 //
-// The checks are SQL over the catalogs (src/schema/62_validate.sql), run as a superuser for whoever asks, who gets what
-// is about his own projections. Nothing of a user's is called by them: definitions are compiled, not run.
+// The checks are SQL over the catalogs (src/schema: 61_validate_projections.sql, 62_validate.sql), run as a superuser
+// for whoever asks, who gets what is about his own projections. Nothing of a user's is called by them: definitions are
+// compiled, not run.
 #include "catalog/projection.hpp"
 #include "declare/declare.hpp"
 #include "pg/scope.hpp"

@@ -1,6 +1,6 @@
-// The advisory locks of the extension: every class there is, in the order in which they are taken. Users' advisory locks
-// have 1 or 2 in the field where ours have their class, so the two never meet. Locks of relations, rows and slots:
-// maintain/locks.hpp and src/README.md.
+// The advisory locks of the extension: every class there is, in the order in which they are taken. Users' advisory
+// locks have 1 or 2 in the field where ours have their class, so the two never meet. Locks of relations, rows and
+// slots: maintain/locks.hpp and src/README.md.
 #pragma once
 #include "pg/pg.hpp"
 

@@ -7,8 +7,8 @@ namespace rights {
 // An argument that must not be null. Raises 22004.
 const char *text_argument(FunctionCallInfo fcinfo, int number, const char *name);
 
-// The projection of that name, held, which the caller must own: that is asked before anything is locked. Raises 42P01, or,
-// where `missing_ok`, is null where there is no relation of that name; 42809, 42501.
+// The projection of that name, held, which the caller must own: that is asked before anything is locked. Raises 42P01,
+// or, where `missing_ok`, is null where there is no relation of that name; 42809, 42501.
 catalog::Projection *find_own_projection(text *name, catalog::Hold hold, bool missing_ok);
 
 // The projection that a function's first argument names, whoever owns it. Raises 22004, 42P01, 42809.

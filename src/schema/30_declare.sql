@@ -13,7 +13,8 @@ of the sources while it fills; over an event source nobody, as its events are ap
 schema, and SELECT and, but for an event source in async mode, TRIGGER on the sources.
 Errors: PJ002 the query is of a kind that cannot be maintained (the reason and what works are given); 42P07 the name is
 taken; 42501 a right is missing.
-Example: SELECT projections.create(''stock'', ''SELECT item, sum(quantity) AS quantity FROM movements GROUP BY item'');';
+Example: SELECT projections.create(''stock'', ''SELECT item, sum(quantity) AS quantity FROM movements '
+    'GROUP BY item'');';
 
 CREATE FUNCTION projections.drop(name text, keep_table boolean DEFAULT false, if_exists boolean DEFAULT false)
     RETURNS void

@@ -39,7 +39,8 @@ CREATE TABLE projections.events_archive (
     UNIQUE (id),
     UNIQUE (stream, version)
 ) INHERITS (projections.events);
-CREATE INDEX events_archive_correlation_id ON projections.events_archive (correlation_id) WHERE correlation_id IS NOT NULL;
+CREATE INDEX events_archive_correlation_id ON projections.events_archive (correlation_id)
+    WHERE correlation_id IS NOT NULL;
 COMMENT ON TABLE projections.events_archive IS
     'Old events of our own store, moved here by projections.archive_events(); rebuilds read them.';
 
@@ -51,11 +52,11 @@ BEGIN
         PERFORM pg_catalog.pg_extension_config_dump(('projections.' || name)::regclass, '');
     END LOOP;
     INSERT INTO projections_internal.source (relation, position_column, stream_column, version_column, type_column,
-        time_column, correlation_column,
-                                    id_column, capture, sequence)
-    VALUES ('projections.events', 'position', 'stream', 'version', 'type', 'recorded_at', 'correlation_id', 'id', 'position',
-            'projections.events_position_seq');
-    -- The row above comes with the extension, so a dump must not bring it again. Its archived_to stays 0: nothing of our own store is lost.
+        time_column, correlation_column, id_column, capture, sequence)
+    VALUES ('projections.events', 'position', 'stream', 'version', 'type', 'recorded_at', 'correlation_id', 'id',
+        'position', 'projections.events_position_seq');
+    -- The row above comes with the extension, so a dump must not bring it again. Its archived_to stays 0: nothing of
+    -- our own store is lost.
     PERFORM pg_catalog.pg_extension_config_dump('projections_internal.source'::regclass,
         'WHERE relation <> ''projections.events''::pg_catalog.regclass');
 END
@@ -219,7 +220,8 @@ wait for each other until the end of the transaction. Only roles with EXECUTE ma
 tables.
 Errors: PJ001 the stream is at another version; 22023 an empty stream or type, a negative version; 23505 the id exists
 in another stream; 40001 in REPEATABLE READ and SERIALIZABLE, where another append came between: try again.
-Example: SELECT * FROM projections.append(''order-17'', ''OrderPlaced'', ''{"item": "A1", "quantity": 3}'', expected_version => 0);';
+Example: SELECT * FROM projections.append(''order-17'', ''OrderPlaced'', ''{"item": "A1", "quantity": 3}'', '
+    'expected_version => 0);';
 
 -- The element that is not an event.
 CREATE FUNCTION projections_internal._refuse_events(events jsonb) RETURNS void
@@ -230,7 +232,8 @@ BEGIN
     IF jsonb_typeof(events) IS DISTINCT FROM 'array' OR jsonb_array_length(events) = 0 THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = 'events must be a JSON array of at least one event',
-            DETAIL = format('It is %s.', CASE WHEN events IS NULL THEN 'null' WHEN jsonb_typeof(events) = 'array' THEN 'empty' ELSE 'of type ' || jsonb_typeof(events) END),
+            DETAIL = format('It is %s.', CASE WHEN events IS NULL THEN 'null'
+                WHEN jsonb_typeof(events) = 'array' THEN 'empty' ELSE 'of type ' || jsonb_typeof(events) END),
             HINT = 'Pass [{"type": "…", "data": {…}}, …].';
     END IF;
     SELECT x.n, c.problem INTO bad
@@ -316,7 +319,8 @@ id to every event of a batch that may be retried. Returns the version of the str
 positions of the first and the last one.
 Errors: PJ001 the stream is at another version; 22023 an empty stream, an element that is not an event (it is named);
 23505 some of the ids exist, and not as one append; 40001 as of append.
-Example: SELECT * FROM projections.append_many(''order-17'', ''[{"type": "ItemPicked", "data": {"item": "A1"}}, {"type": "OrderShipped", "data": {}}]'', 1);';
+Example: SELECT * FROM projections.append_many(''order-17'', ''[{"type": "ItemPicked", "data": {"item": "A1"}}, '
+    '{"type": "OrderShipped", "data": {}}]'', 1);';
 
 REVOKE EXECUTE ON FUNCTION projections.append(text, text, jsonb, bigint, jsonb, text, text, uuid),
     projections.append_many(text, jsonb, bigint, text, text),

@@ -153,4 +153,5 @@ UPDATE on projections.streams. The source''s owner''s code (triggers, policies) 
 Errors: 55006 an async projection, an open failure, a parked event or a subscription still needs one of them, or an
 inline projection would lose them (DETAIL names it); 42P01 no such table; 42809 not an event source; 55000 it has no
 time column; 42501 a right is missing.
-Example: SELECT * FROM projections.archive_events(''projections.events'', now() - interval ''2 years'', dry_run => true);';
+Example: SELECT * FROM projections.archive_events(''projections.events'', now() - interval ''2 years'', '
+    'dry_run => true);';

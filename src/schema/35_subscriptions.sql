@@ -62,7 +62,8 @@ event_types: only these. The role that makes it owns it, and partition_by runs a
 source, whose row-level security must not apply to the role.
 Errors: 42P01 no such table; 42809 not an event source; 42710 the name is taken; 55000 event_types and no type column;
 42703 and others where the expression does not fit; 42501 no right to read the source.
-Example: SELECT projections.create_subscription(''shipping'', ''projections.events'', event_types => ARRAY[''OrderShipped'']);';
+Example: SELECT projections.create_subscription(''shipping'', ''projections.events'', '
+    'event_types => ARRAY[''OrderShipped'']);';
 
 CREATE FUNCTION projections_internal._subscription(caller oid, name text) RETURNS projections_internal.subscription
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$

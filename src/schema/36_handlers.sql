@@ -27,7 +27,8 @@ each table.
 Errors: 55000 the source is not registered; 42P13 the function has other arguments; 0A000 the function sets search_path
 or is bound to its tables, or a table has a deferred constraint; 22023 an option; 42P07 the name is taken; 42501 a
 right is missing.
-Example: SELECT projections.create_handler(''stock'', ''movements'', ''apply_movement(movements)'', ''{stock}'', partition_by => ''item'');';
+Example: SELECT projections.create_handler(''stock'', ''movements'', ''apply_movement(movements)'', ''{stock}'', '
+    'partition_by => ''item'');';
 
 CREATE FUNCTION projections.create_reducer(name text, source text, key text, reducer regprocedure,
     initial jsonb DEFAULT 'null',
@@ -45,7 +46,8 @@ that of the last one, updated_at its time. A CHECK on the table fails the event 
 events are folded at the commit, and before a read of the table; their keys are locked in one order, and where an
 earlier position comes late, its key is folded anew from all its events. Returns the table. Rights and errors: as
 projections.create_handler.
-Example: SELECT projections.create_reducer(''balance'', ''movements'', ''item'', ''add_movement(jsonb, movements, text)'', initial => ''0'');';
+Example: SELECT projections.create_reducer(''balance'', ''movements'', ''item'', '
+    '''add_movement(jsonb, movements, text)'', initial => ''0'');';
 
 -- [{"from", "event", "to"}, …] as {"from": {"event": "to"}}; "" stands for the state before the first event.
 CREATE FUNCTION projections_internal._state_machine(given jsonb, given_options jsonb)
@@ -117,7 +119,8 @@ BEGIN
     END IF;
     SELECT format('state "%s" of option "%s" is not declared', s.name, s.option) INTO problem
     FROM (SELECT options->>'initial', 'initial' UNION ALL
-          SELECT t, 'terminal' FROM jsonb_array_elements_text(CASE jsonb_typeof(options->'terminal') WHEN 'array' THEN options->'terminal' ELSE '[]' END) AS t) AS s(name, option)
+          SELECT t, 'terminal' FROM jsonb_array_elements_text(CASE jsonb_typeof(options->'terminal')
+              WHEN 'array' THEN options->'terminal' ELSE '[]' END) AS t) AS s(name, option)
     WHERE s.name IS NOT NULL AND s.name <> ALL (array_remove(states, NULL)) LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = problem,

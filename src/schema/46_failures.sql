@@ -33,7 +33,8 @@ COMMENT ON FUNCTION projections.retry(bigint) IS
 'Applies a failed event again, now, and what is parked behind it if that succeeds. failure_id: of projections.failures.
 Returns whether it succeeded; if not, the failure is as before, with the new error. Waits for the batch that runs.
 Errors: P0002 no such failure; 42501 not the projection''s owner; 55000 it is resolved already.
-Example: SELECT projections.retry(id) FROM projections.dead_letters WHERE projection = ''public.stock'' ORDER BY position;';
+Example: SELECT projections.retry(id) FROM projections.dead_letters WHERE projection = ''public.stock'' '
+    'ORDER BY position;';
 
 CREATE FUNCTION projections_internal._retry_query(projection oid, slot integer) RETURNS bigint
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'projections_retry_query';

@@ -1,10 +1,11 @@
 -- Hidden objects: definitions, feeds, change logs, arrivals, and the shadows of rebuilds.
 --
--- What is in the extension's schemas belongs to a superuser: an owner could give a column of his log another type, whose
--- values the library would read as addresses; put triggers, rules and policies on it; or keep others from dropping it.
--- The projection's owner is granted what its maintenance does as him: to read. Logs are written by a superuser, as who
--- may write a table may lock it, too. Only shadows are the owner's own, for as long as a rebuild runs: their indexes,
--- defaults and CHECKs are his code, which core runs as the table's owner. DDL on them is refused (_refuse_hidden).
+-- What is in the extension's schemas belongs to a superuser: an owner could give a column of his log another type,
+-- whose values the library would read as addresses; put triggers, rules and policies on it; or keep others from
+-- dropping it. The projection's owner is granted what its maintenance does as him: to read. Logs are written by a
+-- superuser, as who may write a table may lock it, too. Only shadows are the owner's own, for as long as a rebuild
+-- runs: their indexes, defaults and CHECKs are his code, which core runs as the table's owner. DDL on them is refused
+-- (_refuse_hidden).
 
 CREATE FUNCTION projections_internal._hidden_relations() RETURNS TABLE(relation oid, projection oid, source oid)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$

@@ -91,8 +91,8 @@ DECLARE
     restored integer := 0;
     repaired oid[];
 BEGIN
-    -- Who drops the projection locks its sources first, so from here on it stays; or it is gone, and nobody would remove
-    -- what is made now. (Test: sql/rights_declare)
+    -- Who drops the projection locks its sources first, so from here on it stays; or it is gone, and nobody would
+    -- remove what is made now. (Test: sql/rights_declare)
     FOR broken IN SELECT c.oid AS relation FROM pg_class c WHERE c.oid = ANY (p.sources::oid[]) ORDER BY 1 LOOP
         EXECUTE format('LOCK TABLE ONLY %s IN ACCESS SHARE MODE', projections_internal._name(broken.relation));
     END LOOP;

@@ -213,7 +213,8 @@ CREATE FUNCTION projections_internal._pace(done bigint, total bigint, since time
     LANGUAGE sql STABLE
     RETURN (SELECT ROW(CASE WHEN total > 0 THEN pg_catalog.round(100.0 * LEAST(done, total) / total, 1) END,
                        r.rate,
-                       CASE WHEN r.rate > 0 AND total >= done THEN pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => LEAST((total - done) / r.rate, 1e9)) END)
+                       CASE WHEN r.rate > 0 AND total >= done THEN pg_catalog.clock_timestamp()
+                           + pg_catalog.make_interval(secs => LEAST((total - done) / r.rate, 1e9)) END)
             FROM (SELECT done / NULLIF(EXTRACT(epoch FROM pg_catalog.clock_timestamp() - since)::double precision,
                 0) AS rate) r);
 COMMENT ON FUNCTION projections_internal._pace(bigint, bigint, timestamptz) IS
@@ -462,7 +463,8 @@ takes some milliseconds for each projection and is left out otherwise. labels: a
 source. value: in base units (seconds), or a count. type: gauge, counter or summary. What a projection does not have
 (the lag of an inline one) is left out. The same names come from monitoring/queries.yaml. For members of pg_monitor;
 others need EXECUTE. Errors: 42501.
-Example: SELECT labels ->> ''projection'' AS projection, value FROM projections.metrics() WHERE name = ''pg_projections_lag_seconds'';';
+Example: SELECT labels ->> ''projection'' AS projection, value FROM projections.metrics() '
+    'WHERE name = ''pg_projections_lag_seconds'';';
 
 CREATE FUNCTION projections.metrics_text(about text DEFAULT NULL) RETURNS text
     LANGUAGE c AS 'MODULE_PATHNAME', 'projections_metrics_text';

@@ -56,7 +56,8 @@ BEGIN
         -- A script replaces only what is the extension's.
         EXECUTE pg_catalog.format('ALTER EXTENSION pg_projections ADD VIEW %s',
             projections_internal._name(handler.relation));
-        EXECUTE pg_catalog.format('CREATE OR REPLACE VIEW %s AS SELECT s.slot, s.position, s.event_time, s.events_processed, s.checkpoint_at '
+        EXECUTE pg_catalog.format('CREATE OR REPLACE VIEW %s AS SELECT s.slot, s.position, s.event_time, '
+                                      's.events_processed, s.checkpoint_at '
                                   'FROM projections_internal._slots AS s WHERE s.definition OPERATOR(pg_catalog.=) '
                                       '%L::pg_catalog.regclass',
                                   projections_internal._name(handler.relation),
