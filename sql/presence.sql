@@ -33,6 +33,7 @@ INSERT INTO shapes (name, query) VALUES
     ('of_views', 'SELECT v.customer, count(*) FROM returned v WHERE v.id IN (SELECT b.order_id FROM bulk b) GROUP BY v.customer'),
     ('with_items', 'WITH big AS (SELECT order_id FROM lines WHERE quantity > 2) SELECT o.id FROM orders o WHERE EXISTS (SELECT FROM big WHERE big.order_id = o.id)'),
     ('united', 'SELECT customer, count(*) FROM (SELECT customer FROM orders o WHERE EXISTS (SELECT FROM lines l WHERE l.order_id = o.id) UNION ALL SELECT c.id FROM customers c WHERE NOT EXISTS (SELECT FROM orders o WHERE o.customer = c.id)) AS u GROUP BY customer'),
+    ('over_union', 'SELECT u.customer, u.item FROM (SELECT o.customer, o.amount AS item FROM orders o UNION ALL SELECT r.order_id, r.item FROM returns r WHERE EXISTS (SELECT FROM orders o WHERE o.id = r.order_id)) AS u WHERE u.item > 0 AND EXISTS (SELECT FROM lines l WHERE l.item = u.item) AND NOT EXISTS (SELECT FROM customers c WHERE c.id = u.customer AND c.region > 2)'),
     ('cascade', 'SELECT c.id, c.name FROM customers c WHERE EXISTS (SELECT FROM sums s WHERE s.customer = c.id AND s.count > 1)');
 SELECT projections.create('presence.' || quote_ident(name), query) FROM shapes ORDER BY number \g /dev/null
 DO $$

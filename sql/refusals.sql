@@ -41,7 +41,8 @@ SELECT refused_query('SELECT k, count(*) FROM t RIGHT JOIN u ON u.t = t.id GROUP
 SELECT refused_query('SELECT k, n FROM (SELECT DISTINCT k, n FROM t) AS s');
 SELECT refused_query('SELECT k FROM t, LATERAL (SELECT t.n LIMIT 1) AS l');
 SELECT refused_query('SELECT k, (SELECT max(n) FROM u) AS m FROM t');
-SELECT refused_query('SELECT k, n FROM t WHERE EXISTS (SELECT FROM u WHERE u.t = t.id)');
+SELECT refused_query('SELECT k, n FROM t WHERE n > 0 OR EXISTS (SELECT FROM u WHERE u.t = t.id)');
+SELECT refused_query('SELECT k, n FROM t WHERE EXISTS (SELECT FROM u JOIN t AS t2 ON t2.k = u.n WHERE u.t = t.id)');
 SELECT refused_query('SELECT k, n FROM t WHERE id NOT IN (SELECT t FROM u)');
 SELECT refused_query('SELECT k, sum((SELECT max(n) FROM u)) FROM t GROUP BY k');
 SELECT refused_query('WITH c AS (SELECT k FROM t OFFSET 1) SELECT k FROM c');

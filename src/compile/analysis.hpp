@@ -43,10 +43,13 @@ void build_columns(Analysis &a);
 int append_column(Analysis &a, Expr *expression, const char *name);
 const char *expression_name(const Analysis &a, Node *expression);
 
-// presence.cpp: the parts of a condition that AND connects, without those that ask for the presence of rows, which are
-// noted in a.presences. Raises PJ002 for NOT IN.
+// presence.cpp: the parts of a condition that AND connects, at any depth: (a AND b) AND c is read back as a AND b AND c.
+List *conjuncts(Node *condition);
+// The same, without those that ask for the presence of rows, which are noted in a.presences. Raises PJ002 for NOT IN.
 List *take_presences(Analysis &a, Node *condition);
 void add_presences(Analysis &a, Arm &arm);
+// Of a union whose columns are those of the arm: presences of the arm.
+void distribute_presences(Analysis &a, Arm &arm);
 Node *presence_test(const Presence &presence);
 // Puts conditions and presences together as the arm's quals.
 void set_quals(const Arm &arm);

@@ -3,6 +3,7 @@
 // not in pg_catalog it would read back with another one (citext's becomes text's) or with none. They become
 // expressions that name the operator. (Test: sql/definitions.)
 #include "compile/canonical.hpp"
+#include "compile/analysis.hpp"
 
 #include "compile/deparse.hpp"
 
@@ -160,11 +161,26 @@ Difference different(const Arm &declared, Node *a, const Arm &stored, Node *b) {
     return {a ? deparse_among(a, declared.query) : "nothing", b ? deparse_among(b, stored.query) : "nothing"};
 }
 
-List *conditions_of(const Arm &arm) { return make_ands_implicit(reinterpret_cast<Expr *>(arm.query->jointree->quals)); }
+// A table whose presence is asked for may have got another alias, so that it is not one of those around it.
+bool same_presence(const Presence &a, const Presence &b) {
+    return a.negated == b.negated && a.occurrence == b.occurrence &&
+           rt_fetch(1, a.rows->rtable)->relid == rt_fetch(1, b.rows->rtable)->relid &&
+           same(a.rows->jointree->quals, b.rows->jointree->quals);
+}
+
+Difference difference_of_presences(const Arm &declared, const Arm &stored) {
+    for (std::size_t i = 0; i < std::max(declared.presences.size(), stored.presences.size()); i++) {
+        const Presence *x = i < declared.presences.size() ? &declared.presences[i] : nullptr;
+        const Presence *y = i < stored.presences.size() ? &stored.presences[i] : nullptr;
+        if (x == nullptr || y == nullptr || !same_presence(*x, *y))
+            return different(declared, x ? presence_test(*x) : nullptr, stored, y ? presence_test(*y) : nullptr);
+    }
+    return {nullptr, nullptr};
+}
 
 // Conditions, and a union's columns.
 Difference difference_of(const Arm &declared, const Arm &stored, bool columns) {
-    List *a = conditions_of(declared), *b = conditions_of(stored);
+    List *a = list_copy(declared.conditions), *b = list_copy(stored.conditions);
     for (int i = 0; columns && i < list_length(declared.query->targetList); i++) {
         auto expression = [&](const Arm &arm) {
             return reinterpret_cast<Node *>(static_cast<TargetEntry *>(list_nth(arm.query->targetList, i))->expr);
@@ -177,7 +193,7 @@ Difference difference_of(const Arm &declared, const Arm &stored, bool columns) {
         auto *y = static_cast<Node *>(i < list_length(b) ? list_nth(b, i) : nullptr);
         if (x == nullptr || y == nullptr || !same(x, y)) return different(declared, x, stored, y);
     }
-    return {nullptr, nullptr};
+    return difference_of_presences(declared, stored);
 }
 
 // Whether each expression that `a` groups by is one that `b` groups by: one that is returned twice is read back as one.

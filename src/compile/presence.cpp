@@ -71,19 +71,23 @@ bool has_other_sublinks(const Query *query) {
     return presences < all;
 }
 
+List *conjuncts(Node *condition) {
+    List *all = NIL;
+    each_conjunct(condition, [&](Node *conjunct) { all = lappend(all, conjunct); });
+    return all;
+}
+
 List *take_presences(Analysis &a, Node *condition) {
     List *rest = NIL;
-    bool found = false;
     each_conjunct(condition, [&](Node *conjunct) {
         bool negated;
         if (is_not_in(conjunct)) a.place.refuse(Construct::not_in, exprLocation(conjunct));
-        if (link_of(conjunct, &negated)) {
+        if (link_of(conjunct, &negated))
             a.presences = lappend(a.presences, conjunct);
-            found = true;
-        } else
+        else
             rest = lappend(rest, conjunct);
     });
-    return found ? rest : list_make1(condition);
+    return rest;
 }
 
 namespace {
@@ -99,10 +103,6 @@ Node *put_compared(Node *node, Query *subquery) {
     return pg::mutate_children(node, put_compared, subquery);
 }
 
-struct Leveled {
-    Analysis *a;
-    int inner; // source
-};
 
 const char *obstacle_of_presence(const Query *subquery) {
     if (subquery->setOperations) return "are unions";
@@ -138,20 +138,16 @@ int only_entry(Node *item, List **conditions) {
 }
 
 // Vars of the subquery → those of its only table; Vars of the query around it → the arm's.
-Node *renumber(Node *node, Leveled *to) {
+Node *renumber(Node *node, Analysis *a) {
     if (node == nullptr) return nullptr;
-    if (IsA(node, SubLink)) to->a->place.refuse(Construct::sublink, reinterpret_cast<SubLink *>(node)->location);
-    if (!IsA(node, Var)) return pg::mutate_children(node, renumber, to);
+    if (IsA(node, SubLink)) a->place.refuse(Construct::sublink, reinterpret_cast<SubLink *>(node)->location);
+    if (!IsA(node, Var)) return pg::mutate_children(node, renumber, a);
     Var *var = static_cast<Var *>(copyObjectImpl(node));
     if (var->varattno <= 0)
-        to->a->place.refuse(var->varattno == 0 ? Construct::whole_row : Construct::system_column, var->location);
-    if (var->varlevelsup > 0) {
-        var->varno = to->a->renumbered[var->varno];
-        note_used(to->a->block->sources[to->a->block->occurrence_source[to->a->before + var->varno - 1]], var->varattno);
-    } else {
-        var->varno = 1;
-        note_used(to->a->block->sources[to->inner], var->varattno);
-    }
+        a->place.refuse(var->varattno == 0 ? Construct::whole_row : Construct::system_column, var->location);
+    var->varno = var->varlevelsup ? a->renumbered[var->varno] : 1;
+    if (var->varlevelsup && !a->over_union)
+        note_used(a->block->sources[a->block->occurrence_source[a->before + var->varno - 1]], var->varattno);
     pg::forget_nulling(var);
     var->varnosyn = 0;
     var->varattnosyn = 0;
@@ -177,7 +173,8 @@ Query *rows_of(const RangeTblEntry *entry) {
     return pg::select_from(copy);
 }
 
-void add_presence(Analysis &a, Arm &arm, Node *conjunct) {
+// A presence of the arm whose FROM `a` analyses, still of no occurrence.
+Presence made_of(Analysis &a, Node *conjunct) {
     Presence presence{};
     SubLink *link = link_of(conjunct, &presence.negated);
     auto *subquery = castNode(Query, link->subselect);
@@ -194,27 +191,57 @@ void add_presence(Analysis &a, Arm &arm, Node *conjunct) {
     }
     RangeTblEntry *entry = rt_fetch(index, subquery->rtable);
     check_entry(a, entry);
-    if (a.block->occurrence_source.size() == max_sources)
-        a.place.refuse(Construct::too_many_sources, -1, psprintf("%zu", max_sources));
-    int source = source_index(a.block, entry->relid);
-    a.block->occurrence_source.push_back(source);
-    presence.occurrence = static_cast<int>(a.block->occurrence_source.size());
     presence.rows = rows_of(entry);
-    Leveled to{&a, source};
     List *quals = NIL;
     for (Node *each : pg::each<Node>(conditions)) {
-        Node *condition = flatten_outer(each, a.query);
-        condition = renumber(canonical(condition, a.place), &to);
-        quals = list_concat(quals, make_ands_implicit(reinterpret_cast<Expr *>(condition)));
+        Node *condition = renumber(canonical(flatten_outer(each, a.query), a.place), &a);
+        quals = list_concat(quals, conjuncts(condition));
     }
     presence.rows->jointree->quals = quals ? reinterpret_cast<Node *>(make_ands_explicit(quals)) : nullptr;
+    return presence;
+}
+
+bool note_inner(Node *node, Source *source) {
+    if (node == nullptr) return false;
+    if (IsA(node, Var) && reinterpret_cast<Var *>(node)->varlevelsup == 0)
+        note_used(*source, reinterpret_cast<Var *>(node)->varattno);
+    return pg::walk_children(node, note_inner, source);
+}
+
+void add(const Analysis &a, Arm &arm, Presence presence) {
+    Block *block = a.block;
+    if (block->occurrence_source.size() == max_sources)
+        a.place.refuse(Construct::too_many_sources, -1, psprintf("%zu", max_sources));
+    int source = source_index(block, rt_fetch(1, presence.rows->rtable)->relid);
+    note_inner(presence.rows->jointree->quals, &block->sources[source]);
+    block->occurrence_source.push_back(source);
+    presence.occurrence = static_cast<int>(block->occurrence_source.size());
     arm.presences.push_back(presence);
+}
+
+// Columns of a union, one level up, become an arm's expressions.
+Node *put_arm(Node *node, List *columns) {
+    if (node == nullptr) return nullptr;
+    if (!IsA(node, Var) || reinterpret_cast<Var *>(node)->varlevelsup == 0)
+        return pg::mutate_children(node, put_arm, columns);
+    auto *column = static_cast<TargetEntry *>(list_nth(columns, reinterpret_cast<Var *>(node)->varattno - 1));
+    auto *expression = static_cast<Node *>(copyObjectImpl(column->expr));
+    IncrementVarSublevelsUp(expression, 1, 0);
+    return expression;
 }
 
 } // namespace
 
 void add_presences(Analysis &a, Arm &arm) {
-    for (Node *each : pg::each<Node>(a.presences)) add_presence(a, arm, each);
+    for (Node *each : pg::each<Node>(a.presences)) add(a, arm, made_of(a, each));
+}
+
+void distribute_presences(Analysis &a, Arm &arm) {
+    for (Node *each : pg::each<Node>(a.presences)) {
+        Presence presence = made_of(a, each);
+        presence.rows->jointree->quals = put_arm(presence.rows->jointree->quals, arm.query->targetList);
+        add(a, arm, presence);
+    }
 }
 
 Node *presence_test(const Presence &presence) {

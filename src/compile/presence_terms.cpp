@@ -1,10 +1,10 @@
 // What changes of a table do to the rows that ask for its presence.
 //
-// A row of the arm's FROM that changed rows of the table match had n more matches before, by their weights, than now
-// less `net`. With net > 0 it has matches now; it had none before if no match is left after net of them are passed over.
-// With net < 0 it had matches before; it has none now if no match is left at all. So either way it comes or goes if
-// NOT EXISTS (SELECT FROM the table WHERE match OFFSET greatest(net, 0)), which reads at most net + 1 matches, however
-// many there are. (Test: sql/presence, test/work)
+// Of a row of the arm's FROM, `net` is how many more matches it has than before: the sum of the weights of the changed rows
+// that match it. With net > 0 it has matches now; it had none before if none is left after net of them are passed over.
+// With net < 0 it had matches before; it has none now if none is left at all. So either way it comes or goes if
+// NOT EXISTS (SELECT FROM the table WHERE it matches OFFSET greatest(net, 0)), which reads at most net + 1 matches,
+// however many there are. (Tests: sql/presence, test/work)
 #include "compile/analysis.hpp"
 #include "compile/deparse.hpp"
 #include "compile/expressions.hpp"
@@ -136,7 +136,7 @@ Node *greatest_of_none(Node *net) {
     return reinterpret_cast<Node *>(made);
 }
 
-// EXISTS (SELECT FROM the table WHERE it matches OFFSET passed): `passed` is over the FROM, as a condition of it has it.
+// EXISTS (SELECT FROM the table WHERE it matches OFFSET passed): `passed` is over the arm's FROM.
 Node *exists_after(const Presence &presence, Node *passed) {
     auto *rows = castNode(Query, copy(presence.rows));
     rows->limitOffset = copy(passed);

@@ -34,7 +34,7 @@ constexpr Refusal table[] = {
      "DISTINCT over aggregates is not supported yet", what_works, "distinct"},
     {Construct::sublink, "a scalar subquery, ARRAY, ALL; EXISTS, IN and ANY below OR or in SELECT",
      "SELECT, WHERE, ON", "this subquery in an expression is not supported yet",
-     "EXISTS, NOT EXISTS, IN and = ANY work as conditions of WHERE that AND connects. Else write the subquery as a join.",
+     "EXISTS, NOT EXISTS, IN and ANY work as conditions of WHERE that AND connects. Else write the subquery as a join.",
      "exists in any some all array"},
     {Construct::not_in, "NOT IN, <> ALL", "WHERE", "NOT IN with a subquery is not supported yet",
      "Write NOT EXISTS (SELECT … WHERE …), which says what NULLs mean.", "not"},

@@ -11,8 +11,8 @@ void add_target(Query *query, Node *expression, const char *name);
 Node *weight_of(int entry, Oid relation);
 void add_weight(Query *query, int entry, Oid relation);
 
-// presence_terms.cpp: makes of an arm's query, whose FROM is in its old state where it changed, the rows that come or go
-// because matches of a presence do: with a weight. `changed` as in term_text. Returns the WITH item that it reads.
+// presence_terms.cpp: makes of an arm's query, whose FROM is in its old state where it changed, the rows that come or
+// go because matches of a presence do: with a weight. `changed` as in term_text. Returns the WITH item that it reads.
 const char *add_presence_term(Query *query, const Block &block, const Arm &arm, const Presence &presence,
                               uint32 changed);
 // Puts rows of a presence's table, whose entry is given, beside the arm's FROM, where they match; returns their place.

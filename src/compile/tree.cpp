@@ -155,7 +155,7 @@ TreeNode *build_joins(Analysis &a) {
     List *conditions = NIL;
     for (Node *written : pg::each<Node>(tree->conditions))
         for (Node *condition : pg::each<Node>(take_presences(a, written)))
-            conditions = list_concat(conditions, make_ands_implicit(reinterpret_cast<Expr *>(normalize(a, condition))));
+            conditions = list_concat(conditions, conjuncts(normalize(a, condition)));
     tree->conditions = conditions;
     core->jointree = makeFromExpr(references, nullptr);
     return tree;

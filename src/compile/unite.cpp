@@ -75,7 +75,7 @@ Query *union_of(const Block &block, List *names, const SetOperationStmt *like) {
 
 // A condition over the union becomes one of the arm's.
 void add_condition(const Block &block, Arm &arm, TreeNode *tree, Node *condition) {
-    List *conditions = make_ands_implicit(reinterpret_cast<Expr *>(block.over(arm, condition)));
+    List *conditions = conjuncts(block.over(arm, condition));
     arm.conditions = tree->conditions = list_concat(tree->conditions, conditions);
     set_quals(arm);
 }
@@ -99,18 +99,23 @@ void build_union(Analysis &a, RangeTblEntry *entry) {
     collect_arms(a, query, query->setOperations, &arms);
     Block *block = a.block;
     TreeNode *tree = block->tree = new_node(a, NodeKind::unite);
-    for (Query *each : pg::each<Query>(arms)) tree->inputs.push_back(add_arm(a, each, like, names));
+    a.over_union = true;
+    a.renumbered.resize(list_length(a.query->rtable) + 1, 1);
+    List *conditions = a.query->jointree->quals ? take_presences(a, a.query->jointree->quals) : NIL;
+    for (Query *each : pg::each<Query>(arms)) {
+        tree->inputs.push_back(add_arm(a, each, like, names));
+        distribute_presences(a, block->arms.back());
+    }
 
     Query *united = union_of(*block, names, like);
     Query *core = a.core = block->core = pg::select_from(pg::subquery_entry(united, entry->eref->aliasname, names));
     core->hasAggs = a.query->hasAggs;
-    a.over_union = true;
-    a.renumbered.resize(list_length(a.query->rtable) + 1, 1);
-    if (Node *condition = a.query->jointree->quals) {
-        condition = normalize(a, condition);
+    for (Node *each : pg::each<Node>(conditions)) {
+        Node *condition = normalize(a, each);
         for (std::size_t i = 0; i < block->arms.size(); i++)
             add_condition(*block, block->arms[i], tree->inputs[i], condition);
     }
+    for (const Arm &arm : block->arms) set_quals(arm);
 }
 
 } // namespace compile

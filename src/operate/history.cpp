@@ -7,8 +7,8 @@
 namespace operate {
 namespace {
 
-// SELECT <keys> AS k1, …, <each table's whole row> AS r1, … FROM … WHERE …: the definition before it is grouped. `present`:
-// the rows whose presence it asks for; null: those of its FROM. Of what it does not read, NULLs.
+// SELECT <keys> AS k1, …, <each table's whole row> AS r1, … FROM … WHERE …: the definition before it is grouped, with
+// the rows of its FROM or, with `present`, those whose presence it asks for, and NULLs for other tables.
 const char *rows_query(const compile::Block &block, const compile::Arm &arm, const compile::Presence *present) {
     Query *query = static_cast<Query *>(copyObjectImpl(arm.query));
     List *targets = NIL;

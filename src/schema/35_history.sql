@@ -31,7 +31,7 @@ BEGIN
     INTO condition FROM unnest(names) WITH ORDINALITY AS n(name, place);
     RETURN (SELECT string_agg(format(
             'SELECT %L::text AS source, %s AS "position", %s AS type, %s AS event_time, x.row AS event FROM (SELECT %s '
-                'to_jsonb(q.r%s) AS row FROM (%s) q WHERE %s) x',
+                'to_jsonb(q.r%s) AS row FROM (%s) q WHERE %s) x WHERE x.row IS NOT NULL',
             projections_internal._name(t.source),
             CASE WHEN s.arrivals IS NOT NULL THEN format('(SELECT a.arrival FROM %s a WHERE a.position = (x.row ->> '
                 '%L)::bigint)', projections_internal._name(s.arrivals), s.position_column)
