@@ -128,6 +128,7 @@ DECLARE
     sources text[] := ARRAY[random.source() || ' AS a1'];
     joins text[] := '{}';
     joined text := ' JOIN ';
+    outer_join boolean := false;
     condition text := CASE WHEN random.below(2) = 0 THEN random.condition('a1') END;
     keys text[] := '{}';
     outputs text[] := '{}';
@@ -149,8 +150,11 @@ BEGIN
                 ELSE format('a%s.k = a%s.k AND a%1$s.n <> 3', i, i - 1)
             END;
     END LOOP;
-    -- now and then outer joins, whose NULLs a condition rejects
-    IF tables > 1 AND random.below(4) = 0 THEN
+    -- now and then outer joins; of some a condition rejects the NULLs
+    IF tables > 1 AND random.below(3) = 0 THEN
+        joined := CASE WHEN tables = 2 THEN random.one_of(' LEFT JOIN ', ' RIGHT JOIN ', ' FULL JOIN ') ELSE ' LEFT JOIN ' END;
+        outer_join := true;
+    ELSIF tables > 1 AND random.below(4) = 0 THEN
         joined := ' LEFT JOIN ';
         SELECT concat_ws(' AND ', condition, string_agg(format('a%s.id IS NOT NULL', i), ' AND ')) INTO condition FROM generate_series(2, tables) i;
     END IF;
@@ -183,6 +187,7 @@ BEGIN
     reversed := selected || (SELECT string_agg(source, ', ' ORDER BY i DESC) FROM unnest(sources) WITH ORDINALITY AS u (source, i))
         || coalesce(' WHERE ' || (SELECT string_agg(c, ' AND ' ORDER BY i DESC) FROM unnest(joins || condition) WITH ORDINALITY AS u (c, i)), '')
         || grouped;
+    IF outer_join THEN reversed := query; END IF;
     -- one table the other way round: its rows in two halves
     IF sources[1] ~ '^drawn\.t\d AS a1$' AND tables = 1 THEN
         reversed := replace(query, ' FROM ' || sources[1], format(' FROM (SELECT * FROM %1$s WHERE k > 1 UNION ALL SELECT * FROM %1$s WHERE (k > 1) IS NOT TRUE) AS a1', split_part(sources[1], ' ', 1)));

@@ -5,7 +5,8 @@
 
 namespace compile {
 
-constexpr std::size_t max_sources = 8; // occurrences of tables
+constexpr int max_sources = 8;  // occurrences of tables in one arm
+constexpr int max_tables = 24; // in all: a mask has a bit for each
 
 struct Analysis {
     Query *query; // in normal form
@@ -33,7 +34,7 @@ TreeNode *build_joins(Analysis &a);
 TreeNode *new_node(const Analysis &a, NodeKind kind);
 // The arm of build_joins: a.core with its presences.
 Arm make_arm(Analysis &a, const TreeNode *tree);
-int source_index(Block *block, Oid relation);
+int source_index(const Place &place, Block *block, Oid relation);
 void note_used(Source &source, AttrNumber column);
 // An expression in canonical form, over core's range table; notes the columns that it uses.
 Node *normalize(Analysis &a, Node *node);
@@ -43,7 +44,7 @@ void build_columns(Analysis &a);
 int append_column(Analysis &a, Expr *expression, const char *name);
 const char *expression_name(const Analysis &a, Node *expression);
 
-// presence.cpp: the parts of a condition that AND connects, at any depth: (a AND b) AND c is read back as a AND b AND c.
+// presence.cpp: the parts of a condition that AND connects, at any depth: (a AND b) AND c reads back as a AND b AND c.
 List *conjuncts(Node *condition);
 // The same, without those that ask for the presence of rows, which are noted in a.presences. Raises PJ002 for NOT IN.
 List *take_presences(Analysis &a, Node *condition);

@@ -210,9 +210,9 @@ bool note_inner(Node *node, Source *source) {
 
 void add(const Analysis &a, Arm &arm, Presence presence) {
     Block *block = a.block;
-    if (block->occurrence_source.size() == max_sources)
-        a.place.refuse(Construct::too_many_sources, -1, psprintf("%zu", max_sources));
-    int source = source_index(block, rt_fetch(1, presence.rows->rtable)->relid);
+    if (arm.entries() + static_cast<int>(arm.presences.size()) == max_sources)
+        a.place.refuse(Construct::too_many_sources, -1, psprintf("%d", max_sources));
+    int source = source_index(a.place, block, rt_fetch(1, presence.rows->rtable)->relid);
     note_inner(presence.rows->jointree->quals, &block->sources[source]);
     block->occurrence_source.push_back(source);
     presence.occurrence = static_cast<int>(block->occurrence_source.size());

@@ -166,7 +166,7 @@ Query *rewrite(const Query *query, const Place &place, bool user) {
     if (forget_order(copy) && place.text)
         ereport(NOTICE, (errmsg("ORDER BY is ignored: a table has no order"),
                          errhint("Apply it when reading the projection.")));
-    return rewrite_level(select_from_union(copy), place, GetUserId(), user);
+    return split_outer_joins(rewrite_level(select_from_union(copy), place, GetUserId(), user), place);
 }
 
 } // namespace compile

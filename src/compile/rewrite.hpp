@@ -19,6 +19,9 @@ Query *inline_subqueries(Query *query, const Place &place, Oid as, bool user);
 const char *obstacle(const Query *subquery);
 const char *obstacle_of_union(const Query *query);
 
+// outer_joins.cpp: a query whose FROM has outer joins, over the union that they are. Raises PJ002.
+Query *split_outer_joins(Query *query, const Place &place);
+
 // presence.cpp: whether a query has subqueries in expressions that do not ask for the presence of rows.
 bool has_other_sublinks(const Query *query);
 

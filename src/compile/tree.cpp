@@ -8,9 +8,10 @@
 
 namespace compile {
 
-int source_index(Block *block, Oid relation) {
+int source_index(const Place &place, Block *block, Oid relation) {
     for (std::size_t i = 0; i < block->sources.size(); i++)
         if (block->sources[i].relation == relation) return static_cast<int>(i);
+    if (block->sources.size() == max_tables) place.refuse(Construct::too_many_sources, -1, psprintf("%d", max_tables));
     block->sources.push_back(Source{relation, {}});
     return static_cast<int>(block->sources.size()) - 1;
 }
@@ -26,8 +27,8 @@ namespace {
 TreeNode *add_leaf(Analysis &a, int index) {
     auto *entry = static_cast<RangeTblEntry *>(list_nth(a.query->rtable, index - 1));
     check_entry(a, entry);
-    if (a.block->occurrence_source.size() == max_sources)
-        a.place.refuse(Construct::too_many_sources, -1, psprintf("%zu", max_sources));
+    if (list_length(a.core->rtable) == max_sources)
+        a.place.refuse(Construct::too_many_sources, -1, psprintf("%d", max_sources));
 
     RangeTblEntry *copy = static_cast<RangeTblEntry *>(copyObjectImpl(entry));
     copy->inFromCl = true;
@@ -36,7 +37,7 @@ TreeNode *add_leaf(Analysis &a, int index) {
     TreeNode *leaf = new_node(a, NodeKind::leaf);
     a.renumbered[index] = list_length(a.core->rtable);
     leaf->occurrence = a.before + a.renumbered[index];
-    a.block->occurrence_source.push_back(source_index(a.block, entry->relid));
+    a.block->occurrence_source.push_back(source_index(a.place, a.block, entry->relid));
     return leaf;
 }
 
@@ -46,7 +47,7 @@ void add_inputs(Analysis &a, Node *item, TreeNode *to) {
         to->inputs.push_back(add_leaf(a, reinterpret_cast<RangeTblRef *>(item)->rtindex));
     } else if (IsA(item, JoinExpr)) {
         auto *join = castNode(JoinExpr, item);
-        if (join->jointype != JOIN_INNER) a.place.refuse(Construct::outer_join, -1);
+        if (join->jointype != JOIN_INNER) a.place.refuse(Construct::outer_join, -1, "outer joins below a union are not");
         add_inputs(a, join->larg, to);
         add_inputs(a, join->rarg, to);
         if (join->quals) to->conditions = lappend(to->conditions, join->quals);

@@ -1,0 +1,345 @@
+// Outer joins, as the unions that they are: L LEFT JOIN R ON c is L JOIN R ON c, and those of L without a match, with NULLs
+// for R. With several outer joins there is a branch for each choice of which of them match; FULL JOIN has one more, of
+// those of R without a match. A branch's change is followed by itself, and what has no match any more, or has one now, by
+// presence.
+//
+// A row of the side that is kept costs a statement for each branch.
+#include "compile/rewrite.hpp"
+#include "pg/query.hpp"
+
+namespace compile {
+namespace {
+
+constexpr std::size_t most_outer_joins = 3;
+
+struct OuterJoin {
+    int entry;       // of the side that may be missing: one table
+    Node *condition; // ON
+};
+
+struct From {
+    const Place *place;
+    List *kept = NIL;       // references to what is always there
+    List *conditions = NIL; // WHERE, and ON of inner joins
+    pg::vector<OuterJoin> outer = {};
+};
+
+[[noreturn]] void refuse(const From &from, const char *what) { from.place->refuse(Construct::outer_join, -1, what); }
+
+void walk(From &from, Node *item) {
+    if (IsA(item, RangeTblRef)) {
+        from.kept = lappend(from.kept, item);
+        return;
+    }
+    if (IsA(item, FromExpr)) {
+        for (Node *each : pg::each<Node>(castNode(FromExpr, item)->fromlist)) walk(from, each);
+        if (Node *quals = castNode(FromExpr, item)->quals) from.conditions = lappend(from.conditions, quals);
+        return;
+    }
+    auto *join = castNode(JoinExpr, item);
+    if (join->jointype == JOIN_INNER) {
+        walk(from, join->larg);
+        walk(from, join->rarg);
+        if (join->quals) from.conditions = lappend(from.conditions, join->quals);
+        return;
+    }
+    if (join->jointype == JOIN_FULL) refuse(from, "FULL JOIN of or with other than two tables is not");
+    bool left = join->jointype == JOIN_LEFT;
+    Node *kept = left ? join->larg : join->rarg, *missing = left ? join->rarg : join->larg;
+    if (!IsA(missing, RangeTblRef)) refuse(from, "outer joins whose optional side is a join are not");
+    walk(from, kept);
+    from.outer.push_back({reinterpret_cast<RangeTblRef *>(missing)->rtindex, join->quals});
+}
+
+bool has_outer_join(Node *item) {
+    if (IsA(item, FromExpr)) {
+        for (Node *each : pg::each<Node>(castNode(FromExpr, item)->fromlist))
+            if (has_outer_join(each)) return true;
+        return false;
+    }
+    if (!IsA(item, JoinExpr)) return false;
+    auto *join = castNode(JoinExpr, item);
+    return join->jointype != JOIN_INNER || has_outer_join(join->larg) || has_outer_join(join->rarg);
+}
+
+// ---------------------------------------------------------------------------------------------------------- columns
+
+// The columns that the query reads of its FROM, each once.
+struct Columns {
+    List *vars = NIL;
+    Index level = 0;
+
+    int number_of(const Var *var) const {
+        int number = 0;
+        for (Var *each : pg::each<Var>(vars)) {
+            number++;
+            if (each->varno == var->varno && each->varattno == var->varattno) return number;
+        }
+        return 0;
+    }
+};
+
+bool collect(Node *node, Columns *columns) {
+    if (node == nullptr) return false;
+    if (IsA(node, Query)) {
+        columns->level++;
+        pg::walk_query(castNode(Query, node), collect, columns, 0);
+        columns->level--;
+        return false;
+    }
+    if (!IsA(node, Var)) return pg::walk_children(node, collect, columns);
+    auto *var = reinterpret_cast<Var *>(node);
+    if (var->varlevelsup != columns->level || columns->number_of(var)) return false;
+    auto *copy = static_cast<Var *>(copyObjectImpl(var));
+    copy->varlevelsup = 0;
+    columns->vars = lappend(columns->vars, copy);
+    return false;
+}
+
+Node *over_union(Node *node, Columns *columns) {
+    if (node == nullptr) return nullptr;
+    if (IsA(node, Query)) {
+        columns->level++;
+        auto *changed = reinterpret_cast<Node *>(pg::mutate_query(castNode(Query, node), over_union, columns));
+        columns->level--;
+        return changed;
+    }
+    if (!IsA(node, Var)) return pg::mutate_children(node, over_union, columns);
+    auto *var = static_cast<Var *>(copyObjectImpl(node));
+    if (var->varlevelsup != columns->level) return reinterpret_cast<Node *>(var);
+    var->varattno = static_cast<AttrNumber>(columns->number_of(var));
+    var->varno = 1;
+    var->varnosyn = 0;
+    var->varattnosyn = 0;
+    return reinterpret_cast<Node *>(var);
+}
+
+// A union has at least one column.
+void add_some_column(const Query *query, const From &from, Columns *columns) {
+    int entry = static_cast<RangeTblRef *>(linitial(from.kept))->rtindex;
+    Oid relation = rt_fetch(entry, query->rtable)->relid;
+    for (AttrNumber number = 1; OidIsValid(relation) && columns->vars == NIL; number++) {
+        Oid type, collation;
+        int32 typmod;
+        get_atttypetypmodcoll(relation, number, &type, &typmod, &collation);
+        if (OidIsValid(type)) columns->vars = list_make1(makeVar(entry, number, type, typmod, collation, 0));
+    }
+    if (columns->vars == NIL) from.place->refuse(Construct::no_table, -1);
+}
+
+const char *column_name(const Query *query, const Var *var, List *names) {
+    const char *name = get_rte_attribute_name(rt_fetch(var->varno, query->rtable), var->varattno);
+    const char *unique = name;
+    for (int i = 2;; i++) {
+        bool taken = false;
+        ListCell *cell;
+        foreach (cell, names) taken |= strcmp(strVal(lfirst(cell)), unique) == 0;
+        if (!taken) return unique;
+        unique = psprintf("%s_%d", name, i);
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------- branches
+
+// Columns of what is missing are NULL, as a cast in the text would have it.
+Node *without(Node *node, Bitmapset *missing) {
+    if (node == nullptr) return nullptr;
+    auto *var = reinterpret_cast<Var *>(node);
+    if (!IsA(node, Var) || var->varlevelsup > 0) return pg::mutate_children(node, without, missing);
+    if (!bms_is_member(static_cast<int>(var->varno), missing)) return static_cast<Node *>(copyObjectImpl(node));
+    auto *null = reinterpret_cast<Node *>(makeNullConst(var->vartype, -1, var->varcollid));
+    return coerce_to_target_type(nullptr, null, var->vartype, var->vartype, var->vartypmod, COERCION_EXPLICIT,
+                                 COERCE_EXPLICIT_CAST, -1);
+}
+
+// A condition of the query as one of a subquery that reads entry `inner` alone.
+Node *from_within(Node *node, int *inner) {
+    if (node == nullptr) return nullptr;
+    if (!IsA(node, Var)) return pg::mutate_children(node, from_within, inner);
+    auto *var = static_cast<Var *>(copyObjectImpl(node));
+    if (static_cast<int>(var->varno) == *inner)
+        var->varno = 1;
+    else
+        var->varlevelsup = 1;
+    return reinterpret_cast<Node *>(var);
+}
+
+// NOT EXISTS (SELECT FROM the table WHERE condition)
+Node *no_match(const Query *query, int entry, Node *condition) {
+    Query *rows = pg::select_from(static_cast<RangeTblEntry *>(copyObjectImpl(rt_fetch(entry, query->rtable))));
+    rows->jointree->quals = from_within(condition, &entry);
+    SubLink *link = makeNode(SubLink);
+    link->subLinkType = EXISTS_SUBLINK;
+    link->subselect = reinterpret_cast<Node *>(rows);
+    link->location = -1;
+    return reinterpret_cast<Node *>(makeBoolExpr(NOT_EXPR, list_make1(link), -1));
+}
+
+// The branch in which outer join i has matches if bit i of `missing` is not set.
+Query *branch_of(const Query *query, const From &from, const Columns &columns, List *names, uint32 missing) {
+    Bitmapset *nulls = nullptr;
+    for (std::size_t i = 0; i < from.outer.size(); i++)
+        if (missing & (UINT32_C(1) << i)) nulls = bms_add_member(nulls, from.outer[i].entry);
+    Query *made = makeNode(Query);
+    made->commandType = CMD_SELECT;
+    made->canSetTag = true;
+    made->rtable = static_cast<List *>(copyObjectImpl(query->rtable));
+    made->jointree = makeFromExpr(static_cast<List *>(copyObjectImpl(from.kept)), nullptr);
+    for (std::size_t i = 0; i < from.outer.size(); i++) {
+        const OuterJoin &outer = from.outer[i];
+        Node *condition = without(outer.condition, nulls);
+        if (missing & (UINT32_C(1) << i)) {
+            // Of itself nothing is missing here: it is what is looked for.
+            condition = without(outer.condition, bms_del_member(bms_copy(nulls), outer.entry));
+            condition = no_match(query, outer.entry, condition);
+            made->hasSubLinks = true;
+        } else
+            made->jointree->fromlist = lappend(made->jointree->fromlist, pg::reference_to(outer.entry));
+        if (condition) made->jointree->quals = make_and_qual(made->jointree->quals, condition);
+    }
+    int number = 0;
+    for (Var *var : pg::each<Var>(columns.vars)) {
+        Node *value = without(reinterpret_cast<Node *>(var), nulls);
+        made->targetList =
+            lappend(made->targetList, makeTargetEntry(reinterpret_cast<Expr *>(value), static_cast<AttrNumber>(number + 1),
+                                                      pstrdup(strVal(list_nth(names, number))), false));
+        number++;
+    }
+    return made;
+}
+
+SetOperationStmt *union_all(Node *left, Node *right, const Columns &columns) {
+    SetOperationStmt *made = makeNode(SetOperationStmt);
+    made->op = SETOP_UNION;
+    made->all = true;
+    made->larg = left;
+    made->rarg = right;
+    for (Var *var : pg::each<Var>(columns.vars)) {
+        made->colTypes = lappend_oid(made->colTypes, var->vartype);
+        made->colTypmods = lappend_int(made->colTypmods, var->vartypmod);
+        made->colCollations = lappend_oid(made->colCollations, var->varcollid);
+    }
+    return made;
+}
+
+// Subqueries that were below an outer join are not in a branch.
+void add_branch(Query *united, Query *branch, const From &from, const Columns &columns, List *names) {
+    branch = rewrite_level(branch, *from.place, GetUserId(), false);
+    united->rtable = lappend(united->rtable, pg::subquery_entry(branch, "branch", names));
+    auto *here = reinterpret_cast<Node *>(pg::reference_to(list_length(united->rtable)));
+    if (united->setOperations) here = reinterpret_cast<Node *>(union_all(united->setOperations, here, columns));
+    united->setOperations = here;
+}
+
+// The two tables of a FULL JOIN the other way round; null where the query is none.
+JoinExpr *full_join(const Query *query) {
+    if (list_length(query->jointree->fromlist) != 1) return nullptr;
+    auto *join = static_cast<JoinExpr *>(linitial(query->jointree->fromlist));
+    bool full = IsA(join, JoinExpr) && join->jointype == JOIN_FULL;
+    return full && IsA(join->larg, RangeTblRef) && IsA(join->rarg, RangeTblRef) ? join : nullptr;
+}
+
+From from_of(const Query *query, const Place &place, const JoinExpr *full, bool right) {
+    From from{&place};
+    if (full) {
+        from.kept = list_make1(right ? full->rarg : full->larg);
+        from.outer.push_back({reinterpret_cast<RangeTblRef *>(right ? full->larg : full->rarg)->rtindex, full->quals});
+        from.conditions = query->jointree->quals ? list_make1(query->jointree->quals) : NIL;
+    } else
+        walk(from, reinterpret_cast<Node *>(query->jointree));
+    return from;
+}
+
+Query *unite(const Query *query, const From &from, const Columns &columns, List *names) {
+    Query *united = makeNode(Query);
+    united->commandType = CMD_SELECT;
+    united->canSetTag = true;
+    united->jointree = makeFromExpr(NIL, nullptr);
+    for (uint32 missing = 0; missing < (UINT32_C(1) << from.outer.size()); missing++)
+        add_branch(united, branch_of(query, from, columns, names, missing), from, columns, names);
+    if (const JoinExpr *full = full_join(query)) {
+        From right = from_of(query, *from.place, full, true);
+        add_branch(united, branch_of(query, right, columns, names, 1), from, columns, names);
+    }
+    return united;
+}
+
+// ------------------------------------------------------------------------------------------------------------- groups
+
+struct Ungrouped {
+    Query *query;
+    const Place *place;
+};
+
+bool is_grouped(const Query *query, const Node *expression) {
+    for (SortGroupClause *clause : pg::each<SortGroupClause>(query->groupClause))
+        if (equal(get_sortgroupclause_expr(clause, query->targetList), expression)) return true;
+    return false;
+}
+
+// What a primary key determines may stand beside aggregates; a union has none, so it is grouped by, too.
+bool group_by_determined(Node *node, Ungrouped *of) {
+    if (node == nullptr || IsA(node, Aggref) || is_grouped(of->query, node)) return false;
+    if (!IsA(node, Var)) return pg::walk_children(node, group_by_determined, of);
+    Query *query = of->query;
+    Index reference = 0;
+    TargetEntry *found = nullptr;
+    for (TargetEntry *each : pg::each<TargetEntry>(query->targetList)) {
+        reference = std::max(reference, each->ressortgroupref);
+        if (found == nullptr && equal(each->expr, node)) found = each;
+    }
+    if (found == nullptr) {
+        found = makeTargetEntry(static_cast<Expr *>(copyObjectImpl(node)),
+                                static_cast<AttrNumber>(list_length(query->targetList) + 1), nullptr, true);
+        query->targetList = lappend(query->targetList, found);
+    }
+    if (found->ressortgroupref == 0) found->ressortgroupref = reference + 1;
+    Oid type = exprType(node);
+    TypeCacheEntry *cache = lookup_type_cache(type, TYPECACHE_EQ_OPR | TYPECACHE_LT_OPR | TYPECACHE_HASH_PROC);
+    if (!OidIsValid(cache->eq_opr) || !OidIsValid(cache->lt_opr))
+        of->place->refuse(Construct::unhashable_key, -1, format_type_be(type), found->resname ? found->resname : "");
+    SortGroupClause *clause = makeNode(SortGroupClause);
+    clause->tleSortGroupRef = found->ressortgroupref;
+    clause->eqop = cache->eq_opr;
+    clause->sortop = cache->lt_opr;
+    clause->hashable = OidIsValid(cache->hash_proc);
+    query->groupClause = lappend(query->groupClause, clause);
+    return false;
+}
+
+} // namespace
+
+Query *split_outer_joins(Query *query, const Place &place) {
+    if (query->setOperations || query->jointree == nullptr) return query;
+    if (!has_outer_join(reinterpret_cast<Node *>(query->jointree))) return query;
+    From from = from_of(query, place, full_join(query), false);
+    if (from.outer.size() > most_outer_joins)
+        refuse(from, psprintf("more than %zu outer joins are not", most_outer_joins));
+    Node *conditions = nullptr;
+    for (Node *each : pg::each<Node>(from.conditions)) conditions = make_and_qual(conditions, each);
+
+    Columns columns;
+    collect(reinterpret_cast<Node *>(query->targetList), &columns);
+    collect(conditions, &columns);
+    collect(query->havingQual, &columns);
+    if (columns.vars == NIL) add_some_column(query, from, &columns); // count(*)
+    List *names = NIL;
+    for (Var *var : pg::each<Var>(columns.vars)) {
+        if (var->varattno <= 0) place.refuse(var->varattno ? Construct::system_column : Construct::whole_row, var->location);
+        names = lappend(names, makeString(pstrdup(column_name(query, var, names))));
+    }
+    Query *united = unite(query, from, columns, names);
+    query->targetList = reinterpret_cast<List *>(over_union(reinterpret_cast<Node *>(query->targetList), &columns));
+    query->havingQual = over_union(query->havingQual, &columns);
+    query->rtable = list_make1(pg::subquery_entry(united, "joined", names));
+    query->jointree = makeFromExpr(list_make1(pg::reference_to(1)), over_union(conditions, &columns));
+    if (query->groupClause && !query->groupingSets) {
+        Ungrouped of{query, &place};
+        List *targets = list_copy(query->targetList);
+        for (TargetEntry *each : pg::each<TargetEntry>(targets))
+            group_by_determined(reinterpret_cast<Node *>(each->expr), &of);
+    }
+    return query;
+}
+
+} // namespace compile
