@@ -32,6 +32,7 @@ INSERT INTO shapes (name, query) VALUES
     ('both', 'SELECT o.id, r.item, r.reason FROM orders o FULL JOIN returns r ON r.order_id = o.id'),
     ('both_merged', 'SELECT id, count(*) AS n, max(o.amount) AS amount, min(c.name) AS name FROM orders o FULL JOIN customers c USING (id) GROUP BY id'),
     ('filtered', 'SELECT o.id, x.item, x.label FROM orders o LEFT JOIN (SELECT order_id, item, coalesce(item::text, ''none'') AS label FROM lines WHERE quantity > 1) x ON x.order_id = o.id'),
+    ('lateral_rows', 'SELECT o.id, x.item, x.more FROM orders o LEFT JOIN LATERAL (SELECT l.item, l.quantity + o.amount AS more FROM lines l WHERE l.order_id = o.id) x ON x.more > 2'),
     ('unconditional', 'SELECT c.id, r.reason FROM customers c LEFT JOIN returns r ON c.region > 1');
 SELECT projections.create('outer_joins.' || quote_ident(name), query) FROM shapes ORDER BY number \g /dev/null
 DO $$

@@ -183,6 +183,17 @@ SELECT checked();
 ALTER TABLE items RENAME TO lines;
 ALTER TABLE lines RENAME COLUMN pieces TO quantity;
 
+-- A key of what is asked for is nothing that the rows are told apart by.
+SELECT object, problem FROM projections.validate() WHERE object LIKE 'presence.%';
+CREATE TABLE marks (id int PRIMARY KEY, customer int);
+SELECT projections.create('marked', 'SELECT c.id FROM customers c WHERE EXISTS (SELECT FROM marks m WHERE m.customer = c.id)') \g /dev/null
+ALTER TABLE marks DROP CONSTRAINT marks_pkey;
+ALTER TABLE customers DROP CONSTRAINT customers_pkey;
+INSERT INTO marks VALUES (1, 1), (1, 1), (2, 2);
+DELETE FROM marks WHERE ctid = (SELECT min(ctid) FROM marks);
+SELECT * FROM marked ORDER BY id;
+SELECT object, problem FROM projections.validate() WHERE object LIKE 'presence.%';
+
 -- How each is followed, and what is advised.
 SELECT source, strategy, key, index_advice FROM projections.explain('SELECT o.id FROM orders o WHERE EXISTS (SELECT FROM lines l WHERE l.order_id = o.id)');
 SELECT projections_internal._plan('SELECT o.customer, count(*) FROM orders o WHERE NOT EXISTS (SELECT FROM lines l WHERE l.order_id = o.id AND l.item > 1) AND o.amount > ANY (SELECT r.item FROM returns r WHERE r.order_id = o.id) GROUP BY o.customer');

@@ -1,9 +1,7 @@
-// Outer joins, as the unions that they are: L LEFT JOIN R ON c is L JOIN R ON c, and those of L without a match, with NULLs
-// for R. With several outer joins there is a branch for each choice of which of them match; FULL JOIN has one more, of
-// those of R without a match. A branch's change is followed by itself, and what has no match any more, or has one now, by
-// presence.
-//
-// A row of the side that is kept costs a statement for each branch.
+// Outer joins, as the unions that they are: L LEFT JOIN R ON c is L JOIN R ON c, and those of L without a match, with
+// NULLs for R. With several outer joins there is a branch for each choice of which of them match; FULL JOIN has one more,
+// of those of R without a match. A branch's change is followed by itself, and what has no match any more, or has one now,
+// by presence. A row of the side that is kept costs a statement for each branch.
 #include "compile/rewrite.hpp"
 #include "pg/query.hpp"
 
@@ -166,7 +164,9 @@ Node *from_within(Node *node, int *inner) {
 
 // NOT EXISTS (SELECT FROM the table WHERE condition)
 Node *no_match(const Query *query, int entry, Node *condition) {
-    Query *rows = pg::select_from(static_cast<RangeTblEntry *>(copyObjectImpl(rt_fetch(entry, query->rtable))));
+    auto *read = static_cast<RangeTblEntry *>(copyObjectImpl(rt_fetch(entry, query->rtable)));
+    if (read->subquery) IncrementVarSublevelsUp(reinterpret_cast<Node *>(read->subquery), 1, 1); // LATERAL
+    Query *rows = pg::select_from(read);
     rows->jointree->quals = from_within(condition, &entry);
     SubLink *link = makeNode(SubLink);
     link->subLinkType = EXISTS_SUBLINK;
@@ -200,10 +200,11 @@ Query *branch_of(const Query *query, const From &from, const Columns &columns, L
     int number = 0;
     for (Var *var : pg::each<Var>(columns.vars)) {
         Node *value = without(reinterpret_cast<Node *>(var), nulls);
-        made->targetList =
-            lappend(made->targetList, makeTargetEntry(reinterpret_cast<Expr *>(value), static_cast<AttrNumber>(number + 1),
-                                                      pstrdup(strVal(list_nth(names, number))), false));
+        char *name = pstrdup(strVal(list_nth(names, number)));
         number++;
+        made->targetList = lappend(
+            made->targetList,
+            makeTargetEntry(reinterpret_cast<Expr *>(value), static_cast<AttrNumber>(number), name, false));
     }
     return made;
 }
@@ -325,7 +326,8 @@ Query *split_outer_joins(Query *query, const Place &place) {
     if (columns.vars == NIL) add_some_column(query, from, &columns); // count(*)
     List *names = NIL;
     for (Var *var : pg::each<Var>(columns.vars)) {
-        if (var->varattno <= 0) place.refuse(var->varattno ? Construct::system_column : Construct::whole_row, var->location);
+        if (var->varattno <= 0)
+            place.refuse(var->varattno ? Construct::system_column : Construct::whole_row, var->location);
         names = lappend(names, makeString(pstrdup(column_name(query, var, names))));
     }
     Query *united = unite(query, from, columns, names);

@@ -1,8 +1,8 @@
 // What changes of a table do to the rows that ask for its presence.
 //
 // Of a row of the arm's FROM, `net` is how many more matches it has than before: the sum of the weights of the changed
-// rows that match it. With net > 0 it has matches now; it had none before if none is left after net of them are passed over.
-// With net < 0 it had matches before; it has none now if none is left at all. So either way it comes or goes if
+// rows that match it. With net > 0 it has matches now; it had none before if none is left after net of them are passed
+// over. With net < 0 it had matches before; it has none now if none is left at all. So either way it comes or goes if
 // NOT EXISTS (SELECT FROM the table WHERE it matches OFFSET greatest(net, 0)), which reads at most net + 1 matches,
 // however many there are. (Tests: sql/presence, test/work)
 #include "compile/analysis.hpp"

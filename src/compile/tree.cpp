@@ -47,7 +47,8 @@ void add_inputs(Analysis &a, Node *item, TreeNode *to) {
         to->inputs.push_back(add_leaf(a, reinterpret_cast<RangeTblRef *>(item)->rtindex));
     } else if (IsA(item, JoinExpr)) {
         auto *join = castNode(JoinExpr, item);
-        if (join->jointype != JOIN_INNER) a.place.refuse(Construct::outer_join, -1, "outer joins below a union are not");
+        if (join->jointype != JOIN_INNER)
+            a.place.refuse(Construct::outer_join, -1, "outer joins below a union are not");
         add_inputs(a, join->larg, to);
         add_inputs(a, join->rarg, to);
         if (join->quals) to->conditions = lappend(to->conditions, join->quals);

@@ -291,6 +291,22 @@ Datum projections_key_columns(PG_FUNCTION_ARGS) {
     PG_RETURN_ARRAYTYPE_P(columns);
 }
 
+PG_FUNCTION_INFO_V1(projections_identifying_sources);
+Datum projections_identifying_sources(PG_FUNCTION_ARGS) {
+    ArrayType *sources = nullptr;
+    catalog::look(PG_GETARG_OID(0), [&](catalog::Projection &projection) {
+        if (projection.kind != catalog::Kind::query) return;
+        pg::vector<Datum> relations;
+        for (const compile::Arm &arm : projection.block().arms)
+            for (RangeTblEntry *entry : pg::each<RangeTblEntry>(arm.query->rtable))
+                relations.push_back(ObjectIdGetDatum(entry->relid));
+        sources = construct_array(relations.data(), static_cast<int>(relations.size()), OIDOID, sizeof(Oid), true,
+                                  TYPALIGN_INT);
+    });
+    if (sources == nullptr) PG_RETURN_NULL();
+    PG_RETURN_ARRAYTYPE_P(sources);
+}
+
 PG_FUNCTION_INFO_V1(projections_explain);
 // One row for each table that the definition reads.
 Datum projections_explain(PG_FUNCTION_ARGS) {

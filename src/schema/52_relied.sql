@@ -55,6 +55,30 @@ $$;
 COMMENT ON FUNCTION projections_internal._relied_index(projections_internal.projection) IS
     'Internal: the index over a projection''s key; NULL: there is none, 0: the definition is broken.';
 
+-- Rows are told apart by the primary keys of what FROM reads; of a table whose presence is asked for in a subquery, it
+-- does not matter. Which is which only the compiler knows.
+CREATE FUNCTION projections_internal._identifying_sources(projection oid) RETURNS oid[]
+    LANGUAGE c STRICT STABLE AS 'MODULE_PATHNAME', 'projections_identifying_sources';
+COMMENT ON FUNCTION projections_internal._identifying_sources(oid) IS
+    'Internal: the tables that the FROM of a query projection reads.';
+CREATE FUNCTION projections_internal._identifies(source oid, projection oid, definition oid) RETURNS boolean
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_rewrite w WHERE w.ev_class = definition AND w.ev_action::text LIKE '%{SUBLINK %')
+    THEN
+        RETURN true;
+    END IF;
+    RETURN source = ANY (projections_internal._identifying_sources(projection));
+EXCEPTION WHEN OTHERS THEN -- as for _relied_index()
+    IF SQLSTATE !~ '^(42|0A|22|XX|PJ002)' THEN
+        RAISE;
+    END IF;
+    RETURN false;
+END
+$$;
+COMMENT ON FUNCTION projections_internal._identifies(oid, oid, oid) IS
+    'Internal: whether the rows of a projection are told apart by the primary key of a source, too.';
+
 -- What is published without an identity cannot be updated.
 CREATE FUNCTION projections_internal._lacks_identity(relation oid) RETURNS boolean
     LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
@@ -87,8 +111,8 @@ BEGIN
         FROM projections_internal.projection p JOIN pg_class c ON c.oid = p.relation WHERE wanted IS NULL
             OR p.relation = ANY (wanted)
     ), source AS MATERIALIZED (
-        SELECT k.relation, k.kind, k.shape, k.captures, k.relowner, c.oid AS source, c.relpersistence, c.relrowsecurity,
-            c.relforcerowsecurity, c.relowner AS source_owner,
+        SELECT k.relation, k.definition, k.kind, k.shape, k.captures, k.relowner, c.oid AS source, c.relpersistence,
+            c.relrowsecurity, c.relforcerowsecurity, c.relowner AS source_owner,
                projections_internal._name(c.oid) AS name
         FROM known k, unnest(k.sources) AS s(oid) JOIN pg_class c ON c.oid = s.oid
     ), used AS MATERIALIZED (
@@ -124,7 +148,7 @@ BEGIN
         CASE WHEN i.columns IS NULL THEN 'some' END, s.name, ''
     FROM source s LEFT JOIN LATERAL (SELECT x.indkey::text AS columns FROM pg_index x WHERE x.indrelid = s.source
         AND x.indisprimary AND x.indimmediate AND x.indisvalid) i ON true
-    WHERE s.shape = 'rows'
+    WHERE s.shape = 'rows' AND projections_internal._identifies(s.source, s.relation, s.definition)
     UNION ALL
     SELECT c.relation, 'source column', c.attrelid, c.attnum::text, format('%s %s %s', c.atttypid, c.atttypmod,
         c.attcollation), NULL, projections_internal._name(c.attrelid), quote_ident(c.attname)
@@ -283,4 +307,5 @@ COMMENT ON FUNCTION projections_internal._differences(oid[]) IS
 
 REVOKE EXECUTE ON FUNCTION projections_internal._reliance_digest(oid, oid[]),
     projections_internal._relied_index(projections_internal.projection), projections_internal._lacks_identity(oid),
+    projections_internal._identifying_sources(oid), projections_internal._identifies(oid, oid, oid),
     projections_internal._relied(oid[]), projections_internal._differences(oid[]) FROM PUBLIC;
