@@ -1,7 +1,7 @@
 // Outer joins, as the unions that they are: L LEFT JOIN R ON c is L JOIN R ON c, and those of L without a match, with
-// NULLs for R. With several outer joins there is a branch for each choice of which of them match; FULL JOIN has one more,
-// of those of R without a match. A branch's change is followed by itself, and what has no match any more, or has one now,
-// by presence. A row of the side that is kept costs a statement for each branch.
+// NULLs for R. With several outer joins there is a branch for each choice of which of them match; FULL JOIN has one
+// more, of those of R without a match. A branch's change is followed by itself, and what has no match any more, or has
+// one now, by presence. A row of the side that is kept costs a statement for each branch.
 #include "compile/rewrite.hpp"
 #include "pg/query.hpp"
 
