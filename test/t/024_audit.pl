@@ -44,7 +44,7 @@ fails(q{SELECT projections.pause('nothing', 'why')}, qr/relation "nothing" does 
 is(failed_calls(1), 'pause|nothing|postgres|postgres|{"name": "nothing", "reason": "why"}|42P01|relation "nothing" does not exist', 'what is not there');
 
 fails(q{SET ROLE mallory; SELECT projections.drop('stock')}, qr/must be owner/);
-is(failed_calls(1), 'drop|public.stock|postgres|mallory|{"name": "stock", "if_exists": false, "keep_table": false}|42501|must be owner of table stock', 'who may not');
+is(failed_calls(1), 'drop|public.stock|postgres|mallory|{"name": "stock", "if_exists": false, "keep_table": false}|42501|must be owner of projection public.stock', 'who may not');
 
 fails(q{BEGIN; CREATE TABLE gone (i int); SELECT projections.pause('stock', ''); COMMIT}, qr/a pause needs a reason/);
 like(failed_calls(1), qr/^pause\|public\.stock\|.*\|22004\|a pause needs a reason$/, 'in a transaction that is rolled back');
