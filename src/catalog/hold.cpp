@@ -34,6 +34,11 @@ bool hold(Projection &projection, Hold what) {
     return is_still(projection, definition);
 }
 
+void let_go(const Projection &projection) {
+    UnlockRelationOid(anchor_of(projection), AccessShareLock);
+    UnlockRelationOid(projection.relation, AccessShareLock);
+}
+
 Projection *begin_look(Oid relation) {
     for (;;) {
         Projection *found = projection(relation);

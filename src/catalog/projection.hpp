@@ -84,6 +84,10 @@ enum class Hold {
 // ends. False where the projection is not any more what it was before a lock was waited for.
 bool hold(Projection &projection, Hold what);
 
+// Gives back what hold() took but for the sources, in the same resource owner: for who does something to many, and is
+// done with this one. (The server's table of locks has room for some thousands.)
+void let_go(const Projection &projection);
+
 // What look() stands between: the projection, compiled, while nobody can drop it or give it another definition; or
 // null.
 Projection *begin_look(Oid relation);

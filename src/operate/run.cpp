@@ -127,6 +127,13 @@ Datum projections_hold(PG_FUNCTION_ARGS) {
     }
 }
 
+PG_FUNCTION_INFO_V1(projections_let_go);
+// _let_go(projection), which _hold() held.
+Datum projections_let_go(PG_FUNCTION_ARGS) {
+    catalog::let_go(rights::projection_of(PG_GETARG_OID(0)));
+    PG_RETURN_VOID();
+}
+
 PG_FUNCTION_INFO_V1(projections_operate_all);
 // f(…): for the projections that the caller owns.
 AUDITED(projections_operate_all) {

@@ -84,7 +84,11 @@ CREATE FUNCTION projections_internal._hold(projection oid) RETURNS boolean
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'projections_hold';
 COMMENT ON FUNCTION projections_internal._hold(oid) IS
     'Internal: holds off, to the end of the transaction, who would drop the projection; false where it is gone.';
-REVOKE EXECUTE ON FUNCTION projections_internal._hold(oid) FROM PUBLIC;
+CREATE FUNCTION projections_internal._let_go(projection oid) RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'projections_let_go';
+COMMENT ON FUNCTION projections_internal._let_go(oid) IS
+    'Internal: gives back the locks of _hold(), once what was done to the projection holds off who would drop it.';
+REVOKE EXECUTE ON FUNCTION projections_internal._hold(oid), projections_internal._let_go(oid) FROM PUBLIC;
 
 CREATE FUNCTION projections.pause_all(reason text) RETURNS bigint
     LANGUAGE c AS 'MODULE_PATHNAME', 'projections_operate_all';
@@ -109,6 +113,7 @@ BEGIN
                     projections_internal._name(each::regclass));
         ELSIF projections_internal._hold(each) THEN
             PERFORM projections_internal._pause(each, caller, reason);
+            PERFORM projections_internal._let_go(each);
             paused := paused + 1;
         END IF;
     END LOOP;
@@ -133,6 +138,7 @@ BEGIN
                 WHERE p.paused_at IS NOT NULL AND pg_has_role(caller_role, c.relowner, 'USAGE') ORDER BY p.relation LOOP
         IF projections_internal._hold(each) THEN
             PERFORM projections_internal._resume(each, caller);
+            PERFORM projections_internal._let_go(each);
             resumed := resumed + 1;
         END IF;
     END LOOP;
