@@ -14,7 +14,7 @@ CREATE FUNCTION random.literal(kind text) RETURNS text LANGUAGE sql VOLATILE AS 
         CASE kind
             WHEN 'int' THEN (random.below(6) - 1)::text
             WHEN 'numeric' THEN random.one_of('0', '1.5', '2.250', '-3', '0.00001', '100', '''NaN''::numeric', '7.10')
-            WHEN 'float8' THEN random.one_of('0.1', '0.2', '-1.5', '3', '1e10', '''NaN''', '''Infinity''', '1e-10')
+            WHEN 'float8' THEN random.one_of('0.1', '0.2', '-1.5', '3', '1e10', '''NaN''', '''Infinity''', '0.001')
             WHEN 'text' THEN random.one_of('''a''', '''b''', '''c''', '''''')
             WHEN 'boolean' THEN random.one_of('true', 'false')
             WHEN 'date' THEN format('date ''2020-01-01'' + %s', random.below(5))
