@@ -28,9 +28,9 @@ bool hold(Projection &projection, Hold what) {
     bool compiles = projection.kind == Kind::query && projection.compiled == nullptr;
     if (what == Hold::all || compiles) lock_sources(projection);
     // Who applies events to a handler's tables locks its feed first.
-    if (projection.kind == Kind::handler) LockRelationOid(anchor_of(projection), AccessShareLock);
-    LockRelationOid(projection.relation, AccessShareLock);
-    LockRelationOid(anchor_of(projection), AccessShareLock);
+    bool feed_first = projection.kind == Kind::handler;
+    LockRelationOid(feed_first ? anchor_of(projection) : projection.relation, AccessShareLock);
+    LockRelationOid(feed_first ? projection.relation : anchor_of(projection), AccessShareLock);
     return is_still(projection, definition);
 }
 

@@ -5,7 +5,7 @@
 
 namespace compile {
 
-constexpr int max_sources = 8;  // occurrences of tables in one arm
+constexpr int max_sources = 8; // occurrences of tables in one arm
 constexpr int max_tables = 24; // in all: a mask has a bit for each
 
 struct Analysis {

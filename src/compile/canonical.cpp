@@ -3,8 +3,8 @@
 // not in pg_catalog it would read back with another one (citext's becomes text's) or with none. They become
 // expressions that name the operator. (Test: sql/definitions.)
 #include "compile/canonical.hpp"
-#include "compile/analysis.hpp"
 
+#include "compile/analysis.hpp"
 #include "compile/deparse.hpp"
 
 namespace compile {

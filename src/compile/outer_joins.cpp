@@ -209,30 +209,18 @@ Query *branch_of(const Query *query, const From &from, const Columns &columns, L
     return made;
 }
 
-SetOperationStmt *union_all(Node *left, Node *right, const Columns &columns) {
-    SetOperationStmt *made = makeNode(SetOperationStmt);
-    made->op = SETOP_UNION;
-    made->all = true;
-    made->larg = left;
-    made->rarg = right;
+// The types of a union of such branches.
+SetOperationStmt *types_of(const Columns &columns) {
+    SetOperationStmt *types = makeNode(SetOperationStmt);
     for (Var *var : pg::each<Var>(columns.vars)) {
-        made->colTypes = lappend_oid(made->colTypes, var->vartype);
-        made->colTypmods = lappend_int(made->colTypmods, var->vartypmod);
-        made->colCollations = lappend_oid(made->colCollations, var->varcollid);
+        types->colTypes = lappend_oid(types->colTypes, var->vartype);
+        types->colTypmods = lappend_int(types->colTypmods, var->vartypmod);
+        types->colCollations = lappend_oid(types->colCollations, var->varcollid);
     }
-    return made;
+    return types;
 }
 
-// Subqueries that were below an outer join are not in a branch.
-void add_branch(Query *united, Query *branch, const From &from, const Columns &columns, List *names) {
-    branch = rewrite_level(branch, *from.place, GetUserId(), false);
-    united->rtable = lappend(united->rtable, pg::subquery_entry(branch, "branch", names));
-    auto *here = reinterpret_cast<Node *>(pg::reference_to(list_length(united->rtable)));
-    if (united->setOperations) here = reinterpret_cast<Node *>(union_all(united->setOperations, here, columns));
-    united->setOperations = here;
-}
-
-// The two tables of a FULL JOIN the other way round; null where the query is none.
+// The FULL JOIN of two tables that is all of the query's FROM; null where that is something else.
 JoinExpr *full_join(const Query *query) {
     if (list_length(query->jointree->fromlist) != 1) return nullptr;
     auto *join = static_cast<JoinExpr *>(linitial(query->jointree->fromlist));
@@ -252,16 +240,16 @@ From from_of(const Query *query, const Place &place, const JoinExpr *full, bool 
 }
 
 Query *unite(const Query *query, const From &from, const Columns &columns, List *names) {
-    Query *united = makeNode(Query);
-    united->commandType = CMD_SELECT;
-    united->canSetTag = true;
-    united->jointree = makeFromExpr(NIL, nullptr);
-    for (uint32 missing = 0; missing < (UINT32_C(1) << from.outer.size()); missing++)
-        add_branch(united, branch_of(query, from, columns, names, missing), from, columns, names);
-    if (const JoinExpr *full = full_join(query)) {
-        From right = from_of(query, *from.place, full, true);
-        add_branch(united, branch_of(query, right, columns, names, 1), from, columns, names);
-    }
+    Query *united = pg::make_union();
+    SetOperationStmt *types = types_of(columns);
+    auto add = [&](const From &of, uint32 missing) {
+        // Subqueries that were below an outer join are not in a branch.
+        Query *branch = branch_of(query, of, columns, names, missing);
+        branch = rewrite_level(branch, *of.place, GetUserId(), false);
+        pg::add_to_union(united, branch, "branch", names, types);
+    };
+    for (uint32 missing = 0; missing < (UINT32_C(1) << from.outer.size()); missing++) add(from, missing);
+    if (const JoinExpr *full = full_join(query)) add(from_of(query, *from.place, full, true), 1);
     return united;
 }
 

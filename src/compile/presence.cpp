@@ -105,15 +105,7 @@ Node *put_compared(Node *node, Query *subquery) {
 
 
 const char *obstacle_of_presence(const Query *subquery) {
-    if (subquery->setOperations) return "are unions";
-    if (subquery->groupClause || subquery->groupingSets || subquery->hasAggs || subquery->havingQual)
-        return "are grouped";
-    if (subquery->hasWindowFuncs) return "have window functions";
-    if (subquery->hasTargetSRFs) return "return sets";
-    if (subquery->hasDistinctOn) return "have DISTINCT ON";
-    if (subquery->limitCount || subquery->limitOffset) return "have LIMIT or OFFSET";
-    if (subquery->rowMarks) return "lock rows";
-    if (subquery->cteList) return "have WITH";
+    if (const char *found = obstacle(subquery)) return found;
     if (subquery->hasSubLinks) return "have subqueries in expressions";
     if (subquery->jointree == nullptr || list_length(subquery->jointree->fromlist) != 1) return "read several tables";
     return nullptr;
@@ -179,6 +171,7 @@ Presence made_of(Analysis &a, Node *conjunct) {
     SubLink *link = link_of(conjunct, &presence.negated);
     auto *subquery = castNode(Query, link->subselect);
     if (link->subLinkType == EXISTS_SUBLINK) forget_limit(subquery);
+    if (!subquery->hasDistinctOn) subquery->distinctClause = NIL; // a row is there, or it is not
     if (const char *found = obstacle_of_presence(subquery))
         a.place.refuse(Construct::presence_rows, link->location, found);
     List *conditions = NIL;

@@ -47,28 +47,9 @@ TreeNode *add_arm(Analysis &a, Query *query, const SetOperationStmt *united, Lis
     return tree;
 }
 
-Node *two_united(Node *left, Node *right, const SetOperationStmt *like) {
-    SetOperationStmt *made = makeNode(SetOperationStmt);
-    made->op = SETOP_UNION;
-    made->all = true;
-    made->larg = left;
-    made->rarg = right;
-    made->colTypes = like->colTypes;
-    made->colTypmods = like->colTypmods;
-    made->colCollations = like->colCollations;
-    return reinterpret_cast<Node *>(made);
-}
-
 Query *union_of(const Block &block, List *names, const SetOperationStmt *like) {
-    Query *query = makeNode(Query);
-    query->commandType = CMD_SELECT;
-    query->canSetTag = true;
-    query->jointree = makeFromExpr(NIL, nullptr);
-    for (const Arm &arm : block.arms) {
-        query->rtable = lappend(query->rtable, pg::subquery_entry(arm.query, "arm", names));
-        auto *here = reinterpret_cast<Node *>(pg::reference_to(list_length(query->rtable)));
-        query->setOperations = query->setOperations ? two_united(query->setOperations, here, like) : here;
-    }
+    Query *query = pg::make_union();
+    for (const Arm &arm : block.arms) pg::add_to_union(query, arm.query, "arm", names, like);
     query->targetList = static_cast<List *>(copyObjectImpl(block.arms.front().query->targetList));
     return query;
 }

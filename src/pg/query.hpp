@@ -29,4 +29,31 @@ inline Query *select_from(RangeTblEntry *entry) {
     return query;
 }
 
+// A UNION ALL, still of nothing.
+inline Query *make_union() {
+    Query *query = makeNode(Query);
+    query->commandType = CMD_SELECT;
+    query->canSetTag = true;
+    query->jointree = makeFromExpr(NIL, nullptr);
+    return query;
+}
+
+// Adds a SELECT to it. `like` has the columns' types.
+inline void add_to_union(Query *united, Query *branch, const char *name, List *columns, const SetOperationStmt *like) {
+    united->rtable = lappend(united->rtable, subquery_entry(branch, name, columns));
+    auto *here = reinterpret_cast<Node *>(reference_to(list_length(united->rtable)));
+    if (united->setOperations) {
+        SetOperationStmt *both = makeNode(SetOperationStmt);
+        both->op = SETOP_UNION;
+        both->all = true;
+        both->larg = united->setOperations;
+        both->rarg = here;
+        both->colTypes = like->colTypes;
+        both->colTypmods = like->colTypmods;
+        both->colCollations = like->colCollations;
+        here = reinterpret_cast<Node *>(both);
+    }
+    united->setOperations = here;
+}
+
 } // namespace pg

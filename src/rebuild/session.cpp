@@ -7,13 +7,17 @@ namespace rebuild {
 
 using catalog::Projection;
 
-Projection &live(Rebuild &rebuild) {
-    while (Projection *projection = catalog::projection(rebuild.target))
-        if (catalog::hold(*projection, catalog::Hold::all)) return *projection;
+static void fail_dropped(const Rebuild &rebuild) {
     ereport(ERROR,
             (errcode(ERRCODE_UNDEFINED_TABLE),
              errmsg("projection %s was dropped while it was being rebuilt", rebuild.name),
              errdetail("What the rebuild has made goes with it."), errhint("projections.audit_log tells who did it.")));
+}
+
+Projection &live(Rebuild &rebuild) {
+    while (Projection *projection = catalog::projection(rebuild.target))
+        if (catalog::hold(*projection, catalog::Hold::all)) return *projection;
+    fail_dropped(rebuild);
     pg_unreachable();
 }
 
@@ -129,7 +133,8 @@ void give_up(Rebuild &rebuild, ErrorData *error) {
     else
         SPI_commit();
     QueryCancelHoldoffCount = held_off;
-    if (!cancelled) live(rebuild); // whatever was first missed, when it was dropped
+    // Whatever was missed first when it was dropped. An error waits for no lock.
+    if (!cancelled && catalog::projection(rebuild.target) == nullptr) fail_dropped(rebuild);
     pg::rethrow(error);
 }
 
