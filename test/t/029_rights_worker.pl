@@ -52,8 +52,9 @@ ok(done('SELECT NOT EXISTS (SELECT FROM projections_internal.rebuild_request) AN
 is(value("SELECT projection::regclass, outcome, error FROM projections_internal.rebuild WHERE outcome IS DISTINCT FROM 'done'"), '', 'without an error');
 strangers_are_none('as the owner');
 
-# A scrub looks at each of them in turn.
+# A scrub looks at each of them in turn. (The worker is done with the row before it is written directly, or it would mend it.)
 as_owner(q{UPDATE changed SET q = q + 1});
+ok(done('SELECT NOT EXISTS (SELECT FROM projections_internal.logged_changes)'), 'workers apply what changed');
 value("SET pg_projections.allow_direct_writes = on; SET ROLE trapper; UPDATE trapper.logged SET q = 77 WHERE id = 1");
 value("UPDATE projections_internal.projection SET stale_since = NULL");
 ok(done("SELECT stale_reason LIKE '1 difference%' FROM projections_internal.projection WHERE relation = 'trapper.logged'::regclass"), 'a scrub finds what was written directly');
