@@ -54,7 +54,11 @@ CREATE FUNCTION test.differences(target regclass)
 RETURNS TABLE (problem text, contents jsonb)
 LANGUAGE plpgsql AS $$
 DECLARE
-    definition regclass := (SELECT d.definition FROM projections.definitions AS d WHERE d.relation = target);
+    -- What has parts has a definition that reads them: their query, too, is what the user wrote.
+    definition text := (
+        SELECT CASE WHEN EXISTS (SELECT FROM projections_internal.projection AS p WHERE p.part_of = target)
+                    THEN format('(%s) AS definition', d.query) ELSE d.definition::text END
+        FROM projections.definitions AS d WHERE d.relation = target);
     columns text;
     exact text;
     floats text;

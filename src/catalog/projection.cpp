@@ -12,7 +12,7 @@ namespace {
 // Columns of projections_internal.projection. What an older version's table lacks reads as null.
 struct Columns {
     int relation, definition, kind, mode, user_columns, shape, sources, changes, settings, paused_at, shadow_of,
-        building;
+        part_of, building;
 };
 constexpr struct {
     const char *name;
@@ -29,6 +29,7 @@ constexpr struct {
                      {"settings", &Columns::settings, nullptr},
                      {"paused_at", &Columns::paused_at, nullptr},
                      {"shadow_of", &Columns::shadow_of, nullptr},
+                     {"part_of", &Columns::part_of, "0.3.0"},
                      {"building", &Columns::building, nullptr}};
 
 // Versions of the SQL objects whose catalog this library reads and keeps rightly, besides its own.
@@ -133,6 +134,7 @@ void read_state(Projection &projection, const Row &row) {
     projection.changes = pg::within(projection.memory, [&] { return oids(changes); });
     projection.paused = row.has(&Columns::paused_at);
     projection.shadow_of = row.has(&Columns::shadow_of) ? DatumGetObjectId(row[&Columns::shadow_of]) : InvalidOid;
+    projection.part_of = row.has(&Columns::part_of) ? DatumGetObjectId(row[&Columns::part_of]) : InvalidOid;
     bool building = row.has(&Columns::building) && DatumGetBool(row[&Columns::building]);
     projection.flow = building                      ? Flow::none
                       : !projection.changes.empty() ? Flow::log
@@ -149,7 +151,9 @@ Projection *read(const Row &row) {
     projection->definition = DatumGetObjectId(row[&Columns::definition]);
     projection->user_columns = DatumGetInt32(row[&Columns::user_columns]);
     projection->kind = kind_of(TextDatumGetCString(row[&Columns::kind]));
-    projection->bag = row.has(&Columns::shape) && strcmp(TextDatumGetCString(row[&Columns::shape]), "bag") == 0;
+    const char *shape = row.has(&Columns::shape) ? TextDatumGetCString(row[&Columns::shape]) : "";
+    projection->bag = strcmp(shape, "bag") == 0;
+    projection->one_row = strcmp(shape, "total") == 0;
     projection->sources = oids(row[&Columns::sources]);
     projection->settings = pinned_values(row[&Columns::settings]);
     read_state(*projection, row);
@@ -423,6 +427,13 @@ std::span<Projection *const> over(Oid source) {
     return {found->second->data(), found->second->size()};
 }
 
+pg::vector<Projection *> parts_of(Oid projection) {
+    pg::vector<Projection *> parts;
+    for (Projection *each : current().ordered)
+        if (each->part_of == projection) parts.push_back(each);
+    return parts;
+}
+
 bool is_event_source(Oid relation) {
     Cache &c = current();
     return std::binary_search(c.event_sources.begin(), c.event_sources.end(), relation);
@@ -469,6 +480,11 @@ void end_transaction() {
 
 void register_callbacks() {
     pg::has_one_schema = [] { return cached().has_one_schema; };
+    compile::how_kept = [](Oid relation) {
+        Projection *found = projection(relation);
+        if (found == nullptr || found->kind != Kind::query || found->bag) return compile::Kept::not_by_key;
+        return found->one_row ? compile::Kept::as_one_row : compile::Kept::by_key;
+    };
     CacheRegisterRelcacheCallback(relation_changed, 0);
     CacheRegisterSyscacheCallback(PROCOID, function_or_schema_changed, 0);
     CacheRegisterSyscacheCallback(NAMESPACEOID, function_or_schema_changed, 0);

@@ -36,8 +36,9 @@ struct Projection {
     bool async; // as declared; a paused inline projection flows through a log
     bool paused;
     Oid shadow_of; // the projection that this is the next generation of; InvalidOid for what users know
+    Oid part_of;   // the projection that this is a part of, hidden below it; InvalidOid for what users know
     int user_columns;
-    bool bag;
+    bool bag, one_row; // by its shape
     pg::vector<Oid> changes; // change logs, one for each source, where flow is log
     const char **settings;   // as pinned at create, in the order of pinned_settings
     pg::vector<Oid> sources;
@@ -105,6 +106,9 @@ template <class Use> bool look(Oid relation, Use &&use) {
 
 // The projections that read `source`, upstream first.
 std::span<Projection *const> over(Oid source);
+
+// The parts of a projection, inner ones first: in the order in which they were made.
+pg::vector<Projection *> parts_of(Oid projection);
 
 // Whether the table is registered as a source of events.
 bool is_event_source(Oid relation);

@@ -15,6 +15,7 @@ struct Analysis {
     bool bag;    // a stored definition's rows have no identity
     bool (*is_event_source)(Oid);
     Block *block;
+    List *parts = NIL;           // tables of parts that it may read
     StringInfo stages = nullptr; // where they are printed; null: nowhere
     Query *core = nullptr;
     pg::vector<int> renumbered = {}; // old range table index → new
@@ -48,6 +49,10 @@ const char *expression_name(const Analysis &a, Node *expression);
 List *conjuncts(Node *condition);
 // The same, without those that ask for the presence of rows, which are noted in a.presences. Raises PJ002 for NOT IN.
 List *take_presences(Analysis &a, Node *condition);
+// The comparison of IN, whose parameters are the subquery's columns.
+Node *put_compared(Node *node, Query *subquery);
+// EXISTS (… LIMIT 1) asks for no other than EXISTS (…).
+void forget_limit(Query *subquery);
 void add_presences(Analysis &a, Arm &arm);
 // Of a union whose columns are those of the arm: presences of the arm.
 void distribute_presences(Analysis &a, Arm &arm);
@@ -62,6 +67,8 @@ RangeTblEntry *united(const Analysis &a);
 void build_union(Analysis &a, RangeTblEntry *entry);
 
 // keys.cpp: what tells rows apart.
+// Whether equal values may look different, by what btree asks before it stores equal keys once.
+bool is_told_apart(Oid type, int32 typmod, Oid collation);
 void add_group_key(Analysis &a, int column);
 bool is_key_column(const Block *block, int column);
 void collect_group_keys(Analysis &a);

@@ -18,7 +18,7 @@ namespace compile {
 namespace {
 
 Block *compile(Analysis &a) {
-    a.query = rewrite(a.query, a.place, a.extend);
+    a.query = split_outer_joins(rewrite(a.query, a.place, a.extend), a.place);
     check_clauses(a);
     build_tree(a);
     build_columns(a);
@@ -44,9 +44,11 @@ Block *new_block(MemoryContext memory) {
 
 } // namespace
 
-Block *compile_query(Query *query, const char *text, bool (*is_event_source)(Oid), StringInfo stages) {
+Query *normal_form(const Query *query, const char *text) { return rewrite(query, Place{text}, true); }
+
+Block *compile_query(Query *query, const char *text, bool (*is_event_source)(Oid), List *parts, StringInfo stages) {
     Block *block = new_block(CurrentMemoryContext);
-    Analysis a{query, Place{text}, true, false, is_event_source, block, stages};
+    Analysis a{query, Place{text}, true, false, is_event_source, block, parts, stages};
     return compile(a);
 }
 

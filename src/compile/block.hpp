@@ -155,10 +155,23 @@ struct Block {
     TargetEntry *column(int i) const { return static_cast<TargetEntry *>(list_nth(core->targetList, i)); }
 };
 
-// Compiles a user's query. Appends to core's target list the columns that maintenance needs. Raises PJ002 where the
-// query is not of the algebraic class; `text` is the user's, for error places. An event source may be partitioned.
-// `stages`: where to print what each stage makes.
-Block *compile_query(Query *query, const char *text, bool (*is_event_source)(Oid), StringInfo stages = nullptr);
+// A user's query in normal form, from which parts may be cut (compile/parts.hpp). Raises PJ002; `text` is the user's,
+// for error places. Views are read with the rights of the current user.
+Query *normal_form(const Query *query, const char *text);
+
+// Compiles a query in normal form. Appends to core's target list the columns that maintenance needs. Raises PJ002 where
+// the query is not of the algebraic class. An event source may be partitioned. `parts`: the tables of parts that it
+// may read. `stages`: where to print what each stage makes.
+Block *compile_query(Query *query, const char *text, bool (*is_event_source)(Oid), List *parts = NIL,
+                     StringInfo stages = nullptr);
+
+// What a table that is a projection promises of its rows, told by who knows.
+enum class Kept {
+    not_by_key, // or it is none
+    by_key,     // a unique index says which row is which
+    as_one_row  // there is exactly one at every commit
+};
+extern Kept (*how_kept)(Oid);
 
 // Compiles the stored definition (a hidden view, which yields every column of the table) of a projection.
 // `bag` says that rows have no identity, whatever primary keys the sources have gained since.

@@ -15,8 +15,7 @@ void check_name(const Query *core, int column, const Place &place) {
             if (strcmp(entry->resname, "?column?") == 0) place.refuse(Construct::unnamed_columns, location);
             place.refuse(Construct::repeated_column, location, entry->resname);
         }
-    for (const char *reserved : system_columns)
-        if (strcmp(entry->resname, reserved) == 0) place.refuse(Construct::reserved_column, location, reserved);
+    if (is_system_column(entry->resname)) place.refuse(Construct::reserved_column, location, entry->resname);
 }
 
 void check_type(const TargetEntry *entry, const Place &place) {
@@ -29,6 +28,11 @@ void check_type(const TargetEntry *entry, const Place &place) {
 }
 
 } // namespace
+
+bool is_system_column(const char *name) {
+    return std::any_of(std::begin(system_columns), std::end(system_columns),
+                       [&](const char *each) { return strcmp(each, name) == 0; });
+}
 
 void check_columns(const Query *core, int count, const Place &place) {
     if (count == 0) place.refuse(Construct::no_column, -1);

@@ -5,6 +5,9 @@
 
 namespace compile {
 
+// Whether every table has a column of that name.
+bool is_system_column(const char *name);
+
 // Raises PJ002 for a query whose first `count` columns no table can have.
 void check_columns(const Query *core, int count, const Place &place);
 

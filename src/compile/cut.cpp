@@ -65,7 +65,8 @@ void check_source(const Analysis &a, const RangeTblEntry *entry, int location) {
         (has_superclass(entry->relid) || find_inheritance_children(entry->relid, NoLock) != NIL))
         kind = "part of an inheritance tree";
     if (kind == nullptr && IsCatalogRelationOid(entry->relid)) kind = "a system catalog";
-    if (kind == nullptr && !events && pg::is_own_schema(RelationGetNamespace(relation)))
+    bool part = list_member_oid(a.parts, entry->relid);
+    if (kind == nullptr && !events && !part && pg::is_own_schema(RelationGetNamespace(relation)))
         kind = "a table of the extension";
     if (kind != nullptr) a.place.refuse(Construct::source_kind, location, name, kind);
     if (check_enable_rls(entry->relid, GetUserId(), true) == RLS_ENABLED)

@@ -4,9 +4,6 @@
 
 namespace compile {
 
-namespace {
-
-// Whether equal values may look different, by what btree asks before it stores equal keys once.
 bool is_told_apart(Oid type, int32 typmod, Oid collation) {
     type = getBaseTypeAndTypmod(type, &typmod);
     if (type == NUMERICOID && typmod >= 0) return false; // of one scale
@@ -18,8 +15,6 @@ bool is_told_apart(Oid type, int32 typmod, Oid collation) {
     return !OidIsValid(equal_image) ||
            !DatumGetBool(OidFunctionCall1Coll(equal_image, collation, ObjectIdGetDatum(cache->btree_opintype)));
 }
-
-} // namespace
 
 namespace {
 
@@ -83,48 +78,98 @@ void collect_group_keys(Analysis &a) {
 
 namespace {
 
-// The columns of a table's primary key; empty where it has none that holds at every moment.
-pg::vector<AttrNumber> primary_key(Oid table) {
-    pg::vector<AttrNumber> columns;
-    Relation relation = table_open(table, AccessShareLock);
-    for (int i = 0; i < list_length(RelationGetIndexList(relation)); i++) {
-        Relation index = index_open(list_nth_oid(RelationGetIndexList(relation), i), AccessShareLock);
-        if (index->rd_index->indisprimary && index->rd_index->indimmediate && index->rd_index->indisvalid)
-            for (int k = 0; k < index->rd_index->indnkeyatts; k++) columns.push_back(index->rd_index->indkey.values[k]);
+struct Identifying {
+    bool found = false;
+    pg::vector<AttrNumber> columns = {}; // none where there is one row
+};
+
+// Whether an index says of each row which it is, at every moment: a primary key, or that of a projection, which takes
+// NULLs for equal.
+bool identifies(Relation index, bool primary) {
+    const Form_pg_index form = index->rd_index;
+    if (!form->indimmediate || !form->indisvalid) return false;
+    if (primary) return form->indisprimary;
+    return form->indisunique && form->indnullsnotdistinct && RelationGetIndexExpressions(index) == NIL &&
+           heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, nullptr);
+}
+
+bool returns(const Analysis &a, int occurrence, AttrNumber column) {
+    for (TargetEntry *entry : pg::each<TargetEntry>(a.core->targetList)) {
+        auto *var = reinterpret_cast<Var *>(entry->expr);
+        if (IsA(var, Var) && static_cast<int>(var->varno) == occurrence && var->varattno == column) return true;
+    }
+    return false;
+}
+
+// A stored definition returns the columns that were chosen when it was made, of whichever index.
+Identifying find_index(const Analysis &a, int occurrence, Relation table, bool primary) {
+    Identifying identifying;
+    for (int i = 0; i < list_length(RelationGetIndexList(table)) && !identifying.found; i++) {
+        Relation index = index_open(list_nth_oid(RelationGetIndexList(table), i), AccessShareLock);
+        bool all = identifies(index, primary);
+        for (int k = 0; all && k < index->rd_index->indnkeyatts; k++)
+            all = primary || a.extend || returns(a, occurrence, index->rd_index->indkey.values[k]);
+        for (int k = 0; all && k < index->rd_index->indnkeyatts; k++)
+            identifying.columns.push_back(index->rd_index->indkey.values[k]);
+        identifying.found = all;
         index_close(index, AccessShareLock);
     }
+    return identifying;
+}
+
+Identifying identifying_columns(const Analysis &a, int occurrence, Oid table) {
+    Kept kept = how_kept(table);
+    if (kept == Kept::as_one_row) return {true};
+    Relation relation = table_open(table, AccessShareLock);
+    Identifying identifying = find_index(a, occurrence, relation, true);
+    if (!identifying.found && kept == Kept::by_key) identifying = find_index(a, occurrence, relation, false);
     table_close(relation, AccessShareLock);
-    return columns;
+    return identifying;
+}
+
+void add_row_key(Analysis &a, int occurrence, AttrNumber attribute) {
+    Block *block = a.block;
+    auto *entry = static_cast<RangeTblEntry *>(list_nth(a.core->rtable, occurrence - 1));
+    Oid type, collation;
+    int32 typmod;
+    get_atttypetypmodcoll(entry->relid, attribute, &type, &typmod, &collation);
+    Var *var = makeVar(occurrence, attribute, type, typmod, collation, 0);
+    int column = -1;
+    for (int i = 0; column < 0 && i < list_length(a.core->targetList); i++)
+        if (equal(block->column(i)->expr, var)) column = i;
+    if (column < 0)
+        column =
+            append_column(a, reinterpret_cast<Expr *>(var),
+                          psprintf("_%s_%s", entry->eref->aliasname, get_attname(entry->relid, attribute, false)));
+    note_used(block->sources[block->occurrence_source[occurrence - 1]], attribute);
+    block->row_key.push_back(make_key(a, column));
 }
 
 } // namespace
 
+namespace {
+Kept know_nothing(Oid) { return Kept::not_by_key; }
+} // namespace
+
+Kept (*how_kept)(Oid) = know_nothing;
+
 void compile_rows(Analysis &a) {
     Block *block = a.block;
     bool identified = !a.bag && !block->unites();
-    for (RangeTblEntry *entry : pg::each<RangeTblEntry>(a.core->rtable))
-        identified &= !block->unites() && !primary_key(entry->relid).empty();
+    pg::vector<Identifying> keys;
+    for (int occurrence = 1; identified && occurrence <= list_length(a.core->rtable); occurrence++) {
+        auto *entry = static_cast<RangeTblEntry *>(list_nth(a.core->rtable, occurrence - 1));
+        keys.push_back(identifying_columns(a, occurrence, entry->relid));
+        identified &= keys.back().found;
+    }
+    std::size_t columns = 0;
+    for (const Identifying &each : keys) columns += each.columns.size();
+    identified &= columns > 0; // else one row at most, which nothing tells apart from others
     block->identity = identified ? Identity::rows : Identity::multiset;
     block->reason = identified ? Reason::primary_keys : block->unites() ? Reason::united_rows : Reason::no_primary_key;
     if (!identified) return;
-    for (int occurrence = 1; occurrence <= list_length(a.core->rtable); occurrence++) {
-        auto *entry = static_cast<RangeTblEntry *>(list_nth(a.core->rtable, occurrence - 1));
-        for (AttrNumber attribute : primary_key(entry->relid)) {
-            Oid type, collation;
-            int32 typmod;
-            get_atttypetypmodcoll(entry->relid, attribute, &type, &typmod, &collation);
-            Var *var = makeVar(occurrence, attribute, type, typmod, collation, 0);
-            int column = -1;
-            for (int i = 0; column < 0 && i < list_length(a.core->targetList); i++)
-                if (equal(block->column(i)->expr, var)) column = i;
-            if (column < 0)
-                column = append_column(
-                    a, reinterpret_cast<Expr *>(var),
-                    psprintf("_%s_%s", entry->eref->aliasname, get_attname(entry->relid, attribute, false)));
-            note_used(block->sources[block->occurrence_source[occurrence - 1]], attribute);
-            block->row_key.push_back(make_key(a, column));
-        }
-    }
+    for (std::size_t i = 0; i < keys.size(); i++)
+        for (AttrNumber attribute : keys[i].columns) add_row_key(a, static_cast<int>(i + 1), attribute);
 }
 
 } // namespace compile

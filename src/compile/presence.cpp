@@ -77,6 +77,24 @@ List *conjuncts(Node *condition) {
     return all;
 }
 
+Node *put_compared(Node *node, Query *subquery) {
+    if (node == nullptr) return nullptr;
+    if (IsA(node, Param) && reinterpret_cast<Param *>(node)->paramkind == PARAM_SUBLINK) {
+        int number = reinterpret_cast<Param *>(node)->paramid;
+        auto *target = static_cast<TargetEntry *>(list_nth(subquery->targetList, number - 1));
+        return static_cast<Node *>(copyObjectImpl(target->expr));
+    }
+    return pg::mutate_children(node, put_compared, subquery);
+}
+
+void forget_limit(Query *subquery) {
+    if (subquery->limitOffset || subquery->limitCount == nullptr) return;
+    auto *count = reinterpret_cast<Const *>(eval_const_expressions(nullptr, subquery->limitCount));
+    if (!IsA(count, Const) || count->constisnull || DatumGetInt64(count->constvalue) < 1) return;
+    subquery->limitCount = nullptr;
+    subquery->sortClause = NIL;
+}
+
 List *take_presences(Analysis &a, Node *condition) {
     List *rest = NIL;
     each_conjunct(condition, [&](Node *conjunct) {
@@ -92,32 +110,11 @@ List *take_presences(Analysis &a, Node *condition) {
 
 namespace {
 
-// The comparison of IN, whose parameters are the subquery's columns.
-Node *put_compared(Node *node, Query *subquery) {
-    if (node == nullptr) return nullptr;
-    if (IsA(node, Param) && reinterpret_cast<Param *>(node)->paramkind == PARAM_SUBLINK) {
-        int number = reinterpret_cast<Param *>(node)->paramid;
-        auto *target = static_cast<TargetEntry *>(list_nth(subquery->targetList, number - 1));
-        return static_cast<Node *>(copyObjectImpl(target->expr));
-    }
-    return pg::mutate_children(node, put_compared, subquery);
-}
-
-
 const char *obstacle_of_presence(const Query *subquery) {
     if (const char *found = obstacle(subquery)) return found;
     if (subquery->hasSubLinks) return "have subqueries in expressions";
     if (subquery->jointree == nullptr || list_length(subquery->jointree->fromlist) != 1) return "read several tables";
     return nullptr;
-}
-
-// EXISTS (… LIMIT 1) asks for no other than EXISTS (…).
-void forget_limit(Query *subquery) {
-    if (subquery->limitOffset || subquery->limitCount == nullptr) return;
-    auto *count = reinterpret_cast<Const *>(eval_const_expressions(nullptr, subquery->limitCount));
-    if (!IsA(count, Const) || count->constisnull || DatumGetInt64(count->constvalue) < 1) return;
-    subquery->limitCount = nullptr;
-    subquery->sortClause = NIL;
 }
 
 // The only table that a FROM of plain joins reads; 0 where there are several.

@@ -121,7 +121,7 @@ Node *sum_of(Node *value) {
 Query *net_query(const Presence &presence, int source) {
     Query *query = changed_rows(presence, source);
     query->hasAggs = true;
-    add_target(query, sum_of(weight_of(1, rt_fetch(1, presence.rows->rtable)->relid)), "net");
+    pg::add_target(query, sum_of(weight_of(1, rt_fetch(1, presence.rows->rtable)->relid)), "net");
     return query;
 }
 
@@ -173,7 +173,7 @@ const char *keys_text(const Presence &presence, const Match &match, int source) 
     Query *query = changed_rows(presence, source);
     query->jointree->quals =
         match.inner ? copy(reinterpret_cast<Node *>(make_ands_explicit(match.inner))) : nullptr;
-    for (const Equal &each : match.equal) add_target(query, copy(each.inner), "k");
+    for (const Equal &each : match.equal) pg::add_target(query, copy(each.inner), "k");
     add_weight(query, 1, rt_fetch(1, presence.rows->rtable)->relid);
     const char *keys = pg::joined(static_cast<int>(match.equal.size()), ", ", [](int i) { return psprintf("k%d", i); });
     const char *comma = *keys ? ", " : "";
@@ -240,7 +240,7 @@ const char *add_presence_term(Query *query, const Block &block, const Arm &arm, 
     Node *net = net_of(query, presence, match, source, keys);
     add_condition(query, negated(exists_after(presence, greatest_of_none(net))));
     Node *comes = operation(presence.negated ? "<" : ">", net, bigint(0));
-    add_target(query, choice({{comes, bigint(1)}}, bigint(-1)), "weight");
+    pg::add_target(query, choice({{comes, bigint(1)}}, bigint(-1)), "weight");
     return keys_text(presence, match, source);
 }
 

@@ -36,17 +36,6 @@ void name_joined_columns(Query *query) {
                    [&](Node *condition) { return condition ? pg::flatten_joins(query, condition) : nullptr; });
 }
 
-void add_entries(Node *item, Bitmapset **entries) {
-    if (IsA(item, RangeTblRef)) {
-        *entries = bms_add_member(*entries, reinterpret_cast<RangeTblRef *>(item)->rtindex);
-    } else if (IsA(item, JoinExpr)) {
-        add_entries(castNode(JoinExpr, item)->larg, entries);
-        add_entries(castNode(JoinExpr, item)->rarg, entries);
-    } else {
-        for (Node *each : pg::each<Node>(castNode(FromExpr, item)->fromlist)) add_entries(each, entries);
-    }
-}
-
 bool is_rejected(Node *side, Relids not_null) {
     Bitmapset *entries = nullptr;
     add_entries(side, &entries);
@@ -134,6 +123,17 @@ Query *select_from_union(Query *query) {
 
 } // namespace
 
+void add_entries(Node *item, Bitmapset **entries) {
+    if (IsA(item, RangeTblRef)) {
+        *entries = bms_add_member(*entries, reinterpret_cast<RangeTblRef *>(item)->rtindex);
+    } else if (IsA(item, JoinExpr)) {
+        add_entries(castNode(JoinExpr, item)->larg, entries);
+        add_entries(castNode(JoinExpr, item)->rarg, entries);
+    } else {
+        for (Node *each : pg::each<Node>(castNode(FromExpr, item)->fromlist)) add_entries(each, entries);
+    }
+}
+
 bool forget_order(Query *query) {
     if (query->sortClause == NIL || query->limitCount || query->limitOffset || query->hasDistinctOn) return false;
     query->sortClause = NIL;
@@ -166,7 +166,7 @@ Query *rewrite(const Query *query, const Place &place, bool user) {
     if (forget_order(copy) && place.text)
         ereport(NOTICE, (errmsg("ORDER BY is ignored: a table has no order"),
                          errhint("Apply it when reading the projection.")));
-    return split_outer_joins(rewrite_level(select_from_union(copy), place, GetUserId(), user), place);
+    return rewrite_level(select_from_union(copy), place, GetUserId(), user);
 }
 
 } // namespace compile

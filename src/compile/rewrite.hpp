@@ -50,6 +50,8 @@ Query *rewrite_arms(Query *query, const Place &place, Oid as, bool user);
 // rewrite.cpp: what is done at each level, before its subqueries are inlined, and again after each.
 Query *rewrite_level(Query *query, const Place &place, Oid as, bool user);
 void renew_joins(Query *query);
+// Adds the range table entries that FROM, or an item of it, reads.
+void add_entries(Node *item, Bitmapset **entries);
 // Drops an ORDER BY that no row depends on. Returns whether there was one.
 bool forget_order(Query *query);
 

@@ -1,4 +1,5 @@
 #include "compile/term_parts.hpp"
+#include "pg/query.hpp"
 
 #include "compile/terms.hpp"
 
@@ -37,13 +38,6 @@ void replace_entry(Query *query, int occurrence, const char *name) {
     lfirst(list_nth_cell(query->rtable, occurrence - 1)) = named;
 }
 
-void add_target(Query *query, Node *expression, const char *name) {
-    query->targetList =
-        lappend(query->targetList,
-                makeTargetEntry(reinterpret_cast<Expr *>(expression),
-                                static_cast<AttrNumber>(list_length(query->targetList) + 1), pstrdup(name), false));
-}
-
 Node *weight_of(int entry, Oid relation) {
     Relation table = relation_open(relation, AccessShareLock);
     auto number = static_cast<AttrNumber>(RelationGetNumberOfAttributes(table) + 1);
@@ -52,7 +46,7 @@ Node *weight_of(int entry, Oid relation) {
 }
 
 void add_weight(Query *query, int entry, Oid relation) {
-    add_target(query, weight_of(entry, relation), psprintf("weight_%d", entry));
+    pg::add_target(query, weight_of(entry, relation), psprintf("weight_%d", entry));
 }
 
 } // namespace compile

@@ -6,7 +6,6 @@ namespace compile {
 
 // Puts a named relation (a delta, an old state), which has a weight after the table's columns, in the place of a table.
 void replace_entry(Query *query, int occurrence, const char *name);
-void add_target(Query *query, Node *expression, const char *name);
 // The weight of an entry that has been replaced.
 Node *weight_of(int entry, Oid relation);
 void add_weight(Query *query, int entry, Oid relation);

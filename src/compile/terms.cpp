@@ -30,7 +30,7 @@ Query *ungrouped(const Block &block, const Arm &arm) {
     query->hasAggs = false;
     if (block.grouped() || block.unites()) {
         query->targetList = NIL;
-        for (Node *expression : pg::each<Node>(block.feed(arm))) add_target(query, expression, "value");
+        for (Node *expression : pg::each<Node>(block.feed(arm))) pg::add_target(query, expression, "value");
     }
     return query;
 }
@@ -122,7 +122,7 @@ const char *keys_over(const Block &block, std::span<const char *const> rows) {
     query->hasAggs = false;
     query->targetList = NIL;
     int number = 0;
-    for (const Key &key : block.row_key) add_target(query, key.expression, psprintf("k%d", number++));
+    for (const Key &key : block.row_key) pg::add_target(query, key.expression, psprintf("k%d", number++));
     return text_over(block, query, rows);
 }
 
@@ -191,7 +191,7 @@ const char *recompute_text(const Block &block, uint64 nulls, const char *rows) {
     query->jointree->quals = reinterpret_cast<Node *>(make_ands_explicit(conditions));
     // One key has one ordinal: grouping by it too changes no group.
     Var *ordinal = makeVar(affected, static_cast<AttrNumber>(keys + 1), INT8OID, -1, InvalidOid, 0);
-    add_target(query, reinterpret_cast<Node *>(ordinal), "ordinal");
+    pg::add_target(query, reinterpret_cast<Node *>(ordinal), "ordinal");
     if (query->groupClause != NIL) group_by_ordinal(query);
     return psprintf("%s%s", with, deparse(query));
 }

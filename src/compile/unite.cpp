@@ -27,7 +27,7 @@ void collect_arms(const Analysis &a, Query *query, Node *item, List **arms) {
 
 TreeNode *add_arm(Analysis &a, Query *query, const SetOperationStmt *united, List *names) {
     if (const char *found = obstacle(query)) a.place.refuse(Construct::derived_table, -1, found);
-    Analysis arm{query, a.place, a.extend, a.bag, a.is_event_source, a.block};
+    Analysis arm{query, a.place, a.extend, a.bag, a.is_event_source, a.block, a.parts};
     arm.before = static_cast<int>(a.block->occurrence_source.size());
     TreeNode *tree = build_joins(arm);
     int column = 0;

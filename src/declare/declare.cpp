@@ -15,6 +15,7 @@
 #include "declare/hidden_view.hpp"
 #include "declare/options.hpp"
 #include "declare/own_triggers.hpp"
+#include "declare/parts.hpp"
 #include "maintain/flush.hpp"
 #include "maintain/log.hpp"
 #include "maintain/reliance.hpp"
@@ -66,6 +67,18 @@ const char *hidden_name(const char *relation, const char *suffix) {
     return name;
 }
 
+void refuse_existing(Oid relation, catalog::Projection *projection, bool same) {
+    ereport(ERROR,
+            (errcode(ERRCODE_DUPLICATE_TABLE), errmsg("relation %s already exists", pg::qualified_name(relation)),
+             errdetail("%s", !projection ? "It is not a projection."
+                             : same      ? "It is a projection with the same definition."
+                                         : "It is a projection with another definition."),
+             errhint("%s", !projection ? "Choose another name."
+                           : same      ? "Pass if_not_exists => true to accept it."
+                                       : "Drop it first with projections.drop().")));
+    pg_unreachable();
+}
+
 namespace {
 
 bool option_is(Datum options, const char *name, const char *value) {
@@ -96,25 +109,15 @@ Request read_request(FunctionCallInfo fcinfo) {
 }
 
 // The relation of that name if it is the same projection already; InvalidOid if there is none.
-Oid existing(const Request &request, const Block &block) {
+Oid existing(const Request &request) {
     Oid relation = get_relname_relid(request.relation, request.namespace_oid);
     if (!OidIsValid(relation)) return InvalidOid;
     catalog::Projection *projection = catalog::projection(relation);
-    bool same = projection && strcmp(compile::deparse(block.core), compile::deparse(projection->block().core)) == 0;
-    if (request.if_not_exists && same) {
-        ereport(NOTICE, (errcode(ERRCODE_DUPLICATE_TABLE),
-                         errmsg("projection %s already exists, skipping", projection->name())));
-        return relation;
-    }
-    ereport(ERROR,
-            (errcode(ERRCODE_DUPLICATE_TABLE), errmsg("relation %s already exists", pg::qualified_name(relation)),
-             errdetail("%s", !projection ? "It is not a projection."
-                             : same      ? "It is a projection with the same definition."
-                                         : "It is a projection with another definition."),
-             errhint("%s", !projection ? "Choose another name."
-                           : same      ? "Pass if_not_exists => true to accept it."
-                                       : "Drop it first with projections.drop().")));
-    pg_unreachable();
+    bool same = projection && projection->kind == catalog::Kind::query && has_definition(*projection, request.query);
+    if (!request.if_not_exists || !same) refuse_existing(relation, projection, same);
+    ereport(NOTICE, (errcode(ERRCODE_DUPLICATE_TABLE),
+                     errmsg("projection %s already exists, skipping", projection->name())));
+    return relation;
 }
 
 void check_key(Datum key, const Block &block) {
@@ -272,13 +275,50 @@ const char *identity_index(const char *table, const Block &block) {
 
 namespace {
 
-Oid make_table(const Request &request, const Block &block) {
-    const char *table = quote_qualified_identifier(request.schema, request.relation);
+void create_table(const char *table, const Block &block) {
     const char *spread = block.grouped() ? psprintf(" WITH (fillfactor = %d)", first_fillfactor) : "";
     pg::spi_execute(psprintf("CREATE TABLE %s (%s)%s", table, column_list(block, true), spread));
     if (const char *index = identity_index(table, block)) pg::spi_execute(index);
     CommandCounterIncrement();
+}
+
+// Hidden, and the caller's all the same: what its maintenance does it does as its owner.
+void create_hidden_table(const char *table, const Block &block, const char *part_of) {
+    const char *owner = quote_identifier(GetUserNameFromId(GetUserId(), false));
+    pg::as_superuser([&] {
+        create_table(table, block);
+        pg::spi_execute(psprintf("ALTER TABLE %s OWNER TO %s", table, owner));
+        catalog::mark_hidden(psprintf("TABLE %s", table), "part", part_of);
+    });
+    CommandCounterIncrement();
+}
+
+Oid make_table(const Request &request, const Block &block) {
+    const char *table = quote_qualified_identifier(request.schema, request.relation);
+    if (request.part_of)
+        create_hidden_table(table, block, request.part_of);
+    else
+        create_table(table, block);
     return get_relname_relid(request.relation, request.namespace_oid);
+}
+
+bool is_part(const Block &block, int occurrence) {
+    Oid relation = block.entry(occurrence)->relid;
+    return pg::is_own_schema(get_rel_namespace(relation)) && !catalog::is_event_source(relation);
+}
+
+// Nobody else could: parts are hidden.
+void index_parts(const Block &block) {
+    for (int i = 1; i <= static_cast<int>(block.occurrence_source.size()); i++) {
+        if (!is_part(block, i)) continue;
+        if (const char *statement = index_advice(block, i)) pg::as_superuser([&] { pg::spi_execute(statement); });
+        CommandCounterIncrement();
+    }
+}
+
+void forget_spread(Oid table) {
+    pg::as_superuser(
+        [&] { pg::spi_execute(psprintf("ALTER TABLE %s RESET (fillfactor)", pg::qualified_name(table))); });
 }
 
 // `empty`: with what the definition gives for no source rows at all; aggregates without GROUP BY then have a row.
@@ -423,16 +463,48 @@ void schedule_fill(Oid table) {
     CommandCounterIncrement();
 }
 
+void tell(const Request &request, const Block &block, const Made &made, TimestampTz began) {
+    if (request.async) warn_without_workers(made.table);
+    if (made.fill_later)
+        ereport(NOTICE, (errmsg("projection %s: %s, %s, key (%s), is being filled in the background",
+                                pg::qualified_name(made.table), compile::name_of(block.way), flow_name(made.plan.flow),
+                                key_text(block) ? key_text(block) : ""),
+                         errhint("SELECT * FROM projections.rebuilds; tells how far it is.")));
+    else
+        report(made.table, block, made.plan, made.rows, began);
+}
+
 Oid create(FunctionCallInfo fcinfo) {
     TimestampTz began = GetCurrentTimestamp();
     Request request = read_request(fcinfo);
-    Block *block = compile_text(request.query);
-    check_bag(*block);
-    Oid found = existing(request, *block);
+    Oid found = existing(request);
     if (OidIsValid(found)) return found;
+    Parts parts{request};
+    Block *block = compile_text(request.query, parts.maker());
     if (!PG_ARGISNULL(3)) check_key(PG_GETARG_DATUM(3), *block);
+    Made made = make_projection(request, *block);
+    parts.belong_to(made.table);
+    tell(request, *block, made, began);
+    return made.table;
+}
 
-    Plan plan = plan_flow(request, *block);
+} // namespace
+
+Oid make_unfilled(Request &request, const Block &block) {
+    check_bag(block);
+    Plan plan = plan_flow(request, block);
+    Oid table = InvalidOid;
+    pg::with_spi([&] {
+        Oid definition = make_definition(request, block);
+        table = make_table(request, block);
+        record(request, table, definition, block, plan, catalog::current_settings());
+    });
+    return table;
+}
+
+Made make_projection(Request &request, const Block &block) {
+    check_bag(block);
+    Plan plan = plan_flow(request, block);
     bool fill_later = request.fill_later && plan.flow != catalog::Flow::events;
     lock_sources(plan, fill_later);
     // A source may be a projection that this transaction has not brought up to date yet.
@@ -441,33 +513,25 @@ Oid create(FunctionCallInfo fcinfo) {
     Oid table = InvalidOid;
     uint64 rows = 0;
     pg::with_spi([&] {
-        Oid definition = make_definition(request, *block);
-        table = make_table(request, *block);
+        Oid definition = make_definition(request, block);
+        table = make_table(request, block);
         if (plan.flow == catalog::Flow::log && !fill_later) {
             Oid owner = GetUserId();
-            pg::as_superuser([&] { plan.changes = maintain::make_change_logs(*block, request.relation, owner); });
+            pg::as_superuser([&] { plan.changes = maintain::make_change_logs(block, request.relation, owner); });
         }
         bool events = plan.flow == catalog::Flow::events;
-        if (!fill_later) fill_restricted(settings, [&] { rows = fill(table, definition, *block, events); });
-        if (block->grouped()) pg::spi_execute(psprintf("ALTER TABLE %s RESET (fillfactor)", pg::qualified_name(table)));
+        if (!fill_later) fill_restricted(settings, [&] { rows = fill(table, definition, block, events); });
+        if (block.grouped()) forget_spread(table);
         make_guard(table);
         if (!events) make_capture({plan.sources.data(), plan.sources.size()});
-        record(request, table, definition, *block, plan, settings);
+        record(request, table, definition, block, plan, settings);
+        index_parts(block);
         if (fill_later) schedule_fill(table);
     });
     maintain::record_reliance(table);
-    if (request.async) warn_without_workers(table);
-    if (fill_later)
-        ereport(NOTICE,
-                (errmsg("projection %s: %s, %s, key (%s), is being filled in the background", pg::qualified_name(table),
-                        compile::name_of(block->way), flow_name(plan.flow), key_text(*block) ? key_text(*block) : ""),
-                 errhint("SELECT * FROM projections.rebuilds; tells how far it is.")));
-    else
-        report(table, *block, plan, rows, began);
-    return table;
+    return {table, plan, rows, fill_later};
 }
 
-} // namespace
 } // namespace declare
 
 extern "C" {

@@ -24,6 +24,7 @@ struct Request {
     bool async;
     Datum options;
     bool fill_later; // options.fill
+    const char *part_of; // the name of the projection that it will be a part of; null: it is none
 };
 
 // How changes of the sources will reach a projection.
@@ -32,6 +33,19 @@ struct Plan {
     pg::vector<Oid> changes; // change logs
     catalog::Flow flow;
 };
+
+struct Made {
+    Oid table;
+    Plan plan;
+    uint64 rows;
+    bool fill_later;
+};
+// Makes the projection that the request and its compiled query describe, as the caller's, with all that it consists of.
+// Raises what create raises.
+Made make_projection(Request &request, const compile::Block &block);
+
+// One that nothing maintains, for who only looks at what would read it.
+Oid make_unfilled(Request &request, const compile::Block &block);
 
 // Raises PJ002 where rows that have no identity cannot be told apart by their columns either.
 void check_bag(const compile::Block &block);

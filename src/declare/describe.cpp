@@ -2,6 +2,7 @@
 
 #include "compile/deparse.hpp"
 #include "compile/refusals.hpp"
+#include "declare/parts.hpp"
 #include "pg/list.hpp"
 #include "pg/scope.hpp"
 #include "rights/caller.hpp"
@@ -101,7 +102,30 @@ const char *create_index(Oid table, List *columns) {
 
 } // namespace
 
-const char *user_query(const Block &block) {
+namespace {
+
+Query *user_columns(const Block &block);
+
+// Tables of parts become the subqueries that they stand for.
+bool put_parts(Node *node, void *context) {
+    if (node == nullptr) return false;
+    if (!IsA(node, Query)) return pg::walk_children(node, put_parts, context);
+    auto *query = castNode(Query, node);
+    for (RangeTblEntry *entry : pg::each<RangeTblEntry>(query->rtable)) {
+        if (entry->rtekind != RTE_RELATION) continue;
+        catalog::Projection *part = catalog::projection(entry->relid);
+        if (part == nullptr || !OidIsValid(part->part_of)) continue;
+        entry->rtekind = RTE_SUBQUERY;
+        entry->subquery = user_columns(part->block());
+        entry->eref = makeAlias(entry->eref->aliasname,
+                                list_copy_head(entry->eref->colnames, part->block().user_columns));
+        pg::forget_privileges(entry);
+    }
+    return pg::walk_query(query, put_parts, context, 0);
+}
+
+// Without the columns that maintenance appended.
+Query *user_columns(const Block &block) {
     Query *query = static_cast<Query *>(copyObjectImpl(block.core));
     List *kept = NIL;
     int i = 0;
@@ -114,8 +138,13 @@ const char *user_query(const Block &block) {
         kept = lappend(kept, entry);
     }
     query->targetList = kept;
-    return compile::deparse(query);
+    put_parts(reinterpret_cast<Node *>(query), nullptr);
+    return query;
 }
+
+} // namespace
+
+const char *user_query(const Block &block) { return compile::deparse(user_columns(block)); }
 
 const char *key_text(const Block &block) {
     pg::TextList text;
@@ -142,7 +171,15 @@ const char *index_advice(const Block &block, int occurrence) {
     return nullptr;
 }
 
-Block *compile_text(const char *text, StringInfo stages) {
+Block *compile_normal(Query *query, const char *text, List *parts, StringInfo stages) {
+    Block *block = nullptr;
+    // Domains check constants while they are analyzed, with functions of whoever made the domain.
+    pg::as_caller_restricted(
+        [&] { block = compile::compile_query(query, text, catalog::is_event_source, parts, stages); });
+    return block;
+}
+
+Block *compile_text(const char *text, const compile::PartMaker &maker, StringInfo stages) {
     List *statements = pg_parse_query(text);
     if (list_length(statements) != 1)
         ereport(ERROR,
@@ -160,13 +197,11 @@ Block *compile_text(const char *text, StringInfo stages) {
         ereport(ERROR, (errcode(pg::error::unsupported_query),
                         errmsg("this query cannot be a projection: SELECT INTO makes a table of its own"),
                         errdetail("projections.create() makes the table."), errhint("Leave out INTO.")));
-    Block *block = nullptr;
-    // Domains check constants while they are analyzed, with functions of whoever made the domain.
-    pg::as_caller_restricted([&] {
-        block = compile::compile_query(parse_analyze_fixedparams(raw, text, nullptr, 0, nullptr), text,
-                                       catalog::is_event_source, stages);
-    });
-    return block;
+    Query *query = nullptr;
+    pg::as_caller_restricted(
+        [&] { query = compile::normal_form(parse_analyze_fixedparams(raw, text, nullptr, 0, nullptr), text); });
+    query = compile::cut_parts(query, compile::Place{text}, maker);
+    return compile_normal(query, text, *maker.made, stages);
 }
 
 namespace {
@@ -210,13 +245,14 @@ void explain_events(catalog::Projection &projection, ReturnSetInfo *result) {
     tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
-void explain_query(const Block &block, const char *capture, ReturnSetInfo *result) {
+// `number`: of the block; parts come first.
+void explain_query(int number, const Block &block, const char *capture, ReturnSetInfo *result) {
     for (int i = 1; i <= static_cast<int>(block.occurrence_source.size()); i++) {
         const compile::Source &source = block.sources[block.occurrence_source[i - 1]];
         List *used = NIL;
         for (AttrNumber column : source.used) used = lappend(used, get_attname(source.relation, column, false));
         const char *advice = index_advice(block, i);
-        Datum values[] = {Int32GetDatum(1),
+        Datum values[] = {Int32GetDatum(number),
                           CStringGetTextDatum(compile::name_of(block.identity)),
                           CStringGetTextDatum(pg::qualified_name(source.relation)),
                           CStringGetTextDatum(capture),
@@ -228,6 +264,21 @@ void explain_query(const Block &block, const char *capture, ReturnSetInfo *resul
         bool nulls[] = {false, false, false, false, false, false, false, advice == nullptr, false};
         tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
     }
+}
+
+// Compiles a query's text as create would, and calls `use` with each block and its number. Nothing stays.
+template <class Use>
+void look_at(const char *query, StringInfo stages, Use &&use) {
+    Request request{};
+    request.schema = request.relation = "query";
+    request.query = query;
+    Parts parts{request, Parts::Purpose::look, stages};
+    pg::undoing([&] {
+        const Block *block = compile_text(query, parts.maker(), stages);
+        int number = 0;
+        for (const Block *each : parts.blocks()) use(++number, *each);
+        use(++number, *block);
+    });
 }
 
 } // namespace
@@ -251,7 +302,7 @@ PG_FUNCTION_INFO_V1(projections_plan);
 Datum projections_plan(PG_FUNCTION_ARGS) {
     StringInfoData stages;
     initStringInfo(&stages);
-    declare::compile_text(text_to_cstring(PG_GETARG_TEXT_PP(0)), &stages);
+    declare::look_at(text_to_cstring(PG_GETARG_TEXT_PP(0)), &stages, [](auto &&...) {});
     PG_RETURN_TEXT_P(cstring_to_text_with_len(stages.data, stages.len));
 }
 
@@ -316,14 +367,17 @@ Datum projections_explain(PG_FUNCTION_ARGS) {
     auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
     if (pg_strncasecmp(start, "select", 6) == 0 || pg_strncasecmp(start, "with", 4) == 0 || start[0] == '-' ||
         start[0] == '/') {
-        declare::explain_query(*declare::compile_text(argument), "trigger", result);
+        declare::look_at(argument, nullptr, [&](int number, const compile::Block &block) {
+            declare::explain_query(number, block, "trigger", result);
+        });
         PG_RETURN_NULL();
     }
     auto explain = [&](catalog::Projection &projection) {
-        if (projection.kind == catalog::Kind::query)
-            declare::explain_query(projection.block(), declare::capture_name(projection.flow), result);
-        else
-            declare::explain_events(projection, result);
+        if (projection.kind != catalog::Kind::query) return declare::explain_events(projection, result);
+        int number = 0;
+        for (catalog::Projection *part : catalog::parts_of(projection.relation))
+            declare::explain_query(++number, part->block(), declare::capture_name(part->flow), result);
+        declare::explain_query(++number, projection.block(), declare::capture_name(projection.flow), result);
     };
     // Whoever asks keeps no lock. One that was dropped meanwhile is not found by its name again.
     while (!catalog::look(rights::named_projection(fcinfo, catalog::Hold::nothing).relation, explain)) {}

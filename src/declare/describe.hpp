@@ -1,6 +1,7 @@
 // What a definition is, in words: for NOTICEs, explain and the definitions view.
 #pragma once
 #include "catalog/projection.hpp"
+#include "compile/parts.hpp"
 
 namespace declare {
 
@@ -15,8 +16,10 @@ ArrayType *key_array(const compile::Block &block);
 // if none. A join looks rows up by the columns it equates; a group that lost its extremum is read by its key.
 const char *index_advice(const compile::Block &block, int occurrence);
 
-// Analyzes a user's query text (one SELECT) and compiles it.
+// Analyzes a user's query text (one SELECT) and compiles it. `maker` makes its parts.
 // `stages`: where to print what the compiler makes of it, step by step.
-compile::Block *compile_text(const char *text, StringInfo stages = nullptr);
+compile::Block *compile_text(const char *text, const compile::PartMaker &maker, StringInfo stages = nullptr);
+// A query in normal form, whose parts have been cut out.
+compile::Block *compile_normal(Query *query, const char *text, List *parts, StringInfo stages = nullptr);
 
 } // namespace declare

@@ -114,9 +114,14 @@ Datum projections_verify(PG_FUNCTION_ARGS) {
         rebuild::compare_handler(projection, scope, show_in_table, result);
         return 0;
     }
-    verify::Layout layout = verify::layout_of(projection);
-    Showing showing = showing_of(layout, result, nullptr);
-    verify::compare_projection(projection, scope, show, &showing);
+    auto compare = [&](catalog::Projection &each, const char *table) {
+        verify::Layout layout = verify::layout_of(each);
+        Showing showing = showing_of(layout, result, table);
+        verify::compare_projection(each, scope, show, &showing);
+    };
+    for (catalog::Projection *part : catalog::parts_of(projection.relation))
+        if (catalog::hold(*part, catalog::Hold::all)) compare(*part, part->name());
+    compare(projection, nullptr);
     return 0;
 }
 

@@ -29,6 +29,15 @@ inline Query *select_from(RangeTblEntry *entry) {
     return query;
 }
 
+// Appends a column, without a name where that is null; returns its number.
+inline int add_target(Query *query, Node *expression, const char *name) {
+    int number = list_length(query->targetList) + 1;
+    query->targetList = lappend(query->targetList,
+                                makeTargetEntry(reinterpret_cast<Expr *>(expression), static_cast<AttrNumber>(number),
+                                                name ? pstrdup(name) : nullptr, false));
+    return number;
+}
+
 // A UNION ALL, still of nothing.
 inline Query *make_union() {
     Query *query = makeNode(Query);

@@ -10,6 +10,7 @@
 #include "declare/declare.hpp"
 #include "declare/describe.hpp"
 #include "declare/own_triggers.hpp"
+#include "declare/parts.hpp"
 #include "maintain/log.hpp"
 #include "rebuild/layout.hpp"
 #include "rebuild/merge.hpp"
@@ -124,7 +125,7 @@ Oid make_altered_shadow(Rebuild &rebuild) {
     const Block *block = nullptr;
     if (alteration.query)
         pg::with_setting("search_path", alteration.search_path, [&] {
-            block = declare::compile_text(alteration.query);
+            block = declare::compile_text(alteration.query, declare::no_parts("a projection that is altered"));
             settings = catalog::current_settings();
         });
     else

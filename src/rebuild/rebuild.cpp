@@ -147,7 +147,19 @@ void note_finish(Rebuild &rebuild, Finish finish) {
     });
 }
 
+// Inner ones first: those above are told what changes.
+void rebuild_parts(Rebuild &rebuild) {
+    List *parts = NIL;
+    pg::within(rebuild.memory, [&] {
+        for (Projection *part : catalog::parts_of(rebuild.target)) parts = lappend_oid(parts, part->relation);
+    });
+    ListCell *cell;
+    foreach (cell, parts)
+        if (catalog::projection(lfirst_oid(cell))) run_rebuild(lfirst_oid(cell), rebuild.by);
+}
+
 void run(Rebuild &rebuild) {
+    if (!rebuild.alteration) rebuild_parts(rebuild);
     if (live(rebuild).flow == Flow::none) rebuild.action = "fill";
     begin(rebuild);
     Choice choice = rebuild.alteration ? Choice{Finish::swap, ""} : choose(rebuild);
@@ -240,7 +252,8 @@ void rebuild_owned() {
     List *owned = NIL;
     pg::within(memory, [&] {
         for (Projection *each : catalog::all())
-            if (!OidIsValid(each->shadow_of) && pg::owns_relation(each->relation, GetUserId()))
+            if (!OidIsValid(each->shadow_of) && !OidIsValid(each->part_of) &&
+                pg::owns_relation(each->relation, GetUserId()))
                 owned = lappend_oid(owned, each->relation);
     });
     PG_TRY();
@@ -328,6 +341,11 @@ AUDITED(projections_redefine) {
         alteration.search_path = pstrdup(GetConfigOption("search_path", false, false));
     });
     bool same = alteration.query == nullptr && alteration.async == projection.async;
+    if (!same && !catalog::parts_of(relation).empty())
+        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                        errmsg("query and mode of projection %s cannot be altered", projection.name()),
+                        errdetail("It has parts, tables of its own below it."),
+                        errhint("Create one with the new definition under another name.")));
     SPI_connect_ext(SPI_OPT_NONATOMIC);
     PG_TRY();
     {

@@ -19,6 +19,14 @@ const char *text_argument(FunctionCallInfo fcinfo, int number, const char *name)
 
 namespace {
 
+[[noreturn]] void refuse_part(const Projection &part) {
+    ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("%s is a part of a projection", part.name()),
+                    errdetail("What is done to projection %s is done to its parts, too.",
+                              pg::qualified_name(part.part_of)),
+                    errhint("Name the projection.")));
+    pg_unreachable();
+}
+
 Projection *find(text *name, catalog::Hold hold, bool owned, bool missing_ok) {
     RangeVar *range = makeRangeVarFromNameList(textToQualifiedNameList(name));
     for (;;) {
@@ -30,6 +38,7 @@ Projection *find(text *name, catalog::Hold hold, bool owned, bool missing_ok) {
                     (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("\"%s\" is not a projection", text_to_cstring(name)),
                      errdetail("It is a relation that nothing maintains."),
                      errhint("projections.definitions lists the projections.")));
+        if (OidIsValid(projection->part_of)) refuse_part(*projection);
         if (owned) require_owner(*projection);
         // After a wait the name may be another one's.
         if (catalog::hold(*projection, hold) && RangeVarGetRelid(range, NoLock, true) == relation) return projection;

@@ -61,7 +61,9 @@ CREATE TABLE projections_internal.projection (
     one_order    boolean NOT NULL DEFAULT false,
     -- a rebuild's next generation of that projection: maintained like any other, and shown to nobody
     shadow_of    regclass,
-    building     boolean NOT NULL DEFAULT false -- not filled yet: its sources' changes reach its shadow only
+    -- not filled yet: its sources' changes reach its shadow only
+    building     boolean NOT NULL DEFAULT false,
+    part_of      regclass -- hidden below that projection, which reads it: what could not be followed in one step
 );
 COMMENT ON TABLE projections_internal.projection IS 'The catalog of projections; read projections.definitions instead.';
 

@@ -89,19 +89,21 @@ SELECT projections_internal._name(p.relation) AS projection,
                                     ORDER BY a.attnum) END AS columns,
        projections_internal._create_sql(p) AS create_sql
 FROM projections_internal.projection p
-WHERE p.shadow_of IS NULL
+WHERE p.shadow_of IS NULL AND p.part_of IS NULL
 ORDER BY projections_internal._depth(p.relation), p.relation::oid;
 COMMENT ON VIEW projections.definitions IS
 'Every projection with its query as it reads today, its strategy, key and columns, and the SQL that declares it again.
 Those that others read come first, so that all of create_sql can be run from top to bottom.';
 
 CREATE VIEW projections.dependencies AS
-SELECT projections_internal._name(p.relation) AS projection,
-       p.relation,
-       s.source,
-       EXISTS (SELECT FROM projections_internal.projection u WHERE u.relation = s.source) AS source_is_projection
-FROM projections_internal.projection p, LATERAL pg_catalog.unnest(p.sources) AS s(source)
-WHERE p.shadow_of IS NULL;
+SELECT projections_internal._name(r.relation) AS projection,
+       r.relation,
+       r.source,
+       EXISTS (SELECT FROM projections_internal.projection u WHERE u.relation = r.source) AS source_is_projection
+FROM (SELECT DISTINCT coalesce(p.part_of, p.relation)::oid::regclass AS relation, s.source::oid::regclass AS source
+      FROM projections_internal.projection p, LATERAL pg_catalog.unnest(p.sources) AS s(source)
+      WHERE p.shadow_of IS NULL) r
+WHERE NOT EXISTS (SELECT FROM projections_internal.projection q WHERE q.relation = r.source AND q.part_of IS NOT NULL);
 COMMENT ON VIEW projections.dependencies IS
     'Which tables each projection reads, and which of them are projections themselves.';
 

@@ -156,7 +156,7 @@ CREATE FUNCTION projections_internal._health_facts(only_projection oid, viewer o
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     WITH seen AS (
         SELECT p.*, c.relowner FROM projections_internal.projection p JOIN pg_class c ON c.oid = p.relation
-        WHERE p.shadow_of IS NULL AND (only_projection IS NULL OR p.relation = only_projection)
+        WHERE p.shadow_of IS NULL AND p.part_of IS NULL AND (only_projection IS NULL OR p.relation = only_projection)
           AND (pg_has_role(viewer, 'pg_monitor', 'USAGE') OR pg_has_role(viewer, c.relowner, 'USAGE'))
     ), heads AS MATERIALIZED (
         SELECT s.relation, h.head, h.problem, h.remedy
@@ -198,8 +198,11 @@ CREATE FUNCTION projections_internal._health_facts(only_projection oid, viewer o
                0)::float8 WHEN l.lag = 0 THEN 0 END,
            l.checkpoint, l.head, l.checkpoint_at,
            coalesce(f.failures, 0), coalesce(k.events, 0), coalesce(f.dead, 0),
-           l.paused_at, l.paused_by, l.pause_reason, l.stale_since, l.stale_reason, l.building, l.problem, l.remedy
+           l.paused_at, l.paused_by, l.pause_reason, coalesce(l.stale_since, q.stale_since),
+           coalesce(l.stale_reason, q.stale_reason), l.building, l.problem, l.remedy
     FROM lags l
+    LEFT JOIN LATERAL (SELECT x.stale_since, x.stale_reason FROM projections_internal.projection x
+        WHERE x.part_of = l.relation AND x.stale_since IS NOT NULL ORDER BY x.stale_since LIMIT 1) q ON true
     LEFT JOIN oldest o ON l.mode = 'async' AND l.changes = '{}' AND o.source = l.sources[1]::oid
         AND o.checkpoint = l.checkpoint
     LEFT JOIN failed f ON f.projection = l.relation LEFT JOIN parked k ON k.projection = l.relation
@@ -236,7 +239,8 @@ DECLARE
     blockers jsonb := '{}';
     blocker record;
     -- Batches that failed as a whole; what an error says is for those who may see the data.
-    broken jsonb := (SELECT coalesce(jsonb_object_agg(w.projection::oid,
+    broken jsonb := (SELECT coalesce(jsonb_object_agg(coalesce((SELECT x.part_of
+            FROM projections_internal.projection x WHERE x.relation = w.projection), w.projection)::oid,
         format('applying fails since %s: %s', to_char(w.since, 'HH24:MI:SS'),
                                 CASE WHEN pg_has_role(viewer, c.relowner, 'USAGE')
                                     OR pg_has_role(viewer, 'pg_read_all_data', 'USAGE')

@@ -104,7 +104,7 @@ DECLARE
     paused bigint := 0;
 BEGIN
     FOR each IN SELECT p.relation FROM projections_internal.projection p JOIN pg_class c ON c.oid = p.relation
-                WHERE p.paused_at IS NULL AND p.shadow_of IS NULL AND NOT p.building
+                WHERE p.paused_at IS NULL AND p.shadow_of IS NULL AND p.part_of IS NULL AND NOT p.building
                     AND (p.mode = 'async' OR p.kind = 'query') AND pg_has_role(caller_role, c.relowner, 'USAGE')
                     ORDER BY p.relation LOOP
         IF NOT projections_internal._hold_off_rebuild(each) THEN

@@ -63,6 +63,20 @@ $$;
 COMMENT ON FUNCTION projections_internal._drop_idle_triggers(regclass[]) IS
     'Internal: removes capture triggers from tables that no projection reads.';
 
+-- The parts of a projection that has gone, which nothing else reads: outer ones first.
+CREATE FUNCTION projections_internal._drop_parts(gone oid) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    part oid;
+BEGIN
+    FOR part IN SELECT p.relation FROM projections_internal.projection p JOIN pg_class c ON c.oid = p.relation
+        WHERE p.part_of::oid = gone ORDER BY projections_internal._depth(p.relation) DESC LOOP
+        EXECUTE format('DROP TABLE %s CASCADE', projections_internal._name(part));
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION projections_internal._drop_parts(oid) IS 'Internal: drops the parts of a projection.';
+
 -- Turns a projection into an ordinary table.
 CREATE FUNCTION projections_internal._release(projection oid) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -81,10 +95,12 @@ BEGIN
     END IF;
     EXECUTE format('DROP VIEW %s CASCADE', projections_internal._name(released.definition));
     PERFORM projections_internal._drop_idle_triggers(released.sources);
+    PERFORM projections_internal._drop_parts(released.relation);
 END
 $$;
 COMMENT ON FUNCTION projections_internal._release(oid) IS 'Internal: what projections.drop(keep_table => true) does.';
-REVOKE EXECUTE ON FUNCTION projections_internal._release(oid), projections_internal._drop_idle_triggers(regclass[])
+REVOKE EXECUTE ON FUNCTION projections_internal._release(oid), projections_internal._drop_parts(oid),
+    projections_internal._drop_idle_triggers(regclass[])
     FROM PUBLIC;
 
 -- A dropped table takes its definition, catalog row and triggers along; a definition that a dropped source took along
@@ -117,7 +133,7 @@ BEGIN
                 HINT = format('Drop the projection: SELECT projections.drop(%L);',
                     projections_internal._name(gone.relation));
         END IF;
-        IF (gone.projection).shadow_of IS NULL THEN
+        IF (gone.projection).shadow_of IS NULL AND (gone.projection).part_of IS NULL THEN
             PERFORM projections_internal._audit_drop(tg_tag,
                 coalesce(gone.name, projections_internal._name(gone.relation)));
         END IF;
@@ -127,13 +143,16 @@ BEGIN
             EXECUTE format('DROP VIEW %s CASCADE', projections_internal._name(gone.definition));
         END IF;
         IF gone.has_table THEN
-            RAISE NOTICE 'drop cascades to projection %', projections_internal._name(gone.relation);
+            IF (gone.projection).part_of IS NULL THEN
+                RAISE NOTICE 'drop cascades to projection %', projections_internal._name(gone.relation);
+            END IF;
             -- A handler's own tables are the user's.
             IF gone.kind <> 'handler' OR gone.relkind = 'v' THEN
                 EXECUTE format('DROP %s %s CASCADE', CASE gone.relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END,
                     projections_internal._name(gone.relation));
             END IF;
         END IF;
+        PERFORM projections_internal._drop_parts(gone.relation);
         idle := idle || gone.sources;
     END LOOP;
     PERFORM projections_internal._drop_idle_triggers(idle);
@@ -231,8 +250,14 @@ BEGIN
     IF publishes OR concerned IS NOT NULL THEN
         PERFORM projections_internal._identify_published(CASE WHEN publishes THEN NULL ELSE concerned END);
     END IF;
-    -- Who owns a projection, or a source, may use what is hidden of it.
+    -- Who owns a projection, or a source, may use what is hidden of it; and owns its parts.
     IF ours THEN
+        FOR problem IN SELECT q.relation, pg_get_userbyid(c.relowner) AS owner
+            FROM projections_internal.projection q JOIN pg_class c ON c.oid = q.part_of
+            JOIN pg_class d ON d.oid = q.relation
+            WHERE q.part_of = ANY (touched) AND d.relowner <> c.relowner ORDER BY q.relation LOOP
+            EXECUTE format('ALTER TABLE %s OWNER TO %I', projections_internal._name(problem.relation), problem.owner);
+        END LOOP;
         PERFORM projections_internal._secure_hidden(touched);
     END IF;
     IF concerned IS NULL THEN

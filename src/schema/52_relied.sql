@@ -147,7 +147,10 @@ BEGIN
     SELECT s.relation, 'primary key', s.source, '', coalesce(i.columns, 'none'),
         CASE WHEN i.columns IS NULL THEN 'some' END, s.name, ''
     FROM source s LEFT JOIN LATERAL (SELECT x.indkey::text AS columns FROM pg_index x WHERE x.indrelid = s.source
-        AND x.indisprimary AND x.indimmediate AND x.indisvalid) i ON true
+        AND x.indisprimary AND x.indimmediate AND x.indisvalid
+        -- a projection has a key of its own, which it relies on itself
+        UNION ALL SELECT 'projection' FROM projections_internal.projection p WHERE p.relation = s.source
+            AND p.kind = 'query' AND p.shape <> 'bag' LIMIT 1) i ON true
     WHERE s.shape = 'rows' AND projections_internal._identifies(s.source, s.relation, s.definition)
     UNION ALL
     SELECT c.relation, 'source column', c.attrelid, c.attnum::text, format('%s %s %s', c.atttypid, c.atttypmod,

@@ -233,6 +233,10 @@ DECLARE
     hint text;
 BEGIN
     SELECT * INTO STRICT p FROM projections_internal.projection x WHERE x.relation = projection::regclass;
+    FOR stale IN SELECT x.relation FROM projections_internal.projection x WHERE x.part_of = p.relation
+        ORDER BY projections_internal._depth(x.relation), x.relation::oid LOOP
+        written := written + projections_internal._repair(stale, caller);
+    END LOOP;
     FOR stale IN SELECT x.relation FROM projections_internal.projection x WHERE x.relation = ANY (p.sources)
         AND x.stale_since IS NOT NULL ORDER BY 1 LOOP
         RAISE NOTICE 'projection %, which % reads, is stale itself', projections_internal._name(stale),
@@ -257,7 +261,7 @@ BEGIN
     END IF;
     IF key_index IS NULL THEN
         RAISE NOTICE 'the index over the key of % was missing', projections_internal._name(p.relation);
-        written := projections_internal._remove_duplicates(projection);
+        written := written + projections_internal._remove_duplicates(projection);
         EXECUTE format('CREATE UNIQUE INDEX ON %s (%s)%s', projections_internal._name(p.relation),
                        (SELECT string_agg(quote_ident(k), ', ' ORDER BY n)
                         FROM unnest(CASE p.kind WHEN 'query' THEN projections_internal._key_columns(p.relation)

@@ -1,0 +1,370 @@
+// Groups and distinct values below: HAVING, DISTINCT over groups and subqueries beside aggregates read the groups as
+// rows; an aggregate with DISTINCT is a plain one over the distinct values.
+#include "compile/expressions.hpp"
+#include "compile/parts.hpp"
+#include "compile/rewrite.hpp"
+#include "pg/query.hpp"
+
+namespace compile {
+namespace {
+
+bool is_grouped(const Query *query) { return query->groupClause || query->hasAggs || query->havingQual; }
+
+// What the query over the groups reads of them: grouped expressions and aggregates, each once.
+struct Pieces {
+    const Query *query; // the grouped one, before
+    List *expressions = NIL;
+    Index level = 0;
+
+    int number_of(Node *piece) {
+        int number = 0;
+        for (Node *each : pg::each<Node>(expressions)) {
+            number++;
+            if (equal(each, piece)) return number;
+        }
+        expressions = lappend(expressions, piece);
+        return number + 1;
+    }
+};
+
+bool is_grouped_expression(const Query *query, Node *node) {
+    for (SortGroupClause *clause : pg::each<SortGroupClause>(query->groupClause))
+        if (equal(get_sortgroupclause_expr(clause, query->targetList), node)) return true;
+    return false;
+}
+
+Node *piece(Node *expression, Pieces *pieces) {
+    auto *copy = static_cast<Node *>(copyObjectImpl(expression));
+    if (pieces->level > 0) IncrementVarSublevelsUp(copy, -static_cast<int>(pieces->level), pieces->level);
+    Var *var = makeVar(1, static_cast<AttrNumber>(pieces->number_of(copy)), exprType(copy), exprTypmod(copy),
+                       exprCollation(copy), pieces->level);
+    return reinterpret_cast<Node *>(var);
+}
+
+Node *over_groups(Node *node, Pieces *pieces) {
+    if (node == nullptr) return nullptr;
+    if (IsA(node, Query)) {
+        pieces->level++;
+        auto *changed = reinterpret_cast<Node *>(pg::mutate_query(castNode(Query, node), over_groups, pieces));
+        pieces->level--;
+        return changed;
+    }
+    if (pieces->level == 0 && is_grouped_expression(pieces->query, node)) return piece(node, pieces);
+    if (IsA(node, Aggref) && reinterpret_cast<Aggref *>(node)->agglevelsup == pieces->level) return piece(node, pieces);
+    if (IsA(node, Var) && reinterpret_cast<Var *>(node)->varlevelsup == pieces->level) return piece(node, pieces);
+    return pg::mutate_children(node, over_groups, pieces);
+}
+
+// Subqueries beside aggregates; those within their arguments read the rows.
+bool has_sublink(Node *node, void *context) {
+    if (node == nullptr || IsA(node, Aggref)) return false;
+    if (IsA(node, SubLink)) return true;
+    return pg::walk_children(node, has_sublink, context);
+}
+
+bool has_sublink(const Query *query) {
+    return query->hasSubLinks && (has_sublink(reinterpret_cast<Node *>(query->targetList), nullptr) ||
+                                  has_sublink(query->havingQual, nullptr));
+}
+
+bool asks_of_groups(Node *node, void *context) {
+    if (node == nullptr) return false;
+    if (IsA(node, Aggref) || IsA(node, SubLink) || IsA(node, GroupingFunc)) return true;
+    return pg::walk_children(node, asks_of_groups, context);
+}
+
+// A condition of HAVING that asks nothing of a group but its key holds for each of its rows, or for none.
+void having_to_where(Query *query) {
+    if (!query->groupClause || query->groupingSets) return;
+    List *kept = NIL;
+    for (Node *each : pg::each<Node>(make_ands_implicit(reinterpret_cast<Expr *>(query->havingQual))))
+        if (asks_of_groups(each, nullptr) || contain_volatile_functions(each))
+            kept = lappend(kept, each);
+        else
+            query->jointree->quals = make_and_qual(query->jointree->quals, each);
+    query->havingQual = kept ? reinterpret_cast<Node *>(make_ands_explicit(kept)) : nullptr;
+}
+
+const char *name_of(const Query *query, Node *expression) {
+    for (TargetEntry *entry : pg::each<TargetEntry>(query->targetList))
+        if (equal(entry->expr, expression)) return entry->resname;
+    if (IsA(expression, Aggref)) return get_func_name(reinterpret_cast<Aggref *>(expression)->aggfnoid);
+    if (IsA(expression, Var)) {
+        auto *var = reinterpret_cast<Var *>(expression);
+        return get_rte_attribute_name(rt_fetch(var->varno, query->rtable), var->varattno);
+    }
+    return "key";
+}
+
+} // namespace
+
+Query *split_groups(const Cutting &cutting, Query *query) {
+    if (query->groupingSets || query->hasWindowFuncs || query->hasDistinctOn || query->hasTargetSRFs) return nullptr;
+    if (query->havingQual) having_to_where(query);
+    if (!is_grouped(query)) return nullptr;
+    if (!query->havingQual && !query->distinctClause && !has_sublink(query)) return nullptr;
+    if (query->limitCount || query->limitOffset || query->rowMarks) return nullptr;
+
+    Pieces pieces{query};
+    List *targets = NIL;
+    for (TargetEntry *entry : pg::each<TargetEntry>(query->targetList)) {
+        bool distinct = false;
+        for (SortGroupClause *clause : pg::each<SortGroupClause>(query->distinctClause))
+            distinct |= clause->tleSortGroupRef == entry->ressortgroupref;
+        if (entry->resjunk && !distinct) continue;
+        auto *copy = static_cast<TargetEntry *>(palloc(sizeof(TargetEntry)));
+        *copy = *entry;
+        copy->expr = reinterpret_cast<Expr *>(over_groups(reinterpret_cast<Node *>(entry->expr), &pieces));
+        if (!distinct) copy->ressortgroupref = 0;
+        targets = lappend(targets, copy);
+    }
+    Node *condition = over_groups(query->havingQual, &pieces);
+    // A group that is read for no column of it is still a row.
+    for (SortGroupClause *clause : pg::each<SortGroupClause>(query->groupClause))
+        pieces.number_of(static_cast<Node *>(copyObjectImpl(get_sortgroupclause_expr(clause, query->targetList))));
+
+    auto *groups = static_cast<Query *>(copyObjectImpl(query));
+    groups->targetList = groups->groupClause = groups->distinctClause = groups->sortClause = NIL;
+    groups->havingQual = nullptr;
+    for (Node *each : pg::each<Node>(pieces.expressions)) {
+        int column = pg::add_target(groups, each, name_of(query, each));
+        if (is_grouped_expression(query, each)) group_by(cutting, groups, column);
+    }
+    if (groups->targetList == NIL) { // SELECT 1 FROM t HAVING true
+        pg::add_target(groups, reinterpret_cast<Node *>(makeConst(INT4OID, -1, InvalidOid, 4, Int32GetDatum(1), false, true)), "one");
+        groups->hasAggs = true;
+    }
+    note_sublinks(groups);
+
+    Query *outer = pg::select_from(pg::subquery_entry(groups, "groups", column_names(groups)));
+    outer->targetList = targets;
+    outer->distinctClause = query->distinctClause;
+    outer->jointree->quals = condition;
+    note_sublinks(outer);
+    return outer;
+}
+
+// --------------------------------------------------------------------------------------------------- DISTINCT within
+namespace {
+
+Node *copy(const void *node) { return static_cast<Node *>(copyObjectImpl(node)); }
+
+// An argument with its FILTER: what does not pass is NULL, which no aggregate with DISTINCT counts.
+Node *filtered(const Aggref *aggregate) {
+    auto *argument = copy(static_cast<TargetEntry *>(linitial(aggregate->args))->expr);
+    if (aggregate->aggfilter == nullptr) return argument;
+    return when(copy(aggregate->aggfilter), argument);
+}
+
+// What is added up of groups' sums: the aggregate over an aggregate's results, by name and the type of those.
+struct Again {
+    const char *plain, *over;
+};
+constexpr Again again[] = {{"count", "sum"}, {"sum", "sum"},         {"min", "min"},
+                           {"max", "max"},   {"bool_and", "bool_and"}, {"bool_or", "bool_or"},
+                           {"every", "bool_and"}};
+
+const char *again_of(const Aggref *aggregate) {
+    if (get_func_namespace(aggregate->aggfnoid) != PG_CATALOG_NAMESPACE) return nullptr;
+    const char *name = get_func_name(aggregate->aggfnoid);
+    for (const Again &each : again)
+        if (strcmp(each.plain, name) == 0) return each.over;
+    return nullptr;
+}
+
+struct Column { // of the values' union: in which of its SELECTs, and what
+    int arm;
+    Node *expression;
+};
+
+struct Distinct {
+    const Cutting &cutting;
+    const Query *query;
+    List *keys = NIL;   // grouped expressions
+    List *values = NIL; // distinct arguments: one SELECT each
+    pg::vector<Column> columns = {};
+
+    int number_of(int arm, Node *expression) {
+        for (std::size_t i = 0; i < columns.size(); i++)
+            if (columns[i].arm == arm && equal(columns[i].expression, expression)) return static_cast<int>(i) + 1;
+        columns.push_back({arm, expression});
+        return static_cast<int>(columns.size());
+    }
+    int value_number(Node *value) {
+        int number = 0;
+        for (Node *each : pg::each<Node>(values)) {
+            if (equal(each, value)) return number;
+            number++;
+        }
+        values = lappend(values, value);
+        return number;
+    }
+    Node *var(int arm, Node *expression) {
+        int number = list_length(keys) + number_of(arm, expression);
+        return reinterpret_cast<Node *>(makeVar(1, static_cast<AttrNumber>(number), exprType(expression),
+                                                exprTypmod(expression), exprCollation(expression), 0));
+    }
+};
+
+Node *aggregate_over(const char *name, Node *argument) {
+    FuncCall *call = makeFuncCall(list_make2(makeString(pstrdup("pg_catalog")), makeString(pstrdup(name))), NIL,
+                                  COERCE_EXPLICIT_CALL, -1);
+    ParseState *state = make_parsestate(nullptr);
+    state->p_expr_kind = EXPR_KIND_SELECT_TARGET;
+    Node *made = ParseFuncOrColumn(state, call->funcname, list_make1(argument), nullptr, call, false, -1);
+    free_parsestate(state);
+    return made;
+}
+
+// An aggregate without DISTINCT, added up once more over the values.
+Node *added_up(Distinct &of, const Aggref *aggregate) {
+    const char *over = again_of(aggregate);
+    if (over == nullptr)
+        of.cutting.place.refuse(Construct::distinct_aggregate, aggregate->location, get_func_name(aggregate->aggfnoid));
+    auto *plain = copy(aggregate);
+    Node *sum = aggregate_over(over, of.var(0, plain));
+    if (exprType(sum) != aggregate->aggtype)
+        sum = coerce_to_target_type(nullptr, sum, exprType(sum), aggregate->aggtype, -1, COERCION_EXPLICIT,
+                                    COERCE_EXPLICIT_CAST, -1);
+    if (strcmp(get_func_name(aggregate->aggfnoid), "count") != 0 || of.query->groupClause) return sum;
+    // Of no row at all.
+    auto *zero = makeConst(INT8OID, -1, InvalidOid, 8, Int64GetDatum(0), false, FLOAT8PASSBYVAL);
+    return coalesce(sum, reinterpret_cast<Node *>(zero));
+}
+
+Node *over_values(Node *node, Distinct *of) {
+    if (node == nullptr) return nullptr;
+    int number = 0;
+    for (Node *key : pg::each<Node>(of->keys)) {
+        number++;
+        if (equal(key, node))
+            return reinterpret_cast<Node *>(makeVar(1, static_cast<AttrNumber>(number), exprType(key), exprTypmod(key),
+                                                    exprCollation(key), 0));
+    }
+    if (IsA(node, Aggref)) {
+        auto *aggregate = reinterpret_cast<Aggref *>(node);
+        if (aggregate->aggdistinct == NIL) return added_up(*of, aggregate);
+        Node *value = filtered(aggregate);
+        auto *plain = static_cast<Aggref *>(copyObjectImpl(aggregate));
+        plain->aggdistinct = plain->aggorder = NIL;
+        plain->aggfilter = nullptr;
+        auto *argument = static_cast<TargetEntry *>(linitial(plain->args));
+        argument->ressortgroupref = 0;
+        argument->expr = reinterpret_cast<Expr *>(of->var(of->value_number(value), value));
+        return reinterpret_cast<Node *>(plain);
+    }
+    return pg::mutate_children(node, over_values, of);
+}
+
+struct Found {
+    bool distinct = false, unusual = false;
+};
+
+bool find_distinct(Node *node, Found *found) {
+    if (node == nullptr) return false;
+    if (!IsA(node, Aggref)) return pg::walk_children(node, find_distinct, found);
+    auto *aggregate = reinterpret_cast<Aggref *>(node);
+    if (aggregate->aggdistinct) {
+        found->distinct = true;
+        found->unusual |= list_length(aggregate->args) != 1;
+    }
+    return false;
+}
+
+// What a grouped primary key determines is a key, too.
+void collect_determined(Node *node, Distinct *of) {
+    struct Walk {
+        static bool step(Node *each, Distinct *to) {
+            if (each == nullptr || IsA(each, Aggref)) return false;
+            for (Node *key : pg::each<Node>(to->keys))
+                if (equal(key, each)) return false;
+            if (IsA(each, Var)) {
+                to->keys = lappend(to->keys, copy(each));
+                return false;
+            }
+            return pg::walk_children(each, step, to);
+        }
+    };
+    Walk::step(node, of);
+}
+
+// SELECT keys, one distinct value and, in the first, plain aggregates FROM … GROUP BY keys, value.
+Query *arm_of(const Distinct &of, int arm) {
+    auto *made = static_cast<Query *>(copyObjectImpl(of.query));
+    made->targetList = made->groupClause = NIL;
+    made->hasAggs = false;
+    for (Node *key : pg::each<Node>(of.keys)) group_by(of.cutting, made, pg::add_target(made, copy(key), name_of(of.query, key)));
+    auto *value = static_cast<Node *>(list_nth(of.values, arm));
+    for (const Column &column : of.columns) {
+        bool here = column.arm == arm;
+        Node *expression = here ? copy(column.expression)
+                                : reinterpret_cast<Node *>(makeNullConst(exprType(column.expression),
+                                                                         exprTypmod(column.expression),
+                                                                         exprCollation(column.expression)));
+        if (!here)
+            expression = coerce_to_target_type(nullptr, expression, exprType(expression), exprType(expression),
+                                               exprTypmod(expression), COERCION_EXPLICIT, COERCE_EXPLICIT_CAST, -1);
+        int number = pg::add_target(made, expression, here && equal(column.expression, value) ? "value" : name_of(of.query, column.expression));
+        made->hasAggs |= here && IsA(expression, Aggref);
+        if (here && equal(column.expression, value)) group_by(of.cutting, made, number);
+    }
+    note_sublinks(made);
+    return made;
+}
+
+Query *values_of(const Distinct &of) {
+    if (list_length(of.values) == 1) return arm_of(of, 0);
+    Query *united = pg::make_union();
+    SetOperationStmt *types = nullptr;
+    for (int arm = 0; arm < list_length(of.values); arm++) {
+        // Grouped; what it lacks is added over it.
+        Query *query = arm_of(of, arm);
+        if (types == nullptr) {
+            types = makeNode(SetOperationStmt);
+            for (TargetEntry *each : pg::each<TargetEntry>(query->targetList)) {
+                auto *expression = reinterpret_cast<Node *>(each->expr);
+                types->colTypes = lappend_oid(types->colTypes, exprType(expression));
+                types->colTypmods = lappend_int(types->colTypmods, exprTypmod(expression));
+                types->colCollations = lappend_oid(types->colCollations, exprCollation(expression));
+            }
+            united->targetList = static_cast<List *>(copyObjectImpl(query->targetList));
+        }
+        pg::add_to_union(united, query, "values", column_names(query), types);
+    }
+    return united;
+}
+
+} // namespace
+
+Query *split_distinct(const Cutting &cutting, Query *query) {
+    if (!query->hasAggs || query->groupingSets || query->hasWindowFuncs) return nullptr;
+    Found found;
+    find_distinct(reinterpret_cast<Node *>(query->targetList), &found);
+    if (!found.distinct || found.unusual) return nullptr;
+    Distinct of{cutting, query};
+    for (SortGroupClause *clause : pg::each<SortGroupClause>(query->groupClause))
+        of.keys = lappend(of.keys, copy(get_sortgroupclause_expr(clause, query->targetList)));
+    for (TargetEntry *entry : pg::each<TargetEntry>(query->targetList))
+        collect_determined(reinterpret_cast<Node *>(entry->expr), &of);
+    List *targets = NIL;
+    for (TargetEntry *entry : pg::each<TargetEntry>(query->targetList)) {
+        auto *changed = static_cast<TargetEntry *>(palloc(sizeof(TargetEntry)));
+        *changed = *entry;
+        changed->expr = reinterpret_cast<Expr *>(over_values(reinterpret_cast<Node *>(entry->expr), &of));
+        targets = lappend(targets, changed);
+    }
+    Query *values = values_of(of);
+    Query *outer = pg::select_from(pg::subquery_entry(values, "values", column_names(values)));
+    outer->targetList = targets;
+    outer->groupClause = query->groupClause;
+    outer->hasAggs = true;
+    for (int number = list_length(query->groupClause); number < list_length(of.keys); number++) {
+        Node *key = static_cast<Node *>(list_nth(of.keys, number));
+        int column = pg::add_target(outer, over_values(key, &of), nullptr);
+        static_cast<TargetEntry *>(llast(outer->targetList))->resjunk = true;
+        group_by(cutting, outer, column);
+    }
+    return outer;
+}
+
+} // namespace compile
