@@ -114,9 +114,15 @@ INSERT INTO tpch.change (statement) VALUES
         WHERE p_partkey IN (%PARTS)'),
     ('UPDATE part SET p_size = tpch.part_size(p_partkey + %1) WHERE p_partkey IN (%PARTS)'),
     ('UPDATE part SET p_name = tpch.part_name(p_partkey + %1) WHERE p_partkey IN (%PARTS)'),
-    -- what else a query asks for: dates, states, remarks, and whose an order is
+    -- what else a query asks for: dates, states, remarks, whose an order is, and who supplies what
+    ('UPDATE lineitem SET l_suppkey = tpch.supplier_of(l_partkey, (l_linenumber + %1) % 4, (SELECT suppliers FROM tpch.size))
+        WHERE l_orderkey IN (%ORDERS)'),
+    ('UPDATE lineitem SET l_partkey = ps_partkey, l_suppkey = ps_suppkey FROM partsupp
+        WHERE l_orderkey IN (%ORDERS) AND ps_partkey = (l_partkey + %1) % (SELECT parts FROM tpch.size) + 1
+        AND ps_suppkey = tpch.supplier_of(ps_partkey, %2 % 4, (SELECT suppliers FROM tpch.size))'),
+    ('UPDATE lineitem SET l_receiptdate = l_commitdate + CASE WHEN l_linenumber = 1 + %1 % 4 THEN 1 ELSE -1 END
+        WHERE l_orderkey IN (%ORDERS)'),
     ('UPDATE lineitem SET l_receiptdate = l_receiptdate + %1 % 61 - 30 WHERE l_orderkey IN (%ORDERS)'),
-    ('UPDATE lineitem SET l_receiptdate = l_commitdate - 1 WHERE l_orderkey IN (%ORDERS) AND l_linenumber > 1'),
     ('UPDATE lineitem SET l_shipdate = l_shipdate + %1 % 401 - 200, l_shipmode = tpch.one_of(%2, 1, ''AIR'', ''MAIL'', ''SHIP'')
         WHERE l_orderkey IN (%ORDERS)'),
     ('UPDATE lineitem SET l_returnflag = tpch.one_of(%1, 1, ''R'', ''A'', ''N'') WHERE l_orderkey IN (%ORDERS)'),
