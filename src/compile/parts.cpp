@@ -30,6 +30,11 @@ void name_columns(Query *part) {
     }
 }
 
+bool is_inlined(Query *subquery) {
+    if (obstacle(subquery) || subquery->hasSubLinks) return false;
+    return reads_outside(subquery) || reads_one_table(subquery);
+}
+
 // Subqueries in FROM, but for a union that is all of it.
 void cut_from(const Cutting &cutting, Query *query) {
     bool alone = list_length(query->jointree->fromlist) == 1 && IsA(linitial(query->jointree->fromlist), RangeTblRef);
@@ -39,6 +44,7 @@ void cut_from(const Cutting &cutting, Query *query) {
         ListCell *cell = list_nth_cell(query->rtable, index - 1);
         auto *entry = static_cast<RangeTblEntry *>(lfirst(cell));
         if (entry->rtekind != RTE_SUBQUERY) continue;
+        if (is_inlined(entry->subquery)) continue; // below an outer join, whose branches read its table
         if (alone && entry->subquery->setOperations && !obstacle_of_union(entry->subquery))
             entry->subquery = cut_level(cutting, entry->subquery);
         else if (reads_outside(entry->subquery))
@@ -61,6 +67,13 @@ void cut_arms(const Cutting &cutting, Query *query) {
 } // namespace
 
 bool reads_outside(Query *query) { return contain_vars_of_level(reinterpret_cast<Node *>(query), 1); }
+
+bool reads_one_table(const Query *query) {
+    Bitmapset *read = nullptr;
+    add_entries(reinterpret_cast<Node *>(query->jointree), &read);
+    int entry;
+    return bms_get_singleton_member(read, &entry) && rt_fetch(entry, query->rtable)->rtekind == RTE_RELATION;
+}
 
 void note_sublinks(Query *query) { query->hasSubLinks = checkExprHasSubLink(reinterpret_cast<Node *>(query)); }
 

@@ -43,6 +43,8 @@ Query *split_distinct(const Cutting &cutting, Query *query);
 
 // Whether the query or what is below it reads columns of the query around it.
 bool reads_outside(Query *query);
+// Whether FROM is one table, joined with nothing.
+bool reads_one_table(const Query *query);
 // A FROM of nothing but the part's rows, with all columns of `part`.
 Query *select_all(const Cutting &cutting, Query *part);
 // Says again whether there are subqueries in expressions.

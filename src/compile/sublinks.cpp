@@ -250,8 +250,7 @@ void select_distinct(const Cutting &cutting, Query *query) {
 }
 
 bool is_one_table(Query *subquery) {
-    return !obstacle(subquery) && !subquery->hasSubLinks && list_length(subquery->jointree->fromlist) == 1 &&
-           IsA(linitial(subquery->jointree->fromlist), RangeTblRef);
+    return !obstacle(subquery) && !subquery->hasSubLinks && reads_one_table(subquery);
 }
 
 // A plain subquery over several tables, or with subqueries of its own: the distinct values that its conditions on what
