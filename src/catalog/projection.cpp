@@ -427,13 +427,6 @@ std::span<Projection *const> over(Oid source) {
     return {found->second->data(), found->second->size()};
 }
 
-pg::vector<Projection *> parts_of(Oid projection) {
-    pg::vector<Projection *> parts;
-    for (Projection *each : current().ordered)
-        if (each->part_of == projection) parts.push_back(each);
-    return parts;
-}
-
 bool is_event_source(Oid relation) {
     Cache &c = current();
     return std::binary_search(c.event_sources.begin(), c.event_sources.end(), relation);

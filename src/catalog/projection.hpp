@@ -38,7 +38,7 @@ struct Projection {
     Oid shadow_of; // the projection that this is the next generation of; InvalidOid for what users know
     Oid part_of;   // the projection that this is a part of, hidden below it; InvalidOid for what users know
     int user_columns;
-    bool bag, one_row; // by its shape
+    bool bag, one_row;       // by its shape
     pg::vector<Oid> changes; // change logs, one for each source, where flow is log
     const char **settings;   // as pinned at create, in the order of pinned_settings
     pg::vector<Oid> sources;
@@ -96,7 +96,8 @@ void end_look(const Projection &projection);
 
 // Calls `use` with the projection kept in `relation`; false where there is none. For what looks at many: it keeps no
 // lock.
-template <class Use> bool look(Oid relation, Use &&use) {
+template <class Use>
+bool look(Oid relation, Use &&use) {
     Projection *found = begin_look(relation);
     if (found == nullptr) return false;
     use(*found);
@@ -107,7 +108,7 @@ template <class Use> bool look(Oid relation, Use &&use) {
 // The projections that read `source`, upstream first.
 std::span<Projection *const> over(Oid source);
 
-// The parts of a projection, inner ones first: in the order in which they were made.
+// The parts of a projection, inner ones first.
 pg::vector<Projection *> parts_of(Oid projection);
 
 // Whether the table is registered as a source of events.

@@ -88,7 +88,7 @@ struct Presence {
 struct Arm {
     Query *query; // flat: entries 1..n, one qual list, no joins; a union's columns are its target list
     int first;
-    List *conditions = NIL;              // the quals, but for those of presences, which come after them
+    List *conditions = NIL; // the quals, but for those of presences, which come after them
     pg::vector<Presence> presences = {};
 
     // The range table entry that an occurrence is; not in 1..n for those of other arms and of presences.

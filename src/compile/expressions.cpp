@@ -8,6 +8,11 @@ Node *int_constant(int value) {
         makeConst(INT4OID, -1, InvalidOid, sizeof(int32), Int32GetDatum(value), false, true));
 }
 
+Node *bigint_constant(int64 value) {
+    return reinterpret_cast<Node *>(
+        makeConst(INT8OID, -1, InvalidOid, 8, Int64GetDatum(value), false, FLOAT8PASSBYVAL));
+}
+
 Node *float_constant(const char *value) {
     return reinterpret_cast<Node *>(makeConst(FLOAT8OID, -1, InvalidOid, sizeof(float8),
                                               DirectFunctionCall1(float8in, CStringGetDatum(value)), false,
@@ -41,6 +46,17 @@ Node *call(const char *schema, const char *function, Node *argument) {
     Oid found = LookupFuncName(list_make2(makeString(pstrdup(schema)), makeString(pstrdup(function))), 1, &type, false);
     return reinterpret_cast<Node *>(makeFuncExpr(found, get_func_rettype(found), list_make1(copyObjectImpl(argument)),
                                                  InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL));
+}
+
+Node *aggregate(const char *name, Node *argument) {
+    FuncCall *made = makeFuncCall(list_make2(makeString(pstrdup("pg_catalog")), makeString(pstrdup(name))), NIL,
+                                  COERCE_EXPLICIT_CALL, -1);
+    ParseState *state = make_parsestate(nullptr);
+    state->p_expr_kind = EXPR_KIND_SELECT_TARGET;
+    Node *parsed =
+        ParseFuncOrColumn(state, made->funcname, list_make1(copyObjectImpl(argument)), nullptr, made, false, -1);
+    free_parsestate(state);
+    return parsed;
 }
 
 Node *coalesce(Node *first, Node *second) {

@@ -5,6 +5,7 @@
 namespace compile {
 
 Node *int_constant(int value);
+Node *bigint_constant(int64 value);
 Node *float_constant(const char *value);
 // NULL of the type of `like`, without its typmod: that would read back as a cast of NULL.
 Node *null_like(Node *like);
@@ -14,6 +15,8 @@ Node *operation(const char *name, Node *left, Node *right);
 Node *both(Node *left, Node *right);
 Node *either(Node *left, Node *right);
 Node *call(const char *schema, const char *function, Node *argument);
+// A plain aggregate of pg_catalog over an expression.
+Node *aggregate(const char *name, Node *argument);
 Node *coalesce(Node *first, Node *second);
 
 struct Branch {

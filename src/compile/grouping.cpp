@@ -131,7 +131,9 @@ Query *split_groups(const Cutting &cutting, Query *query) {
         if (is_grouped_expression(query, each)) group_by(cutting, groups, column);
     }
     if (groups->targetList == NIL) { // SELECT 1 FROM t HAVING true
-        pg::add_target(groups, reinterpret_cast<Node *>(makeConst(INT4OID, -1, InvalidOid, 4, Int32GetDatum(1), false, true)), "one");
+        pg::add_target(groups,
+                       reinterpret_cast<Node *>(makeConst(INT4OID, -1, InvalidOid, 4, Int32GetDatum(1), false, true)),
+                       "one");
         groups->hasAggs = true;
     }
     note_sublinks(groups);
@@ -160,9 +162,8 @@ Node *filtered(const Aggref *aggregate) {
 struct Again {
     const char *plain, *over;
 };
-constexpr Again again[] = {{"count", "sum"}, {"sum", "sum"},         {"min", "min"},
-                           {"max", "max"},   {"bool_and", "bool_and"}, {"bool_or", "bool_or"},
-                           {"every", "bool_and"}};
+constexpr Again again[] = {{"count", "sum"},         {"sum", "sum"},         {"min", "min"},       {"max", "max"},
+                           {"bool_and", "bool_and"}, {"bool_or", "bool_or"}, {"every", "bool_and"}};
 
 const char *again_of(const Aggref *aggregate) {
     if (get_func_namespace(aggregate->aggfnoid) != PG_CATALOG_NAMESPACE) return nullptr;
@@ -206,30 +207,19 @@ struct Distinct {
     }
 };
 
-Node *aggregate_over(const char *name, Node *argument) {
-    FuncCall *call = makeFuncCall(list_make2(makeString(pstrdup("pg_catalog")), makeString(pstrdup(name))), NIL,
-                                  COERCE_EXPLICIT_CALL, -1);
-    ParseState *state = make_parsestate(nullptr);
-    state->p_expr_kind = EXPR_KIND_SELECT_TARGET;
-    Node *made = ParseFuncOrColumn(state, call->funcname, list_make1(argument), nullptr, call, false, -1);
-    free_parsestate(state);
-    return made;
-}
-
 // An aggregate without DISTINCT, added up once more over the values.
 Node *added_up(Distinct &of, const Aggref *aggregate) {
     const char *over = again_of(aggregate);
     if (over == nullptr)
         of.cutting.place.refuse(Construct::distinct_aggregate, aggregate->location, get_func_name(aggregate->aggfnoid));
     auto *plain = copy(aggregate);
-    Node *sum = aggregate_over(over, of.var(0, plain));
+    Node *sum = compile::aggregate(over, of.var(0, plain));
     if (exprType(sum) != aggregate->aggtype)
         sum = coerce_to_target_type(nullptr, sum, exprType(sum), aggregate->aggtype, -1, COERCION_EXPLICIT,
                                     COERCE_EXPLICIT_CAST, -1);
     if (strcmp(get_func_name(aggregate->aggfnoid), "count") != 0 || of.query->groupClause) return sum;
     // Of no row at all.
-    auto *zero = makeConst(INT8OID, -1, InvalidOid, 8, Int64GetDatum(0), false, FLOAT8PASSBYVAL);
-    return coalesce(sum, reinterpret_cast<Node *>(zero));
+    return coalesce(sum, bigint_constant(0));
 }
 
 Node *over_values(Node *node, Distinct *of) {
@@ -238,8 +228,8 @@ Node *over_values(Node *node, Distinct *of) {
     for (Node *key : pg::each<Node>(of->keys)) {
         number++;
         if (equal(key, node))
-            return reinterpret_cast<Node *>(makeVar(1, static_cast<AttrNumber>(number), exprType(key), exprTypmod(key),
-                                                    exprCollation(key), 0));
+            return reinterpret_cast<Node *>(
+                makeVar(1, static_cast<AttrNumber>(number), exprType(key), exprTypmod(key), exprCollation(key), 0));
     }
     if (IsA(node, Aggref)) {
         auto *aggregate = reinterpret_cast<Aggref *>(node);
@@ -293,18 +283,20 @@ Query *arm_of(const Distinct &of, int arm) {
     auto *made = static_cast<Query *>(copyObjectImpl(of.query));
     made->targetList = made->groupClause = NIL;
     made->hasAggs = false;
-    for (Node *key : pg::each<Node>(of.keys)) group_by(of.cutting, made, pg::add_target(made, copy(key), name_of(of.query, key)));
+    for (Node *key : pg::each<Node>(of.keys))
+        group_by(of.cutting, made, pg::add_target(made, copy(key), name_of(of.query, key)));
     auto *value = static_cast<Node *>(list_nth(of.values, arm));
     for (const Column &column : of.columns) {
         bool here = column.arm == arm;
-        Node *expression = here ? copy(column.expression)
-                                : reinterpret_cast<Node *>(makeNullConst(exprType(column.expression),
-                                                                         exprTypmod(column.expression),
-                                                                         exprCollation(column.expression)));
+        Node *expression =
+            here ? copy(column.expression)
+                 : reinterpret_cast<Node *>(makeNullConst(exprType(column.expression), exprTypmod(column.expression),
+                                                          exprCollation(column.expression)));
         if (!here)
             expression = coerce_to_target_type(nullptr, expression, exprType(expression), exprType(expression),
                                                exprTypmod(expression), COERCION_EXPLICIT, COERCE_EXPLICIT_CAST, -1);
-        int number = pg::add_target(made, expression, here && equal(column.expression, value) ? "value" : name_of(of.query, column.expression));
+        int number = pg::add_target(
+            made, expression, here && equal(column.expression, value) ? "value" : name_of(of.query, column.expression));
         made->hasAggs |= here && IsA(expression, Aggref);
         if (here && equal(column.expression, value)) group_by(of.cutting, made, number);
     }

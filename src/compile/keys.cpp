@@ -138,9 +138,8 @@ void add_row_key(Analysis &a, int occurrence, AttrNumber attribute) {
     for (int i = 0; column < 0 && i < list_length(a.core->targetList); i++)
         if (equal(block->column(i)->expr, var)) column = i;
     if (column < 0)
-        column =
-            append_column(a, reinterpret_cast<Expr *>(var),
-                          psprintf("_%s_%s", entry->eref->aliasname, get_attname(entry->relid, attribute, false)));
+        column = append_column(a, reinterpret_cast<Expr *>(var),
+                               psprintf("_%s_%s", entry->eref->aliasname, get_attname(entry->relid, attribute, false)));
     note_used(block->sources[block->occurrence_source[occurrence - 1]], attribute);
     block->row_key.push_back(make_key(a, column));
 }

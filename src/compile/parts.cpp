@@ -1,6 +1,6 @@
-// Parts. A query that cannot be followed in one step is cut: what stands inside becomes a hidden projection, whose table
-// the query outside reads like any other. So each step is one that the compiler knows, and what is shown of the one is
-// the other's source: rows that a group had and has, in the order in which its row's lock gives them.
+// Parts. A query that cannot be followed in one step is cut: what stands inside becomes a hidden projection, whose
+// table the query outside reads like any other. So each step is one that the compiler knows, and what is shown of the
+// one is the other's source: rows that a group had and has, in the order in which its row's lock gives them.
 #include "compile/parts.hpp"
 
 #include "compile/columns.hpp"
@@ -166,8 +166,6 @@ Query *cut_level(const Cutting &cutting, Query *query) {
     return query;
 }
 
-Query *cut_parts(Query *query, const Place &place, const PartMaker &maker) {
-    return cut_level({place, maker}, query);
-}
+Query *cut_parts(Query *query, const Place &place, const PartMaker &maker) { return cut_level({place, maker}, query); }
 
 } // namespace compile

@@ -171,8 +171,7 @@ int add_entry(Query *query, RangeTblEntry *entry) {
 // The keys by which rows of the FROM match, once each, and where nothing else decides about a match, what they net to.
 const char *keys_text(const Presence &presence, const Match &match, int source) {
     Query *query = changed_rows(presence, source);
-    query->jointree->quals =
-        match.inner ? copy(reinterpret_cast<Node *>(make_ands_explicit(match.inner))) : nullptr;
+    query->jointree->quals = match.inner ? copy(reinterpret_cast<Node *>(make_ands_explicit(match.inner))) : nullptr;
     for (const Equal &each : match.equal) pg::add_target(query, copy(each.inner), "k");
     add_weight(query, 1, rt_fetch(1, presence.rows->rtable)->relid);
     const char *keys = pg::joined(static_cast<int>(match.equal.size()), ", ", [](int i) { return psprintf("k%d", i); });
@@ -196,8 +195,8 @@ RangeTblEntry *keys_entry(const Presence &presence, const Match &match) {
 
 // `key`: the inner side, of the entry that has the keys.
 Node *equals_key(const Equal &equal, int entry, int number) {
-    auto *key = reinterpret_cast<Node *>(makeVar(entry, static_cast<AttrNumber>(number + 1), exprType(equal.inner), -1,
-                                                 exprCollation(equal.inner), 0));
+    auto *key = reinterpret_cast<Node *>(
+        makeVar(entry, static_cast<AttrNumber>(number + 1), exprType(equal.inner), -1, exprCollation(equal.inner), 0));
     auto *comparison = reinterpret_cast<OpExpr *>(copy(equal.comparison));
     bool inner_first = linitial(equal.comparison->args) == equal.inner;
     Node *outer = one_level_down(equal.outer);

@@ -83,44 +83,6 @@ void forget_groups_entry(Query *query) {
     query->havingQual = pg::flatten_groups(query, query->havingQual);
 }
 
-// Whether all of it is UNION; whether some is UNION ALL only counts below one that is not.
-bool is_union(const Node *item) {
-    check_stack_depth();
-    if (IsA(item, RangeTblRef)) return true;
-    auto *operation = castNode(SetOperationStmt, item);
-    return operation->op == SETOP_UNION && is_union(operation->larg) && is_union(operation->rarg);
-}
-
-void unite_all(Node *item) {
-    if (IsA(item, RangeTblRef)) return;
-    auto *operation = castNode(SetOperationStmt, item);
-    operation->all = true;
-    unite_all(operation->larg);
-    unite_all(operation->rarg);
-}
-
-// a UNION b → SELECT DISTINCT … FROM (a UNION ALL b) AS "union"; UNION ALL without the DISTINCT.
-Query *select_from_union(Query *query) {
-    auto *top = reinterpret_cast<SetOperationStmt *>(query->setOperations);
-    if (top == nullptr || !is_union(query->setOperations) || obstacle_of_union(query)) return query;
-    List *names = NIL;
-    for (TargetEntry *entry : pg::each<TargetEntry>(query->targetList))
-        names = lappend(names, makeString(entry->resname));
-    Query *outer = pg::select_from(pg::subquery_entry(query, "union", names));
-    for (TargetEntry *entry : pg::each<TargetEntry>(query->targetList)) {
-        auto *value = reinterpret_cast<Node *>(entry->expr);
-        Var *column = makeVar(1, entry->resno, exprType(value), exprTypmod(value), exprCollation(value), 0);
-        TargetEntry *target = makeTargetEntry(reinterpret_cast<Expr *>(column), entry->resno, entry->resname, false);
-        outer->targetList = lappend(outer->targetList, target);
-        if (top->all) continue;
-        auto *clause = static_cast<SortGroupClause *>(copyObjectImpl(list_nth(top->groupClauses, entry->resno - 1)));
-        target->ressortgroupref = clause->tleSortGroupRef = static_cast<Index>(entry->resno);
-        outer->distinctClause = lappend(outer->distinctClause, clause);
-    }
-    if (!top->all) unite_all(query->setOperations);
-    return outer;
-}
-
 } // namespace
 
 void add_entries(Node *item, Bitmapset **entries) {
@@ -152,8 +114,10 @@ void renew_joins(Query *query) {
 Query *rewrite_level(Query *query, const Place &place, Oid as, bool user) {
     check_stack_depth();
     if (query->commandType != CMD_SELECT || query->jointree == nullptr) return query;
+    query = select_from_union(query);
     if (query->setOperations) return rewrite_arms(query, place, as, user);
     forget_groups_entry(query);
+    query = unite_grouping_sets(query);
     renew_joins(query);
     return inline_subqueries(query, place, as, user);
 }
@@ -166,7 +130,7 @@ Query *rewrite(const Query *query, const Place &place, bool user) {
     if (forget_order(copy) && place.text)
         ereport(NOTICE, (errmsg("ORDER BY is ignored: a table has no order"),
                          errhint("Apply it when reading the projection.")));
-    return rewrite_level(select_from_union(copy), place, GetUserId(), user);
+    return rewrite_level(select_from_union(copy, true), place, GetUserId(), user);
 }
 
 } // namespace compile

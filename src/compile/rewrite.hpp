@@ -19,6 +19,12 @@ Query *inline_subqueries(Query *query, const Place &place, Oid as, bool user);
 const char *obstacle(const Query *subquery);
 const char *obstacle_of_union(const Query *query);
 
+// set_operations.cpp: UNION as DISTINCT over UNION ALL, INTERSECT and EXCEPT as groups that are counted on either side;
+// UNION ALL alone stays, unless `all`: then it is read from. What has no such form stays as it is.
+Query *select_from_union(Query *query, bool all = false);
+// GROUPING SETS as a union of queries that group by one of them each.
+Query *unite_grouping_sets(Query *query);
+
 // outer_joins.cpp: a query whose FROM has outer joins, over the union that they are. Raises PJ002.
 Query *split_outer_joins(Query *query, const Place &place);
 

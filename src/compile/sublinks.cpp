@@ -1,7 +1,7 @@
 // Subqueries in expressions. One that is an aggregate is a part of one row, or of a row for each value that it is
 // correlated by, which the query joins: where there is no such row, the aggregates are those of no rows. EXISTS and IN
-// over more than one table ask for the presence of rows of a part; NOT IN and ALL, for the absence of rows for which the
-// comparison is not what it should be.
+// over more than one table ask for the presence of rows of a part; NOT IN and ALL, for the absence of rows for which
+// the comparison is not what it should be.
 #include "compile/analysis.hpp"
 #include "compile/expressions.hpp"
 #include "compile/parts.hpp"
@@ -60,10 +60,6 @@ bool correlates(Node *condition, Correlation *found) {
     return false;
 }
 
-Node *zero() {
-    return reinterpret_cast<Node *>(makeConst(INT8OID, -1, InvalidOid, 8, Int64GetDatum(0), false, FLOAT8PASSBYVAL));
-}
-
 struct Aggregates {
     const RangeTblEntry *entry;
     int index;
@@ -83,7 +79,7 @@ Node *of_part(Node *node, Aggregates *of) {
     Oid function = reinterpret_cast<Aggref *>(node)->aggfnoid;
     bool counts = function == F_COUNT_ || function == F_COUNT_ANY || function == F_REGR_COUNT;
     if (of->always || !counts) return column;
-    return coalesce(column, zero());
+    return coalesce(column, bigint_constant(0));
 }
 
 bool collect_aggregates(Node *node, List **aggregates) {
@@ -193,7 +189,7 @@ Node *count_rows(Scalars *to, SubLink *link) {
     subquery->hasAggs = true;
     Node *counted = join_aggregates(to, subquery, reinterpret_cast<Node *>(count));
     if (counted == nullptr) return nullptr;
-    return operation(">", counted, zero());
+    return operation(">", counted, bigint_constant(0));
 }
 
 Node *join_scalars(Node *node, Scalars *to) {
@@ -241,8 +237,8 @@ Node *of_needed(Node *node, Needed *needed) {
         number++;
         if (each->varno == var->varno && each->varattno == var->varattno) break;
     }
-    return reinterpret_cast<Node *>(makeVar(1, static_cast<AttrNumber>(number), var->vartype, var->vartypmod,
-                                            var->varcollid, 0));
+    return reinterpret_cast<Node *>(
+        makeVar(1, static_cast<AttrNumber>(number), var->vartype, var->vartypmod, var->varcollid, 0));
 }
 
 void select_distinct(const Cutting &cutting, Query *query) {
@@ -272,14 +268,14 @@ Query *plain_presence(const Cutting &cutting, Query *subquery) {
     auto *part = reinterpret_cast<Query *>(copy(subquery));
     part->targetList = part->distinctClause = NIL;
     for (Var *each : pg::each<Var>(needed.vars))
-        pg::add_target(part, copy(each), get_rte_attribute_name(rt_fetch(each->varno, subquery->rtable), each->varattno));
+        pg::add_target(part, copy(each),
+                       get_rte_attribute_name(rt_fetch(each->varno, subquery->rtable), each->varattno));
     part->jointree->quals = inner ? reinterpret_cast<Node *>(make_ands_explicit(inner)) : nullptr;
     note_sublinks(part);
     if (reads_outside(part)) return nullptr;
     if (!needed.told_apart) select_distinct(cutting, part);
     Query *rows = pg::select_from(part_entry(cutting, part, "part"));
-    rows->targetList =
-        reinterpret_cast<List *>(of_needed(reinterpret_cast<Node *>(subquery->targetList), &needed));
+    rows->targetList = reinterpret_cast<List *>(of_needed(reinterpret_cast<Node *>(subquery->targetList), &needed));
     rows->jointree->quals = of_needed(outer ? reinterpret_cast<Node *>(make_ands_explicit(outer)) : nullptr, &needed);
     return rows;
 }
@@ -334,9 +330,9 @@ Node *not_in(Query *rows, OpExpr *equality, bool *done) {
     auto *value = static_cast<Node *>(linitial(equality->args)), *row = static_cast<Node *>(lsecond(equality->args));
     *done = !reads_level(value, 0) && !reads_level(row, 1);
     if (!*done) return nullptr;
-    return reinterpret_cast<Node *>(
-        make_ands_explicit(list_make3(exists(rows, reinterpret_cast<Node *>(equality), true),
-                                      exists(rows, is_null(copy(row)), true), exists(rows, is_null(copy(value)), true))));
+    return reinterpret_cast<Node *>(make_ands_explicit(
+        list_make3(exists(rows, reinterpret_cast<Node *>(equality), true), exists(rows, is_null(copy(row)), true),
+                   exists(rows, is_null(copy(value)), true))));
 }
 
 // x op ALL and NOT (x op ANY): no row for which the comparison is not true, or not false.
@@ -348,7 +344,8 @@ Node *absence(const Cutting &cutting, SubLink *link, bool all) {
     if (IsA(compared, OpExpr) && list_length(rows->targetList) == 1) {
         auto *comparison = reinterpret_cast<OpExpr *>(compared);
         Oid equality = all ? get_negator(comparison->opno) : comparison->opno;
-        if (OidIsValid(equality) && op_strict(equality) && op_hashjoinable(equality, exprType(static_cast<Node *>(linitial(comparison->args))))) {
+        if (OidIsValid(equality) && op_strict(equality) &&
+            op_hashjoinable(equality, exprType(static_cast<Node *>(linitial(comparison->args))))) {
             auto *equal = reinterpret_cast<OpExpr *>(copy(comparison));
             equal->opno = equality;
             equal->opfuncid = get_opcode(equality);

@@ -16,6 +16,7 @@
 #include "declare/options.hpp"
 #include "declare/own_triggers.hpp"
 #include "declare/parts.hpp"
+#include "declare/table.hpp"
 #include "maintain/flush.hpp"
 #include "maintain/log.hpp"
 #include "maintain/reliance.hpp"
@@ -25,16 +26,8 @@
 #include "rights/reader.hpp"
 
 namespace declare {
-namespace {
 
 using compile::Block;
-
-// Groups are updated again and again: room on the page keeps updates HOT. Only the first rows are spread so: with a
-// lasting fillfactor every update would find its page filled beyond it and prune it, for one dead row at a time, which
-// measured as half the cost of an update.
-constexpr int first_fillfactor = 50;
-
-} // namespace
 
 bool is_async(const char *mode) {
     if (strcmp(mode, "inline") == 0) return false;
@@ -115,8 +108,8 @@ Oid existing(const Request &request) {
     catalog::Projection *projection = catalog::projection(relation);
     bool same = projection && projection->kind == catalog::Kind::query && has_definition(*projection, request.query);
     if (!request.if_not_exists || !same) refuse_existing(relation, projection, same);
-    ereport(NOTICE, (errcode(ERRCODE_DUPLICATE_TABLE),
-                     errmsg("projection %s already exists, skipping", projection->name())));
+    ereport(NOTICE,
+            (errcode(ERRCODE_DUPLICATE_TABLE), errmsg("projection %s already exists, skipping", projection->name())));
     return relation;
 }
 
@@ -213,25 +206,6 @@ void lock_sources(const Plan &plan, bool fill_later) {
 
 namespace {
 
-const char *column_list(const Block &block, bool with_types) {
-    StringInfoData text;
-    initStringInfo(&text);
-    for (int i = 0; i < block.columns(); i++) {
-        TargetEntry *entry = block.column(i);
-        Node *expression = reinterpret_cast<Node *>(entry->expr);
-        appendStringInfo(&text, "%s%s", i ? ", " : "", quote_identifier(entry->resname));
-        if (!with_types) continue;
-        Oid type = exprType(expression), collation = exprCollation(expression);
-        appendStringInfo(
-            &text, " %s",
-            format_type_extended(type, exprTypmod(expression), FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
-        if (OidIsValid(collation) && collation != get_typcollation(type))
-            appendStringInfo(&text, " COLLATE %s",
-                             DatumGetCString(DirectFunctionCall1(regcollationout, ObjectIdGetDatum(collation))));
-    }
-    return text.data;
-}
-
 // The stored view is the only record of the definition: it must give what the user's text gave.
 void compare_stored(const Block &declared, Oid definition) {
     Block *stored = nullptr;
@@ -264,80 +238,7 @@ Oid make_definition(const Request &request, const Block &block) {
     return view;
 }
 
-const char *identity_index(const char *table, const Block &block) {
-    if (const char *key = key_text(block))
-        return psprintf("CREATE UNIQUE INDEX ON %s (%s) NULLS NOT DISTINCT", table, key);
-    if (block.counts_equal_rows())
-        return psprintf("CREATE INDEX ON %s (pg_catalog.hash_record_extended(ROW(%s), 0))", table,
-                        column_list(block, false));
-    return nullptr;
-}
-
 namespace {
-
-void create_table(const char *table, const Block &block) {
-    const char *spread = block.grouped() ? psprintf(" WITH (fillfactor = %d)", first_fillfactor) : "";
-    pg::spi_execute(psprintf("CREATE TABLE %s (%s)%s", table, column_list(block, true), spread));
-    if (const char *index = identity_index(table, block)) pg::spi_execute(index);
-    CommandCounterIncrement();
-}
-
-// Hidden, and the caller's all the same: what its maintenance does it does as its owner.
-void create_hidden_table(const char *table, const Block &block, const char *part_of) {
-    const char *owner = quote_identifier(GetUserNameFromId(GetUserId(), false));
-    pg::as_superuser([&] {
-        create_table(table, block);
-        pg::spi_execute(psprintf("ALTER TABLE %s OWNER TO %s", table, owner));
-        catalog::mark_hidden(psprintf("TABLE %s", table), "part", part_of);
-    });
-    CommandCounterIncrement();
-}
-
-Oid make_table(const Request &request, const Block &block) {
-    const char *table = quote_qualified_identifier(request.schema, request.relation);
-    if (request.part_of)
-        create_hidden_table(table, block, request.part_of);
-    else
-        create_table(table, block);
-    return get_relname_relid(request.relation, request.namespace_oid);
-}
-
-bool is_part(const Block &block, int occurrence) {
-    Oid relation = block.entry(occurrence)->relid;
-    return pg::is_own_schema(get_rel_namespace(relation)) && !catalog::is_event_source(relation);
-}
-
-// Nobody else could: parts are hidden.
-void index_parts(const Block &block) {
-    for (int i = 1; i <= static_cast<int>(block.occurrence_source.size()); i++) {
-        if (!is_part(block, i)) continue;
-        if (const char *statement = index_advice(block, i)) pg::as_superuser([&] { pg::spi_execute(statement); });
-        CommandCounterIncrement();
-    }
-}
-
-void forget_spread(Oid table) {
-    pg::as_superuser(
-        [&] { pg::spi_execute(psprintf("ALTER TABLE %s RESET (fillfactor)", pg::qualified_name(table))); });
-}
-
-// `empty`: with what the definition gives for no source rows at all; aggregates without GROUP BY then have a row.
-uint64 fill(Oid table, Oid definition, const Block &block, bool empty) {
-    if (empty && !block.always_has_row()) return 0;
-    const char *from = pg::qualified_name(definition);
-    if (empty) {
-        Query *query = static_cast<Query *>(copyObjectImpl(block.core));
-        query->jointree->quals = makeBoolConst(false, false);
-        from = psprintf("(%s) AS d", compile::deparse(query));
-    }
-    SPIPlanPtr plan = pg::spi_prepare(
-        psprintf("INSERT INTO %s (%s) SELECT * FROM %s", pg::qualified_name(table), column_list(block, false), from));
-    CommandCounterIncrement();
-    // Writers whose end the locks waited for have committed after a REPEATABLE READ transaction's snapshot was taken.
-    int code = SPI_execute_snapshot(plan, nullptr, nullptr, GetLatestSnapshot(), InvalidSnapshot, false, true, 0);
-    if (code < 0) elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(code));
-    return SPI_processed;
-}
 
 // As all maintenance that follows: the table's owner is who creates it.
 template <class Body>

@@ -23,7 +23,7 @@ struct Request {
     bool if_not_exists;
     bool async;
     Datum options;
-    bool fill_later; // options.fill
+    bool fill_later;     // options.fill
     const char *part_of; // the name of the projection that it will be a part of; null: it is none
 };
 

@@ -117,8 +117,8 @@ bool put_parts(Node *node, void *context) {
         if (part == nullptr || !OidIsValid(part->part_of)) continue;
         entry->rtekind = RTE_SUBQUERY;
         entry->subquery = user_columns(part->block());
-        entry->eref = makeAlias(entry->eref->aliasname,
-                                list_copy_head(entry->eref->colnames, part->block().user_columns));
+        entry->eref =
+            makeAlias(entry->eref->aliasname, list_copy_head(entry->eref->colnames, part->block().user_columns));
         pg::forget_privileges(entry);
     }
     return pg::walk_query(query, put_parts, context, 0);
@@ -380,7 +380,8 @@ Datum projections_explain(PG_FUNCTION_ARGS) {
         declare::explain_query(++number, projection.block(), declare::capture_name(projection.flow), result);
     };
     // Whoever asks keeps no lock. One that was dropped meanwhile is not found by its name again.
-    while (!catalog::look(rights::named_projection(fcinfo, catalog::Hold::nothing).relation, explain)) {}
+    while (!catalog::look(rights::named_projection(fcinfo, catalog::Hold::nothing).relation, explain)) {
+    }
     PG_RETURN_NULL();
 }
 

@@ -53,7 +53,8 @@ void Parts::belong_to(Oid projection) const {
     CommandCounterIncrement();
 }
 
-// ------------------------------------------------------------------------------------------------------------- no_parts
+// -------------------------------------------------------------------------------------------------------------
+// no_parts
 
 compile::PartMaker no_parts(const char *what) {
     static constinit List *none = NIL;
@@ -67,7 +68,8 @@ compile::PartMaker no_parts(const char *what) {
     return {refuse, const_cast<char *>(what), &none};
 }
 
-// ------------------------------------------------------------------------------------------------------- has_definition
+// -------------------------------------------------------------------------------------------------------
+// has_definition
 
 namespace {
 

@@ -233,6 +233,20 @@ Parameters key_parameters(const Block &block, const Datum *keys, const bool *nul
     return parameters;
 }
 
+} // namespace
+
+Parameters key_of(const Block &block, TupleTableSlot *row) {
+    Datum keys[INDEX_MAX_KEYS];
+    bool nulls[INDEX_MAX_KEYS];
+    for (std::size_t i = 0; i < block.row_key.size(); i++) {
+        keys[i] = row->tts_values[block.row_key[i].column];
+        nulls[i] = row->tts_isnull[block.row_key[i].column];
+    }
+    return key_parameters(block, keys, nulls);
+}
+
+namespace {
+
 enum class Written {
     yes,
     same, // the row was right
@@ -247,13 +261,7 @@ Written write_row(catalog::Projection &projection, TupleTableSlot *row, NullMask
     for (int i = 0; i < block.columns(); i++) parameters.add(row->tts_values[i], row->tts_isnull[i]);
     if (execute(projection, Statement::replace, parameters) > 0) return Written::yes;
 
-    Datum keys[MaxHeapAttributeNumber];
-    bool nulls[MaxHeapAttributeNumber];
-    for (std::size_t i = 0; i < block.row_key.size(); i++) {
-        keys[i] = row->tts_values[block.row_key[i].column];
-        nulls[i] = row->tts_isnull[block.row_key[i].column];
-    }
-    Parameters key = key_parameters(block, keys, nulls);
+    Parameters key = key_of(block, row);
     if (execute(projection, Statement::lock, key) > 0) return Written::same;
     return execute(projection, Statement::place, parameters) > 0 ? Written::yes : Written::busy;
 }

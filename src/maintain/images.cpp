@@ -13,6 +13,10 @@ void hash_key(const Block &block, TupleTableSlot *row, uint64 *hash) {
     slot_getallattrs(row);
     hash[0] = hash[1] = 0;
     for (const compile::Key &key : block.row_key) {
+        if (row->tts_isnull[key.column]) {
+            for (int i = 0; i < 2; i++) hash[i] = hash_combine64(hash[i], i + 1);
+            continue;
+        }
         Datum value = row->tts_values[key.column];
         const void *bytes = key.by_value ? static_cast<const void *>(&value) : DatumGetPointer(value);
         auto size = static_cast<int>(key.by_value ? sizeof value : datumGetSize(value, false, key.length));
@@ -64,6 +68,20 @@ void drop_equal_rows(Taken &taken, TupleTableSlot *row, int64 count) {
     fail_missing(taken.projection, "A row that maintenance has to remove is not there.");
 }
 
+// Puts a row into `gone`, to be removed with others by a comparison of keys; or removes it, where its key has a NULL,
+// which equals nothing. Returns how many rows were to be removed and are not there.
+int64 remove(Taken &taken, TupleTableSlot *row, Tuplestorestate *gone) {
+    slot_getallattrs(row);
+    bool null = false;
+    for (const compile::Key &key : taken.block.row_key) null |= row->tts_isnull[key.column];
+    if (!null) {
+        tuplestore_puttupleslot(gone, row);
+        return 0;
+    }
+    Parameters key = key_of(taken.block, row);
+    return 1 - static_cast<int64>(execute(taken.projection, Statement::discard, key));
+}
+
 } // namespace
 
 void apply_images(Taken &taken) {
@@ -74,6 +92,7 @@ void apply_images(Taken &taken) {
     TupleTableSlot *slot = MakeSingleTupleTableSlot(images.desc, &TTSOpsMinimalTuple);
     HTAB *kept = block.has_key() ? keys_that_came(block, images, slot) : nullptr;
     bool changed = false;
+    int64 missing = 0;
     for (const Images::Image &image : images.list) {
         if (image.net == 0) continue;
         if (kept && (image.net > 1 || image.net < -1))
@@ -86,7 +105,7 @@ void apply_images(Taken &taken) {
             hash_key(block, slot, hash);
             bool stays = hash_search(kept, hash, HASH_FIND, nullptr);
             changed |= stays;
-            if (!stays) tuplestore_puttupleslot(gone, slot);
+            if (!stays) missing += remove(taken, slot, gone);
         } else {
             drop_equal_rows(taken, slot, -image.net);
         }
@@ -101,9 +120,10 @@ void apply_images(Taken &taken) {
     int64 gone_rows = tuplestore_tuple_count(gone), came_rows = tuplestore_tuple_count(came);
     if (gone_rows > 0) {
         name_relation("gone", desc, gone);
-        if (execute_over(taken, Statement::withdraw, gone_rows) < gone_rows && IsolationUsesXactSnapshot())
-            fail_serialization(); // made since the transaction's snapshot: see fail_missing
+        missing += gone_rows - execute_over(taken, Statement::withdraw, gone_rows);
     }
+    if (missing > 0 && IsolationUsesXactSnapshot())
+        fail_serialization(); // made since the transaction's snapshot: see fail_missing
     if (came_rows > 0) {
         name_relation("came", desc, came);
         if (changed) check_identity(taken.projection);

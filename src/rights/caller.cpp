@@ -20,10 +20,10 @@ const char *text_argument(FunctionCallInfo fcinfo, int number, const char *name)
 namespace {
 
 [[noreturn]] void refuse_part(const Projection &part) {
-    ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("%s is a part of a projection", part.name()),
-                    errdetail("What is done to projection %s is done to its parts, too.",
-                              pg::qualified_name(part.part_of)),
-                    errhint("Name the projection.")));
+    ereport(ERROR,
+            (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("%s is a part of a projection", part.name()),
+             errdetail("What is done to projection %s is done to its parts, too.", pg::qualified_name(part.part_of)),
+             errhint("Name the projection.")));
     pg_unreachable();
 }
 

@@ -103,8 +103,9 @@ COMMENT ON FUNCTION projections_internal._secure_projection(oid) IS
 CREATE FUNCTION projections_internal._is_hidden(relation oid) RETURNS boolean
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT EXISTS (SELECT FROM projections_internal._hidden_relations() h WHERE h.relation = $1)
-        OR EXISTS (SELECT FROM projections_internal.projection p WHERE (p.shadow_of IS NOT NULL OR p.part_of IS NOT NULL)
-            AND $1 = ANY (p.relation::oid || coalesce(p.tables, '{}')::oid[]))
+        OR EXISTS (SELECT FROM projections_internal.projection p
+            WHERE (p.shadow_of IS NOT NULL OR p.part_of IS NOT NULL)
+                AND $1 = ANY (p.relation::oid || coalesce(p.tables, '{}')::oid[]))
 $$;
 COMMENT ON FUNCTION projections_internal._is_hidden(oid) IS
     'Internal: whether the extension keeps a relation from users.';

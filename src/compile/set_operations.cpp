@@ -1,0 +1,248 @@
+// Set operations as SELECTs. UNION is DISTINCT over UNION ALL. INTERSECT and EXCEPT count the rows of both sides and
+// keep what has some here and some, or none, there; with ALL, they have no such form. GROUPING SETS are a union of
+// queries that group by one set each.
+#include "compile/expressions.hpp"
+#include "compile/rewrite.hpp"
+#include "pg/query.hpp"
+
+extern "C" {
+#include "parser/parse_agg.h"
+}
+
+namespace compile {
+namespace {
+
+Node *copy(const void *node) { return static_cast<Node *>(copyObjectImpl(node)); }
+
+List *names_of(const Query *query) {
+    List *names = NIL;
+    for (TargetEntry *entry : pg::each<TargetEntry>(query->targetList))
+        if (!entry->resjunk) names = lappend(names, makeString(pstrdup(entry->resname ? entry->resname : "?column?")));
+    return names;
+}
+
+bool is_all_union(const Node *item) {
+    check_stack_depth();
+    if (IsA(item, RangeTblRef)) return true;
+    auto *operation = castNode(SetOperationStmt, item);
+    return operation->op == SETOP_UNION && operation->all && is_all_union(operation->larg) &&
+           is_all_union(operation->rarg);
+}
+
+bool has_form(const Node *item) {
+    check_stack_depth();
+    if (IsA(item, RangeTblRef)) return true;
+    auto *operation = castNode(SetOperationStmt, item);
+    return (operation->op == SETOP_UNION || !operation->all) && has_form(operation->larg) && has_form(operation->rarg);
+}
+
+// SELECT the columns of a subquery, as those of the operation.
+Query *select_columns(Query *from, const SetOperationStmt *like, List *names) {
+    Query *query = pg::select_from(pg::subquery_entry(from, "side", names));
+    int column = 0;
+    for (TargetEntry *each : pg::each<TargetEntry>(from->targetList)) {
+        if (each->resjunk) continue;
+        auto *value = reinterpret_cast<Node *>(each->expr);
+        auto *var = reinterpret_cast<Node *>(
+            makeVar(1, each->resno, exprType(value), exprTypmod(value), exprCollation(value), 0));
+        var =
+            coerce_to_target_type(nullptr, var, exprType(var), list_nth_oid(like->colTypes, column),
+                                  list_nth_int(like->colTypmods, column), COERCION_IMPLICIT, COERCE_IMPLICIT_CAST, -1);
+        pg::add_target(query, var, strVal(list_nth(names, column)));
+        column++;
+    }
+    return query;
+}
+
+void distinguish(List *targets, const SetOperationStmt *operation, List **clauses) {
+    Index reference = 0;
+    for (SortGroupClause *each : pg::each<SortGroupClause>(operation->groupClauses)) {
+        auto *clause = reinterpret_cast<SortGroupClause *>(copy(each));
+        auto *target = static_cast<TargetEntry *>(list_nth(targets, static_cast<int>(reference)));
+        target->ressortgroupref = clause->tleSortGroupRef = ++reference;
+        *clauses = lappend(*clauses, clause);
+    }
+}
+
+// The united SELECTs' columns, as those of a query that reads them.
+Query *read_union(Query *united, const SetOperationStmt *like, List *names) {
+    Query *query = pg::select_from(pg::subquery_entry(united, "union", names));
+    for (int i = 0; i < list_length(like->colTypes); i++)
+        pg::add_target(query,
+                       reinterpret_cast<Node *>(
+                           makeVar(1, static_cast<AttrNumber>(i + 1), list_nth_oid(like->colTypes, i),
+                                   list_nth_int(like->colTypmods, i), list_nth_oid(like->colCollations, i), 0)),
+                       strVal(list_nth(names, i)));
+    return query;
+}
+
+Query *query_of(const Query *query, Node *item, List *names);
+
+void add_sides(Query *united, const Query *query, Node *item, const SetOperationStmt *like, List *names) {
+    if (IsA(item, SetOperationStmt)) {
+        auto *operation = castNode(SetOperationStmt, item);
+        if (operation->op == SETOP_UNION && operation->all) {
+            add_sides(united, query, operation->larg, like, names);
+            add_sides(united, query, operation->rarg, like, names);
+            return;
+        }
+    }
+    pg::add_to_union(united, query_of(query, item, names), "branch", names, like);
+}
+
+Query *union_query(const Query *query, SetOperationStmt *operation, List *names) {
+    Query *united = pg::make_union();
+    add_sides(united, query, operation->larg, operation, names);
+    add_sides(united, query, operation->rarg, operation, names);
+    united->targetList = static_cast<List *>(copyObjectImpl(read_union(united, operation, names)->targetList));
+    return united;
+}
+
+// SELECT columns FROM (SELECT columns, 1, 0 FROM left UNION ALL SELECT columns, 0, 1 FROM right) GROUP BY columns
+// HAVING sum(of the left) > 0 AND sum(of the right) > 0, or = 0.
+Query *counted(const Query *query, SetOperationStmt *stated, List *names) {
+    auto *like = reinterpret_cast<SetOperationStmt *>(copy(stated));
+    List *all = list_copy(names);
+    for (const char *each : {"here", "there"}) {
+        like->colTypes = lappend_oid(like->colTypes, INT4OID);
+        like->colTypmods = lappend_int(like->colTypmods, -1);
+        like->colCollations = lappend_oid(like->colCollations, InvalidOid);
+        all = lappend(all, makeString(pstrdup(each)));
+    }
+    Query *united = pg::make_union();
+    for (Node *side : {stated->larg, stated->rarg}) {
+        Query *arm = select_columns(query_of(query, side, names), stated, names);
+        bool left = side == stated->larg;
+        pg::add_target(arm, int_constant(left ? 1 : 0), "here");
+        pg::add_target(arm, int_constant(left ? 0 : 1), "there");
+        pg::add_to_union(united, arm, "side", all, like);
+    }
+    united->targetList = static_cast<List *>(copyObjectImpl(read_union(united, like, all)->targetList));
+    Query *made = read_union(united, like, all);
+    Node *sums[2];
+    int columns = list_length(names);
+    for (int i = 0; i < 2; i++)
+        sums[i] = aggregate(
+            "sum", reinterpret_cast<Node *>(static_cast<TargetEntry *>(list_nth(made->targetList, columns + i))->expr));
+    made->targetList = list_copy_head(made->targetList, columns);
+    distinguish(made->targetList, stated, &made->groupClause);
+    made->hasAggs = true;
+    const char *there = stated->op == SETOP_EXCEPT ? "=" : ">";
+    made->havingQual = both(operation(">", sums[0], bigint_constant(0)), operation(there, sums[1], bigint_constant(0)));
+    return made;
+}
+
+Query *query_of(const Query *query, Node *item, List *names) {
+    check_stack_depth();
+    if (IsA(item, RangeTblRef))
+        return rt_fetch(reinterpret_cast<RangeTblRef *>(item)->rtindex, query->rtable)->subquery;
+    auto *operation = castNode(SetOperationStmt, item);
+    if (operation->op != SETOP_UNION) return counted(query, operation, names);
+    Query *united = union_query(query, operation, names);
+    if (operation->all) return united;
+    Query *made = read_union(united, operation, names);
+    distinguish(made->targetList, operation, &made->distinctClause);
+    return made;
+}
+
+} // namespace
+
+Query *select_from_union(Query *query, bool all) {
+    if (query->setOperations == nullptr || !has_form(query->setOperations) || obstacle_of_union(query)) return query;
+    List *names = names_of(query);
+    if (is_all_union(query->setOperations))
+        return all ? read_union(query, castNode(SetOperationStmt, query->setOperations), names) : query;
+    Query *made = query_of(query, query->setOperations, names);
+    made->sortClause = NIL;
+    return made->setOperations && all ? read_union(made, castNode(SetOperationStmt, query->setOperations), names)
+                                      : made;
+}
+
+// --------------------------------------------------------------------------------------------------------- grouping
+// sets
+namespace {
+
+struct GroupingSet {
+    const Query *query;
+    List *columns; // references of the set's columns
+};
+
+// Over one set: what is grouped by another is NULL, and GROUPING() says so.
+Node *over_set(Node *node, GroupingSet *set) {
+    if (node == nullptr) return nullptr;
+    if (IsA(node, GroupingFunc)) {
+        int bits = 0;
+        ListCell *cell;
+        foreach (cell, reinterpret_cast<GroupingFunc *>(node)->refs)
+            bits = bits << 1 | !list_member_int(set->columns, lfirst_int(cell));
+        return int_constant(bits);
+    }
+    for (SortGroupClause *clause : pg::each<SortGroupClause>(set->query->groupClause)) {
+        Node *grouped = get_sortgroupclause_expr(clause, set->query->targetList);
+        if (!equal(grouped, node)) continue;
+        if (list_member_int(set->columns, static_cast<int>(clause->tleSortGroupRef))) return copy(node);
+        Node *null = reinterpret_cast<Node *>(makeNullConst(exprType(node), -1, exprCollation(node)));
+        return coerce_to_target_type(nullptr, null, exprType(node), exprType(node), exprTypmod(node), COERCION_EXPLICIT,
+                                     COERCE_EXPLICIT_CAST, -1);
+    }
+    if (IsA(node, Aggref)) return copy(node);
+    return pg::mutate_children(node, over_set, set);
+}
+
+Query *arm_of_set(const Query *query, List *columns) {
+    auto *arm = reinterpret_cast<Query *>(copy(query));
+    arm->groupingSets = arm->groupClause = arm->distinctClause = arm->targetList = NIL;
+    GroupingSet set{query, columns};
+    for (SortGroupClause *clause : pg::each<SortGroupClause>(query->groupClause))
+        if (list_member_int(columns, static_cast<int>(clause->tleSortGroupRef)))
+            arm->groupClause = lappend(arm->groupClause, copy(clause));
+    for (TargetEntry *entry : pg::each<TargetEntry>(query->targetList)) {
+        bool grouped = list_member_int(columns, static_cast<int>(entry->ressortgroupref));
+        if (entry->resjunk && !grouped) continue;
+        auto *target = static_cast<TargetEntry *>(palloc(sizeof(TargetEntry)));
+        *target = *entry;
+        target->expr = reinterpret_cast<Expr *>(over_set(reinterpret_cast<Node *>(entry->expr), &set));
+        target->resno = static_cast<AttrNumber>(list_length(arm->targetList) + 1);
+        if (!grouped) target->ressortgroupref = 0;
+        arm->targetList = lappend(arm->targetList, target);
+    }
+    arm->havingQual = over_set(query->havingQual, &set);
+    // One row, also of none, and also where it shows no aggregate.
+    if (columns == NIL && arm->havingQual == nullptr) arm->havingQual = makeBoolConst(true, false);
+    return arm;
+}
+
+} // namespace
+
+Query *unite_grouping_sets(Query *query) {
+    if (query->groupingSets == NIL || query->hasWindowFuncs || query->hasDistinctOn || query->limitCount ||
+        query->limitOffset || query->hasTargetSRFs || query->rowMarks)
+        return query;
+    constexpr int most_sets = 64;
+    List *sets = expand_grouping_sets(query->groupingSets, query->groupDistinct, most_sets);
+    if (list_length(sets) > most_sets) return query;
+    SetOperationStmt *types = makeNode(SetOperationStmt);
+    for (TargetEntry *each : pg::each<TargetEntry>(query->targetList)) {
+        if (each->resjunk) continue;
+        auto *expression = reinterpret_cast<Node *>(each->expr);
+        types->colTypes = lappend_oid(types->colTypes, exprType(expression));
+        types->colTypmods = lappend_int(types->colTypmods, exprTypmod(expression));
+        types->colCollations = lappend_oid(types->colCollations, exprCollation(expression));
+    }
+    List *names = names_of(query);
+    Query *united = pg::make_union();
+    for (List *columns : pg::each<List>(sets))
+        pg::add_to_union(united, arm_of_set(query, columns), "sets", names, types);
+    Query *made = read_union(united, types, names);
+    united->targetList = static_cast<List *>(copyObjectImpl(made->targetList));
+    int column = 0;
+    for (TargetEntry *each : pg::each<TargetEntry>(query->targetList)) {
+        if (each->resjunk) continue;
+        static_cast<TargetEntry *>(list_nth(made->targetList, column++))->ressortgroupref =
+            query->distinctClause ? each->ressortgroupref : 0;
+    }
+    made->distinctClause = query->distinctClause;
+    return made;
+}
+
+} // namespace compile
