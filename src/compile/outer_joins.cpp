@@ -202,9 +202,8 @@ Query *branch_of(const Query *query, const From &from, const Columns &columns, L
         Node *value = without(reinterpret_cast<Node *>(var), nulls);
         char *name = pstrdup(strVal(list_nth(names, number)));
         number++;
-        made->targetList = lappend(
-            made->targetList,
-            makeTargetEntry(reinterpret_cast<Expr *>(value), static_cast<AttrNumber>(number), name, false));
+        made->targetList = lappend(made->targetList, makeTargetEntry(reinterpret_cast<Expr *>(value),
+                                                                     static_cast<AttrNumber>(number), name, false));
     }
     return made;
 }
@@ -298,9 +297,11 @@ bool group_by_determined(Node *node, Ungrouped *of) {
 
 } // namespace
 
+bool has_outer_join(const Query *query) { return has_outer_join(reinterpret_cast<Node *>(query->jointree)); }
+
 Query *split_outer_joins(Query *query, const Place &place) {
     if (query->setOperations || query->jointree == nullptr) return query;
-    if (!has_outer_join(reinterpret_cast<Node *>(query->jointree))) return query;
+    if (!has_outer_join(query)) return query;
     From from = from_of(query, place, full_join(query), false);
     if (from.outer.size() > most_outer_joins)
         refuse(from, psprintf("more than %zu outer joins are not", most_outer_joins));

@@ -59,7 +59,7 @@ void cut_arms(const Cutting &cutting, Query *query) {
     for (RangeTblEntry *entry : pg::each<RangeTblEntry>(query->rtable)) {
         if (entry->rtekind != RTE_SUBQUERY) continue;
         Query *arm = cut_level(cutting, entry->subquery);
-        if (!arm->setOperations && obstacle(arm)) arm = select_all(cutting, arm);
+        if (!arm->setOperations && (obstacle(arm) || has_outer_join(arm))) arm = select_all(cutting, arm);
         entry->subquery = arm;
     }
 }
@@ -161,6 +161,8 @@ Query *cut_level(const Cutting &cutting, Query *query) {
     if (Query *over_groups = split_groups(cutting, query)) return cut_level(cutting, over_groups);
     if (Query *over_values = split_distinct(cutting, query)) return cut_level(cutting, over_values);
     cut_sublinks(cutting, query);
+    renew_joins(query); // what a condition over a part rejects is no outer join
+    cut_joins(cutting, query);
     cut_from(cutting, query);
     renew_joins(query);
     return query;

@@ -53,4 +53,7 @@ void note_sublinks(Query *query);
 // sublinks.cpp: subqueries in expressions become joins with parts, or presences of rows of one table.
 void cut_sublinks(const Cutting &cutting, Query *query);
 
+// join_parts.cpp: sides of outer joins that are joins.
+void cut_joins(const Cutting &cutting, Query *query);
+
 } // namespace compile

@@ -26,6 +26,8 @@ Query *select_from_union(Query *query, bool all = false);
 Query *unite_grouping_sets(Query *query);
 
 // outer_joins.cpp: a query whose FROM has outer joins, over the union that they are. Raises PJ002.
+// Whether FROM has an outer join.
+bool has_outer_join(const Query *query);
 Query *split_outer_joins(Query *query, const Place &place);
 
 // presence.cpp: whether a query has subqueries in expressions that do not ask for the presence of rows.
