@@ -249,7 +249,7 @@ WHERE p.pronamespace = 'projections'::regnamespace AND has_function_privilege('p
 -- Whatever is asked of an internal function.
 SELECT projections_internal._definition_query(0), projections_internal._key_columns(1259), projections_internal._strategy(1259), projections_internal._key_expression('traps.sum'), projections_internal._name(0), projections_internal._depth(0);
 SELECT projections_internal._key_expression(1259);
-SELECT projections_internal._create_sql(NULL), projections_internal._create_sql(ROW(0, 0, 'query', 'inline', 0, NULL, '{}', '{}', '{}', '{}', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, now(), NULL, NULL, false, NULL, false));
+SELECT projections_internal._create_sql(NULL), projections_internal._create_sql(ROW(0, 0, 'query', 'inline', 0, NULL, '{}', '{}', '{}', '{}', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, now(), NULL, NULL, false, NULL, false, NULL));
 SELECT projections_internal._quantile('[-5:-3]={1,NULL,2}', 'NaN'), projections_internal._all_buckets('{{1,2},{3,4}}') IS NULL AS none;
 SELECT projections_internal._quantile('{}', 1), projections_internal._add_buckets('{2147483647}', '{1}') IS NULL AS none;
 SELECT projections_internal._rebuild_done(-1, 'copying', NULL), projections_internal._lives(NULL, now()), projections_internal._lives(0, now());

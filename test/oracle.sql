@@ -56,7 +56,11 @@ LANGUAGE plpgsql AS $$
 DECLARE
     -- What has parts has a definition that reads them: their query, too, is what the user wrote.
     definition text := (
-        SELECT CASE WHEN EXISTS (SELECT FROM projections_internal.projection AS p WHERE p.part_of = target)
+        SELECT CASE WHEN EXISTS (SELECT FROM pg_rewrite AS r
+                                 JOIN pg_depend AS x ON x.classid = 'pg_rewrite'::regclass AND x.objid = r.oid
+                                 JOIN pg_class AS c ON x.refclassid = 'pg_class'::regclass AND c.oid = x.refobjid
+                                 WHERE r.ev_class = d.definition AND c.relkind = 'r'
+                                   AND c.relnamespace = to_regnamespace('projections_internal'))
                     THEN format('(%s) AS definition', d.query) ELSE d.definition::text END
         FROM projections.definitions AS d WHERE d.relation = target);
     columns text;

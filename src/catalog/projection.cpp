@@ -384,9 +384,9 @@ void Projection::refuse_changed() {
     compile::Place stored{nullptr};
     // It may have been changed back.
     if (compile::check_functions(reinterpret_cast<Node *>(known.expressions()), stored).changed == nullptr) return;
-    const char *quoted = quote_literal_cstr(name());
+    const char *quoted = quote_literal_cstr(known_name());
     ereport(ERROR, (errcode(pg::error::projection_stale),
-                    errmsg("projection %s cannot be maintained: %s", name(), known.changed),
+                    errmsg("projection %s cannot be maintained: %s", known_name(), known.changed),
                     errdetail("Its results could change without a source row changing."),
                     errhint("Declare the function IMMUTABLE again, or SELECT projections.drop(%s); "
                             "SELECT projections.pause(%s, 'reason'); lets writers of its sources go on meanwhile.",

@@ -68,6 +68,8 @@ struct Projection {
     pg::vector<MissingRight> missing_rights();
     // Schema-qualified and quoted where needed, in the current memory context.
     const char *name() const;
+    // The same of the projection that users know: of a part, the one that it is a part of.
+    const char *known_name() const;
 };
 
 // The projection kept in `relation`, or null. The pointer holds until the end of the transaction; what it tells of may

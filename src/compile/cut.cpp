@@ -8,9 +8,6 @@ namespace compile {
 namespace {
 
 bool has_sets(const Query *query) { return query->hasTargetSRFs; }
-bool groups_distinctly(const Query *query) {
-    return query->distinctClause != NIL && (query->hasAggs || query->groupClause != NIL);
-}
 
 // In the order in which a query that has several is told of them.
 constexpr struct {
@@ -25,10 +22,8 @@ constexpr struct {
     {Construct::window, [](const Query *q) { return q->hasWindowFuncs; }},
     {Construct::set_returning, has_sets},
     {Construct::grouping_sets, [](const Query *q) { return q->groupingSets != NIL; }},
-    {Construct::having, [](const Query *q) { return q->havingQual != nullptr; }},
     {Construct::distinct_on, [](const Query *q) { return q->hasDistinctOn; }},
     {Construct::limit, [](const Query *q) { return q->limitCount != nullptr || q->limitOffset != nullptr; }},
-    {Construct::distinct_over_groups, groups_distinctly},
 };
 
 } // namespace
@@ -36,8 +31,7 @@ constexpr struct {
 void check_clauses(const Analysis &a) {
     for (const auto &clause : clauses) {
         if (!clause.is_in(a.query)) continue;
-        Node *having = a.query->havingQual;
-        a.place.refuse(clause.construct, clause.construct == Construct::having ? exprLocation(having) : -1);
+        a.place.refuse(clause.construct, -1);
     }
 }
 

@@ -59,6 +59,18 @@ Node *aggregate(const char *name, Node *argument) {
     return parsed;
 }
 
+Node *count_rows() {
+    Aggref *count = makeNode(Aggref);
+    count->aggfnoid = F_COUNT_;
+    count->aggtype = INT8OID;
+    count->aggstar = true;
+    count->aggkind = AGGKIND_NORMAL;
+    count->aggsplit = AGGSPLIT_SIMPLE;
+    count->aggno = count->aggtransno = -1;
+    count->location = -1;
+    return reinterpret_cast<Node *>(count);
+}
+
 Node *coalesce(Node *first, Node *second) {
     CoalesceExpr *made = makeNode(CoalesceExpr);
     made->coalescetype = exprType(first);

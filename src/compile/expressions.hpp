@@ -15,6 +15,8 @@ Node *operation(const char *name, Node *left, Node *right);
 Node *both(Node *left, Node *right);
 Node *either(Node *left, Node *right);
 Node *call(const char *schema, const char *function, Node *argument);
+// count(*)
+Node *count_rows();
 // A plain aggregate of pg_catalog over an expression.
 Node *aggregate(const char *name, Node *argument);
 Node *coalesce(Node *first, Node *second);

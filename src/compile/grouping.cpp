@@ -131,9 +131,7 @@ Query *split_groups(const Cutting &cutting, Query *query) {
         if (is_grouped_expression(query, each)) group_by(cutting, groups, column);
     }
     if (groups->targetList == NIL) { // SELECT 1 FROM t HAVING true
-        pg::add_target(groups,
-                       reinterpret_cast<Node *>(makeConst(INT4OID, -1, InvalidOid, 4, Int32GetDatum(1), false, true)),
-                       "one");
+        pg::add_target(groups, count_rows(), "count");
         groups->hasAggs = true;
     }
     note_sublinks(groups);
@@ -207,8 +205,28 @@ struct Distinct {
     }
 };
 
+// A plain aggregate over the same values.
+Node *like(const Aggref *aggregate, const char *name) {
+    Node *made =
+        compile::aggregate(name, reinterpret_cast<Node *>(static_cast<TargetEntry *>(linitial(aggregate->args))->expr));
+    castNode(Aggref, made)->aggfilter = static_cast<Expr *>(copyObjectImpl(aggregate->aggfilter));
+    return made;
+}
+
+// avg as all sums over all counts; null for what is divided otherwise.
+Node *average(Distinct &of, const Aggref *aggregate) {
+    Oid type = aggregate->aggtype;
+    if (type != NUMERICOID && type != FLOAT8OID) return nullptr;
+    Node *sum = compile::aggregate("sum", of.var(0, like(aggregate, "sum")));
+    Node *count = compile::aggregate("sum", of.var(0, like(aggregate, "count")));
+    return operation("/", cast_to(sum, type), cast_to(count, type));
+}
+
 // An aggregate without DISTINCT, added up once more over the values.
 Node *added_up(Distinct &of, const Aggref *aggregate) {
+    bool built_in = get_func_namespace(aggregate->aggfnoid) == PG_CATALOG_NAMESPACE;
+    if (built_in && strcmp(get_func_name(aggregate->aggfnoid), "avg") == 0)
+        if (Node *made = average(of, aggregate)) return made;
     const char *over = again_of(aggregate);
     if (over == nullptr)
         of.cutting.place.refuse(Construct::distinct_aggregate, aggregate->location, get_func_name(aggregate->aggfnoid));

@@ -5,8 +5,8 @@ namespace compile {
 namespace {
 
 constexpr const char *what_works =
-    "Aggregates, inner joins, WHERE, GROUP BY and DISTINCT over tables are maintained incrementally; apply the rest in "
-    "a view over the projection.";
+    "Joins, subqueries, aggregates, set operations, WHERE, GROUP BY, HAVING and DISTINCT are maintained incrementally; "
+    "apply the rest in a view over the projection.";
 
 constexpr Refusal table[] = {
     {Construct::not_select, "a statement that is no SELECT", "query", "it is not a SELECT",
@@ -14,40 +14,40 @@ constexpr Refusal table[] = {
     {Construct::writes, "INSERT, UPDATE or DELETE in WITH", "WITH", "it writes", what_works, nullptr},
     {Construct::row_locks, "FOR UPDATE, FOR SHARE", "query", "FOR UPDATE and FOR SHARE lock rows",
      "Leave out the locking clause.", "for"},
-    {Construct::set_operation, "INTERSECT, EXCEPT; UNION below UNION ALL or in FROM", "query, FROM, WITH",
-     "INTERSECT, EXCEPT, and UNION below another query are not supported yet",
-     "Make a projection of each part, and combine them in a view.", "union intersect except"},
+    {Construct::set_operation, "INTERSECT ALL, EXCEPT ALL", "query, FROM, WITH",
+     "INTERSECT ALL and EXCEPT ALL are not supported yet",
+     "Leave out ALL; or make a projection of each part, and combine them in a view.", "intersect except"},
     {Construct::recursive, "WITH RECURSIVE", "WITH", "recursive queries are not supported", what_works, "with"},
     {Construct::with, "WITH", "WITH", "this use of WITH is not supported yet",
      "Write the query without WITH, as joins of tables.", "with"},
     {Construct::window, "window functions", "SELECT", "window functions are not supported yet", what_works, "over"},
     {Construct::set_returning, "set-returning functions", "SELECT",
      "set-returning functions in the SELECT list are not supported", what_works, nullptr},
-    {Construct::grouping_sets, "GROUPING SETS, ROLLUP, CUBE", "GROUP BY",
-     "GROUPING SETS, ROLLUP and CUBE are not supported yet", what_works, "grouping rollup cube"},
-    {Construct::having, "HAVING", "HAVING", "HAVING is not supported yet",
-     "Keep every group in the projection and apply the condition in a view over it.", "having"},
+    {Construct::grouping_sets, "more than 64 grouping sets, or with a window", "GROUP BY",
+     "these GROUPING SETS, ROLLUP or CUBE are not supported yet", what_works, "grouping rollup cube"},
     {Construct::distinct_on, "DISTINCT ON", "SELECT", "DISTINCT ON is not supported yet", what_works, "distinct"},
     {Construct::limit, "LIMIT, OFFSET, FETCH", "query, FROM, WITH", "LIMIT and OFFSET depend on all rows",
      "Apply them when reading the projection.", "limit offset fetch"},
-    {Construct::distinct_over_groups, "DISTINCT with GROUP BY or aggregates", "SELECT",
-     "DISTINCT over aggregates is not supported yet", what_works, "distinct"},
-    {Construct::sublink, "a scalar subquery, ARRAY, ALL; EXISTS, IN and ANY below OR or in SELECT",
+    {Construct::sublink,
+     "a scalar subquery that is no aggregate, or correlated otherwise than by equality; ARRAY; IN and ANY below OR or "
+     "in "
+     "SELECT",
      "SELECT, WHERE, ON", "this subquery in an expression is not supported yet",
-     "EXISTS, NOT EXISTS, IN and ANY work as conditions of WHERE that AND connects. Else write the subquery as a join.",
+     "A scalar subquery works where it is an aggregate, correlated by equality or not at all; EXISTS so everywhere; "
+     "EXISTS, IN and ANY as conditions of WHERE that AND connects. Else write the subquery as a join.",
      "exists in any some all array"},
-    {Construct::not_in, "NOT IN, <> ALL", "WHERE", "NOT IN with a subquery is not supported yet",
+    {Construct::not_in, "NOT IN, ALL", "ON of an outer join",
+     "NOT IN and ALL in the condition of an outer join are not supported yet",
      "Write NOT EXISTS (SELECT … WHERE …), which says what NULLs mean.", "not"},
-    {Construct::presence_rows, "EXISTS, IN over anything but one table", "WHERE",
-     "EXISTS and IN with a subquery that %s are not supported yet",
-     "Ask for the rows of one table; make a join a projection of its own.", "exists in any some"},
+    {Construct::presence_rows, "EXISTS, IN over groups or LIMIT that read columns of the query around them", "WHERE",
+     "EXISTS and IN with a subquery that %s are not supported here yet",
+     "Let the subquery read nothing of the query around it but in a condition of WHERE.", "exists in any some"},
     {Construct::no_table, "no table", "FROM", "it reads no table",
      "A projection follows the rows of at least one table.", nullptr},
-    {Construct::outer_join,
-     "FULL JOIN with a third table; LEFT, RIGHT JOIN of a join, or below a union; more than 3 of them", "FROM",
-     "%s supported yet", "Use an inner join, and read the unmatched rows from their table.", "left right full"},
-    {Construct::derived_table, "a subquery or view with groups, DISTINCT, LIMIT or another subquery in an expression",
-     "FROM, WITH", "subqueries in FROM that %s are not supported yet",
+    {Construct::outer_join, "an outer join over tables that LATERAL needs", "FROM", "%s supported yet",
+     "Use an inner join, and read the unmatched rows from their table.", "left right full"},
+    {Construct::derived_table, "a subquery that reads columns of what stands beside it, and is grouped or limited",
+     "FROM (LATERAL)", "subqueries in FROM that %s are not supported yet",
      "Write the subquery as a join of its tables, or make it a projection of its own.", "from"},
     {Construct::values, "VALUES", "FROM", "VALUES in FROM is not supported", "Put the values into a table.", "values"},
     {Construct::function, "a function", "FROM", "functions in FROM are not supported", what_works, "from"},
@@ -73,9 +73,10 @@ constexpr Refusal table[] = {
      "aggregate %s is user-defined, which is not supported yet", what_works, nullptr},
     {Construct::ordered_aggregate, "an aggregate with ORDER BY", "SELECT",
      "ORDER BY inside an aggregate is not supported yet", what_works, nullptr},
-    {Construct::distinct_aggregate, "an aggregate with DISTINCT", "SELECT", "%s(DISTINCT …) is not supported yet",
-     "Make the distinct values a projection with GROUP BY, and a second projection that "
-     "counts its rows.",
+    {Construct::distinct_aggregate, "variance and others beside an aggregate with DISTINCT", "SELECT",
+     "%s beside DISTINCT is not supported yet",
+     "Beside an aggregate with DISTINCT, count, sum, avg, min, max, bool_and and bool_or work; make the others a "
+     "projection of their own.",
      nullptr},
     {Construct::other_aggregate, "an aggregate that does not add up", "SELECT", "aggregate %s(%s) is not supported yet",
      what_works, nullptr},

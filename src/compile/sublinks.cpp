@@ -173,21 +173,12 @@ Node *join_aggregates(Scalars *to, Query *subquery, Node *expression) {
 }
 
 // EXISTS where it is no condition of its own: there are some.
-Node *count_rows(Scalars *to, SubLink *link) {
+Node *join_existence(Scalars *to, SubLink *link) {
     auto *subquery = reinterpret_cast<Query *>(copy(link->subselect));
     if (!is_plain(subquery)) return nullptr;
     subquery->targetList = subquery->distinctClause = NIL;
-    Aggref *count = makeNode(Aggref);
-    count->aggfnoid = F_COUNT_;
-    count->aggtype = INT8OID;
-    count->aggtranstype = InvalidOid;
-    count->aggstar = true;
-    count->aggkind = AGGKIND_NORMAL;
-    count->aggsplit = AGGSPLIT_SIMPLE;
-    count->aggno = count->aggtransno = -1;
-    count->location = -1;
     subquery->hasAggs = true;
-    Node *counted = join_aggregates(to, subquery, reinterpret_cast<Node *>(count));
+    Node *counted = join_aggregates(to, subquery, count_rows());
     if (counted == nullptr) return nullptr;
     return operation(">", counted, bigint_constant(0));
 }
@@ -203,7 +194,7 @@ Node *join_scalars(Node *node, Scalars *to) {
         auto *target = static_cast<TargetEntry *>(linitial(changed->targetList));
         joined = join_aggregates(to, changed, reinterpret_cast<Node *>(target->expr));
     } else if (link->subLinkType == EXISTS_SUBLINK)
-        joined = count_rows(to, link);
+        joined = join_existence(to, link);
     return joined ? joined : node;
 }
 

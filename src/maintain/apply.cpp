@@ -37,7 +37,7 @@ Datum total_delta(const State &state, const Cell &cell) {
 [[noreturn]] void fail_stale(const catalog::Projection &projection, const char *detail) {
     ereport(ERROR, (errcode(pg::error::projection_stale),
                     errmsg("projection %s differs from its definition", projection.name()), errdetail("%s", detail),
-                    errhint("SELECT projections.repair(%s);", quote_literal_cstr(projection.name()))));
+                    errhint("SELECT projections.repair(%s);", quote_literal_cstr(projection.known_name()))));
     pg_unreachable();
 }
 

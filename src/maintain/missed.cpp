@@ -60,10 +60,10 @@ constexpr catalog::MissingRight given_again{"could not read its sources", ""};
 
 void warn(catalog::Projection &projection, const char *role, const catalog::MissingRight &missing) {
     ereport(WARNING, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-                      errmsg("projection %s takes in no more changes and is stale", projection.name()),
+                      errmsg("projection %s takes in no more changes and is stale", projection.known_name()),
                       errdetail("Its owner, %s, %s.", role, missing.what),
                       errhint("%s%sSELECT projections.repair(%s);", missing.grant, *missing.grant ? "; " : "",
-                              quote_literal_cstr(projection.name()))));
+                              quote_literal_cstr(projection.known_name()))));
 }
 
 } // namespace

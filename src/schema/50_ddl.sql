@@ -114,7 +114,8 @@ DECLARE
 BEGIN
     FOR gone IN
         SELECT p AS projection, p.relation, p.definition, p.sources, p.kind, t.object_identity AS name,
-            t.objid IS NULL AS has_table, d.objid IS NULL AS has_definition, d.original,
+            EXISTS (SELECT FROM pg_class c WHERE c.oid = p.relation) AS has_table,
+            EXISTS (SELECT FROM pg_class c WHERE c.oid = p.definition) AS has_definition, d.original,
                (SELECT c.relkind FROM pg_class c WHERE c.oid = p.relation) AS relkind
         FROM projections_internal.projection p
         LEFT JOIN pg_event_trigger_dropped_objects() t ON t.classid = 'pg_class'::regclass AND t.objid = p.relation::oid
@@ -124,6 +125,9 @@ BEGIN
         WHERE t.objid IS NOT NULL OR d.objid IS NOT NULL
         ORDER BY p.relation
     LOOP
+        -- What is dropped here calls this function again, which may have been there first.
+        CONTINUE WHEN NOT EXISTS (SELECT FROM projections_internal.projection p
+            WHERE p.relation::oid = gone.relation::oid);
         PERFORM projections_internal._refuse_while_applying();
         IF gone.has_table AND gone.original THEN
             RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist',
@@ -139,10 +143,10 @@ BEGIN
         END IF;
         DELETE FROM projections_internal.projection p WHERE p.relation::oid = gone.relation::oid;
         PERFORM projections_internal._forget(gone.projection);
-        IF gone.has_definition THEN
+        IF gone.has_definition AND EXISTS (SELECT FROM pg_class c WHERE c.oid = gone.definition) THEN
             EXECUTE format('DROP VIEW %s CASCADE', projections_internal._name(gone.definition));
         END IF;
-        IF gone.has_table THEN
+        IF gone.has_table AND EXISTS (SELECT FROM pg_class c WHERE c.oid = gone.relation) THEN
             IF (gone.projection).part_of IS NULL THEN
                 RAISE NOTICE 'drop cascades to projection %', projections_internal._name(gone.relation);
             END IF;

@@ -86,7 +86,7 @@ BEGIN
     END IF;
     FOR d IN
         SELECT x.projection, x.name, x.place, x.value, c.*, p.shadow_of,
-            projections_internal._name(coalesce(p.shadow_of, p.relation)) AS owner
+            projections_internal._name(coalesce(p.part_of, p.shadow_of, p.relation)) AS owner
         FROM projections_internal._differences(wanted) x JOIN projections_internal._conditions() c
             ON c.aspect = x.aspect
             JOIN projections_internal.projection p ON p.relation = x.projection
