@@ -382,7 +382,7 @@ void report(Oid table, const Block &block, const Plan &plan, uint64 rows, Timest
 void warn_without_workers(Oid table) {
     pg::with_spi([&] {
         pg::as_superuser([&] { pg::spi_execute("SELECT projections_internal._worker_problem()"); });
-        const char *problem = SPI_processed ? SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1) : nullptr;
+        const char *problem = SPI_processed ? pg::Row().text(1) : nullptr;
         if (problem)
             ereport(WARNING,
                     (errmsg("nothing will bring projection %s up to date by itself", pg::qualified_name(table)),

@@ -56,8 +56,7 @@ KeyTable<bool> *decided_positions(Batch &batch, int64 to) {
     auto *decided = pg::make<KeyTable<bool>>(batch.memory, batch.memory);
     for (uint64 i = 0; i < SPI_processed; i++) {
         auto *position = static_cast<int64 *>(MemoryContextAlloc(batch.memory, sizeof(int64)));
-        bool null;
-        *position = bigint(i, 1, &null);
+        *position = pg::Row(i).bigint(1);
         decided->add({reinterpret_cast<char *>(position), sizeof(int64)}, true);
     }
     SPI_freetuptable(SPI_tuptable);
@@ -80,8 +79,7 @@ void add_overrides(Batch &batch, int64 after, int64 to) {
     });
     if (SPI_processed == 0) return;
     pg::within(batch.chunk.memory, [&] {
-        for (uint64 i = 0; i < SPI_processed; i++)
-            batch.chunk.events->push_back(override_of(SPI_tuptable->vals[i], SPI_tuptable->tupdesc));
+        for (uint64 i = 0; i < SPI_processed; i++) batch.chunk.events->push_back(override_of(pg::Row(i)));
         // After the events of the same position, in the order in which they were set.
         order(*batch.chunk.events);
     });
@@ -163,8 +161,7 @@ Stop next_stop(Batch &batch) {
             values, nullptr, Effect::write);
     });
     if (SPI_processed == 0) return {0, false};
-    bool null;
-    return {bigint(0, 1, &null), DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &null))};
+    return {pg::Row().bigint(1), pg::Row().boolean(2)};
 }
 
 // Keys of a state machine that have been at their end for longer than options.retention.
@@ -275,9 +272,9 @@ bool next_unblocked(Batch &batch, int64 *after, pg::vector<int64> &positions) {
     SPITupleTable *rows = SPI_tuptable;
     uint64 i = 0;
     for (; i < count && positions.size() < handler_chunk; i++) {
-        bool null;
-        *after = DatumGetInt64(SPI_getbinval(rows->vals[i], rows->tupdesc, 1, &null));
-        std::span<const Key> keys = keys_of(SPI_getbinval(rows->vals[i], rows->tupdesc, 2, &null));
+        pg::Row row(rows, i);
+        *after = row.bigint(1);
+        std::span<const Key> keys = keys_of(row.datum(2));
         if (is_blocked(batch, keys, *after))
             for (const Key &key : keys) block(batch, key.name, *after);
         else
@@ -376,9 +373,7 @@ pg::vector<int64> due_failures(const Slot &slot, bool stops) {
                 types),
             values, nullptr, Effect::write);
     });
-    pg::vector<int64> positions;
-    bool null;
-    for (uint64 i = 0; i < SPI_processed; i++) positions.push_back(bigint(i, 1, &null));
+    pg::vector<int64> positions = pg::bigints();
     SPI_freetuptable(SPI_tuptable);
     return positions;
 }

@@ -29,9 +29,9 @@ void load_blocked(Batch &batch, bool failures_only) {
             values, nullptr, Effect::write);
     });
     for (uint64 i = 0; i < SPI_processed; i++) {
-        bool null;
-        text *key = DatumGetTextPP(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null));
-        block(batch, {VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key)}, bigint(i, 2, &null));
+        pg::Row row(i);
+        text *key = DatumGetTextPP(row.datum(1));
+        block(batch, {VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key)}, row.bigint(2));
     }
     SPI_freetuptable(SPI_tuptable);
 }

@@ -23,11 +23,8 @@ void read_event(Projection &projection, const char *text, int64 a, int64 b, Snap
         pg::with_spi([&] {
             Oid types[] = {INT8OID, INT8OID};
             Datum values[] = {Int64GetDatum(a), Int64GetDatum(b)};
-            SPIPlanPtr plan = pg::spi_prepare(text, 2, types);
-            if (plan == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-            int code = SPI_execute_snapshot(plan, values, nullptr, snapshot, InvalidSnapshot, true, false, 1);
-            if (code < 0) elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(code));
-            if (SPI_processed > 0) receive(SPI_tuptable->vals[0], SPI_tuptable->tupdesc);
+            pg::spi_execute_under(snapshot, text, 1, 2, types, values);
+            if (SPI_processed > 0) receive(pg::Row());
         });
     });
 }
@@ -35,8 +32,7 @@ void read_event(Projection &projection, const char *text, int64 a, int64 b, Snap
 // A value of 8 bytes; false where there is no row or NULL.
 bool read_value(Projection &projection, const char *text, int64 a, int64 b, Snapshot snapshot, Datum *value) {
     bool null = true;
-    read_event(projection, text, a, b, snapshot,
-               [&](HeapTuple row, TupleDesc desc) { *value = SPI_getbinval(row, desc, 1, &null); });
+    read_event(projection, text, a, b, snapshot, [&](pg::Row row) { *value = row.datum(1, &null); });
     return !null;
 }
 
@@ -125,16 +121,10 @@ FailedEvent describe_event(Projection &projection, const EventSource &source, in
                                 text_of(source.type_column), time, events_from(source), position_expression(source));
     MemoryContext outside = CurrentMemoryContext;
     attempt([&] {
-        read_event(projection, text, position, 0, snapshot, [&](HeapTuple row, TupleDesc desc) {
-            auto copy = [&](int column) -> const char * {
-                const char *found = SPI_getvalue(row, desc, column);
-                return found ? MemoryContextStrdup(outside, found) : nullptr;
-            };
-            event.id = copy(1);
-            event.type = copy(2);
-            bool null;
-            Datum value = SPI_getbinval(row, desc, 3, &null);
-            if (!null) event.time = DatumGetTimestampTz(value);
+        read_event(projection, text, position, 0, snapshot, [&](pg::Row row) {
+            event.id = row.text(1, outside);
+            event.type = row.text(2, outside);
+            event.time = row.timestamp(3);
         });
     });
     return event;
@@ -246,10 +236,7 @@ pg::vector<int64> left_out(const Slot &slot, int64 from, int64 to) {
                     "position <= $3 AND resolution IN ('skipped', 'resolved') ORDER BY position",
                     3, types, values, nullptr, false, 0) != SPI_OK_SELECT)
                 elog(ERROR, "reading failures failed");
-            bool null;
-            for (uint64 i = 0; i < SPI_processed; i++)
-                positions.push_back(
-                    DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null)));
+            positions = pg::bigints();
         });
     });
     return positions;
@@ -316,9 +303,7 @@ int64 retry_query(const Slot &slot, const EventSource &source) {
                 "ORDER BY position LIMIT 1000",
                 2, types, values, nullptr, false, 0) != SPI_OK_SELECT)
             elog(ERROR, "reading failures failed");
-        bool null;
-        for (uint64 i = 0; i < SPI_processed; i++)
-            due.push_back(DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null)));
+        due = pg::bigints();
     });
     if (due.empty()) return 0;
     // Every slot may retry: a position need not be in the slot's own stripe, as slots may have been renumbered.

@@ -39,7 +39,7 @@ const char *left_out(Oid projection) {
                     "projection = $1 AND (resolved_at IS NULL OR resolution IN ('skipped', 'resolved'))",
                     1, &type, &value, nullptr, false, 1) != SPI_OK_SELECT)
                 elog(ERROR, "reading failures failed");
-            positions = MemoryContextStrdup(outside, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
+            positions = pg::Row().text(1, outside);
         });
     });
     return positions;
@@ -76,12 +76,10 @@ Tuplestorestate *keys_of_events(Projection &projection, const EventSource &sourc
     const char *text = psprintf("SELECT DISTINCT %s FROM (%s) AS d ORDER BY %s", columns.text(),
                                 compile::definition_text(projection.block(), rows), columns.text());
     pg::with_spi([&] {
-        SPIPlanPtr plan = pg::spi_prepare(text);
-        int code = SPI_execute_snapshot(plan, nullptr, nullptr, snapshot, InvalidSnapshot, true, false, 0);
-        if (code < 0) elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(code));
+        pg::spi_execute_under(snapshot, text);
         pg::within(outside, [&] {
             *desc = CreateTupleDescCopy(SPI_tuptable->tupdesc);
-            for (uint64 i = 0; i < SPI_processed; i++) tuplestore_puttuple(keys, SPI_tuptable->vals[i]);
+            pg::put_rows(keys);
         });
     });
     return keys;

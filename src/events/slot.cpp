@@ -66,24 +66,21 @@ Row lock_row(Oid projection, int slot, bool wait) {
     pg::with_spi([&] {
         Oid types[] = {REGCLASSOID, INT4OID};
         Datum values[] = {ObjectIdGetDatum(projection), Int32GetDatum(slot)};
-        bool null;
         auto found = [&](const char *text) {
             if (pg::spi_execute_with_args(text, 2, types, values, nullptr, false, 1) != SPI_OK_SELECT)
                 elog(ERROR, "locking a slot failed");
             return SPI_processed > 0;
         };
-        auto value = [&](int column) {
-            return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &null);
-        };
         if (!found(lock)) return;
-        row.position = DatumGetInt64(value(1));
+        row.position = pg::Row().bigint(1);
         if (!found(read)) return;
         row.locked = true;
-        row.rested = DatumGetBool(value(1));
-        row.count = DatumGetInt32(value(2));
-        row.batch_size = DatumGetInt64(value(3));
-        row.max_rate = DatumGetFloat8(value(4));
-        row.paused = DatumGetBool(value(5));
+        pg::Row state;
+        row.rested = state.boolean(1);
+        row.count = state.integer(2);
+        row.batch_size = state.bigint(3);
+        row.max_rate = state.number(4);
+        row.paused = state.boolean(5);
     });
     return row;
 }
@@ -314,18 +311,13 @@ pg::vector<Candidate> candidates(long *again) {
             "WHERE p.mode = 'async' AND p.paused_at IS NULL ORDER BY s.checkpoint_at";
         if (pg::spi_execute(text, false, 0) != SPI_OK_SELECT) elog(ERROR, "reading slots failed");
         for (uint64 i = 0; i < SPI_processed; i++) {
-            bool null;
-            auto value = [&](int column) {
-                return SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, column, &null);
-            };
-            int64 wait = DatumGetInt64(value(6));
-            if (!null) {
-                wait = std::max<int64>(1, std::min<int64>(wait, 60000));
+            pg::Row row(i);
+            if (!row.is_null(6)) {
+                int64 wait = std::max<int64>(1, std::min<int64>(row.bigint(6), 60000));
                 if (*again < 0 || wait < *again) *again = static_cast<long>(wait);
             }
-            if (!DatumGetBool(value(5))) continue;
-            found.push_back({DatumGetObjectId(value(1)), DatumGetInt32(value(2)), DatumGetInt64(value(3)),
-                             DatumGetBool(value(4)), DatumGetInt64(value(7))});
+            if (!row.boolean(5)) continue;
+            found.push_back({row.oid(1), row.integer(2), row.bigint(3), row.boolean(4), row.bigint(7)});
         }
     });
     return found;

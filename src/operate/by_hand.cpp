@@ -35,8 +35,7 @@ events::Slot lock_slot(Projection &projection, int number) {
                 "%u::pg_catalog.regclass",
                 projection.relation));
         });
-        bool null;
-        slot.count = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
+        slot.count = pg::Row().integer(1);
     });
     return slot;
 }
@@ -61,11 +60,8 @@ OpenFailure open_failure(int64 id) {
                                  "WHERE id = " INT64_FORMAT " AND resolved_at IS NULL",
                                  id));
         if (SPI_processed == 0) return;
-        bool null;
-        auto value = [&](int column) {
-            return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &null);
-        };
-        found = {DatumGetObjectId(value(1)), DatumGetInt32(value(2)), DatumGetInt64(value(3))};
+        pg::Row row;
+        found = {row.oid(1), row.integer(2), row.bigint(3)};
     });
     return found;
 }
@@ -133,16 +129,14 @@ void check_state(Projection &projection, NewState &given) {
                 SPI_processed != 1)
                 elog(ERROR, "reading transitions failed");
         });
-        bool null, known_state = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &null));
-        if (null || !known_state)
+        if (!pg::Row().boolean(2)) // NULL, too
             ereport(ERROR,
                     (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                      errmsg("\"%s\" is not a state of %s", given.state, projection.name()),
                      errdetail("States are those that its transitions name."),
                      errhint("SELECT transitions FROM projections_internal.projection WHERE relation = %s::regclass;",
                              quote_literal_cstr(projection.name()))));
-        given.state =
-            MemoryContextStrdup(TopTransactionContext, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
+        given.state = pg::Row().text(1, TopTransactionContext);
     });
 }
 
@@ -173,8 +167,7 @@ int64 lock_key(Projection &projection, const char *key) {
         pg::as_superuser(lock);
     else
         pg::as_owner(projection.owner(), lock);
-    bool null;
-    if (SPI_processed) position = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
+    if (SPI_processed) position = pg::Row().bigint(1);
     return position;
 }
 
@@ -187,7 +180,7 @@ const char *state_of(Projection &projection, const char *key) {
         const char *sql = psprintf("SELECT t.state #>> '{}' FROM %s t WHERE t.key = $1", projection.name());
         if (pg::spi_execute_with_args(sql, 1, &type, &value, nullptr, false, 1) != SPI_OK_SELECT)
             elog(ERROR, "reading a state failed");
-        if (SPI_processed > 0) state = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+        if (SPI_processed > 0) state = pg::Row().text(1);
     });
     return state;
 }

@@ -37,9 +37,7 @@ pg::vector<Oid> written_tables(const Projection &projection) {
                 "t(\"table\") WHERE p.relation = %u::pg_catalog.regclass ORDER BY 1",
                 projection.relation));
         });
-        bool null;
-        for (uint64 i = 0; i < SPI_processed; i++)
-            tables.push_back(DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null)));
+        tables = pg::oids();
     });
     return tables;
 }
@@ -111,9 +109,8 @@ events::Slot locked_slot(Projection &projection, int number) {
                          projection.relation, number));
         });
         if (SPI_processed != 1) elog(ERROR, "projection %s has no slot %d", projection.name(), number);
-        bool null;
-        slot.position = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
-        slot.count = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &null));
+        slot.position = pg::Row().bigint(1);
+        slot.count = pg::Row().integer(2);
     });
     return slot;
 }

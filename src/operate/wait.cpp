@@ -27,18 +27,16 @@ bool ask(Oid owner, const char *query, int64 *value) {
                 if (pg::spi_execute(query, true, 1) != SPI_OK_SELECT) elog(ERROR, "reading what is applied failed");
             });
         });
-        if (SPI_processed > 0)
-            *value = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
+        if (SPI_processed > 0 && !(null = pg::Row().is_null(1))) *value = pg::Row().bigint(1);
         SPI_freetuptable(SPI_tuptable);
     });
     return !null;
 }
 
 [[noreturn]] void fail_gone() {
-    ereport(ERROR,
-            (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("the projection has no checkpoint"),
-             errdetail("It was lost; or the projection was dropped, or its mode changed, while waiting."),
-             errhint("SELECT * FROM projections.validate(); projections.definitions lists the projections.")));
+    ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("the projection has no checkpoint"),
+                    errdetail("It was lost; or the projection was dropped, or its mode changed, while waiting."),
+                    errhint("SELECT * FROM projections.validate(); projections.definitions lists the projections.")));
 }
 
 // Whether this transaction holds what an append takes, so that nobody can apply beyond before it ends. The relation is
@@ -215,7 +213,7 @@ KeyValues key_values(Projection &projection, Datum key) {
     int i = 0;
     for (char *name : pg::each<char>(names)) {
         bool null;
-        Datum value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, ++i, &null);
+        Datum value = pg::Row().datum(++i, &null);
         Oid column = SPI_gettypeid(SPI_tuptable->tupdesc, i);
         appendStringInfo(&condition, "%st.%s ", i > 1 ? " AND " : "", quote_identifier(name));
         if (null) {
@@ -232,14 +230,11 @@ KeyValues key_values(Projection &projection, Datum key) {
 
 // The first value of a query under a snapshot taken now, in `memory`.
 bool read_json(const char *query, KeyValues &key, MemoryContext memory, Datum *json) {
-    SPIPlanPtr plan = pg::spi_prepare(query, static_cast<int>(key.values.size()), key.types.data());
-    if (plan == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-    int code =
-        SPI_execute_snapshot(plan, key.values.data(), nullptr, GetLatestSnapshot(), InvalidSnapshot, true, false, 1);
-    if (code < 0) elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(code));
+    pg::spi_execute_under(GetLatestSnapshot(), query, 1, static_cast<int>(key.values.size()), key.types.data(),
+                          key.values.data());
     if (SPI_processed == 0) return false;
     bool null;
-    Datum value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null);
+    Datum value = pg::Row().datum(1, &null);
     if (!null) pg::within(memory, [&] { *json = PointerGetDatum(PG_DETOAST_DATUM_COPY(value)); });
     return !null;
 }

@@ -2,6 +2,7 @@
 #pragma once
 #include "pg/own_schema.hpp"
 #include "pg/pg.hpp"
+#include "pg/result.hpp"
 
 namespace pg {
 
@@ -150,6 +151,15 @@ inline SPIPlanPtr spi_prepare(const char *sql) {
     SPIPlanPtr plan = spi_prepare(sql, 0, nullptr);
     if (plan == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
     return plan;
+}
+
+// Executes a query that only reads, in the current SPI connection, under a snapshot. At most `count` rows; 0: all.
+inline void spi_execute_under(Snapshot snapshot, const char *sql, long count = 0, int arguments = 0,
+                              Oid *types = nullptr, Datum *values = nullptr) {
+    SPIPlanPtr plan = spi_prepare(sql, arguments, types);
+    if (plan == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+    int code = SPI_execute_snapshot(plan, values, nullptr, snapshot, InvalidSnapshot, true, false, count);
+    if (code < 0) elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(code));
 }
 
 // How many triggers deep the session is.

@@ -69,11 +69,8 @@ pg::vector<Failed> failed_only_here(Rebuild &rebuild) {
                                      "(%s) AS g WHERE g.sqlstate IS NOT NULL LIMIT 1000",
                                      rebuild.shadow, lacking(rebuild, "f.slot, f.position, f.sqlstate")));
             for (uint64 i = 0; i < SPI_processed; i++) {
-                bool null;
-                auto value = [&](int column) {
-                    return SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, column, &null);
-                };
-                found.push_back({DatumGetInt32(value(1)), DatumGetInt32(value(2)), DatumGetInt64(value(3))});
+                pg::Row row(i);
+                found.push_back({row.integer(1), row.integer(2), row.bigint(3)});
             }
         });
     });

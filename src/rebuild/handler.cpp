@@ -28,10 +28,7 @@ pg::vector<Oid> oids(const char *query) {
     pg::as_superuser([&] {
         pg::with_spi([&] {
             pg::spi_execute(query);
-            bool null;
-            for (uint64 i = 0; i < SPI_processed; i++)
-                found.push_back(
-                    DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null)));
+            found = pg::oids();
         });
     });
     return found;
@@ -385,8 +382,7 @@ int64 run_merge(Rebuild &rebuild, const pg::vector<TablePair> &tables, const cha
         pg::with_snapshot(GetLatestSnapshot(), [&] {
             pg::with_spi([&] {
                 writing_all(tables, 0, [&] { pg::spi_execute(text); });
-                bool null;
-                rows = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
+                rows = pg::Row().bigint(1);
             });
         });
     });

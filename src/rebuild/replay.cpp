@@ -74,13 +74,7 @@ pg::vector<SlotState> slots_of(Oid projection) {
             pg::spi_execute(
                 psprintf("SELECT slot, position FROM projections_internal.slot WHERE projection = %u ORDER BY slot",
                          projection));
-            bool null;
-            for (uint64 i = 0; i < SPI_processed; i++) {
-                auto value = [&](int column) {
-                    return SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, column, &null);
-                };
-                slots.push_back({DatumGetInt32(value(1)), DatumGetInt64(value(2))});
-            }
+            for (uint64 i = 0; i < SPI_processed; i++) slots.push_back({pg::Row(i).integer(1), pg::Row(i).bigint(2)});
         });
     });
     return slots;
@@ -184,10 +178,7 @@ pg::vector<int64> visible_positions(Rebuild &rebuild, int64 from, int64 to) {
             pg::spi_execute(psprintf("SELECT %s::bigint %s WHERE %s > " INT64_FORMAT " AND %s <= " INT64_FORMAT
                                      " ORDER BY 1 LIMIT " INT64_FORMAT,
                                      position, events::events_from(source), position, from, position, to, most_ahead));
-            bool null;
-            for (uint64 i = 0; i < SPI_processed; i++)
-                positions.push_back(
-                    DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null)));
+            positions = pg::bigints();
         });
     });
     return positions;

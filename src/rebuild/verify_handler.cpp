@@ -45,11 +45,8 @@ struct Standing {
 
 // In an SPI connection.
 const char *read_under(const char *query, Snapshot snapshot, MemoryContext memory) {
-    SPIPlanPtr plan = pg::spi_prepare(query);
-    int code = SPI_execute_snapshot(plan, nullptr, nullptr, snapshot, InvalidSnapshot, true, false, 1);
-    if (code < 0) elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(code));
-    const char *found = SPI_processed > 0 ? SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1) : nullptr;
-    return found ? MemoryContextStrdup(memory, found) : nullptr;
+    pg::spi_execute_under(snapshot, query, 1);
+    return SPI_processed > 0 ? pg::Row().text(1, memory) : nullptr;
 }
 
 int64 number_of(const char *text) {

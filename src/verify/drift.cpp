@@ -34,13 +34,9 @@ pg::vector<const char *> read_texts(const char *query, Snapshot snapshot) {
     pg::vector<const char *> texts;
     MemoryContext outside = CurrentMemoryContext;
     pg::as_superuser([&] {
-        SPIPlanPtr plan = pg::spi_prepare(query);
-        int code = SPI_execute_snapshot(plan, nullptr, nullptr, snapshot, InvalidSnapshot, true, false, 1);
-        if (code < 0) elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(code));
-        for (int i = 1; SPI_processed > 0 && i <= SPI_tuptable->tupdesc->natts; i++) {
-            const char *text = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, i);
-            texts.push_back(text ? MemoryContextStrdup(outside, text) : nullptr);
-        }
+        pg::spi_execute_under(snapshot, query, 1);
+        for (int i = 1; SPI_processed > 0 && i <= SPI_tuptable->tupdesc->natts; i++)
+            texts.push_back(pg::Row().text(i, outside));
     });
     return texts;
 }

@@ -40,10 +40,8 @@ struct Folding {
 template <class Receive>
 void read_catalog(const char *text, Snapshot snapshot, Receive &&receive) {
     pg::as_superuser([&] {
-        SPIPlanPtr plan = pg::spi_prepare(text);
-        int code = SPI_execute_snapshot(plan, nullptr, nullptr, snapshot, InvalidSnapshot, true, false, 0);
-        if (code < 0) elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(code));
-        for (uint64 i = 0; i < SPI_processed; i++) receive(SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
+        pg::spi_execute_under(snapshot, text);
+        for (uint64 i = 0; i < SPI_processed; i++) receive(pg::Row(i));
         SPI_freetuptable(SPI_tuptable);
     });
 }
@@ -51,11 +49,7 @@ void read_catalog(const char *text, Snapshot snapshot, Receive &&receive) {
 void read_standing(Folding &folding, Snapshot snapshot) {
     Oid relation = folding.projection.relation;
     auto into = [&](pg::vector<int64> &positions) {
-        return [&](HeapTuple row, TupleDesc desc) {
-            bool null;
-            Datum position = SPI_getbinval(row, desc, 1, &null);
-            pg::within(folding.memory, [&] { positions.push_back(DatumGetInt64(position)); });
-        };
+        return [&](pg::Row row) { pg::within(folding.memory, [&] { positions.push_back(row.bigint(1)); }); };
     };
     if (folding.projection.async)
         read_catalog(
@@ -71,8 +65,8 @@ void read_standing(Folding &folding, Snapshot snapshot) {
         psprintf("SELECT position, state, ARRAY[key], set_at FROM projections_internal.override WHERE projection = %u "
                  "ORDER BY position, id",
                  relation),
-        snapshot, [&](HeapTuple row, TupleDesc desc) {
-            pg::within(folding.memory, [&] { folding.overrides.push_back(events::override_of(row, desc)); });
+        snapshot, [&](pg::Row row) {
+            pg::within(folding.memory, [&] { folding.overrides.push_back(events::override_of(row)); });
         });
 }
 

@@ -30,11 +30,8 @@ pg::vector<Slot> slots_of(Projection &projection) {
                      projection.relation));
     });
     auto count = static_cast<int>(SPI_processed);
-    bool null;
     for (int i = 0; i < count; i++)
-        slots.push_back(
-            Slot{projection, DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null)),
-                 count, DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &null))});
+        slots.push_back(Slot{projection, pg::Row(i).integer(1), count, pg::Row(i).bigint(2)});
     return slots;
 }
 
@@ -49,9 +46,7 @@ pg::vector<int64> left_out(const Projection &projection, int64 from, int64 to) {
             "BETWEEN " INT64_FORMAT " AND " INT64_FORMAT " ORDER BY 1",
             projection.relation, from, to, projection.relation, from, to));
     });
-    bool null;
-    for (uint64 i = 0; i < SPI_processed; i++)
-        positions.push_back(DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null)));
+    positions = pg::bigints();
     SPI_freetuptable(SPI_tuptable);
     return positions;
 }
@@ -134,8 +129,7 @@ pg::vector<Event> overrides_of(Batch &batch, Datum keys, int64 to) {
                 batch.projection.relation, to),
             keys);
     });
-    for (uint64 i = 0; i < SPI_processed; i++)
-        events.push_back(events::override_of(SPI_tuptable->vals[i], SPI_tuptable->tupdesc));
+    for (uint64 i = 0; i < SPI_processed; i++) events.push_back(events::override_of(pg::Row(i)));
     SPI_freetuptable(SPI_tuptable);
     return events;
 }
@@ -261,10 +255,6 @@ struct Standing {
     bool blocked; // behind a failure
 };
 
-Datum value_of(int number, bool *null) {
-    return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, number, null);
-}
-
 void read_under(const char *query, std::span<const Oid> types, std::span<const Datum> values, Snapshot snapshot) {
     pg::with_snapshot(snapshot, [&] {
         int code = pg::spi_execute_with_args(query, static_cast<int>(types.size()), const_cast<Oid *>(types.data()),
@@ -291,11 +281,11 @@ void read_slot(Standing &standing, std::span<const Oid> types, std::span<const D
         read_under(text, types, values, snapshot);
     });
     if (SPI_processed != 1) elog(ERROR, "reading a slot of %s failed", standing.slot.projection.name());
-    bool null;
-    standing.slot.number = DatumGetInt32(value_of(1, &null));
-    standing.slot.count = DatumGetInt32(value_of(2, &null));
-    standing.slot.position = DatumGetInt64(value_of(3, &null));
-    standing.blocked = DatumGetBool(value_of(4, &null));
+    pg::Row row;
+    standing.slot.number = row.integer(1);
+    standing.slot.count = row.integer(2);
+    standing.slot.position = row.bigint(3);
+    standing.blocked = row.boolean(4);
 }
 
 // From the projection's table, as its owner.
@@ -307,12 +297,12 @@ void read_state(events::State &state, Projection &projection, std::span<const Oi
     pg::as_owner(projection.owner(), [&] { read_under(query, types, values, snapshot); });
     state.present = state.exists = SPI_processed > 0;
     if (!state.exists) return;
-    bool null;
-    state.value = PointerGetDatum(PG_DETOAST_DATUM_COPY(value_of(1, &null)));
-    state.version = DatumGetInt64(value_of(2, &null));
-    state.position = DatumGetInt64(value_of(3, &null));
-    state.time = DatumGetTimestampTz(value_of(4, &null));
-    state.has_time = !null;
+    pg::Row row;
+    state.value = PointerGetDatum(PG_DETOAST_DATUM_COPY(row.datum(1)));
+    state.version = row.bigint(2);
+    state.position = row.bigint(3);
+    state.time = row.timestamp(4);
+    state.has_time = !row.is_null(4);
 }
 
 // Both under one snapshot.
@@ -355,9 +345,7 @@ Datum row_of(const events::State &state, MemoryContext memory) {
         "'updated_at', $5)",
         5, types, values, nulls, true, 1);
     if (code != SPI_OK_SELECT) elog(ERROR, "building a row failed");
-    bool null;
-    Datum row = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null);
-    return pg::within(memory, [&] { return PointerGetDatum(PG_DETOAST_DATUM_COPY(row)); });
+    return pg::within(memory, [&] { return PointerGetDatum(PG_DETOAST_DATUM_COPY(pg::Row().datum(1))); });
 }
 
 } // namespace

@@ -83,9 +83,7 @@ pg::vector<int64> checkpoints_of(const Projection &projection) {
                                      "%u::pg_catalog.regclass ORDER BY slot",
                                      projection.relation));
         });
-        bool null;
-        for (uint64 i = 0; i < SPI_processed; i++)
-            positions.push_back(DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null)));
+        positions = pg::bigints();
     });
     return positions;
 }
@@ -138,7 +136,7 @@ const char *stale_feed_query(Projection &projection) {
                 "projections_internal.parked_event WHERE projection = %u::pg_catalog.regclass) AS b",
                 projection.relation, projection.relation));
         });
-        const char *positions = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+        const char *positions = pg::Row().text(1);
         behind = MemoryContextStrdup(outside, positions ? positions : "{}");
     });
     return psprintf(
@@ -175,7 +173,7 @@ void stale_keys(Projection &projection, int64 min_lag, ReturnSetInfo *result) {
                 if (pg::spi_execute(text, true, 0) != SPI_OK_SELECT) elog(ERROR, "reading stale keys failed");
             });
         });
-        for (uint64 i = 0; i < SPI_processed; i++) tuplestore_puttuple(result->setResult, SPI_tuptable->vals[i]);
+        pg::put_rows(result->setResult);
     });
 }
 
@@ -214,16 +212,14 @@ SourceRows source_rows(Oid relation, Datum keys) {
                 elog(ERROR, "reading keys failed");
         });
         for (uint64 i = 0; i < SPI_processed; i++) {
-            HeapTuple row = SPI_tuptable->vals[i];
-            TupleDesc desc = SPI_tuptable->tupdesc;
-            bool null;
-            const char *name = SPI_getvalue(row, desc, 2), *column = quote_identifier(name);
+            pg::Row row(i);
+            const char *name = row.text(2), *column = quote_identifier(name);
             if (get_attnum(relation, name) <= 0)
                 fail_keys(psprintf("%s has no column \"%s\"", pg::qualified_name(relation), name),
                           "Keys are columns of the source.");
-            if (!DatumGetBool(SPI_getbinval(row, desc, 4, &null)))
+            if (!row.boolean(4))
                 fail_keys(psprintf("not every key has column \"%s\"", name), "All objects name the same columns.");
-            bool with_null = DatumGetBool(SPI_getbinval(row, desc, 3, &null));
+            bool with_null = row.boolean(3);
             Oid equality =
                 lookup_type_cache(get_atttype(relation, get_attnum(relation, name)), TYPECACHE_EQ_OPR)->eq_opr;
             if (!OidIsValid(equality))
@@ -231,8 +227,7 @@ SourceRows source_rows(Oid relation, Datum keys) {
             const char *both_null = psprintf(" OR s.%s IS NULL AND r.%s IS NULL", column, column);
             appendStringInfo(&condition, "%s(s.%s %s r.%s%s)", condition.len ? " AND " : "", column,
                              maintain::operator_text(equality), column, with_null ? both_null : "");
-            Datum list = SPI_getbinval(row, desc, 1, &null);
-            if (i == 0) rows.keys = pg::within(outside, [&] { return datumCopy(list, false, -1); });
+            if (i == 0) rows.keys = pg::within(outside, [&] { return datumCopy(row.datum(1), false, -1); });
         }
     });
     if (condition.len == 0) fail_keys("keys name no column", "Each key is an object of columns and values.");
@@ -260,7 +255,7 @@ Tuplestorestate *owner_rows(Projection &projection, const char *text, Datum keys
         });
         pg::within(outside, [&] {
             *desc = CreateTupleDescCopy(SPI_tuptable->tupdesc);
-            for (uint64 i = 0; i < SPI_processed; i++) tuplestore_puttuple(store, SPI_tuptable->vals[i]);
+            pg::put_rows(store);
         });
     });
     return store;
