@@ -1,4 +1,5 @@
 #include "events/feed.hpp"
+#include "pg/list.hpp"
 #include "pg/scope.hpp"
 
 namespace events {
@@ -167,6 +168,12 @@ Datum bigint_array(std::span<const int64> values) {
     for (std::size_t i = 0; i < values.size(); i++) datums[i] = Int64GetDatum(values[i]);
     return PointerGetDatum(construct_array(datums, static_cast<int>(values.size()), INT8OID, sizeof(int64),
                                            FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+const char *positions_text(std::span<const int64> positions) {
+    pg::TextList text(",");
+    for (int64 position : positions) text.add(INT64_FORMAT, position);
+    return psprintf("'{%s}'::bigint[]", text.text());
 }
 
 Datum key_array(std::span<const Key> keys) {

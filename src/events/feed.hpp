@@ -67,6 +67,8 @@ pg::vector<int64> read_positions(catalog::Projection &projection, int64 after, i
 std::span<const Key> keys_of(Datum array);
 
 Datum bigint_array(std::span<const int64> values);
+// The same, as SQL.
+const char *positions_text(std::span<const int64> positions);
 Datum key_array(std::span<const Key> keys);
 
 // What events are read under: null for a snapshot taken now.

@@ -19,7 +19,7 @@ namespace {
 int64 align_slots(Projection &projection, int slots, const EventSource &source) {
     Safe safe = safe_position(source);
     int64 reached = safe.position;
-    for (int slot = 0; slot < slots; slot++) reached = std::max(reached, checkpoint_of(projection.relation, slot));
+    for (int slot = 0; slot < slots; slot++) reached = std::max(reached, locked_slot(projection, slot).position);
     for (int slot = 0; slot < slots; slot++)
         while (advance_to(projection, slot, reached).more) CHECK_FOR_INTERRUPTS();
     CommandCounterIncrement();

@@ -31,11 +31,36 @@ const char *slot_text(const char *key, const char *slots) {
                     key, slots);
 }
 
+const char *slot_count_text(const char *projection) {
+    return psprintf("(SELECT pg_catalog.count(*)::int FROM projections_internal.slot AS n WHERE n.projection = %s)",
+                    projection);
+}
+
 using catalog::Flow;
 using catalog::Kind;
 using catalog::Projection;
 
 namespace {
+
+// Hands the slots that there are to `receive`, each as (slot, position, how many are declared), in order; one without a
+// slot where the projection has none.
+template <class Receive>
+void read_slots(Oid projection, Snapshot snapshot, Receive &&receive) {
+    const char *text = psprintf(
+        "SELECT s.slot, s.position, coalesce((p.options ->> 'slots')::int, 1) FROM projections_internal.projection AS "
+        "p LEFT JOIN projections_internal.slot AS s ON s.projection = p.relation WHERE p.relation = "
+        "%u::pg_catalog.regclass ORDER BY s.slot",
+        projection);
+    pg::as_superuser([&] {
+        pg::with_spi([&] {
+            if (snapshot)
+                pg::spi_execute_under(snapshot, text);
+            else
+                pg::spi_execute(text);
+            for (uint64 i = 0; i < SPI_processed; i++) receive(pg::Row(i));
+        });
+    });
+}
 
 // How long catch_up() waits for transactions that have drawn positions and not ended.
 constexpr int undecided_wait = 1000; // ms
@@ -56,13 +81,13 @@ Row lock_row(Oid projection, int slot, bool wait) {
         psprintf("SELECT position FROM projections_internal.slot WHERE projection = $1 AND slot = $2 FOR UPDATE%s",
                  wait ? "" : " SKIP LOCKED");
     // In a statement of its own: what the lock waited for may have changed the options, or the number of slots.
-    static constexpr const char *read =
-        "SELECT coalesce(s.not_before <= pg_catalog.clock_timestamp(), true), "
-        "(SELECT pg_catalog.count(*)::int FROM projections_internal.slot AS n WHERE n.projection = $1), "
+    const char *read = psprintf(
+        "SELECT coalesce(s.not_before <= pg_catalog.clock_timestamp(), true), %s, "
         "coalesce((p.options ->> 'batch_size')::bigint, 0), coalesce((p.options ->> 'max_rate')::float8, 0), "
         "p.paused_at IS NOT NULL "
         "FROM projections_internal.slot AS s JOIN projections_internal.projection AS p ON p.relation = s.projection "
-        "WHERE s.projection = $1 AND s.slot = $2";
+        "WHERE s.projection = $1 AND s.slot = $2",
+        slot_count_text("$1"));
     pg::with_spi([&] {
         Oid types[] = {REGCLASSOID, INT4OID};
         Datum values[] = {ObjectIdGetDatum(projection), Int32GetDatum(slot)};
@@ -244,18 +269,49 @@ int lock_slots(Oid projection) {
     return slots;
 }
 
-int64 checkpoint_of(Oid projection, int slot) {
-    int64 position = 0;
-    pg::as_superuser([&] { position = lock_row(projection, slot, true).position; });
-    return position;
+Slot locked_slot(Projection &projection, int number) {
+    Row row;
+    pg::as_superuser([&] { row = lock_row(projection.relation, number, true); });
+    if (!row.locked) elog(ERROR, "projection %s has no slot %d", projection.name(), number);
+    return {projection, number, row.count, row.position};
+}
+
+pg::vector<Slot> slots_of(Projection &projection, Snapshot snapshot) {
+    pg::vector<Slot> slots;
+    read_slots(projection.relation, snapshot, [&](pg::Row row) {
+        if (!row.is_null(1)) slots.push_back({projection, row.integer(1), 0, row.bigint(2)});
+    });
+    for (Slot &slot : slots) slot.count = static_cast<int>(slots.size());
+    return slots;
+}
+
+pg::vector<int64> checkpoints_of(Oid projection, Snapshot snapshot) {
+    pg::vector<int64> checkpoints;
+    int64 slots = 0;
+    bool gap = false;
+    read_slots(projection, snapshot, [&](pg::Row row) {
+        gap |= row.is_null(1) || row.integer(1) != static_cast<int>(checkpoints.size());
+        slots = row.integer(3);
+        checkpoints.push_back(row.bigint(2));
+    });
+    if (gap || static_cast<int64>(checkpoints.size()) < slots) checkpoints.clear();
+    return checkpoints;
+}
+
+pg::vector<int64> known_checkpoints(const Projection &projection, Snapshot snapshot) {
+    pg::vector<int64> checkpoints = checkpoints_of(projection.relation, snapshot);
+    if (checkpoints.empty())
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                        errmsg("projection %s has lost a checkpoint", projection.name()),
+                        errdetail("Nothing says which events it has applied."),
+                        errhint("SELECT * FROM projections.validate(); says what mends it.")));
+    return checkpoints;
 }
 
 Progress advance_to(Projection &projection, int number, int64 to) {
     Progress progress;
     pg::as_superuser([&] {
-        Row row = lock_row(projection.relation, number, true);
-        if (!row.locked) elog(ERROR, "projection %s has no slot %d", projection.name(), number);
-        Slot slot{projection, number, row.count, row.position};
+        Slot slot = locked_slot(projection, number);
         progress = apply_query(slot, source_of(projection), to, {100000, 1000});
         move_checkpoint(slot, progress, 0);
     });

@@ -25,19 +25,10 @@ Projection &known(Oid relation) {
     return *projection;
 }
 
-// The slot, locked: nothing is applied meanwhile.
+// The slot of what failed or is parked, locked. What is left of slots that there are no more is the first slot's.
 events::Slot lock_slot(Projection &projection, int number) {
-    events::Slot slot{projection, number, 0, events::checkpoint_of(projection.relation, number)};
-    pg::with_spi([&] {
-        pg::as_superuser([&] {
-            pg::spi_execute(psprintf(
-                "SELECT pg_catalog.count(*)::pg_catalog.int4 FROM projections_internal.slot WHERE projection = "
-                "%u::pg_catalog.regclass",
-                projection.relation));
-        });
-        slot.count = pg::Row().integer(1);
-    });
-    return slot;
+    auto slots = static_cast<int>(events::slots_of(projection).size());
+    return events::locked_slot(projection, number < slots ? number : 0);
 }
 
 int64 apply_unblocked(Oid relation, int number) {
@@ -155,7 +146,7 @@ int64 lock_key(Projection &projection, const char *key) {
                   "$1) w "
                   "WHERE $2 = ANY (w.keys))) FROM projections_internal.slot s "
                   "WHERE s.projection = $1 AND s.slot = %s FOR UPDATE OF s",
-                  events::slot_text("$2", "(SELECT count(*) FROM projections_internal.slot n WHERE n.projection = $1)"))
+                  events::slot_text("$2", events::slot_count_text("$1")))
             : psprintf("SELECT t.position FROM %s t WHERE t.key = $2 AND $1 IS NOT NULL FOR UPDATE", projection.name());
     Oid types[] = {REGCLASSOID, TEXTOID};
     Datum values[] = {ObjectIdGetDatum(projection.relation), CStringGetTextDatum(key)};

@@ -98,25 +98,8 @@ void refill_from_tables(Projection &projection) {
     maintain::flush_logs();
 }
 
-events::Slot locked_slot(Projection &projection, int number) {
-    events::Slot slot{projection, number, 0, 0};
-    pg::with_spi([&] {
-        pg::as_superuser([&] {
-            pg::spi_execute(
-                psprintf("SELECT position, (SELECT pg_catalog.count(*)::int FROM projections_internal.slot AS n WHERE "
-                         "n.projection = s.projection) FROM projections_internal.slot AS s WHERE projection = "
-                         "%u::pg_catalog.regclass AND slot = %d FOR UPDATE",
-                         projection.relation, number));
-        });
-        if (SPI_processed != 1) elog(ERROR, "projection %s has no slot %d", projection.name(), number);
-        slot.position = pg::Row().bigint(1);
-        slot.count = pg::Row().integer(2);
-    });
-    return slot;
-}
-
 int64 advance_events(Projection &projection, int number, int64 target, int64 events) {
-    events::Slot slot = locked_slot(projection, number);
+    events::Slot slot = events::locked_slot(projection, number);
     events::Progress progress = events::apply_events(slot, target, {events, 1000});
     events::move_checkpoint(slot, progress);
     return progress.position;
@@ -166,7 +149,7 @@ PG_FUNCTION_INFO_V1(projections_retry_query);
 Datum projections_retry_query(PG_FUNCTION_ARGS) {
     catalog::Projection &projection = rights::projection_of(PG_GETARG_OID(0));
     operate::lock_projection(projection);
-    events::Slot slot = operate::locked_slot(projection, PG_GETARG_INT32(1));
+    events::Slot slot = events::locked_slot(projection, PG_GETARG_INT32(1));
     PG_RETURN_INT64(events::retry_query(slot, events::source_of(projection)));
 }
 

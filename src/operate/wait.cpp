@@ -3,6 +3,7 @@
 // Both wait_for and read look at checkpoints under a snapshot that is taken anew each time, so they also work in a
 // transaction whose own queries see an old one.
 #include "catalog/settings.hpp"
+#include "events/slot.hpp"
 #include "events/source.hpp"
 #include "pg/list.hpp"
 #include "pg/scope.hpp"
@@ -75,15 +76,11 @@ bool wait_until(TimestampTz deadline, Reached &&reached) {
 
 // How far all slots are. Where one has lost its checkpoint, nothing is applied there, whatever the others say.
 int64 reached_by(Projection &projection) {
-    int64 reached = 0;
-    const char *checkpoint = psprintf(
-        "SELECT CASE WHEN pg_catalog.count(*) >= (SELECT coalesce((p.options ->> 'slots')::pg_catalog.int4, 1) FROM "
-        "projections_internal.projection AS p WHERE p.relation = %u::pg_catalog.regclass) THEN "
-        "pg_catalog.min(s.position) END "
-        "FROM projections_internal.slot AS s WHERE s.projection = %u::pg_catalog.regclass",
-        projection.relation, projection.relation);
-    if (!ask(BOOTSTRAP_SUPERUSERID, checkpoint, &reached)) fail_gone();
-    return reached;
+    Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+    pg::vector<int64> checkpoints = events::checkpoints_of(projection.relation, snapshot);
+    UnregisterSnapshot(snapshot);
+    if (checkpoints.empty()) fail_gone();
+    return *std::min_element(checkpoints.begin(), checkpoints.end());
 }
 
 // Within an SPI connection. `target` < 0: the head.

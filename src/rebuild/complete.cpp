@@ -32,11 +32,9 @@ const char *lacking(Rebuild &rebuild, const char *columns) {
     const char *reached =
         has_checkpoints(rebuild)
             ? psprintf("f.position <= (SELECT max(s.position) FROM projections_internal.slot AS s WHERE s.projection = "
-                       "%u AND "
-                       "(s.slot = f.slot OR f.keys = '{}' OR (SELECT count(*) FROM projections_internal.slot WHERE "
-                       "projection = "
-                       "%u) <> (SELECT count(*) FROM projections_internal.slot WHERE projection = %u)))",
-                       rebuild.target, rebuild.target, rebuild.shadow)
+                       "%u AND (s.slot = f.slot OR f.keys = '{}' OR %s <> %s))",
+                       rebuild.target, events::slot_count_text(psprintf("%u", rebuild.target)),
+                       events::slot_count_text(psprintf("%u", rebuild.shadow)))
             : "true";
     return psprintf(
         "SELECT %s FROM (SELECT slot, position, keys, sqlstate, error FROM projections_internal.failure WHERE "
@@ -56,7 +54,7 @@ const char *lacking(Rebuild &rebuild, const char *columns) {
 bool may_lack(Rebuild &rebuild) { return replays(rebuild) && live(rebuild).flow != Flow::none; }
 
 struct Failed {
-    int slot, slots;
+    int slot;
     int64 position;
 };
 
@@ -64,13 +62,11 @@ pg::vector<Failed> failed_only_here(Rebuild &rebuild) {
     pg::vector<Failed> found;
     pg::as_superuser([&] {
         pg::with_spi([&] {
-            pg::spi_execute(psprintf("SELECT g.slot, (SELECT count(*)::int FROM projections_internal.slot WHERE "
-                                     "projection = %u), g.position FROM "
-                                     "(%s) AS g WHERE g.sqlstate IS NOT NULL LIMIT 1000",
-                                     rebuild.shadow, lacking(rebuild, "f.slot, f.position, f.sqlstate")));
+            pg::spi_execute(psprintf("SELECT g.slot, g.position FROM (%s) AS g WHERE g.sqlstate IS NOT NULL LIMIT 1000",
+                                     lacking(rebuild, "f.slot, f.position, f.sqlstate")));
             for (uint64 i = 0; i < SPI_processed; i++) {
                 pg::Row row(i);
-                found.push_back({row.integer(1), row.integer(2), row.bigint(3)});
+                found.push_back({row.integer(1), row.bigint(2)});
             }
         });
     });
@@ -80,11 +76,8 @@ pg::vector<Failed> failed_only_here(Rebuild &rebuild) {
 bool retry(Rebuild &rebuild, const Failed &failed) {
     bool resolved = false;
     confined(rebuild, [&] {
-        pg::as_superuser([&] {
-            events::Slot slot{shadow(rebuild), failed.slot, failed.slots,
-                              events::checkpoint_of(rebuild.shadow, failed.slot)};
-            resolved = events::retry_now(slot, failed.position);
-        });
+        pg::as_superuser(
+            [&] { resolved = events::retry_now(events::locked_slot(shadow(rebuild), failed.slot), failed.position); });
     });
     CommandCounterIncrement();
     return resolved;

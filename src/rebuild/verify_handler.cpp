@@ -74,15 +74,7 @@ int64 last_visible(Rebuild &rebuild, Snapshot snapshot) {
 Standing standing_of(Rebuild &rebuild, Snapshot snapshot) {
     Standing standing{{}, nullptr};
     if (live(rebuild).async) {
-        int64 slots = number_of(
-            read_text(psprintf("SELECT count(*) FROM projections_internal.slot WHERE projection = %u", rebuild.target),
-                      snapshot));
-        for (int64 i = 0; i < slots; i++)
-            standing.checkpoints.push_back(
-                number_of(read_text(psprintf("SELECT position FROM projections_internal.slot WHERE projection = %u "
-                                             "ORDER BY slot OFFSET " INT64_FORMAT " LIMIT 1",
-                                             rebuild.target, i),
-                                    snapshot)));
+        standing.checkpoints = events::known_checkpoints(live(rebuild), snapshot);
     } else {
         standing.checkpoints.push_back(last_visible(rebuild, snapshot));
     }

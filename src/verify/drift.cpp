@@ -8,6 +8,7 @@
 
 #include "capture/pending.hpp"
 #include "events/declared.hpp"
+#include "events/feed.hpp"
 #include "events/query.hpp"
 #include "events/source.hpp"
 #include "maintain/apply.hpp"
@@ -258,22 +259,20 @@ const char *applied_events(Projection &projection, Snapshot snapshot) {
     MemoryContext outside = CurrentMemoryContext; // SPI leaves another one current
     const events::EventSource &source = events::source_of(projection);
     require_history(projection);
-    pg::vector<const char *> applied = read_texts(
-        psprintf(
-            "SELECT array_agg(s.position ORDER BY s.slot), max(s.position), count(*), (SELECT "
-            "coalesce(array_agg(f.position), '{}') FROM projections_internal.failure f WHERE f.projection = %u AND "
-            "(f.resolved_at IS NULL OR f.resolution IN ('skipped', 'resolved'))) FROM projections_internal.slot s "
-            "WHERE "
-            "s.projection = %u",
-            projection.relation, projection.relation),
+    pg::vector<int64> checkpoints = events::known_checkpoints(projection, snapshot);
+    pg::vector<const char *> out = read_texts(
+        psprintf("SELECT coalesce(array_agg(f.position), '{}') FROM projections_internal.failure f WHERE f.projection "
+                 "= %u AND (f.resolved_at IS NULL OR f.resolution IN ('skipped', 'resolved'))",
+                 projection.relation),
         snapshot);
-    if (applied[0] == nullptr) elog(ERROR, "projection %s has no checkpoint", projection.name());
     projection.block();
     const char *position = events::position_expression(source);
     return pg::within(outside, [&] {
-        return psprintf("%s WHERE %s <= %s AND %s <= ('%s'::bigint[])[%s::int + 1] AND %s <> ALL ('%s'::bigint[])",
-                        events::rows_select(projection, source), position, applied[1], position, applied[0],
-                        events::stripe_text(position, applied[2]), position, applied[3]);
+        return psprintf("%s WHERE %s <= " INT64_FORMAT " AND %s <= (%s)[%s::int + 1] AND %s <> ALL ('%s'::bigint[])",
+                        events::rows_select(projection, source), position,
+                        *std::max_element(checkpoints.begin(), checkpoints.end()), position,
+                        events::positions_text({checkpoints.data(), checkpoints.size()}),
+                        events::stripe_text(position, psprintf("%zu", checkpoints.size())), position, out[0]);
     });
 }
 

@@ -51,10 +51,7 @@ void read_standing(Folding &folding, Snapshot snapshot) {
     auto into = [&](pg::vector<int64> &positions) {
         return [&](pg::Row row) { pg::within(folding.memory, [&] { positions.push_back(row.bigint(1)); }); };
     };
-    if (folding.projection.async)
-        read_catalog(
-            psprintf("SELECT position FROM projections_internal.slot WHERE projection = %u ORDER BY slot", relation),
-            snapshot, into(folding.checkpoints));
+    if (folding.projection.async) folding.checkpoints = events::known_checkpoints(folding.projection, snapshot);
     read_catalog(
         psprintf("SELECT position FROM projections_internal.failure WHERE projection = %u AND (resolved_at IS NULL OR "
                  "resolution IN ('skipped', 'resolved')) UNION SELECT position FROM projections_internal.parked_event "

@@ -22,19 +22,6 @@ using events::Slot;
 
 constexpr int64 chunk_events = 5000;
 
-pg::vector<Slot> slots_of(Projection &projection) {
-    pg::vector<Slot> slots;
-    pg::as_superuser([&] {
-        pg::spi_execute(
-            psprintf("SELECT slot, position FROM projections_internal.slot WHERE projection = %u ORDER BY slot",
-                     projection.relation));
-    });
-    auto count = static_cast<int>(SPI_processed);
-    for (int i = 0; i < count; i++)
-        slots.push_back(Slot{projection, pg::Row(i).integer(1), count, pg::Row(i).bigint(2)});
-    return slots;
-}
-
 // The positions that no projection state contains, ascending. The slots are locked, or the answer may be old.
 pg::vector<int64> left_out(const Projection &projection, int64 from, int64 to) {
     pg::vector<int64> positions;
@@ -204,7 +191,7 @@ void in_batch(Projection &projection, Body &&body) {
 int64 refold(Projection &projection, int64 from, int64 to) {
     int64 keys = 0;
     in_batch(projection, [&] {
-        for (const Slot &slot : slots_of(projection)) keys += refold_slot(slot, from, to);
+        for (const Slot &slot : events::slots_of(projection)) keys += refold_slot(slot, from, to);
     });
     return keys;
 }
@@ -212,7 +199,7 @@ int64 refold(Projection &projection, int64 from, int64 to) {
 int64 refold_keys(Projection &projection, std::span<const Datum> keys) {
     int64 refolded = 0;
     in_batch(projection, [&] {
-        pg::vector<Slot> slots = slots_of(projection);
+        pg::vector<Slot> slots = events::slots_of(projection);
         if (!projection.async) slots.push_back(Slot{projection, 0, 1, PG_INT64_MAX});
         for (const Slot &slot : slots) {
             Affected affected = keys_of_slot(slot, keys);
@@ -230,7 +217,7 @@ int64 refold_keys(Projection &projection, std::span<const Datum> keys) {
 int64 repeat(Projection &projection, int64 from, int64 to) {
     int64 events = 0;
     in_batch(projection, [&] {
-        for (const Slot &slot : slots_of(projection)) {
+        for (const Slot &slot : events::slots_of(projection)) {
             int64 until = std::min(to, slot.position);
             Batch &batch = *pg::make<Batch>(CurrentMemoryContext, slot, false);
             pg::vector<int64> out = left_out(projection, from, until);
@@ -275,9 +262,9 @@ void read_slot(Standing &standing, std::span<const Oid> types, std::span<const D
                      "OR EXISTS (SELECT FROM projections_internal.parked_event AS e WHERE e.projection = $2 AND $1 = "
                      "ANY (e.keys))) "
                      "FROM projections_internal.projection AS p, "
-                     "(SELECT count(*)::int AS slots FROM projections_internal.slot WHERE projection = $2) AS n "
+                     "(SELECT %s AS slots) AS n "
                      "JOIN projections_internal.slot AS s ON s.projection = $2 AND s.slot = %s WHERE p.relation = $2",
-                     events::slot_text("$1", "n.slots"));
+                     events::slot_count_text("$2"), events::slot_text("$1", "n.slots"));
         read_under(text, types, values, snapshot);
     });
     if (SPI_processed != 1) elog(ERROR, "reading a slot of %s failed", standing.slot.projection.name());

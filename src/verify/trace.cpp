@@ -6,6 +6,7 @@
 #include "catalog/settings.hpp"
 #include "declare/declare.hpp"
 #include "events/declared.hpp"
+#include "events/feed.hpp"
 #include "events/query.hpp"
 #include "events/recompute.hpp"
 #include "events/source.hpp"
@@ -23,13 +24,6 @@ namespace {
 using catalog::Flow;
 using catalog::Kind;
 using catalog::Projection;
-
-const char *positions_text(std::span<const int64> positions) {
-    StringInfoData text;
-    initStringInfo(&text);
-    for (int64 position : positions) appendStringInfo(&text, "%s" INT64_FORMAT, text.len ? "," : "", position);
-    return psprintf("'{%s}'::bigint[]", text.data);
-}
 
 // The definition's rows for some rows of one of its tables, as a table t with the keys in columns k0…, and n, the
 // number that `rows` yields with each row. Texts that reach the outside are made in the current memory context.
@@ -75,25 +69,12 @@ const char *used_columns(const compile::Source &source, Value &&value) {
 
 // ---------------------------------------------------------------------------------------------------------- stale keys
 
-pg::vector<int64> checkpoints_of(const Projection &projection) {
-    pg::vector<int64> positions;
-    pg::with_spi([&] {
-        pg::as_superuser([&] {
-            pg::spi_execute(psprintf("SELECT position FROM projections_internal.slot WHERE projection = "
-                                     "%u::pg_catalog.regclass ORDER BY slot",
-                                     projection.relation));
-        });
-        positions = pg::bigints();
-    });
-    return positions;
-}
-
 const char *pending_events(Projection &projection) {
     const events::EventSource &source = events::source_of(projection);
-    pg::vector<int64> checkpoints = checkpoints_of(projection);
+    pg::vector<int64> checkpoints = events::known_checkpoints(projection, InvalidSnapshot);
     projection.block();
     const char *position = events::position_expression(source),
-               *at = positions_text({checkpoints.data(), checkpoints.size()});
+               *at = events::positions_text({checkpoints.data(), checkpoints.size()});
     return psprintf("%s WHERE %s > " INT64_FORMAT " AND %s > (%s)[%s::int + 1]",
                     events::rows_select(projection, source), position,
                     *std::min_element(checkpoints.begin(), checkpoints.end()), position, at,
@@ -125,7 +106,7 @@ const char *stale_query(Projection &projection) {
 
 // Of what is applied event by event, also what failed or is parked.
 const char *stale_feed_query(Projection &projection) {
-    pg::vector<int64> checkpoints = checkpoints_of(projection);
+    pg::vector<int64> checkpoints = events::known_checkpoints(projection, InvalidSnapshot);
     const char *behind = nullptr;
     MemoryContext outside = CurrentMemoryContext;
     pg::with_spi([&] {
@@ -143,7 +124,7 @@ const char *stale_feed_query(Projection &projection) {
         "SELECT pg_catalog.jsonb_build_object('key', k), pg_catalog.count(*), pg_catalog.min(f.position)::bigint FROM "
         "%s AS f, pg_catalog.unnest(f.keys) AS k WHERE f.position > (%s)[coalesce(%s, 0)::int + 1] OR f.position = ANY "
         "('%s'::bigint[]) GROUP BY k",
-        pg::qualified_name(projection.definition), positions_text({checkpoints.data(), checkpoints.size()}),
+        pg::qualified_name(projection.definition), events::positions_text({checkpoints.data(), checkpoints.size()}),
         events::slot_text("f.keys[1]", psprintf("%zu", checkpoints.size())), behind);
 }
 
