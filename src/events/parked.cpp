@@ -1,5 +1,7 @@
 #include "events/parked.hpp"
 
+#include "events/left_out.hpp"
+
 namespace events {
 
 static constinit SPIPlanPtr blocked = nullptr, insertion = nullptr, deletion = nullptr;
@@ -20,11 +22,9 @@ void load_blocked(Batch &batch, bool failures_only) {
                       BoolGetDatum(!failures_only)};
     pg::as_superuser([&] {
         run(prepared(blocked,
-                     "SELECT k, min(b.position) FROM (SELECT keys, position FROM projections_internal.failure WHERE "
-                     "projection = $1 "
-                     "AND resolved_at IS NULL AND $2 UNION ALL SELECT keys, position FROM "
-                     "projections_internal.parked_event WHERE "
-                     "projection = $1 AND $3) b, unnest(b.keys) AS k GROUP BY k",
+                     psprintf("SELECT k, min(b.position) FROM %s AS b, unnest(b.keys) AS k WHERE (b.parked OR $2) AND "
+                              "(NOT b.parked OR $3) GROUP BY k",
+                              still_to_come("$1")),
                      types),
             values, nullptr, Effect::write);
     });

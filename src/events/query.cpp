@@ -1,6 +1,7 @@
 #include "events/query.hpp"
 
 #include "events/failure.hpp"
+#include "events/left_out.hpp"
 #include "maintain/apply.hpp"
 #include "maintain/flush.hpp"
 #include "maintain/locks.hpp"
@@ -223,28 +224,9 @@ int64 apply_all(Batch &batch, int64 from, int64 to) {
     return apply_all(batch, from, middle) + apply_all(batch, middle, to);
 }
 
-// Positions in (from, to] that somebody has skipped or resolved: whoever applies the range again passes them, too.
-pg::vector<int64> left_out(const Slot &slot, int64 from, int64 to) {
-    pg::vector<int64> positions;
-    pg::as_superuser([&] {
-        pg::with_spi([&] {
-            Oid types[] = {REGCLASSOID, INT8OID, INT8OID};
-            Datum values[] = {ObjectIdGetDatum(slot.projection.relation), Int64GetDatum(from), Int64GetDatum(to)};
-            if (pg::spi_execute_with_args(
-                    "SELECT DISTINCT position FROM projections_internal.failure WHERE projection = "
-                    "$1 AND position > $2 AND "
-                    "position <= $3 AND resolution IN ('skipped', 'resolved') ORDER BY position",
-                    3, types, values, nullptr, false, 0) != SPI_OK_SELECT)
-                elog(ERROR, "reading failures failed");
-            positions = pg::bigints();
-        });
-    });
-    return positions;
-}
-
-int64 apply_without(Batch &batch, const pg::vector<int64> &left_out, int64 from, int64 to) {
+int64 apply_without(Batch &batch, const pg::vector<int64> &decided, int64 from, int64 to) {
     int64 events = 0;
-    for (int64 position : left_out) {
+    for (int64 position : decided) {
         if (from < position - 1) events += apply_all(batch, from, position - 1);
         from = position;
     }
@@ -278,7 +260,7 @@ Progress apply_query(const Slot &slot, const EventSource &source, int64 to, Limi
     for (int ranges = 0; until < to && (ranges == 0 || (batch.in_doubt() && ranges < most_in_doubt)); ranges++) {
         int64 from = until;
         until = std::min(to, until + limits.events * slot.count);
-        progress.events += apply_without(batch, left_out(slot, from, until), from, until);
+        progress.events += apply_without(batch, decided_positions(slot.projection.relation, from, until), from, until);
     }
     if (batch.in_doubt()) pg::rethrow(batch.doubtful);
     // Positions may have wide gaps.
@@ -293,18 +275,7 @@ Progress apply_query(const Slot &slot, const EventSource &source, int64 to, Limi
 }
 
 int64 retry_query(const Slot &slot, const EventSource &source) {
-    pg::vector<int64> due;
-    pg::with_spi([&] {
-        Oid types[] = {REGCLASSOID, INT4OID};
-        Datum values[] = {ObjectIdGetDatum(slot.projection.relation), Int32GetDatum(slot.number)};
-        if (pg::spi_execute_with_args(
-                "SELECT position FROM projections_internal.failure WHERE projection = $1 AND slot = $2 AND "
-                "resolved_at IS NULL AND next_retry_at <= pg_catalog.clock_timestamp() "
-                "ORDER BY position LIMIT 1000",
-                2, types, values, nullptr, false, 0) != SPI_OK_SELECT)
-            elog(ERROR, "reading failures failed");
-        due = pg::bigints();
-    });
+    pg::vector<int64> due = due_failures(slot, false);
     if (due.empty()) return 0;
     // Every slot may retry: a position need not be in the slot's own stripe, as slots may have been renumbered.
     Slot any{slot.projection, slot.number, 1, slot.position};

@@ -1,5 +1,7 @@
 #include "events/recompute.hpp"
 
+#include "events/feed.hpp"
+#include "events/left_out.hpp"
 #include "events/query.hpp"
 #include "maintain/flush.hpp"
 #include "maintain/locks.hpp"
@@ -26,31 +28,13 @@ int64 align_slots(Projection &projection, int slots, const EventSource &source) 
     return reached;
 }
 
-// Events that do not count: failed, skipped, resolved by hand. An array of positions, as text.
-const char *left_out(Oid projection) {
-    const char *positions = nullptr;
-    MemoryContext outside = CurrentMemoryContext;
-    pg::as_superuser([&] {
-        pg::with_spi([&] {
-            Oid type = REGCLASSOID;
-            Datum value = ObjectIdGetDatum(projection);
-            if (pg::spi_execute_with_args(
-                    "SELECT coalesce(pg_catalog.array_agg(position), '{}') FROM projections_internal.failure WHERE "
-                    "projection = $1 AND (resolved_at IS NULL OR resolution IN ('skipped', 'resolved'))",
-                    1, &type, &value, nullptr, false, 1) != SPI_OK_SELECT)
-                elog(ERROR, "reading failures failed");
-            positions = pg::Row().text(1, outside);
-        });
-    });
-    return positions;
-}
-
 // The events that count, up to a position.
-const char *applied_rows(Projection &projection, const EventSource &source, int64 reached) {
+const char *applied_rows(Projection &projection, const EventSource &source, int64 reached, Snapshot snapshot) {
     projection.block();
     const char *position = position_expression(source);
-    return psprintf("%s WHERE %s <= " INT64_FORMAT " AND %s <> ALL ('%s'::bigint[])", rows_select(projection, source),
-                    position, reached, position, left_out(projection.relation));
+    pg::vector<int64> out = left_out_positions(projection.relation, snapshot);
+    return psprintf("%s WHERE %s <= " INT64_FORMAT " AND %s <> ALL (%s)", rows_select(projection, source), position,
+                    reached, position, positions_text({out.data(), out.size()}));
 }
 
 // The keys of the rows that events in [from, to] belong to.
@@ -122,7 +106,8 @@ int64 refresh_keys(Projection &projection, Tuplestorestate *keys, TupleDesc desc
     const EventSource &source = whole_source_of(projection);
     int64 reached = align_slots(projection, slots, source);
     Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-    written = maintain::recompute_keys(projection, keys, desc, {snapshot, applied_rows(projection, source, reached)});
+    written = maintain::recompute_keys(projection, keys, desc,
+                                       {snapshot, applied_rows(projection, source, reached, snapshot)});
     UnregisterSnapshot(snapshot);
     return written;
 }

@@ -8,6 +8,7 @@
 #include "events/slot.hpp"
 
 #include "events/events.hpp"
+#include "events/left_out.hpp"
 #include "events/query.hpp"
 #include "maintain/flush.hpp"
 #include "maintain/locks.hpp"
@@ -351,7 +352,7 @@ pg::vector<Candidate> candidates(long *again) {
     pg::vector<Candidate> found;
     pg::with_spi([&] {
         // A slot that stops at failures has nothing to do but to retry.
-        static constexpr const char *text =
+        const char *text = psprintf(
             "SELECT s.projection::oid, s.slot, s.position, coalesce(f.due, false), "
             "coalesce(s.not_before <= pg_catalog.clock_timestamp(), true) "
             " AND (f.projection IS NULL OR f.due OR p.options ->> 'on_failure' IS DISTINCT FROM 'stop'), "
@@ -359,12 +360,11 @@ pg::vector<Candidate> candidates(long *again) {
             "coalesce((EXTRACT(epoch FROM (p.options ->> 'retention')::interval) * 1000)::bigint, 0) "
             "FROM projections_internal.slot AS s JOIN projections_internal.projection AS p ON p.relation = "
             "s.projection "
-            "LEFT JOIN (SELECT projection, slot, pg_catalog.bool_or(next_retry_at <= pg_catalog.clock_timestamp()) AS "
-            "due, "
-            "                  pg_catalog.min(next_retry_at) AS next "
-            "           FROM projections_internal.failure WHERE resolved_at IS NULL GROUP BY 1, 2) AS f "
+            "LEFT JOIN (SELECT projection, slot, pg_catalog.bool_or(%s) AS due, pg_catalog.min(next_retry_at) AS next "
+            "           FROM projections_internal.failure WHERE %s GROUP BY 1, 2) AS f "
             "  ON f.projection = s.projection AND f.slot = s.slot "
-            "WHERE p.mode = 'async' AND p.paused_at IS NULL ORDER BY s.checkpoint_at";
+            "WHERE p.mode = 'async' AND p.paused_at IS NULL ORDER BY s.checkpoint_at",
+            due_failure, open_failure);
         if (pg::spi_execute(text, false, 0) != SPI_OK_SELECT) elog(ERROR, "reading slots failed");
         for (uint64 i = 0; i < SPI_processed; i++) {
             pg::Row row(i);

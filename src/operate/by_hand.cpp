@@ -3,6 +3,7 @@
 #include "declare/declare.hpp"
 #include "events/batch.hpp"
 #include "events/events.hpp"
+#include "events/left_out.hpp"
 #include "maintain/locks.hpp"
 #include "maintain/maintaining.hpp"
 #include "rebuild/rebuild.hpp"
@@ -48,8 +49,8 @@ OpenFailure open_failure(int64 id) {
     OpenFailure found;
     pg::with_spi([&] {
         pg::spi_execute(psprintf("SELECT projection::pg_catalog.oid, slot, position FROM projections_internal.failure "
-                                 "WHERE id = " INT64_FORMAT " AND resolved_at IS NULL",
-                                 id));
+                                 "WHERE id = " INT64_FORMAT " AND %s",
+                                 id, events::open_failure));
         if (SPI_processed == 0) return;
         pg::Row row;
         found = {row.oid(1), row.integer(2), row.bigint(3)};
@@ -138,15 +139,11 @@ int64 lock_key(Projection &projection, const char *key) {
     const char *sql =
         projection.async
             ? psprintf(
-                  "SELECT least(s.position, (SELECT min(w.position) - 1 FROM (SELECT f.position, f.keys FROM "
-                  "projections_internal.failure f JOIN projections_internal.projection p ON p.relation = f.projection "
-                  "WHERE f.projection = $1 AND f.resolved_at IS NULL "
-                  "AND coalesce(p.options->>'on_failure', 'park_key') <> 'skip' "
-                  "UNION ALL SELECT e.position, e.keys FROM projections_internal.parked_event e WHERE e.projection = "
-                  "$1) w "
-                  "WHERE $2 = ANY (w.keys))) FROM projections_internal.slot s "
+                  "SELECT least(s.position, (SELECT min(w.position) - 1 FROM %s AS w WHERE $2 = ANY (w.keys) AND "
+                  "(w.parked OR (SELECT coalesce(p.options->>'on_failure', 'park_key') <> 'skip' FROM "
+                  "projections_internal.projection AS p WHERE p.relation = $1)))) FROM projections_internal.slot s "
                   "WHERE s.projection = $1 AND s.slot = %s FOR UPDATE OF s",
-                  events::slot_text("$2", events::slot_count_text("$1")))
+                  events::still_to_come("$1"), events::slot_text("$2", events::slot_count_text("$1")))
             : psprintf("SELECT t.position FROM %s t WHERE t.key = $2 AND $1 IS NOT NULL FOR UPDATE", projection.name());
     Oid types[] = {REGCLASSOID, TEXTOID};
     Datum values[] = {ObjectIdGetDatum(projection.relation), CStringGetTextDatum(key)};

@@ -8,6 +8,7 @@
 #include "rebuild/complete.hpp"
 
 #include "events/events.hpp"
+#include "events/left_out.hpp"
 #include "rebuild/handler.hpp"
 #include "rebuild/replay.hpp"
 
@@ -36,18 +37,10 @@ const char *lacking(Rebuild &rebuild, const char *columns) {
                        rebuild.target, events::slot_count_text(psprintf("%u", rebuild.target)),
                        events::slot_count_text(psprintf("%u", rebuild.shadow)))
             : "true";
-    return psprintf(
-        "SELECT %s FROM (SELECT slot, position, keys, sqlstate, error FROM projections_internal.failure WHERE "
-        "projection = %u "
-        "AND resolved_at IS NULL UNION ALL SELECT slot, position, keys, NULL, NULL FROM "
-        "projections_internal.parked_event WHERE "
-        "projection = %u) AS f WHERE %s "
-        "AND NOT EXISTS (SELECT FROM projections_internal.failure AS l WHERE l.projection = %u AND l.position = "
-        "f.position AND "
-        "(l.resolved_at IS NULL OR l.resolution IN ('skipped', 'resolved'))) "
-        "AND NOT EXISTS (SELECT FROM projections_internal.parked_event AS l WHERE l.projection = %u AND l.position = "
-        "f.position) ORDER BY f.position",
-        columns, rebuild.shadow, rebuild.shadow, reached, rebuild.target, rebuild.target);
+    return psprintf("SELECT %s FROM %s AS f WHERE %s AND f.position NOT IN (SELECT l.position FROM %s AS l) ORDER BY "
+                    "f.position",
+                    columns, events::still_to_come(psprintf("%u", rebuild.shadow)), reached,
+                    events::left_out(psprintf("%u", rebuild.target)));
 }
 
 // A first fill has nothing to lose, and what is copied from tables leaves nothing out.

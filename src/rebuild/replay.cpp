@@ -11,6 +11,7 @@
 #include "rebuild/replay.hpp"
 
 #include "events/events.hpp"
+#include "events/left_out.hpp"
 #include "events/slot.hpp"
 #include "events/source.hpp"
 #include "maintain/flush.hpp"
@@ -43,8 +44,8 @@ void refuse_archived(Rebuild &rebuild) {
 void refuse_failed(Rebuild &rebuild, const char *condition, const char *hint) {
     const char *failed = ask_text(psprintf("SELECT format('Event %%s failed (%%s): %%s', position, sqlstate, error) "
                                            "FROM projections_internal.failure WHERE "
-                                           "projection = %u AND resolved_at IS NULL AND %s ORDER BY position LIMIT 1",
-                                           rebuild.shadow, condition));
+                                           "projection = %u AND %s AND %s ORDER BY position LIMIT 1",
+                                           rebuild.shadow, events::open_failure, condition));
     if (failed == nullptr) return;
     ereport(ERROR,
             (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

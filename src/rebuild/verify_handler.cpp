@@ -16,6 +16,7 @@
 #include "catalog/settings.hpp"
 #include "events/events.hpp"
 #include "events/feed.hpp"
+#include "events/left_out.hpp"
 #include "events/source.hpp"
 #include "maintain/changes.hpp"
 #include "maintain/flush.hpp"
@@ -40,7 +41,7 @@ namespace {
 
 struct Standing {
     pg::vector<int64> checkpoints; // by slot
-    const char *passed;            // positions, as an array's text
+    pg::vector<int64> passed;      // positions
 };
 
 // In an SPI connection.
@@ -51,14 +52,6 @@ const char *read_under(const char *query, Snapshot snapshot, MemoryContext memor
 
 int64 number_of(const char *text) {
     return text ? DatumGetInt64(DirectFunctionCall1(int8in, CStringGetDatum(text))) : 0;
-}
-
-// From our own tables.
-const char *read_text(const char *query, Snapshot snapshot) {
-    const char *text = nullptr;
-    MemoryContext outside = CurrentMemoryContext;
-    pg::as_superuser([&] { pg::with_spi([&] { text = read_under(query, snapshot, outside); }); });
-    return text;
 }
 
 int64 last_visible(Rebuild &rebuild, Snapshot snapshot) {
@@ -72,31 +65,25 @@ int64 last_visible(Rebuild &rebuild, Snapshot snapshot) {
 }
 
 Standing standing_of(Rebuild &rebuild, Snapshot snapshot) {
-    Standing standing{{}, nullptr};
+    Standing standing;
     if (live(rebuild).async) {
         standing.checkpoints = events::known_checkpoints(live(rebuild), snapshot);
     } else {
         standing.checkpoints.push_back(last_visible(rebuild, snapshot));
     }
-    standing.passed = read_text(
-        psprintf(
-            "SELECT coalesce(array_agg(position), '{}') FROM (SELECT position FROM projections_internal.failure WHERE "
-            "projection = %u AND (resolved_at IS NULL OR resolution IN ('skipped', 'resolved')) UNION SELECT "
-            "position FROM projections_internal.parked_event WHERE projection = %u) AS u",
-            rebuild.target, rebuild.target),
-        snapshot);
+    standing.passed = events::left_out_positions(rebuild.target, snapshot);
     return standing;
 }
 
 // ------------------------------------------------------------------------------------------------------------- replay
 
-void pass_positions(Rebuild &rebuild, const char *positions) {
+void pass_positions(Rebuild &rebuild, const pg::vector<int64> &positions) {
     execute(psprintf("DELETE FROM projections_internal.failure WHERE projection = %u", rebuild.shadow));
     execute(psprintf(
         "INSERT INTO projections_internal.failure (projection, slot, position, keys, error, sqlstate, category, "
         "resolved_at, resolution) SELECT %u, 0, p, '{}', '', '', 'other', pg_catalog.now(), 'skipped' "
-        "FROM pg_catalog.unnest('%s'::bigint[]) AS p",
-        rebuild.shadow, positions));
+        "FROM pg_catalog.unnest(%s) AS p",
+        rebuild.shadow, events::positions_text({positions.data(), positions.size()})));
 }
 
 events::Progress apply_some(Rebuild &rebuild, int slot, int slots, int64 position, int64 to) {

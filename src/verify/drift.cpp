@@ -9,6 +9,7 @@
 #include "capture/pending.hpp"
 #include "events/declared.hpp"
 #include "events/feed.hpp"
+#include "events/left_out.hpp"
 #include "events/query.hpp"
 #include "events/source.hpp"
 #include "maintain/apply.hpp"
@@ -260,19 +261,16 @@ const char *applied_events(Projection &projection, Snapshot snapshot) {
     const events::EventSource &source = events::source_of(projection);
     require_history(projection);
     pg::vector<int64> checkpoints = events::known_checkpoints(projection, snapshot);
-    pg::vector<const char *> out = read_texts(
-        psprintf("SELECT coalesce(array_agg(f.position), '{}') FROM projections_internal.failure f WHERE f.projection "
-                 "= %u AND (f.resolved_at IS NULL OR f.resolution IN ('skipped', 'resolved'))",
-                 projection.relation),
-        snapshot);
+    pg::vector<int64> out = events::left_out_positions(projection.relation, snapshot);
     projection.block();
     const char *position = events::position_expression(source);
     return pg::within(outside, [&] {
-        return psprintf("%s WHERE %s <= " INT64_FORMAT " AND %s <= (%s)[%s::int + 1] AND %s <> ALL ('%s'::bigint[])",
+        return psprintf("%s WHERE %s <= " INT64_FORMAT " AND %s <= (%s)[%s::int + 1] AND %s <> ALL (%s)",
                         events::rows_select(projection, source), position,
                         *std::max_element(checkpoints.begin(), checkpoints.end()), position,
                         events::positions_text({checkpoints.data(), checkpoints.size()}),
-                        events::stripe_text(position, psprintf("%zu", checkpoints.size())), position, out[0]);
+                        events::stripe_text(position, psprintf("%zu", checkpoints.size())), position,
+                        events::positions_text({out.data(), out.size()}));
     });
 }
 

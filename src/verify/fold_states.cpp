@@ -3,6 +3,7 @@
 // a checkpoint do not change.
 #include "verify/fold_states.hpp"
 
+#include "events/left_out.hpp"
 #include "maintain/changes.hpp"
 
 namespace verify {
@@ -48,16 +49,8 @@ void read_catalog(const char *text, Snapshot snapshot, Receive &&receive) {
 
 void read_standing(Folding &folding, Snapshot snapshot) {
     Oid relation = folding.projection.relation;
-    auto into = [&](pg::vector<int64> &positions) {
-        return [&](pg::Row row) { pg::within(folding.memory, [&] { positions.push_back(row.bigint(1)); }); };
-    };
     if (folding.projection.async) folding.checkpoints = events::known_checkpoints(folding.projection, snapshot);
-    read_catalog(
-        psprintf("SELECT position FROM projections_internal.failure WHERE projection = %u AND (resolved_at IS NULL OR "
-                 "resolution IN ('skipped', 'resolved')) UNION SELECT position FROM projections_internal.parked_event "
-                 "WHERE projection = %u ORDER BY 1",
-                 relation, relation),
-        snapshot, into(folding.left_out));
+    folding.left_out = events::left_out_positions(relation, snapshot);
     read_catalog(
         psprintf("SELECT position, state, ARRAY[key], set_at FROM projections_internal.override WHERE projection = %u "
                  "ORDER BY position, id",
@@ -128,7 +121,7 @@ void receive_event(TupleTableSlot *row, void *context) {
     pg::within(folding.chunk.memory, [&] {
         folding.chunk.add(row);
         const Event &event = folding.chunk[0];
-        if (std::binary_search(folding.left_out.begin(), folding.left_out.end(), event.position)) return;
+        if (events::contains(folding.left_out, event.position)) return;
         fold_overrides(folding, event.position);
         fold_event(folding, event);
     });

@@ -8,6 +8,7 @@
 #include "catalog/settings.hpp"
 #include "events/batch.hpp"
 #include "events/events.hpp"
+#include "events/left_out.hpp"
 #include "maintain/locks.hpp"
 #include "maintain/maintaining.hpp"
 
@@ -21,26 +22,6 @@ using events::Key;
 using events::Slot;
 
 constexpr int64 chunk_events = 5000;
-
-// The positions that no projection state contains, ascending. The slots are locked, or the answer may be old.
-pg::vector<int64> left_out(const Projection &projection, int64 from, int64 to) {
-    pg::vector<int64> positions;
-    pg::as_superuser([&] {
-        pg::spi_execute(psprintf(
-            "SELECT position FROM projections_internal.failure WHERE projection = %u AND position BETWEEN " INT64_FORMAT
-            " AND " INT64_FORMAT " AND (resolved_at IS NULL OR resolution IN ('skipped', 'resolved')) "
-            "UNION SELECT position FROM projections_internal.parked_event WHERE projection = %u AND position "
-            "BETWEEN " INT64_FORMAT " AND " INT64_FORMAT " ORDER BY 1",
-            projection.relation, from, to, projection.relation, from, to));
-    });
-    positions = pg::bigints();
-    SPI_freetuptable(SPI_tuptable);
-    return positions;
-}
-
-bool contains(const pg::vector<int64> &positions, int64 position) {
-    return std::binary_search(positions.begin(), positions.end(), position);
-}
 
 // Hands the slot's events of (after, to] to `take(batch)` by the chunk.
 template <class Take>
@@ -133,7 +114,7 @@ void restrict_keys(Event &event, const Affected &affected) {
 // Folds the affected keys, whose rows are gone, from the first event to the slot's checkpoint.
 void fold_again(Batch &batch, const Affected &affected, Datum keys) {
     const Slot &slot = batch.slot;
-    pg::vector<int64> out = left_out(slot.projection, 0, slot.position);
+    pg::vector<int64> out = events::left_out_positions(slot.projection.relation, InvalidSnapshot, 0, slot.position);
     pg::vector<Event> overrides = overrides_of(batch, keys, slot.position);
     std::size_t next_override = 0;
     auto add_overrides = [&](int64 until) {
@@ -144,7 +125,7 @@ void fold_again(Batch &batch, const Affected &affected, Datum keys) {
         auto &events = *batch.chunk.events;
         pg::within(batch.chunk.memory, [&] {
             for (Event &event : events) restrict_keys(event, affected);
-            auto idle = [&](const Event &event) { return event.keys.empty() || contains(out, event.position); };
+            auto idle = [&](const Event &event) { return event.keys.empty() || events::contains(out, event.position); };
             events.erase(std::remove_if(events.begin(), events.end(), idle), events.end());
             add_overrides(until);
             events::order(events);
@@ -220,10 +201,12 @@ int64 repeat(Projection &projection, int64 from, int64 to) {
         for (const Slot &slot : events::slots_of(projection)) {
             int64 until = std::min(to, slot.position);
             Batch &batch = *pg::make<Batch>(CurrentMemoryContext, slot, false);
-            pg::vector<int64> out = left_out(projection, from, until);
+            pg::vector<int64> out = events::left_out_positions(projection.relation, InvalidSnapshot, from, until);
             each_chunk(batch, from - 1, until, [&](int64) {
                 auto &list = *batch.chunk.events;
-                auto idle = [&](const Event &event) { return event.keys.empty() || contains(out, event.position); };
+                auto idle = [&](const Event &event) {
+                    return event.keys.empty() || events::contains(out, event.position);
+                };
                 list.erase(std::remove_if(list.begin(), list.end(), idle), list.end());
                 events += static_cast<int64>(list.size());
                 events::apply(batch, 0, list.size(), events::Pace::to_the_end);
@@ -256,15 +239,11 @@ void read_slot(Standing &standing, std::span<const Oid> types, std::span<const D
         const char *text =
             psprintf("SELECT s.slot, n.slots, s.position, "
                      "coalesce(p.options ->> 'on_failure', 'park_key') = 'park_key' AND "
-                     "(EXISTS (SELECT FROM projections_internal.failure AS f WHERE f.projection = $2 AND f.resolved_at "
-                     "IS NULL AND "
-                     "$1 = ANY (f.keys)) "
-                     "OR EXISTS (SELECT FROM projections_internal.parked_event AS e WHERE e.projection = $2 AND $1 = "
-                     "ANY (e.keys))) "
+                     "EXISTS (SELECT FROM %s AS u WHERE $1 = ANY (u.keys)) "
                      "FROM projections_internal.projection AS p, "
                      "(SELECT %s AS slots) AS n "
                      "JOIN projections_internal.slot AS s ON s.projection = $2 AND s.slot = %s WHERE p.relation = $2",
-                     events::slot_count_text("$2"), events::slot_text("$1", "n.slots"));
+                     events::still_to_come("$2"), events::slot_count_text("$2"), events::slot_text("$1", "n.slots"));
         read_under(text, types, values, snapshot);
     });
     if (SPI_processed != 1) elog(ERROR, "reading a slot of %s failed", standing.slot.projection.name());
@@ -345,7 +324,8 @@ bool fold_ahead(Projection &projection, Datum key, Datum *row) {
         events::State &state = standing.state;
         if (!standing.blocked) {
             Batch &batch = *pg::make<Batch>(CurrentMemoryContext, standing.slot, false);
-            pg::vector<int64> out = left_out(projection, standing.slot.position, PG_INT64_MAX);
+            pg::vector<int64> out =
+                events::left_out_positions(projection.relation, InvalidSnapshot, standing.slot.position);
             pg::as_owner(projection.owner(), [&] {
                 pg::with_snapshot(GetLatestSnapshot(), [&] {
                     events::Call call{};
@@ -354,7 +334,7 @@ bool fold_ahead(Projection &projection, Datum key, Datum *row) {
                     each_chunk(batch, standing.slot.position, PG_INT64_MAX, [&](int64) {
                         pg::within(keep, [&] {
                             for (const Event &event : *batch.chunk.events)
-                                if (!contains(out, event.position))
+                                if (!events::contains(out, event.position))
                                     fold_one(projection, batch.declared, batch.declared.machine ? nullptr : &call,
                                              event, state);
                         });

@@ -7,6 +7,7 @@
 #include "declare/declare.hpp"
 #include "events/declared.hpp"
 #include "events/feed.hpp"
+#include "events/left_out.hpp"
 #include "events/query.hpp"
 #include "events/recompute.hpp"
 #include "events/source.hpp"
@@ -107,25 +108,21 @@ const char *stale_query(Projection &projection) {
 // Of what is applied event by event, also what failed or is parked.
 const char *stale_feed_query(Projection &projection) {
     pg::vector<int64> checkpoints = events::known_checkpoints(projection, InvalidSnapshot);
-    const char *behind = nullptr;
-    MemoryContext outside = CurrentMemoryContext;
+    pg::vector<int64> behind;
     pg::with_spi([&] {
         pg::as_superuser([&] {
-            pg::spi_execute(psprintf(
-                "SELECT pg_catalog.array_agg(position) FROM (SELECT position FROM projections_internal.failure WHERE "
-                "projection = %u::pg_catalog.regclass AND resolved_at IS NULL UNION SELECT position FROM "
-                "projections_internal.parked_event WHERE projection = %u::pg_catalog.regclass) AS b",
-                projection.relation, projection.relation));
+            pg::spi_execute(psprintf("SELECT u.position FROM %s AS u",
+                                     events::still_to_come(psprintf("%u::pg_catalog.regclass", projection.relation))));
         });
-        const char *positions = pg::Row().text(1);
-        behind = MemoryContextStrdup(outside, positions ? positions : "{}");
+        behind = pg::bigints();
     });
     return psprintf(
         "SELECT pg_catalog.jsonb_build_object('key', k), pg_catalog.count(*), pg_catalog.min(f.position)::bigint FROM "
         "%s AS f, pg_catalog.unnest(f.keys) AS k WHERE f.position > (%s)[coalesce(%s, 0)::int + 1] OR f.position = ANY "
-        "('%s'::bigint[]) GROUP BY k",
+        "(%s) GROUP BY k",
         pg::qualified_name(projection.definition), events::positions_text({checkpoints.data(), checkpoints.size()}),
-        events::slot_text("f.keys[1]", psprintf("%zu", checkpoints.size())), behind);
+        events::slot_text("f.keys[1]", psprintf("%zu", checkpoints.size())),
+        events::positions_text({behind.data(), behind.size()}));
 }
 
 // The time of the event at a position.
