@@ -92,8 +92,8 @@ BEGIN
         keys := CASE kind WHEN 'handler' THEN NULL ELSE '{key}' END;
     END IF;
 EXCEPTION WHEN OTHERS THEN
-    -- What has nothing to do with the definition (memory, a lock, another library) must not make anybody drop it.
-    IF SQLSTATE !~ '^(42|0A|22|XX|PJ002)' THEN
+    -- What has nothing to do with the definition must not make anybody drop it.
+    IF NOT projections_internal._does_not_compile(SQLSTATE) THEN
         RAISE;
     END IF;
     problem := SQLERRM;
