@@ -15,6 +15,7 @@
 #include "declare/hidden_view.hpp"
 #include "declare/options.hpp"
 #include "declare/own_triggers.hpp"
+#include "events/slot.hpp"
 #include "maintain/flush.hpp"
 #include "maintain/log.hpp"
 #include "maintain/reliance.hpp"
@@ -339,13 +340,7 @@ void record(const Request &request, Oid table, Oid definition, const Block &bloc
     appendStringInfoString(&text, "])");
     pg::as_superuser([&] {
         pg::spi_execute(text.data);
-        if (request.async)
-            pg::spi_execute(
-                psprintf("INSERT INTO projections_internal.slot (projection, slot) SELECT p.relation, n FROM "
-                         "projections_internal.projection AS p, "
-                         "pg_catalog.generate_series(0, coalesce((p.options ->> 'slots')::int, 1) - 1) AS "
-                         "n WHERE p.relation = %u",
-                         table));
+        if (request.async) events::make_slots(table);
         share_arrivals(table);
     });
     CommandCounterIncrement();

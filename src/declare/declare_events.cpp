@@ -291,13 +291,7 @@ void record(const Declaration &d, Oid relation, Oid feed, const char **settings)
     pg::as_superuser([&] {
         if (pg::spi_execute_with_args(sql, lengthof(types), types, values, nulls, false, 0) != SPI_OK_INSERT)
             elog(ERROR, "recording a projection failed");
-        if (d.async)
-            pg::spi_execute(
-                psprintf("INSERT INTO projections_internal.slot (projection, slot) SELECT p.relation, n FROM "
-                         "projections_internal.projection "
-                         "p, "
-                         "generate_series(0, coalesce((p.options->>'slots')::int, 1) - 1) AS n WHERE p.relation = %u",
-                         relation));
+        if (d.async) events::make_slots(relation);
         share_arrivals(relation);
     });
     CommandCounterIncrement();

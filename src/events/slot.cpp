@@ -43,15 +43,17 @@ using catalog::Projection;
 
 namespace {
 
+// Over a row p of the catalog.
+constexpr const char *declared_slots = "coalesce((p.options ->> 'slots')::int, 1)";
+
 // Hands the slots that there are to `receive`, each as (slot, position, how many are declared), in order; one without a
 // slot where the projection has none.
 template <class Receive>
 void read_slots(Oid projection, Snapshot snapshot, Receive &&receive) {
     const char *text = psprintf(
-        "SELECT s.slot, s.position, coalesce((p.options ->> 'slots')::int, 1) FROM projections_internal.projection AS "
-        "p LEFT JOIN projections_internal.slot AS s ON s.projection = p.relation WHERE p.relation = "
-        "%u::pg_catalog.regclass ORDER BY s.slot",
-        projection);
+        "SELECT s.slot, s.position, %s FROM projections_internal.projection AS p LEFT JOIN projections_internal.slot "
+        "AS s ON s.projection = p.relation WHERE p.relation = %u::pg_catalog.regclass ORDER BY s.slot",
+        declared_slots, projection);
     pg::as_superuser([&] {
         pg::with_spi([&] {
             if (snapshot)
@@ -268,6 +270,13 @@ int lock_slots(Oid projection) {
         });
     });
     return slots;
+}
+
+void make_slots(Oid projection) {
+    pg::spi_execute(psprintf("INSERT INTO projections_internal.slot (projection, slot) SELECT p.relation, n FROM "
+                             "projections_internal.projection AS p, pg_catalog.generate_series(0, %s - 1) AS n WHERE "
+                             "p.relation = %u",
+                             declared_slots, projection));
 }
 
 Slot locked_slot(Projection &projection, int number) {

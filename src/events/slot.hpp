@@ -12,6 +12,10 @@ struct Slot {
     int64 position; // of the last event applied
 };
 
+// Makes the slots of a projection that has none, as many as are declared, in the current SPI connection and as a
+// superuser.
+void make_slots(Oid projection);
+
 // The slot's row locked: nothing is applied meanwhile. Raises where there is no such slot. As a superuser does.
 Slot locked_slot(catalog::Projection &projection, int number);
 

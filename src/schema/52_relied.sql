@@ -32,8 +32,8 @@ CREATE FUNCTION projections_internal._reliance_digest(projection oid, functions 
 COMMENT ON FUNCTION projections_internal._reliance_digest(oid, oid[]) IS
     'Internal: a hash of the catalog entries that a projection relies on.';
 
--- What raises it has to do with the definition, as validate() and the projection's own flush tell; and not with memory, a
--- lock, or another library.
+-- Whether what compiling raised is about the definition, which is then told elsewhere, and not about memory, a lock, or
+-- another library.
 CREATE FUNCTION projections_internal._does_not_compile(sqlstate text) RETURNS boolean
     LANGUAGE sql IMMUTABLE
     RETURN sqlstate ~ '^(42|0A|22|XX|PJ002)';

@@ -196,8 +196,8 @@ BEGIN
         PERFORM projections_internal._make_logs(p.relation);
         RAISE NOTICE 'a change log of % was missing', projections_internal._name(p.relation);
     END IF;
-    IF p.mode <> 'async' OR (SELECT count(*) FROM projections_internal.slot s WHERE s.projection = p.relation) = slots
-        THEN
+    IF p.mode <> 'async' OR (SELECT r.slots = r.declared FROM projections_internal._reached r
+        WHERE r.projection = p.relation) THEN
         RETURN false;
     ELSIF p.kind = 'handler' THEN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('handler %s has lost a '
