@@ -20,6 +20,7 @@
 #include "maintain/log.hpp"
 #include "maintain/reliance.hpp"
 #include "maintain/statements.hpp"
+#include "pg/list.hpp"
 #include "pg/scope.hpp"
 #include "rights/audit.hpp"
 #include "rights/reader.hpp"
@@ -212,22 +213,11 @@ void lock_sources(const Plan &plan, bool fill_later) {
 namespace {
 
 const char *column_list(const Block &block, bool with_types) {
-    StringInfoData text;
-    initStringInfo(&text);
-    for (int i = 0; i < block.columns(); i++) {
-        TargetEntry *entry = block.column(i);
-        Node *expression = reinterpret_cast<Node *>(entry->expr);
-        appendStringInfo(&text, "%s%s", i ? ", " : "", quote_identifier(entry->resname));
-        if (!with_types) continue;
-        Oid type = exprType(expression), collation = exprCollation(expression);
-        appendStringInfo(
-            &text, " %s",
-            format_type_extended(type, exprTypmod(expression), FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
-        if (OidIsValid(collation) && collation != get_typcollation(type))
-            appendStringInfo(&text, " COLLATE %s",
-                             DatumGetCString(DirectFunctionCall1(regcollationout, ObjectIdGetDatum(collation))));
-    }
-    return text.data;
+    return pg::joined(block.columns(), ", ", [&](int i) {
+        const TargetEntry *entry = block.column(i);
+        const char *name = quote_identifier(entry->resname);
+        return with_types ? psprintf("%s %s", name, compile::type_and_collation(entry)) : name;
+    });
 }
 
 // The stored view is the only record of the definition: it must give what the user's text gave.
@@ -308,12 +298,7 @@ void fill_restricted(const char **settings, Body &&body) {
 
 } // namespace
 
-const char *oid_list(std::span<const Oid> oids) {
-    StringInfoData text;
-    initStringInfo(&text);
-    for (Oid oid : oids) appendStringInfo(&text, "%s%u", text.len ? ", " : "", oid);
-    return psprintf("ARRAY[%s]::pg_catalog.oid[]::pg_catalog.regclass[]", text.data);
-}
+const char *oid_list(std::span<const Oid> oids) { return psprintf("%s::pg_catalog.regclass[]", pg::oid_array(oids)); }
 
 void share_arrivals(Oid projection) {
     if (!catalog::sql_is_current()) return; // an older version grants them to PUBLIC
@@ -326,20 +311,15 @@ void share_arrivals(Oid projection) {
 
 void record(const Request &request, Oid table, Oid definition, const Block &block, const Plan &plan,
             const char **settings) {
-    StringInfoData text;
-    initStringInfo(&text);
-    appendStringInfo(
-        &text,
+    const char *text = psprintf(
         "INSERT INTO projections_internal.projection (relation, definition, mode, user_columns, shape, sources, "
-        "changes, options, settings) VALUES (%u, %u, '%s', %d, '%s', %s, %s, %s, ARRAY[",
+        "changes, options, settings) VALUES (%u, %u, '%s', %d, '%s', %s, %s, %s, ARRAY[%s])",
         table, definition, request.async ? "async" : "inline", block.user_columns, compile::name_of(block.identity),
         oid_list({plan.sources.data(), plan.sources.size()}), oid_list({plan.changes.data(), plan.changes.size()}),
-        quote_literal_cstr(DatumGetCString(DirectFunctionCall1(jsonb_out, request.options))));
-    for (int i = 0; i < catalog::pinned_setting_count; i++)
-        appendStringInfo(&text, "%s%s", i ? ", " : "", quote_literal_cstr(settings[i]));
-    appendStringInfoString(&text, "])");
+        quote_literal_cstr(DatumGetCString(DirectFunctionCall1(jsonb_out, request.options))),
+        pg::joined(catalog::pinned_setting_count, ", ", [&](int i) { return quote_literal_cstr(settings[i]); }));
     pg::as_superuser([&] {
-        pg::spi_execute(text.data);
+        pg::spi_execute(text);
         if (request.async) events::make_slots(table);
         share_arrivals(table);
     });

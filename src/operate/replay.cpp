@@ -9,6 +9,7 @@
 #include "maintain/locks.hpp"
 #include "maintain/log.hpp"
 #include "maintain/maintaining.hpp"
+#include "pg/list.hpp"
 #include "rights/caller.hpp"
 #include "verify/refold.hpp"
 
@@ -44,12 +45,11 @@ pg::vector<Oid> written_tables(const Projection &projection) {
 
 // One statement, at whose end foreign keys between the tables are checked.
 const char *delete_all(const pg::vector<Oid> &tables) {
-    StringInfoData text;
-    initStringInfo(&text);
+    pg::TextList others;
     for (std::size_t i = 0; i + 1 < tables.size(); i++)
-        appendStringInfo(&text, "%s t%zu AS (DELETE FROM %s)", i ? "," : "WITH", i, pg::qualified_name(tables[i]));
-    appendStringInfo(&text, " DELETE FROM %s", pg::qualified_name(tables.back()));
-    return text.data;
+        others.add("t%zu AS (DELETE FROM %s)", i, pg::qualified_name(tables[i]));
+    return psprintf("%s%s DELETE FROM %s", others.empty() ? "" : "WITH ", others.text(),
+                    pg::qualified_name(tables.back()));
 }
 
 // What an aggregate without GROUP BY says of no rows: its definition over none.

@@ -192,36 +192,34 @@ KeyValues key_values(Projection &projection, Datum key) {
     if (!JB_ROOT_IS_OBJECT(DatumGetJsonbP(key)) ||
         JB_ROOT_COUNT(DatumGetJsonbP(key)) != static_cast<uint32>(list_length(names)))
         fail_key(projection, key, names);
-    StringInfoData query, condition;
-    initStringInfo(&query);
-    initStringInfo(&condition);
+    pg::TextList columns, condition(" AND ");
     for (char *name : pg::each<char>(names)) {
-        appendStringInfo(&query, "%sr.%s", query.len ? ", " : "SELECT ", quote_identifier(name));
+        columns.add("r.%s", quote_identifier(name));
         if (getKeyJsonValueFromContainer(&DatumGetJsonbP(key)->root, name, static_cast<int>(strlen(name)), nullptr) ==
             nullptr)
             fail_key(projection, key, names);
     }
     KeyValues result{"true", {}, {}};
     if (names == NIL) return result;
-    appendStringInfo(&query, " FROM pg_catalog.jsonb_populate_record(NULL::%s, $1) AS r", projection.name());
+    const char *query = psprintf("SELECT %s FROM pg_catalog.jsonb_populate_record(NULL::%s, $1) AS r", columns.text(),
+                                 projection.name());
     Oid type = JSONBOID;
-    if (pg::spi_execute_with_args(query.data, 1, &type, &key, nullptr, true, 1) != SPI_OK_SELECT)
+    if (pg::spi_execute_with_args(query, 1, &type, &key, nullptr, true, 1) != SPI_OK_SELECT)
         elog(ERROR, "reading the key failed");
     int i = 0;
     for (char *name : pg::each<char>(names)) {
         bool null;
         Datum value = pg::Row().datum(++i, &null);
         Oid column = SPI_gettypeid(SPI_tuptable->tupdesc, i);
-        appendStringInfo(&condition, "%st.%s ", i > 1 ? " AND " : "", quote_identifier(name));
         if (null) {
-            appendStringInfoString(&condition, "IS NULL");
+            condition.add("t.%s IS NULL", quote_identifier(name));
             continue;
         }
         result.types.push_back(column);
         result.values.push_back(value);
-        appendStringInfo(&condition, "%s $%zu", equality(column), result.values.size());
+        condition.add("t.%s %s $%zu", quote_identifier(name), equality(column), result.values.size());
     }
-    result.condition = condition.data;
+    result.condition = condition.text();
     return result;
 }
 

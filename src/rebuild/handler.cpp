@@ -12,6 +12,7 @@
 #include "declare/declare.hpp"
 #include "maintain/flush.hpp"
 #include "maintain/maintaining.hpp"
+#include "pg/list.hpp"
 #include "rebuild/shadow.hpp"
 #include "rebuild/twin.hpp"
 #include "rights/caller.hpp"
@@ -116,14 +117,7 @@ const char *settings_with(Projection &projection, const char *schema) {
 // ------------------------------------------------------------------------------------------------------------
 // finishing
 
-const char *list(const pg::vector<Oid> &tables) {
-    StringInfoData text;
-    initStringInfo(&text);
-    appendStringInfoString(&text, "ARRAY[");
-    for (std::size_t i = 0; i < tables.size(); i++) appendStringInfo(&text, "%s%u", i ? "," : "", tables[i]);
-    appendStringInfoString(&text, "]::pg_catalog.oid[]");
-    return text.data;
-}
+const char *list(const pg::vector<Oid> &tables) { return pg::oid_array({tables.data(), tables.size()}); }
 
 // Why the rows must be changed one by one, or null.
 const char *who_follows(const pg::vector<Oid> &tables) {

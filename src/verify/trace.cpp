@@ -14,6 +14,7 @@
 #include "maintain/flush.hpp"
 #include "maintain/locks.hpp"
 #include "maintain/statements.hpp"
+#include "pg/list.hpp"
 #include "pg/scope.hpp"
 #include "rights/caller.hpp"
 #include "verify/drift.hpp"
@@ -47,14 +48,11 @@ const char *traced(Projection &projection, int occurrence, const char *rows) {
 // "'a', t.k0, 'b', t.k1": what jsonb_build_object makes a key of.
 const char *key_parts(Projection &projection) {
     const compile::Block &block = projection.block();
-    StringInfoData text;
-    initStringInfo(&text);
-    for (std::size_t i = 0; i < block.row_key.size(); i++) {
+    return pg::joined(static_cast<int>(block.row_key.size()), ", ", [&](int i) {
         const char *name =
             get_attname(projection.relation, static_cast<AttrNumber>(block.row_key[i].column + 1), false);
-        appendStringInfo(&text, "%s%s, t.k%zu", i ? ", " : "", quote_literal_cstr(name), i);
-    }
-    return text.data;
+        return psprintf("%s, t.k%d", quote_literal_cstr(name), i);
+    });
 }
 
 // The used columns of a source, under their names; `value(i)` is the text of each.
@@ -92,17 +90,16 @@ const char *pending_changes(Projection &projection, std::size_t source) {
 // Keys, how many rows wait, and the first of those.
 const char *stale_query(Projection &projection) {
     const compile::Block &block = projection.block();
-    StringInfoData from;
-    initStringInfo(&from);
+    pg::TextList from(" UNION ALL ");
     for (std::size_t i = 0; i < block.occurrence_source.size(); i++) {
         auto source = static_cast<std::size_t>(block.occurrence_source[i]);
         const char *rows =
             projection.flow == Flow::events ? pending_events(projection) : pending_changes(projection, source);
-        appendStringInfo(&from, "%sSELECT pg_catalog.jsonb_build_object(%s) AS key, t.n FROM %s",
-                         i ? " UNION ALL " : "", key_parts(projection),
-                         traced(projection, static_cast<int>(i + 1), rows));
+        from.add("SELECT pg_catalog.jsonb_build_object(%s) AS key, t.n FROM %s", key_parts(projection),
+                 traced(projection, static_cast<int>(i + 1), rows));
     }
-    return psprintf("SELECT p.key, pg_catalog.count(*), pg_catalog.min(p.n) FROM (%s) AS p GROUP BY p.key", from.data);
+    return psprintf("SELECT p.key, pg_catalog.count(*), pg_catalog.min(p.n) FROM (%s) AS p GROUP BY p.key",
+                    from.text());
 }
 
 // Of what is applied event by event, also what failed or is parked.
@@ -172,8 +169,7 @@ struct SourceRows {
 // Every object names the same columns of the source.
 SourceRows source_rows(Oid relation, Datum keys) {
     SourceRows rows{relation, 0, nullptr};
-    StringInfoData condition;
-    initStringInfo(&condition);
+    pg::TextList condition(" AND ");
     MemoryContext outside = CurrentMemoryContext;
     pg::with_spi([&] {
         Oid type = JSONBOID;
@@ -203,13 +199,13 @@ SourceRows source_rows(Oid relation, Datum keys) {
             if (!OidIsValid(equality))
                 fail_keys(psprintf("values of column \"%s\" cannot be compared", name), "Its type has no equality.");
             const char *both_null = psprintf(" OR s.%s IS NULL AND r.%s IS NULL", column, column);
-            appendStringInfo(&condition, "%s(s.%s %s r.%s%s)", condition.len ? " AND " : "", column,
-                             maintain::operator_text(equality), column, with_null ? both_null : "");
+            condition.add("(s.%s %s r.%s%s)", column, maintain::operator_text(equality), column,
+                          with_null ? both_null : "");
             if (i == 0) rows.keys = pg::within(outside, [&] { return datumCopy(row.datum(1), false, -1); });
         }
     });
-    if (condition.len == 0) fail_keys("keys name no column", "Each key is an object of columns and values.");
-    rows.condition = condition.data;
+    if (condition.empty()) fail_keys("keys name no column", "Each key is an object of columns and values.");
+    rows.condition = condition.text();
     return rows;
 }
 
@@ -242,11 +238,10 @@ Tuplestorestate *owner_rows(Projection &projection, const char *text, Datum keys
 // The distinct keys, in the order in which writers lock them.
 const char *touched_keys(Projection &projection, const SourceRows &rows) {
     const compile::Block &block = projection.block();
-    StringInfoData columns, from;
-    initStringInfo(&columns);
-    initStringInfo(&from);
-    for (std::size_t i = 0; i < block.row_key.size(); i++) appendStringInfo(&columns, "%sk%zu", i ? ", " : "", i);
-    const char *names = block.row_key.empty() ? "0::bigint AS ordinal" : columns.data;
+    pg::TextList from(" UNION ALL ");
+    const char *columns =
+        pg::joined(static_cast<int>(block.row_key.size()), ", ", [](int i) { return psprintf("k%d", i); });
+    const char *names = block.row_key.empty() ? "0::bigint AS ordinal" : columns;
     bool whole = projection.flow == Flow::events; // partitions, archived events
     for (std::size_t i = 0; i < block.occurrence_source.size(); i++) {
         const compile::Source &source = block.sources[block.occurrence_source[i]];
@@ -260,11 +255,9 @@ const char *touched_keys(Projection &projection, const SourceRows &rows) {
                          }),
             compile::weight_column(source.relation), whole ? "" : "ONLY ", pg::qualified_name(rows.relation),
             among_keys(rows));
-        appendStringInfo(&from, "%sSELECT %s FROM %s", from.len ? " UNION ALL " : "", names,
-                         traced(projection, static_cast<int>(i + 1), selected));
+        from.add("SELECT %s FROM %s", names, traced(projection, static_cast<int>(i + 1), selected));
     }
-    return psprintf("SELECT DISTINCT * FROM (%s) AS u ORDER BY %s", from.data,
-                    block.row_key.empty() ? "1" : columns.data);
+    return psprintf("SELECT DISTINCT * FROM (%s) AS u ORDER BY %s", from.text(), block.row_key.empty() ? "1" : columns);
 }
 
 int64 refresh_states(Projection &projection, const SourceRows &rows) {
