@@ -1,3 +1,4 @@
+// Core's ruleutils, under settings in which a text means the same everywhere.
 #include "compile/deparse.hpp"
 
 #include "pg/scope.hpp"

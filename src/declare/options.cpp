@@ -1,3 +1,4 @@
+// One table of options: of whom each is, and which values it has. Checks go through what was given, in order of names.
 #include "declare/options.hpp"
 
 #include "pg/list.hpp"

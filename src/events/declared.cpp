@@ -1,3 +1,5 @@
+// A cache by projection, each entry in memory of its own with the plans that belong to it. A batch further up the stack
+// may use an entry that is outdated: it is freed with the transaction.
 #include "events/declared.hpp"
 
 #include "events/failure.hpp"

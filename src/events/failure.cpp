@@ -1,3 +1,4 @@
+// The event's time limit is a timer whose handler cancels the query; the rest is rows of projections_internal.failure.
 #include "events/failure.hpp"
 
 #include "events/declared.hpp"

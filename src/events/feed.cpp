@@ -1,3 +1,5 @@
+// The feed is a hidden view. It is read by kept plans, into a chunk that bounds how much is held, and as its owner: its
+// expressions are a user's.
 #include "events/feed.hpp"
 #include "pg/list.hpp"
 #include "pg/scope.hpp"

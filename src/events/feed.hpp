@@ -66,6 +66,7 @@ pg::vector<int64> read_positions(catalog::Projection &projection, int64 after, i
 // The distinct keys of a text[], in the current memory context.
 std::span<const Key> keys_of(Datum array);
 
+// bigint[], in the current memory context.
 Datum bigint_array(std::span<const int64> values);
 // The same, as SQL.
 const char *positions_text(std::span<const int64> positions);

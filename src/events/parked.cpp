@@ -1,3 +1,4 @@
+// Rows of projections_internal.parked_event, and the keys that wait.
 #include "events/parked.hpp"
 
 #include "events/left_out.hpp"

@@ -1,3 +1,5 @@
+// A range is read and folded, and applied in a subtransaction. An event that cannot be read is left out and recorded;
+// where applying fails, the range is halved until it is one event.
 #include "events/query.hpp"
 
 #include "events/failure.hpp"

@@ -1,3 +1,5 @@
+// All slots are brought to one position, or the log is consumed, and the rows are recomputed under the same snapshot:
+// so they are as of what has been applied.
 #include "events/recompute.hpp"
 
 #include "events/feed.hpp"

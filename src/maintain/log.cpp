@@ -1,3 +1,5 @@
+// Written as their owner, a superuser; consumed by reading and deleting what one snapshot sees, which is then applied
+// as a flush would have.
 #include "maintain/log.hpp"
 
 #include "catalog/hidden.hpp"

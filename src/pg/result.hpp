@@ -52,6 +52,7 @@ inline vector<int64> bigints() {
     return values;
 }
 
+// The same, of OIDs.
 inline vector<Oid> oids() {
     vector<Oid> values;
     for (uint64 i = 0; i < SPI_processed; i++) values.push_back(Row(i).oid(1));

@@ -34,6 +34,7 @@ void as_caller_restricted(Body &&body) {
     restricted_as(GetUserId(), 0, body);
 }
 
+// Of a relation, which there is.
 inline Oid owner_of(Oid relation) {
     HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
     if (!HeapTupleIsValid(tuple)) elog(ERROR, "cache lookup failed for relation %u", relation);
@@ -50,6 +51,7 @@ void with_spi(Body &&body) {
     SPI_finish();
 }
 
+// Until the current level of settings ends, whoever may set it.
 inline void set_locally(const char *name, const char *value) {
     set_config_option(name, value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 }

@@ -1,3 +1,4 @@
+// Steps and commits, locks that outlive them, progress in the row of projections_internal.rebuild, and giving up.
 #include "rebuild/session.hpp"
 #include "events/failure.hpp"
 #include "rebuild/shadow.hpp"

@@ -1,3 +1,4 @@
+// Who may look, then reading as the owner, then what subscriptions hand out.
 #include "rights/reader.hpp"
 
 #include "catalog/settings.hpp"

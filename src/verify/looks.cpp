@@ -1,3 +1,4 @@
+// One question, prepared once, asked of each difference that may be a look only.
 #include "verify/looks.hpp"
 
 #include "maintain/statements.hpp"

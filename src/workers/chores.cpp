@@ -1,3 +1,4 @@
+// Each chore has a transaction of its own, and a problem of its own where it fails.
 #include "workers/chores.hpp"
 
 #include "events/problem.hpp"
