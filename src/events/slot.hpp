@@ -4,7 +4,7 @@
 
 namespace events {
 
-// A slot's row, locked by this transaction.
+// A slot: its row is locked by this transaction, but for what slots_of() tells.
 struct Slot {
     catalog::Projection &projection;
     int number;
@@ -16,14 +16,14 @@ struct Slot {
 // superuser.
 void make_slots(Oid projection);
 
-// The slot's row locked: nothing is applied meanwhile. Raises where there is no such slot. As a superuser does.
+// Locks a slot's row, as a superuser: nothing is applied meanwhile. Raises where there is no such slot.
 Slot locked_slot(catalog::Projection &projection, int number);
 
 // The slots that there are, in order, as a snapshot has them or, without one, as they are now.
 pg::vector<Slot> slots_of(catalog::Projection &projection, Snapshot snapshot = InvalidSnapshot);
 
-// Where each slot stands, by its number, as a snapshot has it. Empty where one is lost, or the projection is gone: then
-// nothing says what has been applied.
+// Where each slot stands, by its number; as a snapshot has it or, without one, now. Empty where one is lost, or the
+// projection is gone: then nothing says what has been applied.
 pg::vector<int64> checkpoints_of(Oid projection, Snapshot snapshot);
 // The same; raises 55000 where one is lost.
 pg::vector<int64> known_checkpoints(const catalog::Projection &projection, Snapshot snapshot);
