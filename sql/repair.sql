@@ -156,7 +156,16 @@ SELECT * FROM test.check_all();
 ALTER EVENT TRIGGER projections_after_drop DISABLE;
 DROP TABLE projections_internal.later_changes;
 ALTER EVENT TRIGGER projections_after_drop ENABLE;
+-- One of three slots: no other's position is taken for its.
+BEGIN;
+DELETE FROM projections_internal.slot WHERE projection = 'sums'::regclass AND slot = 1;
+SELECT * FROM projections.verify('sums');
+ROLLBACK;
 DELETE FROM projections_internal.slot WHERE projection IN ('sums'::regclass, 'later_names'::regclass) OR projection = 'machine'::regclass;
+-- Nothing says what was applied.
+SELECT * FROM projections.verify('sums');
+SELECT * FROM projections.verify('machine');
+SELECT * FROM projections.stale_keys('machine');
 SELECT projections.repair('later'), projections.repair('later_names'), projections.repair('sums'), projections.repair('machine');
 UPDATE sales SET amount = amount * 2 WHERE region = 'r1';
 SELECT projection, slot, position FROM projections_internal.slot WHERE projection IN ('sums'::regclass, 'machine'::regclass) ORDER BY 1, 2;

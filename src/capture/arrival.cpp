@@ -40,7 +40,7 @@ Datum position_of(const TriggerData *event) {
         elog(ERROR, "event source \"%s\" has lost its column \"%s\"", RelationGetRelationName(event->tg_relation),
              column);
     bool null;
-    Datum position = SPI_getbinval(event->tg_trigtuple, descriptor, number, &null);
+    Datum position = pg::Row(event->tg_trigtuple, descriptor).datum(number, &null);
     if (null)
         ereport(ERROR, (errcode(ERRCODE_NOT_NULL_VIOLATION),
                         errmsg("null value in position column \"%s\" of event source \"%s\"", column,

@@ -1,3 +1,5 @@
+// Values of ordinary size are read and written in the stored form of numerics, without a call of theirs; what does not
+// fit is added by numeric_add.
 #include "capture/exact_sum.hpp"
 
 namespace capture {

@@ -1,3 +1,4 @@
+// A hash table of groups with linear probing, which one or two groups do without.
 #include "capture/fold.hpp"
 
 namespace capture {

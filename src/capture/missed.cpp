@@ -1,3 +1,4 @@
+// A list for the transaction, whose entries know the subtransaction that made them.
 #include "capture/missed.hpp"
 
 namespace capture {

@@ -5,11 +5,13 @@
 
 namespace capture {
 
+// Notes it, for the subtransaction that runs.
 void miss(Oid projection);
 
 // Each once, in the order of OIDs, in the current memory context.
 List *missed();
 
+// When a subtransaction ends: its projections become its parent's, or are none; and when the transaction has ended.
 void missed_in_committed(SubTransactionId sub, SubTransactionId parent);
 void missed_in_aborted(SubTransactionId sub);
 void forget_missed();

@@ -1,3 +1,4 @@
+// The lists of the transaction's folds and logs, and the marks by which a rollback to a savepoint sets them back.
 #include "capture/pending.hpp"
 
 #include "capture/missed.hpp"

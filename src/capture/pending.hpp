@@ -79,6 +79,7 @@ int64 pending_row_count(const Log &log, int64 from, int64 to);
 // The memory of the transaction's delta; made when first asked for.
 MemoryContext memory();
 
+// When a subtransaction ends: its marks become its parent's, or are gone back to.
 void subtransaction_committed(SubTransactionId sub, SubTransactionId parent);
 void subtransaction_aborted(SubTransactionId sub);
 // Frees what all flushes of a top-level transaction have applied.

@@ -1,3 +1,4 @@
+// Owner, grants and comment of what is hidden, looked at and put right.
 #include "catalog/hidden.hpp"
 
 #include "catalog/projection.hpp"

@@ -1,3 +1,4 @@
+// One table of forms; everything else compares triggers, as the server keeps them or as pg_trigger has them, with it.
 #include "catalog/own_trigger.hpp"
 
 #include "pg/own_schema.hpp"

@@ -1,3 +1,5 @@
+// The cache: read whole, when it is first asked for after an invalidation, under the catalog's own snapshot. Also of
+// the tables of older versions, which lack columns.
 #include "catalog/projection.hpp"
 
 #include "catalog/hidden.hpp"

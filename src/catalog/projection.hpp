@@ -146,6 +146,7 @@ const char *checkpoints_of(Oid definition);
 // Frees what was replaced during the transaction; no pointer from before may be in use.
 void end_transaction();
 
+// When the library is loaded: what outdates the cache.
 void register_callbacks();
 
 } // namespace catalog

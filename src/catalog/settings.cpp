@@ -1,3 +1,4 @@
+// Values are kept by the settings' numbers: what is new comes at the list's end.
 #include "catalog/settings.hpp"
 
 namespace catalog {

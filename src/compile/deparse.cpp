@@ -1,3 +1,4 @@
+// Core's ruleutils, under settings in which a text means the same everywhere.
 #include "compile/deparse.hpp"
 
 #include "pg/scope.hpp"
@@ -50,6 +51,16 @@ char *deparse_among(Node *expression, const Query *query) {
         text = deparse_expression(one_level_each(expression, &depth), context, list_length(context) > 1, false);
     });
     return text;
+}
+
+const char *type_and_collation(const TargetEntry *column) {
+    auto *expression = reinterpret_cast<Node *>(column->expr);
+    Oid type = exprType(expression), collation = exprCollation(expression);
+    const char *name =
+        format_type_extended(type, exprTypmod(expression), FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
+    if (!OidIsValid(collation) || collation == get_typcollation(type)) return name;
+    return psprintf("%s COLLATE %s", name,
+                    DatumGetCString(DirectFunctionCall1(regcollationout, ObjectIdGetDatum(collation))));
 }
 
 } // namespace compile

@@ -13,4 +13,7 @@ char *deparse_over(Node *expression, const char *alias, Oid relation);
 // The text of an expression over the tables that the query reads.
 char *deparse_among(Node *expression, const Query *query);
 
+// The type of a column, as it is declared: with modifier, and with a collation that is not the type's own.
+const char *type_and_collation(const TargetEntry *column);
+
 } // namespace compile

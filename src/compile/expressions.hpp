@@ -4,12 +4,15 @@
 
 namespace compile {
 
+// Constants of type integer and double precision.
 Node *int_constant(int value);
 Node *bigint_constant(int64 value);
 Node *float_constant(const char *value);
 // NULL of the type of `like`, without its typmod: that would read back as a cast of NULL.
 Node *null_like(Node *like);
 
+// The expression as it is where it is of the type; else a cast, which there must be. An operator's or a function's
+// types are those of its arguments. AND, OR; COALESCE(first, second).
 Node *cast_to(Node *expression, Oid type);
 Node *operation(const char *name, Node *left, Node *right);
 Node *both(Node *left, Node *right);

@@ -67,6 +67,7 @@ struct Refusal {
     const char *words;   // of which the first tells the place in the text, where the tree does not; null
 };
 
+// All of them, in the order of Construct; and that of one.
 std::span<const Refusal> refusals();
 const Refusal &refusal(Construct construct);
 

@@ -1,3 +1,4 @@
+// Entries are replaced in copies: the block's own queries stay as they are.
 #include "compile/term_parts.hpp"
 #include "pg/query.hpp"
 

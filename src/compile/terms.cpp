@@ -40,8 +40,7 @@ Query *ungrouped(const Block &block, const Arm &arm) {
 const char *term_text(const Block &block, int occurrence, uint32 changed) {
     const Arm &arm = block.arm_of(occurrence);
     Query *query = ungrouped(block, arm);
-    StringInfoData with;
-    initStringInfo(&with);
+    pg::TextList with;
     uint32 written = 0;
     for (int i = arm.first; i <= std::min(occurrence, arm.first + arm.entries() - 1); i++) {
         int source = block.occurrence_source[i - 1], entry = arm.entry(i);
@@ -50,15 +49,15 @@ const char *term_text(const Block &block, int occurrence, uint32 changed) {
         replace_entry(query, entry, psprintf(i == occurrence ? "delta_%d" : "old_%d", source));
         add_weight(query, entry, block.sources[source].relation);
         if (i < occurrence && !(written & bit)) {
-            appendStringInfo(&with, "%s%s", with.len ? ", " : "WITH ", old_state_text(block.sources[source], source));
+            with.add("%s", old_state_text(block.sources[source], source));
             written |= bit;
         }
     }
     if (const Presence *presence = arm.presence(occurrence)) {
         const char *net = add_presence_term(query, block, arm, *presence, changed);
-        appendStringInfo(&with, "%s%s", with.len ? ", " : "WITH ", net);
+        with.add("%s", net);
     }
-    return psprintf("%s %s", with.data, deparse(query));
+    return psprintf("%s%s %s", with.empty() ? "" : "WITH ", with.text(), deparse(query));
 }
 
 const char *trace_text(const Block &block, int occurrence) {
@@ -96,18 +95,17 @@ std::pair<Query *, int> arm_within(const Block &block, Query *query, int occurre
 }
 
 const char *text_over(const Block &block, Query *query, std::span<const char *const> rows) {
-    StringInfoData with;
-    initStringInfo(&with);
+    pg::TextList with;
     for (std::size_t i = 0; i < rows.size(); i++) {
         if (rows[i] == nullptr) continue;
-        appendStringInfo(&with, "%ssource_%zu AS NOT MATERIALIZED (%s)", with.len ? ", " : "WITH ", i, rows[i]);
+        with.add("source_%zu AS NOT MATERIALIZED (%s)", i, rows[i]);
         for (std::size_t k = 0; k < block.occurrence_source.size(); k++)
             if (block.occurrence_source[k] == static_cast<int>(i)) {
                 auto [arm, entry] = arm_within(block, query, static_cast<int>(k + 1));
                 replace_entry(arm, entry, psprintf("source_%zu", i));
             }
     }
-    return psprintf("%s %s", with.data, deparse(query));
+    return psprintf("%s%s %s", with.empty() ? "" : "WITH ", with.text(), deparse(query));
 }
 
 } // namespace

@@ -78,7 +78,7 @@ void check_deferred(Oid table) {
                 psprintf("SELECT conname FROM pg_catalog.pg_constraint WHERE conrelid = %u AND condeferred", table));
         });
         if (SPI_processed == 0) return;
-        const char *constraint = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+        const char *constraint = pg::Row().text(1);
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
                         errmsg("table %s has a deferred constraint \"%s\"", pg::qualified_name(table), constraint),
                         errdetail("It would be checked when it can no longer be told which event violates it."),

@@ -17,10 +17,12 @@
 #include "declare/own_triggers.hpp"
 #include "declare/parts.hpp"
 #include "declare/table.hpp"
+#include "events/slot.hpp"
 #include "maintain/flush.hpp"
 #include "maintain/log.hpp"
 #include "maintain/reliance.hpp"
 #include "maintain/statements.hpp"
+#include "pg/list.hpp"
 #include "pg/scope.hpp"
 #include "rights/audit.hpp"
 #include "rights/reader.hpp"
@@ -248,12 +250,7 @@ void fill_restricted(const char **settings, Body &&body) {
 
 } // namespace
 
-const char *oid_list(std::span<const Oid> oids) {
-    StringInfoData text;
-    initStringInfo(&text);
-    for (Oid oid : oids) appendStringInfo(&text, "%s%u", text.len ? ", " : "", oid);
-    return psprintf("ARRAY[%s]::pg_catalog.oid[]::pg_catalog.regclass[]", text.data);
-}
+const char *oid_list(std::span<const Oid> oids) { return psprintf("%s::pg_catalog.regclass[]", pg::oid_array(oids)); }
 
 void share_arrivals(Oid projection) {
     if (!catalog::sql_is_current()) return; // an older version grants them to PUBLIC
@@ -266,27 +263,16 @@ void share_arrivals(Oid projection) {
 
 void record(const Request &request, Oid table, Oid definition, const Block &block, const Plan &plan,
             const char **settings) {
-    StringInfoData text;
-    initStringInfo(&text);
-    appendStringInfo(
-        &text,
+    const char *text = psprintf(
         "INSERT INTO projections_internal.projection (relation, definition, mode, user_columns, shape, sources, "
-        "changes, options, settings) VALUES (%u, %u, '%s', %d, '%s', %s, %s, %s, ARRAY[",
+        "changes, options, settings) VALUES (%u, %u, '%s', %d, '%s', %s, %s, %s, ARRAY[%s])",
         table, definition, request.async ? "async" : "inline", block.user_columns, compile::name_of(block.identity),
         oid_list({plan.sources.data(), plan.sources.size()}), oid_list({plan.changes.data(), plan.changes.size()}),
-        quote_literal_cstr(DatumGetCString(DirectFunctionCall1(jsonb_out, request.options))));
-    for (int i = 0; i < catalog::pinned_setting_count; i++)
-        appendStringInfo(&text, "%s%s", i ? ", " : "", quote_literal_cstr(settings[i]));
-    appendStringInfoString(&text, "])");
+        quote_literal_cstr(DatumGetCString(DirectFunctionCall1(jsonb_out, request.options))),
+        pg::joined(catalog::pinned_setting_count, ", ", [&](int i) { return quote_literal_cstr(settings[i]); }));
     pg::as_superuser([&] {
-        pg::spi_execute(text.data);
-        if (request.async)
-            pg::spi_execute(
-                psprintf("INSERT INTO projections_internal.slot (projection, slot) SELECT p.relation, n FROM "
-                         "projections_internal.projection AS p, "
-                         "pg_catalog.generate_series(0, coalesce((p.options ->> 'slots')::int, 1) - 1) AS "
-                         "n WHERE p.relation = %u",
-                         table));
+        pg::spi_execute(text);
+        if (request.async) events::make_slots(table);
         share_arrivals(table);
     });
     CommandCounterIncrement();
@@ -323,7 +309,7 @@ void report(Oid table, const Block &block, const Plan &plan, uint64 rows, Timest
 void warn_without_workers(Oid table) {
     pg::with_spi([&] {
         pg::as_superuser([&] { pg::spi_execute("SELECT projections_internal._worker_problem()"); });
-        const char *problem = SPI_processed ? SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1) : nullptr;
+        const char *problem = SPI_processed ? pg::Row().text(1) : nullptr;
         if (problem)
             ereport(WARNING,
                     (errmsg("nothing will bring projection %s up to date by itself", pg::qualified_name(table)),

@@ -4,6 +4,7 @@
 
 namespace declare {
 
+// What an argument `mode` says; raises 22023 for what is neither 'inline' nor 'async'.
 bool is_async(const char *mode);
 
 // Where CREATE TABLE would put a relation of that name. Raises 3F000 for schemas that projections are not made in.
@@ -76,6 +77,7 @@ const char *hidden_name(const char *relation, const char *suffix);
 // body is bound to them.
 void refuse_bound_handler(Oid function);
 
+// A WARNING where no worker will bring the projection up to date.
 void warn_without_workers(Oid table);
 
 } // namespace declare

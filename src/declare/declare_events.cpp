@@ -45,10 +45,8 @@ Source read_source(FunctionCallInfo fcinfo, int number) {
                             errmsg("%s is not an event source", pg::qualified_name(source.relation)),
                             errdetail("Events are delivered one by one, in the order of their positions."),
                             errhint("SELECT projections.register_source(%s);", quote_literal_cstr(name))));
-        auto column = [&](int column_number) -> const char * {
-            const char *value = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column_number);
-            return value ? MemoryContextStrdup(outside, value) : nullptr;
-        };
+        pg::Row row;
+        auto column = [&](int column_number) { return row.text(column_number, outside); };
         source.triggers = *column(1) == 't';
         source.arrivals = column(2);
         source.position = column(3);
@@ -56,8 +54,7 @@ Source read_source(FunctionCallInfo fcinfo, int number) {
         source.time = column(5);
         source.id = column(6);
         source.type_array = column(7);
-        bool null;
-        source.type_of_type = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 8, &null));
+        source.type_of_type = row.oid(8);
     });
     return source;
 }
@@ -294,13 +291,7 @@ void record(const Declaration &d, Oid relation, Oid feed, const char **settings)
     pg::as_superuser([&] {
         if (pg::spi_execute_with_args(sql, lengthof(types), types, values, nulls, false, 0) != SPI_OK_INSERT)
             elog(ERROR, "recording a projection failed");
-        if (d.async)
-            pg::spi_execute(
-                psprintf("INSERT INTO projections_internal.slot (projection, slot) SELECT p.relation, n FROM "
-                         "projections_internal.projection "
-                         "p, "
-                         "generate_series(0, coalesce((p.options->>'slots')::int, 1) - 1) AS n WHERE p.relation = %u",
-                         relation));
+        if (d.async) events::make_slots(relation);
         share_arrivals(relation);
     });
     CommandCounterIncrement();
@@ -390,15 +381,14 @@ void read_machine(Datum transitions, Declaration &d) {
                 "SELECT transitions, options, events, upper_case FROM projections_internal._state_machine($1, $2)", 2,
                 types, values, nullptr, true, 1) != SPI_OK_SELECT)
             elog(ERROR, "reading transitions failed");
-        bool null;
+        pg::Row row;
         auto column = [&](int number) {
-            Datum value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, number, &null);
-            return pg::within(outside, [&] { return datumCopy(value, false, -1); });
+            return pg::within(outside, [&] { return datumCopy(row.datum(number), false, -1); });
         };
         d.transitions = column(1);
         d.options = column(2);
         d.event_types = DatumGetArrayTypeP(column(3));
-        d.upper_case = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 4, &null));
+        d.upper_case = row.boolean(4);
     });
 }
 

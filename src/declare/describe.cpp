@@ -1,3 +1,4 @@
+// Texts for people: keys, columns, strategies, advice on indexes, and the rows of explain.
 #include "declare/describe.hpp"
 
 #include "compile/deparse.hpp"

@@ -1,3 +1,4 @@
+// Two trigger functions: the guard of each projection's table, and the catalog's announcement of its changes.
 #include "declare/guard.hpp"
 
 #include "catalog/own_trigger.hpp"

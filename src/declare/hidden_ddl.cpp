@@ -17,8 +17,7 @@ bool ask_hidden(const char *text) {
     pg::as_superuser([&] {
         pg::with_spi([&] {
             pg::spi_execute(text);
-            bool null;
-            hidden = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
+            hidden = pg::Row().boolean(1);
         });
     });
     return hidden;

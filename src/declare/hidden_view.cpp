@@ -7,6 +7,8 @@
 // then given the query, as CREATE OR REPLACE VIEW would.
 #include "declare/hidden_view.hpp"
 
+#include "compile/deparse.hpp"
+#include "pg/list.hpp"
 #include "pg/scope.hpp"
 
 extern "C" {
@@ -36,21 +38,11 @@ void name_columns(Query *query, List *columns) {
 
 // "NULL::type AS name, …"
 const char *empty_columns(Query *query) {
-    StringInfoData text;
-    initStringInfo(&text);
-    for (TargetEntry *entry : pg::each<TargetEntry>(query->targetList)) {
-        if (entry->resjunk) continue;
-        auto *expression = reinterpret_cast<Node *>(entry->expr);
-        Oid type = exprType(expression), collation = exprCollation(expression);
-        appendStringInfo(
-            &text, "%sNULL::%s", text.len ? ", " : "",
-            format_type_extended(type, exprTypmod(expression), FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
-        if (OidIsValid(collation) && collation != get_typcollation(type))
-            appendStringInfo(&text, " COLLATE %s",
-                             DatumGetCString(DirectFunctionCall1(regcollationout, ObjectIdGetDatum(collation))));
-        appendStringInfo(&text, " AS %s", quote_identifier(entry->resname));
-    }
-    return text.data;
+    pg::TextList columns;
+    for (TargetEntry *entry : pg::each<TargetEntry>(query->targetList))
+        if (!entry->resjunk)
+            columns.add("NULL::%s AS %s", compile::type_and_collation(entry), quote_identifier(entry->resname));
+    return columns.text();
 }
 
 } // namespace

@@ -1,3 +1,4 @@
+// One table of options: of whom each is, and which values it has. Checks go through what was given, in order of names.
 #include "declare/options.hpp"
 
 #include "pg/list.hpp"
@@ -171,8 +172,7 @@ Datum with_text(Datum object, const char *name, const char *value) {
     if (pg::spi_execute_with_args("SELECT $1 OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object($2, $3)", 3, types,
                                   values, nullptr, true, 1) != SPI_OK_SELECT)
         elog(ERROR, "storing an option failed");
-    bool null;
-    return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null);
+    return pg::Row().datum(1);
 }
 
 } // namespace
@@ -212,7 +212,7 @@ Datum check_options(const Use &use, Datum object) {
         SPITupleTable *rows = SPI_tuptable;
         Datum stored = object;
         for (uint64 i = 0; i < count; i++) {
-            auto column = [&](int number) { return SPI_getvalue(rows->vals[i], rows->tupdesc, number); };
+            auto column = [&](int number) { return pg::Row(rows, i).text(number); };
             Given given{column(1), column(2), column(3)};
             const Option &option = find(given);
             check_use(given, option, use);

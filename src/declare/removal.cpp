@@ -5,6 +5,7 @@
 #include "declare/removal.hpp"
 
 #include "catalog/projection.hpp"
+#include "pg/list.hpp"
 #include "pg/scope.hpp"
 
 namespace declare {
@@ -64,8 +65,7 @@ void describe_rows(StringInfo detail, Oid oid, const char *one, const char *many
     Relation table = table_open(oid, AccessShareLock);
     SysScanDesc scan = systable_beginscan(table, InvalidOid, false, nullptr, 0, nullptr);
     Oid type = TupleDescAttr(RelationGetDescr(table), 0)->atttypid;
-    StringInfoData names;
-    initStringInfo(&names);
+    pg::TextList names;
     int count = 0;
     while (HeapTuple tuple = systable_getnext(scan)) {
         bool null;
@@ -73,14 +73,14 @@ void describe_rows(StringInfo detail, Oid oid, const char *one, const char *many
         if (is_our_own_source(oid, first)) continue;
         if (++count > 5) break;
         const char *name = name_of(type, first);
-        if (name) appendStringInfo(&names, "%s%s", names.len ? ", " : "", name);
+        if (name) names.add("%s", name);
     }
     systable_endscan(scan);
     table_close(table, AccessShareLock);
     if (count == 0) return;
-    if (count > 5) appendStringInfoString(&names, ", …");
+    if (count > 5) names.add("…");
     appendStringInfo(detail, "%s%s", detail->len ? "; " : "", count == 1 ? one : many);
-    if (type == REGCLASSOID || type == TEXTOID) appendStringInfo(detail, " %s", names.data);
+    if (type == REGCLASSOID || type == TEXTOID) appendStringInfo(detail, " %s", names.text());
 }
 
 void refuse_in_use() {

@@ -30,7 +30,7 @@ Datum projections_read_as_owner(PG_FUNCTION_ARGS) {
     rights::reading_as_owner(relation, [&] {
         pg::with_spi([&] {
             if (SPI_execute(query, true, 1) != SPI_OK_SELECT || SPI_processed == 0) return;
-            const char *value = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+            const char *value = pg::Row().text(1);
             if (value) result = pg::within(outside, [&] { return cstring_to_text(value); });
         });
     });

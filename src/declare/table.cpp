@@ -3,6 +3,7 @@
 
 #include "catalog/hidden.hpp"
 #include "compile/deparse.hpp"
+#include "pg/list.hpp"
 #include "pg/scope.hpp"
 
 namespace declare {
@@ -12,22 +13,11 @@ using compile::Block;
 namespace {
 
 const char *column_list(const Block &block, bool with_types) {
-    StringInfoData text;
-    initStringInfo(&text);
-    for (int i = 0; i < block.columns(); i++) {
-        TargetEntry *entry = block.column(i);
-        Node *expression = reinterpret_cast<Node *>(entry->expr);
-        appendStringInfo(&text, "%s%s", i ? ", " : "", quote_identifier(entry->resname));
-        if (!with_types) continue;
-        Oid type = exprType(expression), collation = exprCollation(expression);
-        appendStringInfo(
-            &text, " %s",
-            format_type_extended(type, exprTypmod(expression), FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
-        if (OidIsValid(collation) && collation != get_typcollation(type))
-            appendStringInfo(&text, " COLLATE %s",
-                             DatumGetCString(DirectFunctionCall1(regcollationout, ObjectIdGetDatum(collation))));
-    }
-    return text.data;
+    return pg::joined(block.columns(), ", ", [&](int i) {
+        const TargetEntry *entry = block.column(i);
+        const char *name = quote_identifier(entry->resname);
+        return with_types ? psprintf("%s %s", name, compile::type_and_collation(entry)) : name;
+    });
 }
 
 } // namespace

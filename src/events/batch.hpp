@@ -95,6 +95,7 @@ Folded fold(catalog::Projection &projection, Declared &declared, Call *call, con
 // whether its row has been deleted by then or not: a replay comes to the same.
 void forget_expired(const Declared &declared, const Event &event, State &state);
 
+// Into the history of a state machine's keys, as a superuser.
 void write_transitions(catalog::Projection &projection, const pg::vector<Transition> &transitions);
 
 } // namespace events

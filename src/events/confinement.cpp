@@ -1,3 +1,5 @@
+// Plans and utility commands are looked at before they run; the first breach is kept, as the handler may catch its
+// error.
 #include "events/confinement.hpp"
 
 #include "pg/scope.hpp"

@@ -1,3 +1,5 @@
+// A cache by projection, each entry in memory of its own with the plans that belong to it. A batch further up the stack
+// may use an entry that is outdated: it is freed with the transaction.
 #include "events/declared.hpp"
 
 #include "events/failure.hpp"
@@ -18,14 +20,8 @@ void free_plans(void *argument) {
         if (plan) SPI_freeplan(plan);
 }
 
-// A column of the only row, as text in the current context; null for NULL.
-const char *text_of(MemoryContext memory, int column) {
-    const char *value = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column);
-    return value ? MemoryContextStrdup(memory, value) : nullptr;
-}
-
 Datum datum_of(MemoryContext memory, int column, int length, bool *null) {
-    Datum value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, null);
+    Datum value = pg::Row().datum(column, null);
     if (*null) return 0;
     return pg::within(memory, [&] { return datumCopy(value, false, length); });
 }
@@ -38,9 +34,7 @@ StateMachine *read_machine(MemoryContext memory, Oid relation) {
         relation);
     pg::spi_execute(sql);
     for (uint64 i = 0; i < SPI_processed; i++) {
-        auto column = [&](int number) {
-            return MemoryContextStrdup(memory, SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, number));
-        };
+        auto column = [&](int number) { return pg::Row(i).text(number, memory); };
         const char *place = MemoryContextStrdup(memory, machine_key(column(1), column(2)));
         machine->next.add(place, column(3));
     }
@@ -51,11 +45,10 @@ StateMachine *read_machine(MemoryContext memory, Oid relation) {
                  "WHERE p.relation = %u::pg_catalog.regclass",
                  relation));
     bool null;
-    machine->initial = text_of(memory, 1);
+    machine->initial = pg::Row().text(1, memory);
     machine->retention = datum_of(memory, 2, sizeof(Interval), &null);
     for (uint64 i = 0; i < SPI_processed; i++)
-        if (const char *name = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 3))
-            machine->terminal.push_back(MemoryContextStrdup(memory, name));
+        if (const char *name = pg::Row(i).text(3, memory)) machine->terminal.push_back(name);
     return machine;
 }
 
@@ -77,11 +70,11 @@ Declared *read(catalog::Projection &projection) {
                                  "FROM projections_internal.projection WHERE relation = %u::pg_catalog.regclass",
                                  projection.relation));
         if (SPI_processed != 1) elog(ERROR, "projection %s is not in the catalog", projection.name());
-        made->function = text_of(memory, 1);
+        pg::Row row;
+        made->function = row.text(1, memory);
         made->initial = datum_of(memory, 2, -1, &made->initial_is_null);
-        made->on_failure = on_failure_of(text_of(memory, 3));
-        const char *timeout = text_of(memory, 4);
-        made->event_timeout = timeout ? atoi(timeout) : event_timeout;
+        made->on_failure = on_failure_of(row.text(3));
+        made->event_timeout = row.is_null(4) ? event_timeout : row.integer(4);
         if (projection.kind == catalog::Kind::state_machine)
             made->machine = pg::within(memory, [&] { return read_machine(memory, projection.relation); });
     };

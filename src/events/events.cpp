@@ -11,6 +11,7 @@
 
 #include "catalog/settings.hpp"
 #include "events/batch.hpp"
+#include "events/left_out.hpp"
 #include "events/parked.hpp"
 #include "maintain/maintaining.hpp"
 
@@ -28,7 +29,7 @@ constexpr int retry_milliseconds = 100;
 constexpr int64 most_in_doubt = 1000, few_more = 10;
 
 struct Plans {
-    SPIPlanPtr decided, overrides, open, parked, due;
+    SPIPlanPtr overrides, open, parked;
 };
 constinit Plans plans{};
 
@@ -39,30 +40,6 @@ void in_batch(const Slot &slot, Body &&body) {
 }
 
 // ------------------------------------------------------------------------------------------------------- what to read
-
-// Positions in the range that somebody has skipped or resolved: a replay passes them, too.
-KeyTable<bool> *decided_positions(Batch &batch, int64 to) {
-    static constexpr Oid types[] = {REGCLASSOID, INT8OID, INT8OID};
-    Datum values[] = {projection_datum(batch.slot), Int64GetDatum(batch.slot.position), Int64GetDatum(to)};
-    pg::as_superuser([&] {
-        run(prepared(plans.decided,
-                     "SELECT position FROM projections_internal.failure WHERE projection = $1 AND position > $2 AND "
-                     "position <= $3 "
-                     "AND resolution IN ('skipped', 'resolved')",
-                     types),
-            values, nullptr, Effect::write);
-    });
-    if (SPI_processed == 0) return nullptr;
-    auto *decided = pg::make<KeyTable<bool>>(batch.memory, batch.memory);
-    for (uint64 i = 0; i < SPI_processed; i++) {
-        auto *position = static_cast<int64 *>(MemoryContextAlloc(batch.memory, sizeof(int64)));
-        bool null;
-        *position = bigint(i, 1, &null);
-        decided->add({reinterpret_cast<char *>(position), sizeof(int64)}, true);
-    }
-    SPI_freetuptable(SPI_tuptable);
-    return decided;
-}
 
 // States set by hand at positions after the slot's: only a replay comes by them again.
 void add_overrides(Batch &batch, int64 after, int64 to) {
@@ -80,8 +57,7 @@ void add_overrides(Batch &batch, int64 after, int64 to) {
     });
     if (SPI_processed == 0) return;
     pg::within(batch.chunk.memory, [&] {
-        for (uint64 i = 0; i < SPI_processed; i++)
-            batch.chunk.events->push_back(override_of(SPI_tuptable->vals[i], SPI_tuptable->tupdesc));
+        for (uint64 i = 0; i < SPI_processed; i++) batch.chunk.events->push_back(override_of(pg::Row(i)));
         // After the events of the same position, in the order in which they were set.
         order(*batch.chunk.events);
     });
@@ -135,11 +111,10 @@ int64 read_up_to_error(Batch &batch, int64 after, int64 to, int64 limit, ErrorDa
     return positions[0];
 }
 
-void pass_decided(Batch &batch, const KeyTable<bool> *decided) {
-    if (!decided) return;
+void pass_decided(Batch &batch, const pg::vector<int64> &decided) {
+    if (decided.empty()) return;
     for (Event &event : *batch.chunk.events)
-        if (!event.override_ && decided->find({reinterpret_cast<char *>(&event.position), sizeof(int64)}))
-            event.keys = {}; // delivered to nobody
+        if (!event.override_ && contains(decided, event.position)) event.keys = {}; // delivered to nobody
 }
 
 // on_failure = stop: the position before which the slot has to stay for now, and whether that is a failed event that is
@@ -155,16 +130,14 @@ Stop next_stop(Batch &batch) {
                       Int64GetDatum(batch.slot.position)};
     pg::as_superuser([&] {
         run(prepared(plans.open,
-                     "SELECT position, next_retry_at IS NOT NULL AND next_retry_at <= clock_timestamp() FROM "
-                     "projections_internal.failure WHERE projection = $1 AND slot = $2 AND position > $3 AND "
-                     "resolved_at IS NULL "
-                     "ORDER BY position LIMIT 1",
+                     psprintf("SELECT position, %s FROM projections_internal.failure WHERE projection = $1 AND slot = "
+                              "$2 AND position > $3 AND %s ORDER BY position LIMIT 1",
+                              due_failure, open_failure),
                      types),
             values, nullptr, Effect::write);
     });
     if (SPI_processed == 0) return {0, false};
-    bool null;
-    return {bigint(0, 1, &null), DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &null))};
+    return {pg::Row().bigint(1), pg::Row().boolean(2)};
 }
 
 // Keys of a state machine that have been at their end for longer than options.retention.
@@ -209,7 +182,7 @@ void apply_batch(Batch &batch, int64 to, Limits limits, Progress &progress) {
     load_blocked(batch, false);
     Stop stop = next_stop(batch);
     if (stop.position && !stop.due) to = std::min(to, stop.position - 1);
-    const KeyTable<bool> *decided = decided_positions(batch, to);
+    pg::vector<int64> decided = decided_positions(batch.projection.relation, batch.slot.position, to);
     int64 chunk = batch.projection.kind == catalog::Kind::handler ? handler_chunk : reducer_chunk, window = read_window;
     // Who is to blame is told by the events that follow: as many are tried as that takes, within reason.
     auto enough = [&] {
@@ -262,12 +235,11 @@ bool next_unblocked(Batch &batch, int64 *after, pg::vector<int64> &positions) {
     static constexpr uint64 page = 10000;
     Datum values[] = {projection_datum(batch.slot), Int32GetDatum(batch.slot.number), Int32GetDatum(batch.slot.count),
                       Int64GetDatum(*after)};
-    // Rows of a slot that there is no more are the first slot's.
     pg::as_superuser([&] {
         run(prepared(plans.parked,
-                     "SELECT position, keys FROM projections_internal.parked_event WHERE projection = $1 AND (slot = "
-                     "$2 OR $2 = 0 "
-                     "AND slot >= $3) AND position > $4 ORDER BY position LIMIT 10000",
+                     psprintf("SELECT position, keys FROM projections_internal.parked_event WHERE projection = $1 AND "
+                              "%s AND position > $4 ORDER BY position LIMIT 10000",
+                              of_slot("$2", "$3")),
                      types),
             values, nullptr, Effect::write);
     });
@@ -275,9 +247,9 @@ bool next_unblocked(Batch &batch, int64 *after, pg::vector<int64> &positions) {
     SPITupleTable *rows = SPI_tuptable;
     uint64 i = 0;
     for (; i < count && positions.size() < handler_chunk; i++) {
-        bool null;
-        *after = DatumGetInt64(SPI_getbinval(rows->vals[i], rows->tupdesc, 1, &null));
-        std::span<const Key> keys = keys_of(SPI_getbinval(rows->vals[i], rows->tupdesc, 2, &null));
+        pg::Row row(rows, i);
+        *after = row.bigint(1);
+        std::span<const Key> keys = keys_of(row.datum(2));
         if (is_blocked(batch, keys, *after))
             for (const Key &key : keys) block(batch, key.name, *after);
         else
@@ -359,28 +331,6 @@ bool retry(Batch &batch, int64 position) {
     if (batch.chunk[0].outcome != Outcome::applied) return false;
     resolve_failure(batch.slot, position, "retried");
     return true;
-}
-
-// Not those that a slot has stopped before: they are tried again in place, by apply_batch.
-pg::vector<int64> due_failures(const Slot &slot, bool stops) {
-    static constexpr Oid types[] = {REGCLASSOID, INT4OID, INT4OID, INT8OID, BOOLOID};
-    Datum values[] = {projection_datum(slot), Int32GetDatum(slot.number), Int32GetDatum(slot.count),
-                      Int64GetDatum(slot.position), BoolGetDatum(stops)};
-    pg::as_superuser([&] {
-        run(prepared(
-                plans.due,
-                "SELECT position FROM projections_internal.failure WHERE projection = $1 AND (slot = $2 OR $2 = 0 AND "
-                "slot >= "
-                "$3) AND resolved_at IS NULL AND next_retry_at <= clock_timestamp() AND (position <= $4 OR NOT $5) "
-                "ORDER BY position LIMIT 1000",
-                types),
-            values, nullptr, Effect::write);
-    });
-    pg::vector<int64> positions;
-    bool null;
-    for (uint64 i = 0; i < SPI_processed; i++) positions.push_back(bigint(i, 1, &null));
-    SPI_freetuptable(SPI_tuptable);
-    return positions;
 }
 
 } // namespace

@@ -1,3 +1,4 @@
+// The event's time limit is a timer whose handler cancels the query; the rest is rows of projections_internal.failure.
 #include "events/failure.hpp"
 
 #include "events/declared.hpp"
@@ -150,9 +151,8 @@ int64 record(const Slot &slot, const FailedEvent &event, const ErrorData *error,
                           ' '};
     run(prepared(record_plan, record_sql, types), values, nulls, Effect::write);
     if (SPI_processed != 1) elog(ERROR, "recording a failure of %s did not succeed", slot.projection.name());
-    bool null;
-    *dead_letter = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
-    return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
+    *dead_letter = pg::Row().text(2);
+    return pg::Row().bigint(1);
 }
 
 void note(int64 id, const char *what) {

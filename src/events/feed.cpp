@@ -1,4 +1,7 @@
+// The feed is a hidden view. It is read by kept plans, into a chunk that bounds how much is held, and as its owner: its
+// expressions are a user's.
 #include "events/feed.hpp"
+#include "pg/list.hpp"
 #include "pg/scope.hpp"
 
 namespace events {
@@ -112,12 +115,11 @@ bool read_events(catalog::Projection &projection, const Slot *slot, int64 after,
     std::size_t before = chunk.size();
     // Planned each time: only the actual range and limit tell an index on the event type from one on the position.
     SPIPlanPtr plan =
-        part ? prepared(
-                   d.read_slot,
-                   psprintf("%s LIMIT $3",
-                            feed_select(projection, psprintf("position > $1 AND position <= $2 AND %s = $5",
-                                                             slot_text("keys[1]", "$4")))),
-                   types, CURSOR_OPT_CUSTOM_PLAN)
+        part ? prepared(d.read_slot,
+                        psprintf("%s LIMIT $3",
+                                 feed_select(projection, psprintf("position > $1 AND position <= $2 AND %s = $5",
+                                                                  slot_text("keys[1]", "$4")))),
+                        types, CURSOR_OPT_CUSTOM_PLAN)
              : prepared(d.read, psprintf("%s LIMIT $3", feed_select(projection, "position > $1 AND position <= $2")),
                         std::span(types).first(3), CURSOR_OPT_CUSTOM_PLAN);
     Datum values[] = {Int64GetDatum(after), Int64GetDatum(to), Int64GetDatum(limit),
@@ -157,12 +159,8 @@ pg::vector<int64> read_positions(catalog::Projection &projection, int64 after, i
                           pg::qualified_name(projection.definition)),
                  types, CURSOR_OPT_CUSTOM_PLAN);
     Datum values[] = {Int64GetDatum(after), Int64GetDatum(to), Int64GetDatum(limit)};
-    pg::vector<int64> positions;
     pg::with_snapshot(reading_snapshot(), [&] { run(plan, values, nullptr, Effect::read); });
-    for (uint64 i = 0; i < SPI_processed; i++) {
-        bool null;
-        positions.push_back(DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null)));
-    }
+    pg::vector<int64> positions = pg::bigints();
     SPI_freetuptable(SPI_tuptable);
     return positions;
 }
@@ -174,20 +172,24 @@ Datum bigint_array(std::span<const int64> values) {
                                            FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
+const char *positions_text(std::span<const int64> positions) {
+    pg::TextList text(",");
+    for (int64 position : positions) text.add(INT64_FORMAT, position);
+    return psprintf("'{%s}'::bigint[]", text.text());
+}
+
 Datum key_array(std::span<const Key> keys) {
     auto *datums = static_cast<Datum *>(palloc(sizeof(Datum) * std::max<std::size_t>(keys.size(), 1)));
     for (std::size_t i = 0; i < keys.size(); i++) datums[i] = keys[i].text;
     return PointerGetDatum(construct_array(datums, static_cast<int>(keys.size()), TEXTOID, -1, false, TYPALIGN_INT));
 }
 
-Event override_of(HeapTuple row, TupleDesc desc) {
-    bool null;
-    auto column = [&](int number) { return SPI_getbinval(row, desc, number, &null); };
+Event override_of(const pg::Row &row) {
     Event event{};
-    event.position = DatumGetInt64(column(1));
-    event.row = datumCopy(column(2), false, -1);
-    event.keys = keys_of(datumCopy(column(3), false, -1));
-    event.time = DatumGetTimestampTz(column(4));
+    event.position = row.bigint(1);
+    event.row = datumCopy(row.datum(2), false, -1);
+    event.keys = keys_of(datumCopy(row.datum(3), false, -1));
+    event.time = row.timestamp(4);
     event.has_time = event.override_ = true;
     return event;
 }

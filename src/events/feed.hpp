@@ -2,6 +2,7 @@
 #pragma once
 #include "events/declared.hpp"
 #include "events/slot.hpp"
+#include "pg/result.hpp"
 
 namespace events {
 
@@ -24,7 +25,7 @@ struct Event {
 };
 
 // A state set by hand, from a row (position, state, keys, set_at), in the current memory context.
-Event override_of(HeapTuple row, TupleDesc desc);
+Event override_of(const pg::Row &row);
 
 // Orders events by position, and states set by hand after the events of their position and among themselves as they
 // are. Nearly all are in place: those few that were appended are moved there. (std::stable_sort allocates.)
@@ -65,7 +66,10 @@ pg::vector<int64> read_positions(catalog::Projection &projection, int64 after, i
 // The distinct keys of a text[], in the current memory context.
 std::span<const Key> keys_of(Datum array);
 
+// bigint[], in the current memory context.
 Datum bigint_array(std::span<const int64> values);
+// The same, as SQL.
+const char *positions_text(std::span<const int64> positions);
 Datum key_array(std::span<const Key> keys);
 
 // What events are read under: null for a snapshot taken now.

@@ -37,10 +37,7 @@ void pass_gate(Projection &projection) {
                      "= %u",
                      projection.relation));
     });
-    bool null;
-    for (uint64 i = 0; i < SPI_processed; i++)
-        maintain::refuse_swapped(
-            DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null)));
+    for (Oid table : pg::oids()) maintain::refuse_swapped(table);
 }
 
 Delivery *make_delivery(Projection &projection) {

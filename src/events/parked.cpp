@@ -1,4 +1,7 @@
+// Rows of projections_internal.parked_event, and the keys that wait.
 #include "events/parked.hpp"
+
+#include "events/left_out.hpp"
 
 namespace events {
 
@@ -20,18 +23,16 @@ void load_blocked(Batch &batch, bool failures_only) {
                       BoolGetDatum(!failures_only)};
     pg::as_superuser([&] {
         run(prepared(blocked,
-                     "SELECT k, min(b.position) FROM (SELECT keys, position FROM projections_internal.failure WHERE "
-                     "projection = $1 "
-                     "AND resolved_at IS NULL AND $2 UNION ALL SELECT keys, position FROM "
-                     "projections_internal.parked_event WHERE "
-                     "projection = $1 AND $3) b, unnest(b.keys) AS k GROUP BY k",
+                     psprintf("SELECT k, min(b.position) FROM %s AS b, unnest(b.keys) AS k WHERE (b.parked OR $2) AND "
+                              "(NOT b.parked OR $3) GROUP BY k",
+                              still_to_come("$1")),
                      types),
             values, nullptr, Effect::write);
     });
     for (uint64 i = 0; i < SPI_processed; i++) {
-        bool null;
-        text *key = DatumGetTextPP(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null));
-        block(batch, {VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key)}, bigint(i, 2, &null));
+        pg::Row row(i);
+        text *key = DatumGetTextPP(row.datum(1));
+        block(batch, {VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key)}, row.bigint(2));
     }
     SPI_freetuptable(SPI_tuptable);
 }

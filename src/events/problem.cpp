@@ -1,3 +1,4 @@
+// A fixed number of places in shared memory, dealt among owners by place_in(), or in the session where there is none.
 #include "events/problem.hpp"
 
 #include "catalog/projection.hpp"

@@ -1,6 +1,9 @@
+// A range is read and folded, and applied in a subtransaction. An event that cannot be read is left out and recorded;
+// where applying fails, the range is halved until it is one event.
 #include "events/query.hpp"
 
 #include "events/failure.hpp"
+#include "events/left_out.hpp"
 #include "maintain/apply.hpp"
 #include "maintain/flush.hpp"
 #include "maintain/locks.hpp"
@@ -23,11 +26,8 @@ void read_event(Projection &projection, const char *text, int64 a, int64 b, Snap
         pg::with_spi([&] {
             Oid types[] = {INT8OID, INT8OID};
             Datum values[] = {Int64GetDatum(a), Int64GetDatum(b)};
-            SPIPlanPtr plan = pg::spi_prepare(text, 2, types);
-            if (plan == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-            int code = SPI_execute_snapshot(plan, values, nullptr, snapshot, InvalidSnapshot, true, false, 1);
-            if (code < 0) elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(code));
-            if (SPI_processed > 0) receive(SPI_tuptable->vals[0], SPI_tuptable->tupdesc);
+            pg::spi_execute_under(snapshot, text, 1, 2, types, values);
+            if (SPI_processed > 0) receive(pg::Row());
         });
     });
 }
@@ -35,8 +35,7 @@ void read_event(Projection &projection, const char *text, int64 a, int64 b, Snap
 // A value of 8 bytes; false where there is no row or NULL.
 bool read_value(Projection &projection, const char *text, int64 a, int64 b, Snapshot snapshot, Datum *value) {
     bool null = true;
-    read_event(projection, text, a, b, snapshot,
-               [&](HeapTuple row, TupleDesc desc) { *value = SPI_getbinval(row, desc, 1, &null); });
+    read_event(projection, text, a, b, snapshot, [&](pg::Row row) { *value = row.datum(1, &null); });
     return !null;
 }
 
@@ -125,16 +124,10 @@ FailedEvent describe_event(Projection &projection, const EventSource &source, in
                                 text_of(source.type_column), time, events_from(source), position_expression(source));
     MemoryContext outside = CurrentMemoryContext;
     attempt([&] {
-        read_event(projection, text, position, 0, snapshot, [&](HeapTuple row, TupleDesc desc) {
-            auto copy = [&](int column) -> const char * {
-                const char *found = SPI_getvalue(row, desc, column);
-                return found ? MemoryContextStrdup(outside, found) : nullptr;
-            };
-            event.id = copy(1);
-            event.type = copy(2);
-            bool null;
-            Datum value = SPI_getbinval(row, desc, 3, &null);
-            if (!null) event.time = DatumGetTimestampTz(value);
+        read_event(projection, text, position, 0, snapshot, [&](pg::Row row) {
+            event.id = row.text(1, outside);
+            event.type = row.text(2, outside);
+            event.time = row.timestamp(3);
         });
     });
     return event;
@@ -233,31 +226,9 @@ int64 apply_all(Batch &batch, int64 from, int64 to) {
     return apply_all(batch, from, middle) + apply_all(batch, middle, to);
 }
 
-// Positions in (from, to] that somebody has skipped or resolved: whoever applies the range again passes them, too.
-pg::vector<int64> left_out(const Slot &slot, int64 from, int64 to) {
-    pg::vector<int64> positions;
-    pg::as_superuser([&] {
-        pg::with_spi([&] {
-            Oid types[] = {REGCLASSOID, INT8OID, INT8OID};
-            Datum values[] = {ObjectIdGetDatum(slot.projection.relation), Int64GetDatum(from), Int64GetDatum(to)};
-            if (pg::spi_execute_with_args(
-                    "SELECT DISTINCT position FROM projections_internal.failure WHERE projection = "
-                    "$1 AND position > $2 AND "
-                    "position <= $3 AND resolution IN ('skipped', 'resolved') ORDER BY position",
-                    3, types, values, nullptr, false, 0) != SPI_OK_SELECT)
-                elog(ERROR, "reading failures failed");
-            bool null;
-            for (uint64 i = 0; i < SPI_processed; i++)
-                positions.push_back(
-                    DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null)));
-        });
-    });
-    return positions;
-}
-
-int64 apply_without(Batch &batch, const pg::vector<int64> &left_out, int64 from, int64 to) {
+int64 apply_without(Batch &batch, const pg::vector<int64> &decided, int64 from, int64 to) {
     int64 events = 0;
-    for (int64 position : left_out) {
+    for (int64 position : decided) {
         if (from < position - 1) events += apply_all(batch, from, position - 1);
         from = position;
     }
@@ -291,7 +262,7 @@ Progress apply_query(const Slot &slot, const EventSource &source, int64 to, Limi
     for (int ranges = 0; until < to && (ranges == 0 || (batch.in_doubt() && ranges < most_in_doubt)); ranges++) {
         int64 from = until;
         until = std::min(to, until + limits.events * slot.count);
-        progress.events += apply_without(batch, left_out(slot, from, until), from, until);
+        progress.events += apply_without(batch, decided_positions(slot.projection.relation, from, until), from, until);
     }
     if (batch.in_doubt()) pg::rethrow(batch.doubtful);
     // Positions may have wide gaps.
@@ -306,20 +277,7 @@ Progress apply_query(const Slot &slot, const EventSource &source, int64 to, Limi
 }
 
 int64 retry_query(const Slot &slot, const EventSource &source) {
-    pg::vector<int64> due;
-    pg::with_spi([&] {
-        Oid types[] = {REGCLASSOID, INT4OID};
-        Datum values[] = {ObjectIdGetDatum(slot.projection.relation), Int32GetDatum(slot.number)};
-        if (pg::spi_execute_with_args(
-                "SELECT position FROM projections_internal.failure WHERE projection = $1 AND slot = $2 AND "
-                "resolved_at IS NULL AND next_retry_at <= pg_catalog.clock_timestamp() "
-                "ORDER BY position LIMIT 1000",
-                2, types, values, nullptr, false, 0) != SPI_OK_SELECT)
-            elog(ERROR, "reading failures failed");
-        bool null;
-        for (uint64 i = 0; i < SPI_processed; i++)
-            due.push_back(DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null)));
-    });
+    pg::vector<int64> due = due_failures(slot, false);
     if (due.empty()) return 0;
     // Every slot may retry: a position need not be in the slot's own stripe, as slots may have been renumbered.
     Slot any{slot.projection, slot.number, 1, slot.position};

@@ -126,14 +126,11 @@ uint64 lock_rows(Queue &queue, Datum names, KeyTable<bool> &present) {
                         types);
     uint64 count = run(plan, &names, nullptr, Effect::write);
     for (uint64 i = 0; i < count; i++) {
-        bool null;
-        auto column = [&](int number) {
-            return SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, number, &null);
-        };
-        std::string_view key = copied(view(PointerGetDatum(DatumGetTextPP(column(1)))), queue.memory);
+        pg::Row row(i);
+        std::string_view key = copied(view(PointerGetDatum(DatumGetTextPP(row.datum(1)))), queue.memory);
         present.add(key, true);
         const int64 *first = queue.first.find(key);
-        if (first && DatumGetInt64(column(2)) >= *first) queue.late.add(key, true);
+        if (first && row.bigint(2) >= *first) queue.late.add(key, true);
     }
     SPI_freetuptable(SPI_tuptable);
     return count;
@@ -170,11 +167,8 @@ void find_removed(Queue &queue, const KeyTable<bool> &present) {
     pg::with_snapshot(GetLatestSnapshot(), [&] { count = run(plan, &after, nullptr, Effect::read); });
     for (uint64 i = 0; i < count; i++) {
         bool null;
-        auto column = [&](int number) {
-            return SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, number, &null);
-        };
-        int64 position = DatumGetInt64(column(1));
-        Datum keys = column(2);
+        int64 position = pg::Row(i).bigint(1);
+        Datum keys = pg::Row(i).datum(2, &null);
         if (null || std::binary_search(queue.positions.begin(), queue.positions.end(), position)) continue;
         for (const Key &key : keys_of(keys)) {
             const int64 *first = queue.first.find(key.name);

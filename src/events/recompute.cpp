@@ -1,5 +1,9 @@
+// All slots are brought to one position, or the log is consumed, and the rows are recomputed under the same snapshot:
+// so they are as of what has been applied.
 #include "events/recompute.hpp"
 
+#include "events/feed.hpp"
+#include "events/left_out.hpp"
 #include "events/query.hpp"
 #include "maintain/flush.hpp"
 #include "maintain/locks.hpp"
@@ -19,38 +23,20 @@ namespace {
 int64 align_slots(Projection &projection, int slots, const EventSource &source) {
     Safe safe = safe_position(source);
     int64 reached = safe.position;
-    for (int slot = 0; slot < slots; slot++) reached = std::max(reached, checkpoint_of(projection.relation, slot));
+    for (int slot = 0; slot < slots; slot++) reached = std::max(reached, locked_slot(projection, slot).position);
     for (int slot = 0; slot < slots; slot++)
         while (advance_to(projection, slot, reached).more) CHECK_FOR_INTERRUPTS();
     CommandCounterIncrement();
     return reached;
 }
 
-// Events that do not count: failed, skipped, resolved by hand. An array of positions, as text.
-const char *left_out(Oid projection) {
-    const char *positions = nullptr;
-    MemoryContext outside = CurrentMemoryContext;
-    pg::as_superuser([&] {
-        pg::with_spi([&] {
-            Oid type = REGCLASSOID;
-            Datum value = ObjectIdGetDatum(projection);
-            if (pg::spi_execute_with_args(
-                    "SELECT coalesce(pg_catalog.array_agg(position), '{}') FROM projections_internal.failure WHERE "
-                    "projection = $1 AND (resolved_at IS NULL OR resolution IN ('skipped', 'resolved'))",
-                    1, &type, &value, nullptr, false, 1) != SPI_OK_SELECT)
-                elog(ERROR, "reading failures failed");
-            positions = MemoryContextStrdup(outside, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
-        });
-    });
-    return positions;
-}
-
 // The events that count, up to a position.
-const char *applied_rows(Projection &projection, const EventSource &source, int64 reached) {
+const char *applied_rows(Projection &projection, const EventSource &source, int64 reached, Snapshot snapshot) {
     projection.block();
     const char *position = position_expression(source);
-    return psprintf("%s WHERE %s <= " INT64_FORMAT " AND %s <> ALL ('%s'::bigint[])", rows_select(projection, source),
-                    position, reached, position, left_out(projection.relation));
+    pg::vector<int64> out = left_out_positions(projection.relation, snapshot);
+    return psprintf("%s WHERE %s <= " INT64_FORMAT " AND %s <> ALL (%s)", rows_select(projection, source), position,
+                    reached, position, positions_text({out.data(), out.size()}));
 }
 
 // The keys of the rows that events in [from, to] belong to.
@@ -76,12 +62,10 @@ Tuplestorestate *keys_of_events(Projection &projection, const EventSource &sourc
     const char *text = psprintf("SELECT DISTINCT %s FROM (%s) AS d ORDER BY %s", columns.text(),
                                 compile::definition_text(projection.block(), rows), columns.text());
     pg::with_spi([&] {
-        SPIPlanPtr plan = pg::spi_prepare(text);
-        int code = SPI_execute_snapshot(plan, nullptr, nullptr, snapshot, InvalidSnapshot, true, false, 0);
-        if (code < 0) elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(code));
+        pg::spi_execute_under(snapshot, text);
         pg::within(outside, [&] {
             *desc = CreateTupleDescCopy(SPI_tuptable->tupdesc);
-            for (uint64 i = 0; i < SPI_processed; i++) tuplestore_puttuple(keys, SPI_tuptable->vals[i]);
+            pg::put_rows(keys);
         });
     });
     return keys;
@@ -124,7 +108,8 @@ int64 refresh_keys(Projection &projection, Tuplestorestate *keys, TupleDesc desc
     const EventSource &source = whole_source_of(projection);
     int64 reached = align_slots(projection, slots, source);
     Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-    written = maintain::recompute_keys(projection, keys, desc, {snapshot, applied_rows(projection, source, reached)});
+    written = maintain::recompute_keys(projection, keys, desc,
+                                       {snapshot, applied_rows(projection, source, reached, snapshot)});
     UnregisterSnapshot(snapshot);
     return written;
 }

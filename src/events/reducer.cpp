@@ -103,11 +103,9 @@ Datum keys_datum(const pg::vector<State> &states) {
 
 // A row (key, state, version, position, updated_at) of the last statement.
 void take_row(State &state, uint64 row) {
-    HeapTuple tuple = SPI_tuptable->vals[row];
+    pg::Row found(row);
     bool null;
-    auto value = [&](ReducerColumn which) {
-        return SPI_getbinval(tuple, SPI_tuptable->tupdesc, static_cast<int>(which), &null);
-    };
+    auto value = [&](ReducerColumn which) { return found.datum(static_cast<int>(which), &null); };
     Datum time = value(ReducerColumn::updated_at);
     state.has_time = !null;
     state.time = null ? 0 : DatumGetTimestampTz(time);
@@ -129,8 +127,7 @@ void read_states(Batch &batch, Folding &work) {
     pg::with_snapshot(GetLatestSnapshot(), [&] { run(plan, &keys, nullptr, Effect::read); });
     pg::within(work.memory, [&] {
         for (uint64 i = 0; i < SPI_processed; i++) {
-            bool null;
-            Datum key = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null);
+            Datum key = pg::Row(i).datum(1);
             take_row(work.states[*work.index.find(view(PointerGetDatum(DatumGetTextPP(key))))], i);
         }
     });

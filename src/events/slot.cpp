@@ -8,6 +8,7 @@
 #include "events/slot.hpp"
 
 #include "events/events.hpp"
+#include "events/left_out.hpp"
 #include "events/query.hpp"
 #include "maintain/flush.hpp"
 #include "maintain/locks.hpp"
@@ -31,11 +32,38 @@ const char *slot_text(const char *key, const char *slots) {
                     key, slots);
 }
 
+const char *slot_count_text(const char *projection) {
+    return psprintf("(SELECT pg_catalog.count(*)::int FROM projections_internal.slot AS n WHERE n.projection = %s)",
+                    projection);
+}
+
 using catalog::Flow;
 using catalog::Kind;
 using catalog::Projection;
 
 namespace {
+
+// Over a row p of the catalog.
+constexpr const char *declared_slots = "coalesce((p.options ->> 'slots')::int, 1)";
+
+// Hands the slots that there are to `receive`, each as (slot, position, how many are declared), in order; one without a
+// slot where the projection has none.
+template <class Receive>
+void read_slots(Oid projection, Snapshot snapshot, Receive &&receive) {
+    const char *text = psprintf(
+        "SELECT s.slot, s.position, %s FROM projections_internal.projection AS p LEFT JOIN projections_internal.slot "
+        "AS s ON s.projection = p.relation WHERE p.relation = %u::pg_catalog.regclass ORDER BY s.slot",
+        declared_slots, projection);
+    pg::as_superuser([&] {
+        pg::with_spi([&] {
+            if (snapshot)
+                pg::spi_execute_under(snapshot, text);
+            else
+                pg::spi_execute(text);
+            for (uint64 i = 0; i < SPI_processed; i++) receive(pg::Row(i));
+        });
+    });
+}
 
 // How long catch_up() waits for transactions that have drawn positions and not ended.
 constexpr int undecided_wait = 1000; // ms
@@ -56,34 +84,31 @@ Row lock_row(Oid projection, int slot, bool wait) {
         psprintf("SELECT position FROM projections_internal.slot WHERE projection = $1 AND slot = $2 FOR UPDATE%s",
                  wait ? "" : " SKIP LOCKED");
     // In a statement of its own: what the lock waited for may have changed the options, or the number of slots.
-    static constexpr const char *read =
-        "SELECT coalesce(s.not_before <= pg_catalog.clock_timestamp(), true), "
-        "(SELECT pg_catalog.count(*)::int FROM projections_internal.slot AS n WHERE n.projection = $1), "
+    const char *read = psprintf(
+        "SELECT coalesce(s.not_before <= pg_catalog.clock_timestamp(), true), %s, "
         "coalesce((p.options ->> 'batch_size')::bigint, 0), coalesce((p.options ->> 'max_rate')::float8, 0), "
         "p.paused_at IS NOT NULL "
         "FROM projections_internal.slot AS s JOIN projections_internal.projection AS p ON p.relation = s.projection "
-        "WHERE s.projection = $1 AND s.slot = $2";
+        "WHERE s.projection = $1 AND s.slot = $2",
+        slot_count_text("$1"));
     pg::with_spi([&] {
         Oid types[] = {REGCLASSOID, INT4OID};
         Datum values[] = {ObjectIdGetDatum(projection), Int32GetDatum(slot)};
-        bool null;
         auto found = [&](const char *text) {
             if (pg::spi_execute_with_args(text, 2, types, values, nullptr, false, 1) != SPI_OK_SELECT)
                 elog(ERROR, "locking a slot failed");
             return SPI_processed > 0;
         };
-        auto value = [&](int column) {
-            return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &null);
-        };
         if (!found(lock)) return;
-        row.position = DatumGetInt64(value(1));
+        row.position = pg::Row().bigint(1);
         if (!found(read)) return;
         row.locked = true;
-        row.rested = DatumGetBool(value(1));
-        row.count = DatumGetInt32(value(2));
-        row.batch_size = DatumGetInt64(value(3));
-        row.max_rate = DatumGetFloat8(value(4));
-        row.paused = DatumGetBool(value(5));
+        pg::Row state;
+        row.rested = state.boolean(1);
+        row.count = state.integer(2);
+        row.batch_size = state.bigint(3);
+        row.max_rate = state.number(4);
+        row.paused = state.boolean(5);
     });
     return row;
 }
@@ -247,18 +272,56 @@ int lock_slots(Oid projection) {
     return slots;
 }
 
-int64 checkpoint_of(Oid projection, int slot) {
-    int64 position = 0;
-    pg::as_superuser([&] { position = lock_row(projection, slot, true).position; });
-    return position;
+void make_slots(Oid projection) {
+    pg::spi_execute(psprintf("INSERT INTO projections_internal.slot (projection, slot) SELECT p.relation, n FROM "
+                             "projections_internal.projection AS p, pg_catalog.generate_series(0, %s - 1) AS n WHERE "
+                             "p.relation = %u",
+                             declared_slots, projection));
+}
+
+Slot locked_slot(Projection &projection, int number) {
+    Row row;
+    pg::as_superuser([&] { row = lock_row(projection.relation, number, true); });
+    if (!row.locked) elog(ERROR, "projection %s has no slot %d", projection.name(), number);
+    return {projection, number, row.count, row.position};
+}
+
+pg::vector<Slot> slots_of(Projection &projection, Snapshot snapshot) {
+    pg::vector<Slot> slots;
+    read_slots(projection.relation, snapshot, [&](pg::Row row) {
+        if (!row.is_null(1)) slots.push_back({projection, row.integer(1), 0, row.bigint(2)});
+    });
+    for (Slot &slot : slots) slot.count = static_cast<int>(slots.size());
+    return slots;
+}
+
+pg::vector<int64> checkpoints_of(Oid projection, Snapshot snapshot) {
+    pg::vector<int64> checkpoints;
+    int64 slots = 0;
+    bool gap = false;
+    read_slots(projection, snapshot, [&](pg::Row row) {
+        gap |= row.is_null(1) || row.integer(1) != static_cast<int>(checkpoints.size());
+        slots = row.integer(3);
+        checkpoints.push_back(row.bigint(2));
+    });
+    if (gap || static_cast<int64>(checkpoints.size()) < slots) checkpoints.clear();
+    return checkpoints;
+}
+
+pg::vector<int64> known_checkpoints(const Projection &projection, Snapshot snapshot) {
+    pg::vector<int64> checkpoints = checkpoints_of(projection.relation, snapshot);
+    if (checkpoints.empty())
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                        errmsg("projection %s has lost a checkpoint", projection.name()),
+                        errdetail("Nothing says which events it has applied."),
+                        errhint("SELECT * FROM projections.validate(); says what mends it.")));
+    return checkpoints;
 }
 
 Progress advance_to(Projection &projection, int number, int64 to) {
     Progress progress;
     pg::as_superuser([&] {
-        Row row = lock_row(projection.relation, number, true);
-        if (!row.locked) elog(ERROR, "projection %s has no slot %d", projection.name(), number);
-        Slot slot{projection, number, row.count, row.position};
+        Slot slot = locked_slot(projection, number);
         progress = apply_query(slot, source_of(projection), to, {100000, 1000});
         move_checkpoint(slot, progress, 0);
     });
@@ -298,7 +361,7 @@ pg::vector<Candidate> candidates(long *again) {
     pg::vector<Candidate> found;
     pg::with_spi([&] {
         // A slot that stops at failures has nothing to do but to retry.
-        static constexpr const char *text =
+        const char *text = psprintf(
             "SELECT s.projection::oid, s.slot, s.position, coalesce(f.due, false), "
             "coalesce(s.not_before <= pg_catalog.clock_timestamp(), true) "
             " AND (f.projection IS NULL OR f.due OR p.options ->> 'on_failure' IS DISTINCT FROM 'stop'), "
@@ -306,26 +369,20 @@ pg::vector<Candidate> candidates(long *again) {
             "coalesce((EXTRACT(epoch FROM (p.options ->> 'retention')::interval) * 1000)::bigint, 0) "
             "FROM projections_internal.slot AS s JOIN projections_internal.projection AS p ON p.relation = "
             "s.projection "
-            "LEFT JOIN (SELECT projection, slot, pg_catalog.bool_or(next_retry_at <= pg_catalog.clock_timestamp()) AS "
-            "due, "
-            "                  pg_catalog.min(next_retry_at) AS next "
-            "           FROM projections_internal.failure WHERE resolved_at IS NULL GROUP BY 1, 2) AS f "
+            "LEFT JOIN (SELECT projection, slot, pg_catalog.bool_or(%s) AS due, pg_catalog.min(next_retry_at) AS next "
+            "           FROM projections_internal.failure WHERE %s GROUP BY 1, 2) AS f "
             "  ON f.projection = s.projection AND f.slot = s.slot "
-            "WHERE p.mode = 'async' AND p.paused_at IS NULL ORDER BY s.checkpoint_at";
+            "WHERE p.mode = 'async' AND p.paused_at IS NULL ORDER BY s.checkpoint_at",
+            due_failure, open_failure);
         if (pg::spi_execute(text, false, 0) != SPI_OK_SELECT) elog(ERROR, "reading slots failed");
         for (uint64 i = 0; i < SPI_processed; i++) {
-            bool null;
-            auto value = [&](int column) {
-                return SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, column, &null);
-            };
-            int64 wait = DatumGetInt64(value(6));
-            if (!null) {
-                wait = std::max<int64>(1, std::min<int64>(wait, 60000));
+            pg::Row row(i);
+            if (!row.is_null(6)) {
+                int64 wait = std::max<int64>(1, std::min<int64>(row.bigint(6), 60000));
                 if (*again < 0 || wait < *again) *again = static_cast<long>(wait);
             }
-            if (!DatumGetBool(value(5))) continue;
-            found.push_back({DatumGetObjectId(value(1)), DatumGetInt32(value(2)), DatumGetInt64(value(3)),
-                             DatumGetBool(value(4)), DatumGetInt64(value(7))});
+            if (!row.boolean(5)) continue;
+            found.push_back({row.oid(1), row.integer(2), row.bigint(3), row.boolean(4), row.bigint(7)});
         }
     });
     return found;

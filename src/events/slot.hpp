@@ -4,13 +4,32 @@
 
 namespace events {
 
-// A slot's row, locked by this transaction.
+// A slot: its row is locked by this transaction, but for what slots_of() tells.
 struct Slot {
     catalog::Projection &projection;
     int number;
     int count;      // of the projection's slots
     int64 position; // of the last event applied
 };
+
+// Makes the slots of a projection that has none, as many as are declared, in the current SPI connection and as a
+// superuser.
+void make_slots(Oid projection);
+
+// Locks a slot's row, as a superuser: nothing is applied meanwhile. Raises where there is no such slot.
+Slot locked_slot(catalog::Projection &projection, int number);
+
+// The slots that there are, in order, as a snapshot has them or, without one, as they are now.
+pg::vector<Slot> slots_of(catalog::Projection &projection, Snapshot snapshot = InvalidSnapshot);
+
+// Where each slot stands, by its number; as a snapshot has it or, without one, now. Empty where one is lost, or the
+// projection is gone: then nothing says what has been applied.
+pg::vector<int64> checkpoints_of(Oid projection, Snapshot snapshot);
+// The same; raises 55000 where one is lost.
+pg::vector<int64> known_checkpoints(const catalog::Projection &projection, Snapshot snapshot);
+
+// How many slots there are, as SQL, in parentheses. `projection`: an OID or a parameter.
+const char *slot_count_text(const char *projection);
 
 // The slot that a key is dealt out to: of a value, and as SQL, whatever the search_path, over an expression of type
 // text and one for the number of slots (NULL for a NULL key, which is the first slot's). SQL says the same in
@@ -59,9 +78,8 @@ void while_calling_users(Body &&body) {
 
 // The same for a query projection over events whose slots the transaction has locked: up to `to`, undecided or not.
 Progress advance_to(catalog::Projection &projection, int slot, int64 to);
-int64 checkpoint_of(Oid projection, int slot);
 
-// Locks every slot of a projection, in order. Returns how many there are.
+// Locks every slot of a projection, in order, and says to others that this session applies. Returns how many there are.
 int lock_slots(Oid projection);
 
 struct Work {

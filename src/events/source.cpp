@@ -115,18 +115,12 @@ const EventSource *event_source(Oid relation) {
                 SPI_processed != 1)
                 elog(ERROR, "relation %u is not registered as an event source", relation);
         });
-        HeapTuple row = SPI_tuptable->vals[0];
-        TupleDesc desc = SPI_tuptable->tupdesc;
-        bool null;
+        pg::Row row;
         source->relation = relation;
-        source->sequence = DatumGetObjectId(SPI_getbinval(row, desc, 1, &null));
-        Datum arrivals = SPI_getbinval(row, desc, 2, &null);
-        source->arrivals = null ? InvalidOid : DatumGetObjectId(arrivals);
-        source->archived_to = DatumGetInt64(SPI_getbinval(row, desc, 3, &null));
-        auto column = [&](int number) -> const char * {
-            const char *name = SPI_getvalue(row, desc, number);
-            return name ? MemoryContextStrdup(outside, name) : nullptr;
-        };
+        source->sequence = row.oid(1);
+        source->arrivals = row.oid(2);
+        source->archived_to = row.bigint(3);
+        auto column = [&](int number) { return row.text(number, outside); };
         source->position_column = column(4);
         source->type_column = column(5);
         source->time_column = column(6);
@@ -139,11 +133,11 @@ const EventSource &source_of(const catalog::Projection &projection) {
     Oid relation = projection.sources.front();
     const EventSource *source = event_source(relation);
     if (source) return *source;
-    ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                    errmsg("%s is not an event source", pg::qualified_name(relation)),
-                    errdetail("Projection %s would read its events.", projection.name()),
-                    errhint("SELECT projections.register_source(%s, …);",
-                            quote_literal_cstr(pg::qualified_name(relation)))));
+    ereport(ERROR,
+            (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+             errmsg("%s is not an event source", pg::qualified_name(relation)),
+             errdetail("Projection %s would read its events.", projection.name()),
+             errhint("SELECT projections.register_source(%s, …);", quote_literal_cstr(pg::qualified_name(relation)))));
     pg_unreachable();
 }
 

@@ -80,20 +80,17 @@ enum class Row {
 };
 
 // Whether the delta takes the last row of the group whose locked row this is.
-bool empties(const Block &block, const Group &group, HeapTuple row) {
+bool empties(const Block &block, const Group &group, const pg::Row &row) {
     bool null;
-    Datum count = SPI_getbinval(row, SPI_tuptable->tupdesc, block.row_count + 1, &null);
+    Datum count = row.datum(block.row_count + 1, &null);
     return !null && DatumGetInt64(count) + group.cells[block.row_count].count <= 0;
 }
 
 // Whether rows with just that look of the key went: then another's may have to be shown. (Test: sql/keys.)
-bool shows_lost_key(const Block &block, const Group &group, HeapTuple row) {
+bool shows_lost_key(const Block &block, const Group &group, const pg::Row &row) {
     pg::vector<Datum> shown;
-    for (std::size_t i = 0; i < block.row_key.size(); i++) {
-        bool null;
-        shown.push_back(
-            SPI_getbinval(row, SPI_tuptable->tupdesc, static_cast<int>(block.states.size() + i + 1), &null));
-    }
+    for (std::size_t i = 0; i < block.row_key.size(); i++)
+        shown.push_back(row.datum(static_cast<int>(block.states.size() + i + 1)));
     for (const capture::KeyImage *image = group.images; image; image = image->next) {
         bool same = image->net < 0;
         for (std::size_t i = 0; same && i < block.row_key.size(); i++)
@@ -108,7 +105,7 @@ Row judge_row(Taken &taken, const Group &group, Parameters &parameters) {
     const Block &block = taken.block;
     if (execute(taken.projection, Statement::lock, parameters) == 0) return Row::absent;
     if (block.recompute_on_removal || group.special) return Row::locked;
-    HeapTuple row = SPI_tuptable->vals[0];
+    pg::Row row;
     if (group.lost_image() && !empties(block, group, row) && shows_lost_key(block, group, row)) return Row::locked;
     for (std::size_t i = 0; i < block.states.size(); i++) {
         const State &state = block.states[i];
@@ -119,7 +116,7 @@ Row judge_row(Taken &taken, const Group &group, Parameters &parameters) {
             return state.is_max ? compare(state, value, cell.removed) > 0 : compare(state, value, cell.removed) < 0;
         };
         bool null;
-        Datum old = SPI_getbinval(row, SPI_tuptable->tupdesc, static_cast<int>(i + 1), &null);
+        Datum old = row.datum(static_cast<int>(i + 1), &null);
         if (!(!null && beyond(old)) && !(cell.has_added && beyond(cell.added))) return Row::locked;
     }
     return Row::tells;

@@ -1,3 +1,5 @@
+// Terms are run one after the other, each under the snapshot that the flush has taken after its locks, and their rows
+// folded or collected.
 #include "maintain/changes.hpp"
 
 #include "maintain/statements.hpp"

@@ -55,6 +55,7 @@ struct Additions {
 void compute_additions(Taken &taken, const char *rows, uint64 variant, int64 from, int64 to, Snapshot snapshot,
                        Additions &additions);
 
+// None yet; in a memory context of their own under `parent`.
 Images *make_images(TupleDesc desc, MemoryContext parent);
 
 // Makes `rows` readable as a relation of that name in the current SPI connection.

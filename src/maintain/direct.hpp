@@ -32,6 +32,7 @@ enum class Maker {
 // (test/isolation/specs/check.spec)
 Maker find_maker(catalog::Projection &projection, const capture::Group &group);
 
+// Frees what the direct way keeps for a projection: it is made anew.
 void discard_direct(catalog::Projection &projection);
 
 } // namespace maintain

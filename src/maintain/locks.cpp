@@ -1,3 +1,4 @@
+// Relations by OID, then source tags; the header says in which order, and why.
 #include "maintain/locks.hpp"
 
 #include "pg/lock.hpp"

@@ -1,3 +1,5 @@
+// Written as their owner, a superuser; consumed by reading and deleting what one snapshot sees, which is then applied
+// as a flush would have.
 #include "maintain/log.hpp"
 
 #include "catalog/hidden.hpp"
@@ -5,6 +7,7 @@
 #include "maintain/flush.hpp"
 #include "maintain/locks.hpp"
 #include "maintain/maintaining.hpp"
+#include "pg/list.hpp"
 
 namespace maintain {
 
@@ -242,11 +245,8 @@ static const char *log_columns(const compile::Source &source) {
 // ANALYZE runs as the table's owner, who is a superuser, and calls what a type of a user's names (a range's
 // subtype_diff). Nothing is planned by these columns. (Test: sql/rights_hidden.)
 static const char *without_statistics(const compile::Source &source) {
-    StringInfoData text;
-    initStringInfo(&text);
-    for (std::size_t i = 0; i < source.used.size(); i++)
-        appendStringInfo(&text, "%sALTER c%zu SET STATISTICS 0", i ? ", " : "", i + 1);
-    return text.data;
+    return pg::joined(static_cast<int>(source.used.size()), ", ",
+                      [](int i) { return psprintf("ALTER c%d SET STATISTICS 0", i + 1); });
 }
 
 pg::vector<Oid> make_change_logs(const compile::Block &block, const char *name, Oid owner) {

@@ -113,11 +113,8 @@ bool is_recorded(const catalog::Projection &projection) {
                  "(ARRAY[%u]::oid[])",
                  projection.relation));
     if (SPI_processed == 0) return false;
-    bool null;
-    HeapTuple row = SPI_tuptable->vals[0];
-    Datum functions = SPI_getbinval(row, SPI_tuptable->tupdesc, 1, &null);
-    Datum digest = SPI_getbinval(row, SPI_tuptable->tupdesc, 2, &null);
-    return static_cast<uint64>(DatumGetInt64(digest)) == digest_of(projection, DatumGetArrayTypeP(functions));
+    pg::Row row;
+    return static_cast<uint64>(row.bigint(2)) == digest_of(projection, DatumGetArrayTypeP(row.datum(1)));
 }
 
 } // namespace

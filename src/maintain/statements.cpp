@@ -1,3 +1,4 @@
+// One table of statements, each a text made when it is first needed, and a plan kept while generation() stands still.
 #include "maintain/statements.hpp"
 
 #include "capture/trigger.hpp"

@@ -92,6 +92,7 @@ SPIPlanPtr cached_query(catalog::Projection &projection, int kind, uint64 varian
 // Deltas of more rows than this are planned for their own size: a plan made for a few joins a million one by one.
 inline constexpr int64 large_delta = 1000;
 
+// What cached_query() is made of: the plan that is kept, or null; and keeping one.
 SPIPlanPtr find_query(catalog::Projection &projection, int kind, uint64 variant);
 SPIPlanPtr keep_plan(catalog::Projection &projection, int kind, uint64 variant, const char *text, int parameters,
                      Oid *types);

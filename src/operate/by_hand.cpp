@@ -3,6 +3,7 @@
 #include "declare/declare.hpp"
 #include "events/batch.hpp"
 #include "events/events.hpp"
+#include "events/left_out.hpp"
 #include "maintain/locks.hpp"
 #include "maintain/maintaining.hpp"
 #include "rebuild/rebuild.hpp"
@@ -25,20 +26,10 @@ Projection &known(Oid relation) {
     return *projection;
 }
 
-// The slot, locked: nothing is applied meanwhile.
+// The slot of what failed or is parked, locked. What is left of slots that there are no more is the first slot's.
 events::Slot lock_slot(Projection &projection, int number) {
-    events::Slot slot{projection, number, 0, events::checkpoint_of(projection.relation, number)};
-    pg::with_spi([&] {
-        pg::as_superuser([&] {
-            pg::spi_execute(psprintf(
-                "SELECT pg_catalog.count(*)::pg_catalog.int4 FROM projections_internal.slot WHERE projection = "
-                "%u::pg_catalog.regclass",
-                projection.relation));
-        });
-        bool null;
-        slot.count = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
-    });
-    return slot;
+    auto slots = static_cast<int>(events::slots_of(projection).size());
+    return events::locked_slot(projection, number < slots ? number : 0);
 }
 
 int64 apply_unblocked(Oid relation, int number) {
@@ -58,14 +49,11 @@ OpenFailure open_failure(int64 id) {
     OpenFailure found;
     pg::with_spi([&] {
         pg::spi_execute(psprintf("SELECT projection::pg_catalog.oid, slot, position FROM projections_internal.failure "
-                                 "WHERE id = " INT64_FORMAT " AND resolved_at IS NULL",
-                                 id));
+                                 "WHERE id = " INT64_FORMAT " AND %s",
+                                 id, events::open_failure));
         if (SPI_processed == 0) return;
-        bool null;
-        auto value = [&](int column) {
-            return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &null);
-        };
-        found = {DatumGetObjectId(value(1)), DatumGetInt32(value(2)), DatumGetInt64(value(3))};
+        pg::Row row;
+        found = {row.oid(1), row.integer(2), row.bigint(3)};
     });
     return found;
 }
@@ -133,16 +121,14 @@ void check_state(Projection &projection, NewState &given) {
                 SPI_processed != 1)
                 elog(ERROR, "reading transitions failed");
         });
-        bool null, known_state = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &null));
-        if (null || !known_state)
+        if (!pg::Row().boolean(2)) // NULL, too
             ereport(ERROR,
                     (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                      errmsg("\"%s\" is not a state of %s", given.state, projection.name()),
                      errdetail("States are those that its transitions name."),
                      errhint("SELECT transitions FROM projections_internal.projection WHERE relation = %s::regclass;",
                              quote_literal_cstr(projection.name()))));
-        given.state =
-            MemoryContextStrdup(TopTransactionContext, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
+        given.state = pg::Row().text(1, TopTransactionContext);
     });
 }
 
@@ -153,15 +139,11 @@ int64 lock_key(Projection &projection, const char *key) {
     const char *sql =
         projection.async
             ? psprintf(
-                  "SELECT least(s.position, (SELECT min(w.position) - 1 FROM (SELECT f.position, f.keys FROM "
-                  "projections_internal.failure f JOIN projections_internal.projection p ON p.relation = f.projection "
-                  "WHERE f.projection = $1 AND f.resolved_at IS NULL "
-                  "AND coalesce(p.options->>'on_failure', 'park_key') <> 'skip' "
-                  "UNION ALL SELECT e.position, e.keys FROM projections_internal.parked_event e WHERE e.projection = "
-                  "$1) w "
-                  "WHERE $2 = ANY (w.keys))) FROM projections_internal.slot s "
+                  "SELECT least(s.position, (SELECT min(w.position) - 1 FROM %s AS w WHERE $2 = ANY (w.keys) AND "
+                  "(w.parked OR (SELECT coalesce(p.options->>'on_failure', 'park_key') <> 'skip' FROM "
+                  "projections_internal.projection AS p WHERE p.relation = $1)))) FROM projections_internal.slot s "
                   "WHERE s.projection = $1 AND s.slot = %s FOR UPDATE OF s",
-                  events::slot_text("$2", "(SELECT count(*) FROM projections_internal.slot n WHERE n.projection = $1)"))
+                  events::still_to_come("$1"), events::slot_text("$2", events::slot_count_text("$1")))
             : psprintf("SELECT t.position FROM %s t WHERE t.key = $2 AND $1 IS NOT NULL FOR UPDATE", projection.name());
     Oid types[] = {REGCLASSOID, TEXTOID};
     Datum values[] = {ObjectIdGetDatum(projection.relation), CStringGetTextDatum(key)};
@@ -173,8 +155,7 @@ int64 lock_key(Projection &projection, const char *key) {
         pg::as_superuser(lock);
     else
         pg::as_owner(projection.owner(), lock);
-    bool null;
-    if (SPI_processed) position = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
+    if (SPI_processed) position = pg::Row().bigint(1);
     return position;
 }
 
@@ -187,7 +168,7 @@ const char *state_of(Projection &projection, const char *key) {
         const char *sql = psprintf("SELECT t.state #>> '{}' FROM %s t WHERE t.key = $1", projection.name());
         if (pg::spi_execute_with_args(sql, 1, &type, &value, nullptr, false, 1) != SPI_OK_SELECT)
             elog(ERROR, "reading a state failed");
-        if (SPI_processed > 0) state = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+        if (SPI_processed > 0) state = pg::Row().text(1);
     });
     return state;
 }

@@ -1,6 +1,7 @@
 // The source rows behind a projection's rows.
 #include "compile/deparse.hpp"
 #include "compile/term_parts.hpp"
+#include "pg/list.hpp"
 #include "pg/scope.hpp"
 #include "rights/caller.hpp"
 
@@ -24,8 +25,8 @@ const char *rows_query(const compile::Block &block, const compile::Arm &arm, con
             psprintf("k%d", ++number));
     int entries = arm.entries(), matched = 0;
     if (present)
-        matched = compile::add_rows(
-            query, arm, *present, static_cast<RangeTblEntry *>(copyObjectImpl(rt_fetch(1, present->rows->rtable))));
+        matched = compile::add_rows(query, arm, *present,
+                                    static_cast<RangeTblEntry *>(copyObjectImpl(rt_fetch(1, present->rows->rtable))));
     for (int i = 1; i <= static_cast<int>(block.occurrence_source.size()); i++) {
         int entry = present ? (i == present->occurrence ? matched : 0) : arm.entry(i);
         bool here = entry >= 1 && entry <= std::max(entries, matched);
@@ -43,15 +44,13 @@ const char *rows_query(const compile::Block &block, const compile::Arm &arm, con
 
 // Of each arm of a union, and of what EXISTS asks for.
 const char *rows_query(const compile::Block &block) {
-    StringInfoData text;
-    initStringInfo(&text);
-    auto add = [&](const char *query) { appendStringInfo(&text, "%s%s", text.len ? " UNION ALL " : "", query); };
+    pg::TextList text(" UNION ALL ");
     for (const compile::Arm &arm : block.arms) {
-        add(rows_query(block, arm, nullptr));
+        text.add("%s", rows_query(block, arm, nullptr));
         for (const compile::Presence &presence : arm.presences)
-            if (!presence.negated) add(rows_query(block, arm, &presence));
+            if (!presence.negated) text.add("%s", rows_query(block, arm, &presence));
     }
-    return text.data;
+    return text.text();
 }
 
 } // namespace

@@ -17,7 +17,7 @@ void read_metrics(Datum about, bool of_all, Receive &&receive) {
                 "SELECT name, labels, value, type, help FROM projections_internal._metrics($1)", 1, &text_type, &about,
                 &null, false, 0);
             if (code != SPI_OK_SELECT) elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(code));
-            for (uint64 i = 0; i < SPI_processed; i++) receive(SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
+            for (uint64 i = 0; i < SPI_processed; i++) receive(pg::Row(i));
         });
     });
 }
@@ -72,20 +72,18 @@ void append_value(StringInfo out, double number) {
     }
 }
 
-void append_sample(StringInfo out, HeapTuple row, TupleDesc desc, StringInfo family) {
-    bool null;
-    const char *sample = SPI_getvalue(row, desc, name), *kind = SPI_getvalue(row, desc, type);
+void append_sample(StringInfo out, const pg::Row &row, StringInfo family) {
+    const char *sample = row.text(name), *kind = row.text(type);
     std::string_view of = family_of(sample, kind);
     if (of != std::string_view(family->data, family->len)) {
         resetStringInfo(family);
         appendBinaryStringInfo(family, of.data(), static_cast<int>(of.size()));
-        appendStringInfo(out, "# HELP %s %s\n# TYPE %s %s\n", family->data, SPI_getvalue(row, desc, help), family->data,
-                         kind);
+        appendStringInfo(out, "# HELP %s %s\n# TYPE %s %s\n", family->data, row.text(help), family->data, kind);
     }
     appendStringInfoString(out, sample);
-    append_labels(out, DatumGetJsonbP(SPI_getbinval(row, desc, labels, &null)));
+    append_labels(out, DatumGetJsonbP(row.datum(labels)));
     appendStringInfoChar(out, ' ');
-    append_value(out, DatumGetFloat8(SPI_getbinval(row, desc, value, &null)));
+    append_value(out, row.number(value));
     appendStringInfoChar(out, '\n');
 }
 
@@ -99,7 +97,7 @@ Datum projections_metrics(PG_FUNCTION_ARGS) {
     InitMaterializedSRF(fcinfo, 0);
     auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
     operate::read_metrics(PG_GETARG_DATUM(0), PG_ARGISNULL(0),
-                          [&](HeapTuple row, TupleDesc) { tuplestore_puttuple(result->setResult, row); });
+                          [&](pg::Row row) { tuplestore_puttuple(result->setResult, row.tuple()); });
     return 0;
 }
 
@@ -108,8 +106,7 @@ Datum projections_metrics_text(PG_FUNCTION_ARGS) {
     StringInfoData out, family;
     initStringInfo(&out);
     initStringInfo(&family);
-    operate::read_metrics(0, true,
-                          [&](HeapTuple row, TupleDesc desc) { operate::append_sample(&out, row, desc, &family); });
+    operate::read_metrics(0, true, [&](pg::Row row) { operate::append_sample(&out, row, &family); });
     PG_RETURN_TEXT_P(cstring_to_text_with_len(out.data, out.len));
 }
 

@@ -4,6 +4,7 @@
 #include "capture/trigger.hpp"
 #include "maintain/flush.hpp"
 #include "maintain/log.hpp"
+#include "pg/list.hpp"
 #include "pg/scope.hpp"
 
 namespace operate {
@@ -23,13 +24,9 @@ void hold_off_writers(const catalog::Projection &projection) {
 }
 
 void record_logs(Oid relation, std::span<const Oid> logs) {
-    StringInfoData text;
-    initStringInfo(&text);
-    for (Oid log : logs) appendStringInfo(&text, "%s%u", text.len ? "," : "", log);
-    pg::spi_execute(psprintf(
-        "UPDATE projections_internal.projection SET changes = '{%s}'::pg_catalog.oid[]::pg_catalog.regclass[] WHERE "
-        "relation = %u",
-        text.data, relation));
+    pg::spi_execute(
+        psprintf("UPDATE projections_internal.projection SET changes = %s::pg_catalog.regclass[] WHERE relation = %u",
+                 pg::oid_array(logs), relation));
     CommandCounterIncrement();
 }
 

@@ -70,8 +70,7 @@ void check_keys(Projection &projection, Datum keys) {
     if (SPI_processed == 0) return;
     const char *columns = declare::key_text(projection.block());
     ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                    errmsg("%s is not a key of projection %s",
-                           SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1), projection.name()),
+                    errmsg("%s is not a key of projection %s", pg::Row().text(1), projection.name()),
                     errdetail("Its key columns are (%s).", columns ? columns : ""),
                     errhint("Give each key as an object with exactly these columns.")));
 }
@@ -96,7 +95,7 @@ TupleDesc read_keys(Projection &projection, Datum json, Tuplestorestate *keys) {
         run_over(projection, keys_query(projection), json, 0);
         pg::within(outside, [&] {
             desc = CreateTupleDescCopy(SPI_tuptable->tupdesc);
-            for (uint64 i = 0; i < SPI_processed; i++) tuplestore_puttuple(keys, SPI_tuptable->vals[i]);
+            pg::put_rows(keys);
         });
     };
     pg::as_owner(projection.owner(), [&] { catalog::with_pinned(projection.settings, [&] { pg::with_spi(read); }); });

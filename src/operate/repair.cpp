@@ -10,6 +10,7 @@
 #include "maintain/locks.hpp"
 #include "maintain/log.hpp"
 #include "maintain/maintaining.hpp"
+#include "pg/list.hpp"
 #include "rebuild/verify_handler.hpp"
 #include "rights/caller.hpp"
 #include "verify/drift.hpp"
@@ -24,14 +25,12 @@ using catalog::Projection;
 // Leaves one row of each key, whichever: it is recomputed where it is not right.
 int64 remove_duplicates(Projection &projection) {
     verify::Layout layout = verify::layout_of(projection);
-    StringInfoData keys;
-    initStringInfo(&keys);
-    for (int column : layout.keys)
-        appendStringInfo(&keys, "%s%s", keys.len ? ", " : "PARTITION BY ", maintain::column_name(projection, column));
+    pg::TextList keys;
+    for (int column : layout.keys) keys.add("%s", maintain::column_name(projection, column));
     const char *table = projection.name();
     const char *text = psprintf("DELETE FROM ONLY %s WHERE ctid IN (SELECT d.place FROM (SELECT ctid AS place, "
-                                "pg_catalog.row_number() OVER (%s) AS number FROM ONLY %s) AS d WHERE d.number > 1)",
-                                table, keys.data, table);
+                                "pg_catalog.row_number() OVER (%s%s) AS number FROM ONLY %s) AS d WHERE d.number > 1)",
+                                table, keys.empty() ? "" : "PARTITION BY ", keys.text(), table);
     int64 removed = 0;
     maintain::writing_as(projection.relation, [&] {
         pg::as_owner(projection.owner(), [&] {
@@ -110,13 +109,10 @@ void make_logs(Projection &projection) {
     Oid relation = projection.relation;
     pg::with_spi([&] {
         auto logs = maintain::make_change_logs(projection.block(), get_rel_name(relation), projection.owner());
-        StringInfoData list;
-        initStringInfo(&list);
-        for (Oid log : logs) appendStringInfo(&list, "%s%u", list.len ? "," : "", log);
         pg::spi_execute(
-            psprintf("UPDATE projections_internal.projection SET changes = '{%s}'::pg_catalog.oid[]::pg_catalog."
-                     "regclass[] WHERE relation = %u::pg_catalog.regclass",
-                     list.data, relation));
+            psprintf("UPDATE projections_internal.projection SET changes = %s::pg_catalog.regclass[] WHERE relation = "
+                     "%u::pg_catalog.regclass",
+                     pg::oid_array({logs.data(), logs.size()}), relation));
         for (Oid log : left) pg::spi_execute(psprintf("DROP TABLE %s CASCADE", pg::qualified_name(log)));
     });
     CommandCounterIncrement();

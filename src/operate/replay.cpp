@@ -9,6 +9,7 @@
 #include "maintain/locks.hpp"
 #include "maintain/log.hpp"
 #include "maintain/maintaining.hpp"
+#include "pg/list.hpp"
 #include "rights/caller.hpp"
 #include "verify/refold.hpp"
 
@@ -37,21 +38,18 @@ pg::vector<Oid> written_tables(const Projection &projection) {
                 "t(\"table\") WHERE p.relation = %u::pg_catalog.regclass ORDER BY 1",
                 projection.relation));
         });
-        bool null;
-        for (uint64 i = 0; i < SPI_processed; i++)
-            tables.push_back(DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null)));
+        tables = pg::oids();
     });
     return tables;
 }
 
 // One statement, at whose end foreign keys between the tables are checked.
 const char *delete_all(const pg::vector<Oid> &tables) {
-    StringInfoData text;
-    initStringInfo(&text);
+    pg::TextList others;
     for (std::size_t i = 0; i + 1 < tables.size(); i++)
-        appendStringInfo(&text, "%s t%zu AS (DELETE FROM %s)", i ? "," : "WITH", i, pg::qualified_name(tables[i]));
-    appendStringInfo(&text, " DELETE FROM %s", pg::qualified_name(tables.back()));
-    return text.data;
+        others.add("t%zu AS (DELETE FROM %s)", i, pg::qualified_name(tables[i]));
+    return psprintf("%s%s DELETE FROM %s", others.empty() ? "" : "WITH ", others.text(),
+                    pg::qualified_name(tables.back()));
 }
 
 // What an aggregate without GROUP BY says of no rows: its definition over none.
@@ -100,26 +98,8 @@ void refill_from_tables(Projection &projection) {
     maintain::flush_logs();
 }
 
-events::Slot locked_slot(Projection &projection, int number) {
-    events::Slot slot{projection, number, 0, 0};
-    pg::with_spi([&] {
-        pg::as_superuser([&] {
-            pg::spi_execute(
-                psprintf("SELECT position, (SELECT pg_catalog.count(*)::int FROM projections_internal.slot AS n WHERE "
-                         "n.projection = s.projection) FROM projections_internal.slot AS s WHERE projection = "
-                         "%u::pg_catalog.regclass AND slot = %d FOR UPDATE",
-                         projection.relation, number));
-        });
-        if (SPI_processed != 1) elog(ERROR, "projection %s has no slot %d", projection.name(), number);
-        bool null;
-        slot.position = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
-        slot.count = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &null));
-    });
-    return slot;
-}
-
 int64 advance_events(Projection &projection, int number, int64 target, int64 events) {
-    events::Slot slot = locked_slot(projection, number);
+    events::Slot slot = events::locked_slot(projection, number);
     events::Progress progress = events::apply_events(slot, target, {events, 1000});
     events::move_checkpoint(slot, progress);
     return progress.position;
@@ -169,7 +149,7 @@ PG_FUNCTION_INFO_V1(projections_retry_query);
 Datum projections_retry_query(PG_FUNCTION_ARGS) {
     catalog::Projection &projection = rights::projection_of(PG_GETARG_OID(0));
     operate::lock_projection(projection);
-    events::Slot slot = operate::locked_slot(projection, PG_GETARG_INT32(1));
+    events::Slot slot = events::locked_slot(projection, PG_GETARG_INT32(1));
     PG_RETURN_INT64(events::retry_query(slot, events::source_of(projection)));
 }
 

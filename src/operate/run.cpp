@@ -52,9 +52,7 @@ Oid projection_of_failure(int64 id) {
             const char *query = psprintf(
                 "SELECT projection::pg_catalog.oid FROM projections_internal.failure WHERE id = " INT64_FORMAT, id);
             if (pg::spi_execute(query, false, 1) != SPI_OK_SELECT) elog(ERROR, "reading failures failed");
-            bool null;
-            if (SPI_processed > 0)
-                projection = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
+            if (SPI_processed > 0) projection = pg::Row().oid(1);
         });
     });
     return projection;
@@ -186,7 +184,7 @@ Datum projections_health(PG_FUNCTION_ARGS) {
                                                  "ORDER BY projections_internal._severity(status), projection",
                                                  2, types, values, nulls, false, 0);
             if (code < 0) elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(code));
-            for (uint64 i = 0; i < SPI_processed; i++) tuplestore_puttuple(result->setResult, SPI_tuptable->vals[i]);
+            pg::put_rows(result->setResult);
         });
     });
     return 0;

@@ -36,11 +36,10 @@ struct Errors {
     int count = 0;
 };
 
-void note_error(Errors &errors, HeapTuple row, TupleDesc desc) {
-    if (strcmp(SPI_getvalue(row, desc, 1), "ERROR") != 0) return;
+void note_error(Errors &errors, const pg::Row &row) {
+    if (strcmp(row.text(1), "ERROR") != 0) return;
     errors.count++;
-    appendStringInfo(&errors.list, "%s%s: %s.", errors.list.len ? "\n" : "", SPI_getvalue(row, desc, 2),
-                     SPI_getvalue(row, desc, 3));
+    appendStringInfo(&errors.list, "%s%s: %s.", errors.list.len ? "\n" : "", row.text(2), row.text(3));
 }
 
 } // namespace
@@ -61,7 +60,7 @@ AUDITED(projections_look) {
             int code = pg::spi_execute_with_args(psprintf("SELECT * FROM projections_internal.%s($1)", name), 1, &type,
                                                  &caller, nullptr, false, 0);
             if (code < 0) elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(code));
-            for (uint64 i = 0; i < SPI_processed; i++) tuplestore_puttuple(result->setResult, SPI_tuptable->vals[i]);
+            pg::put_rows(result->setResult);
         });
     });
     return 0;
@@ -90,10 +89,9 @@ Datum projections_validate(PG_FUNCTION_ARGS) {
             int code = pg::spi_execute_with_args("SELECT * FROM projections_internal._validate($1, $2)", 2, types,
                                                  values, nullptr, false, 0);
             if (code < 0) elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(code));
-            for (uint64 i = 0; i < SPI_processed; i++) {
-                tuplestore_puttuple(result->setResult, SPI_tuptable->vals[i]);
-                pg::within(outside, [&] { operate::note_error(errors, SPI_tuptable->vals[i], SPI_tuptable->tupdesc); });
-            }
+            pg::put_rows(result->setResult);
+            for (uint64 i = 0; i < SPI_processed; i++)
+                pg::within(outside, [&] { operate::note_error(errors, pg::Row(i)); });
         });
     });
     bool raise = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1);

@@ -3,6 +3,7 @@
 // Both wait_for and read look at checkpoints under a snapshot that is taken anew each time, so they also work in a
 // transaction whose own queries see an old one.
 #include "catalog/settings.hpp"
+#include "events/slot.hpp"
 #include "events/source.hpp"
 #include "pg/list.hpp"
 #include "pg/scope.hpp"
@@ -27,18 +28,16 @@ bool ask(Oid owner, const char *query, int64 *value) {
                 if (pg::spi_execute(query, true, 1) != SPI_OK_SELECT) elog(ERROR, "reading what is applied failed");
             });
         });
-        if (SPI_processed > 0)
-            *value = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
+        if (SPI_processed > 0 && !(null = pg::Row().is_null(1))) *value = pg::Row().bigint(1);
         SPI_freetuptable(SPI_tuptable);
     });
     return !null;
 }
 
 [[noreturn]] void fail_gone() {
-    ereport(ERROR,
-            (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("the projection has no checkpoint"),
-             errdetail("It was lost; or the projection was dropped, or its mode changed, while waiting."),
-             errhint("SELECT * FROM projections.validate(); projections.definitions lists the projections.")));
+    ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("the projection has no checkpoint"),
+                    errdetail("It was lost; or the projection was dropped, or its mode changed, while waiting."),
+                    errhint("SELECT * FROM projections.validate(); projections.definitions lists the projections.")));
 }
 
 // Whether this transaction holds what an append takes, so that nobody can apply beyond before it ends. The relation is
@@ -77,15 +76,11 @@ bool wait_until(TimestampTz deadline, Reached &&reached) {
 
 // How far all slots are. Where one has lost its checkpoint, nothing is applied there, whatever the others say.
 int64 reached_by(Projection &projection) {
-    int64 reached = 0;
-    const char *checkpoint = psprintf(
-        "SELECT CASE WHEN pg_catalog.count(*) >= (SELECT coalesce((p.options ->> 'slots')::pg_catalog.int4, 1) FROM "
-        "projections_internal.projection AS p WHERE p.relation = %u::pg_catalog.regclass) THEN "
-        "pg_catalog.min(s.position) END "
-        "FROM projections_internal.slot AS s WHERE s.projection = %u::pg_catalog.regclass",
-        projection.relation, projection.relation);
-    if (!ask(BOOTSTRAP_SUPERUSERID, checkpoint, &reached)) fail_gone();
-    return reached;
+    Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+    pg::vector<int64> checkpoints = events::checkpoints_of(projection.relation, snapshot);
+    UnregisterSnapshot(snapshot);
+    if (checkpoints.empty()) fail_gone();
+    return *std::min_element(checkpoints.begin(), checkpoints.end());
 }
 
 // Within an SPI connection. `target` < 0: the head.
@@ -197,49 +192,44 @@ KeyValues key_values(Projection &projection, Datum key) {
     if (!JB_ROOT_IS_OBJECT(DatumGetJsonbP(key)) ||
         JB_ROOT_COUNT(DatumGetJsonbP(key)) != static_cast<uint32>(list_length(names)))
         fail_key(projection, key, names);
-    StringInfoData query, condition;
-    initStringInfo(&query);
-    initStringInfo(&condition);
+    pg::TextList columns, condition(" AND ");
     for (char *name : pg::each<char>(names)) {
-        appendStringInfo(&query, "%sr.%s", query.len ? ", " : "SELECT ", quote_identifier(name));
+        columns.add("r.%s", quote_identifier(name));
         if (getKeyJsonValueFromContainer(&DatumGetJsonbP(key)->root, name, static_cast<int>(strlen(name)), nullptr) ==
             nullptr)
             fail_key(projection, key, names);
     }
     KeyValues result{"true", {}, {}};
     if (names == NIL) return result;
-    appendStringInfo(&query, " FROM pg_catalog.jsonb_populate_record(NULL::%s, $1) AS r", projection.name());
+    const char *query = psprintf("SELECT %s FROM pg_catalog.jsonb_populate_record(NULL::%s, $1) AS r", columns.text(),
+                                 projection.name());
     Oid type = JSONBOID;
-    if (pg::spi_execute_with_args(query.data, 1, &type, &key, nullptr, true, 1) != SPI_OK_SELECT)
+    if (pg::spi_execute_with_args(query, 1, &type, &key, nullptr, true, 1) != SPI_OK_SELECT)
         elog(ERROR, "reading the key failed");
     int i = 0;
     for (char *name : pg::each<char>(names)) {
         bool null;
-        Datum value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, ++i, &null);
+        Datum value = pg::Row().datum(++i, &null);
         Oid column = SPI_gettypeid(SPI_tuptable->tupdesc, i);
-        appendStringInfo(&condition, "%st.%s ", i > 1 ? " AND " : "", quote_identifier(name));
         if (null) {
-            appendStringInfoString(&condition, "IS NULL");
+            condition.add("t.%s IS NULL", quote_identifier(name));
             continue;
         }
         result.types.push_back(column);
         result.values.push_back(value);
-        appendStringInfo(&condition, "%s $%zu", equality(column), result.values.size());
+        condition.add("t.%s %s $%zu", quote_identifier(name), equality(column), result.values.size());
     }
-    result.condition = condition.data;
+    result.condition = condition.text();
     return result;
 }
 
 // The first value of a query under a snapshot taken now, in `memory`.
 bool read_json(const char *query, KeyValues &key, MemoryContext memory, Datum *json) {
-    SPIPlanPtr plan = pg::spi_prepare(query, static_cast<int>(key.values.size()), key.types.data());
-    if (plan == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-    int code =
-        SPI_execute_snapshot(plan, key.values.data(), nullptr, GetLatestSnapshot(), InvalidSnapshot, true, false, 1);
-    if (code < 0) elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(code));
+    pg::spi_execute_under(GetLatestSnapshot(), query, 1, static_cast<int>(key.values.size()), key.types.data(),
+                          key.values.data());
     if (SPI_processed == 0) return false;
     bool null;
-    Datum value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null);
+    Datum value = pg::Row().datum(1, &null);
     if (!null) pg::within(memory, [&] { *json = PointerGetDatum(PG_DETOAST_DATUM_COPY(value)); });
     return !null;
 }

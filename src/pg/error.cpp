@@ -1,3 +1,4 @@
+// Errors leave by longjmp; what Boost would throw leaves the same way.
 #include "pg/pg.hpp"
 
 namespace pg {

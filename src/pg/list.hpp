@@ -18,6 +18,13 @@ inline const char *joined(const vector<const char *> &names, const char *prefix 
     return joined(static_cast<int>(names.size()), ", ", [&](int i) { return psprintf("%s%s", prefix, names[i]); });
 }
 
+// Relations or other objects, as an array in SQL.
+inline const char *oid_array(std::span<const Oid> oids) {
+    const char *items = joined(static_cast<int>(oids.size()), ", ",
+                               [&](int i) { return psprintf("%u", oids[static_cast<std::size_t>(i)]); });
+    return psprintf("ARRAY[%s]::pg_catalog.oid[]", items);
+}
+
 // The same, item by item.
 class TextList {
 public:

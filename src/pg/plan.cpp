@@ -1,3 +1,4 @@
+// Settings of the planner hold while the plan is made, and only then.
 #include "pg/plan.hpp"
 
 namespace pg {

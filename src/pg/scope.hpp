@@ -2,6 +2,7 @@
 #pragma once
 #include "pg/own_schema.hpp"
 #include "pg/pg.hpp"
+#include "pg/result.hpp"
 
 namespace pg {
 
@@ -33,6 +34,7 @@ void as_caller_restricted(Body &&body) {
     restricted_as(GetUserId(), 0, body);
 }
 
+// Of a relation, which there is.
 inline Oid owner_of(Oid relation) {
     HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
     if (!HeapTupleIsValid(tuple)) elog(ERROR, "cache lookup failed for relation %u", relation);
@@ -49,6 +51,7 @@ void with_spi(Body &&body) {
     SPI_finish();
 }
 
+// Until the current level of settings ends, whoever may set it.
 inline void set_locally(const char *name, const char *value) {
     set_config_option(name, value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 }
@@ -150,6 +153,15 @@ inline SPIPlanPtr spi_prepare(const char *sql) {
     SPIPlanPtr plan = spi_prepare(sql, 0, nullptr);
     if (plan == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
     return plan;
+}
+
+// Executes a query that only reads, in the current SPI connection, under a snapshot. At most `count` rows; 0: all.
+inline void spi_execute_under(Snapshot snapshot, const char *sql, long count = 0, int arguments = 0,
+                              Oid *types = nullptr, Datum *values = nullptr) {
+    SPIPlanPtr plan = spi_prepare(sql, arguments, types);
+    if (plan == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+    int code = SPI_execute_snapshot(plan, values, nullptr, snapshot, InvalidSnapshot, true, false, count);
+    if (code < 0) elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(code));
 }
 
 // How many triggers deep the session is.

@@ -34,9 +34,7 @@ Datum options_of(Oid projection) {
             pg::spi_execute(psprintf("SELECT options - 'fill' FROM projections_internal.projection WHERE relation = %u",
                                      projection));
         });
-        bool null;
-        Datum found = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null);
-        options = pg::within(outside, [&] { return datumCopy(found, false, -1); });
+        options = pg::within(outside, [&] { return datumCopy(pg::Row().datum(1), false, -1); });
     });
     return options;
 }

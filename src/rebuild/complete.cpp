@@ -8,6 +8,7 @@
 #include "rebuild/complete.hpp"
 
 #include "events/events.hpp"
+#include "events/left_out.hpp"
 #include "rebuild/handler.hpp"
 #include "rebuild/replay.hpp"
 
@@ -32,31 +33,21 @@ const char *lacking(Rebuild &rebuild, const char *columns) {
     const char *reached =
         has_checkpoints(rebuild)
             ? psprintf("f.position <= (SELECT max(s.position) FROM projections_internal.slot AS s WHERE s.projection = "
-                       "%u AND "
-                       "(s.slot = f.slot OR f.keys = '{}' OR (SELECT count(*) FROM projections_internal.slot WHERE "
-                       "projection = "
-                       "%u) <> (SELECT count(*) FROM projections_internal.slot WHERE projection = %u)))",
-                       rebuild.target, rebuild.target, rebuild.shadow)
+                       "%u AND (s.slot = f.slot OR f.keys = '{}' OR %s <> %s))",
+                       rebuild.target, events::slot_count_text(psprintf("%u", rebuild.target)),
+                       events::slot_count_text(psprintf("%u", rebuild.shadow)))
             : "true";
-    return psprintf(
-        "SELECT %s FROM (SELECT slot, position, keys, sqlstate, error FROM projections_internal.failure WHERE "
-        "projection = %u "
-        "AND resolved_at IS NULL UNION ALL SELECT slot, position, keys, NULL, NULL FROM "
-        "projections_internal.parked_event WHERE "
-        "projection = %u) AS f WHERE %s "
-        "AND NOT EXISTS (SELECT FROM projections_internal.failure AS l WHERE l.projection = %u AND l.position = "
-        "f.position AND "
-        "(l.resolved_at IS NULL OR l.resolution IN ('skipped', 'resolved'))) "
-        "AND NOT EXISTS (SELECT FROM projections_internal.parked_event AS l WHERE l.projection = %u AND l.position = "
-        "f.position) ORDER BY f.position",
-        columns, rebuild.shadow, rebuild.shadow, reached, rebuild.target, rebuild.target);
+    return psprintf("SELECT %s FROM %s AS f WHERE %s AND f.position NOT IN (SELECT l.position FROM %s AS l) ORDER BY "
+                    "f.position",
+                    columns, events::still_to_come(psprintf("%u", rebuild.shadow)), reached,
+                    events::left_out(psprintf("%u", rebuild.target)));
 }
 
 // A first fill has nothing to lose, and what is copied from tables leaves nothing out.
 bool may_lack(Rebuild &rebuild) { return replays(rebuild) && live(rebuild).flow != Flow::none; }
 
 struct Failed {
-    int slot, slots;
+    int slot;
     int64 position;
 };
 
@@ -64,16 +55,11 @@ pg::vector<Failed> failed_only_here(Rebuild &rebuild) {
     pg::vector<Failed> found;
     pg::as_superuser([&] {
         pg::with_spi([&] {
-            pg::spi_execute(psprintf("SELECT g.slot, (SELECT count(*)::int FROM projections_internal.slot WHERE "
-                                     "projection = %u), g.position FROM "
-                                     "(%s) AS g WHERE g.sqlstate IS NOT NULL LIMIT 1000",
-                                     rebuild.shadow, lacking(rebuild, "f.slot, f.position, f.sqlstate")));
+            pg::spi_execute(psprintf("SELECT g.slot, g.position FROM (%s) AS g WHERE g.sqlstate IS NOT NULL LIMIT 1000",
+                                     lacking(rebuild, "f.slot, f.position, f.sqlstate")));
             for (uint64 i = 0; i < SPI_processed; i++) {
-                bool null;
-                auto value = [&](int column) {
-                    return SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, column, &null);
-                };
-                found.push_back({DatumGetInt32(value(1)), DatumGetInt32(value(2)), DatumGetInt64(value(3))});
+                pg::Row row(i);
+                found.push_back({row.integer(1), row.bigint(2)});
             }
         });
     });
@@ -83,11 +69,8 @@ pg::vector<Failed> failed_only_here(Rebuild &rebuild) {
 bool retry(Rebuild &rebuild, const Failed &failed) {
     bool resolved = false;
     confined(rebuild, [&] {
-        pg::as_superuser([&] {
-            events::Slot slot{shadow(rebuild), failed.slot, failed.slots,
-                              events::checkpoint_of(rebuild.shadow, failed.slot)};
-            resolved = events::retry_now(slot, failed.position);
-        });
+        pg::as_superuser(
+            [&] { resolved = events::retry_now(events::locked_slot(shadow(rebuild), failed.slot), failed.position); });
     });
     CommandCounterIncrement();
     return resolved;

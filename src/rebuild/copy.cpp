@@ -9,6 +9,7 @@
 #include "maintain/flush.hpp"
 #include "maintain/log.hpp"
 #include "maintain/maintaining.hpp"
+#include "pg/list.hpp"
 #include "pg/scope.hpp"
 
 namespace rebuild {
@@ -75,17 +76,16 @@ void receive_row(TupleTableSlot *row, void *context) {
 
 // "column, …" of the definition, and which of them goes into which of the table's columns.
 const char *column_list(Relation table, pg::vector<int> &columns) {
-    StringInfoData text;
-    initStringInfo(&text);
+    pg::TextList names;
     TupleDesc desc = RelationGetDescr(table);
     int count = 0;
     for (int i = 0; i < desc->natts; i++) {
         Form_pg_attribute attribute = TupleDescAttr(desc, i);
         columns.push_back(attribute->attisdropped ? -1 : count++);
         if (attribute->attisdropped) continue;
-        appendStringInfo(&text, "%s%s", count > 1 ? ", " : "", quote_identifier(NameStr(attribute->attname)));
+        names.add("%s", quote_identifier(NameStr(attribute->attname)));
     }
-    return text.data;
+    return names.text();
 }
 
 void run_copy(catalog::Projection &shadow, Snapshot snapshot, Writer &writer) {

@@ -1,3 +1,4 @@
+// A default that is watched draws from a sequence of its own on the way, which then tells that it was asked.
 #include "rebuild/drawn.hpp"
 
 #include "declare/hidden_ddl.hpp"

@@ -12,6 +12,7 @@
 #include "declare/declare.hpp"
 #include "maintain/flush.hpp"
 #include "maintain/maintaining.hpp"
+#include "pg/list.hpp"
 #include "rebuild/shadow.hpp"
 #include "rebuild/twin.hpp"
 #include "rights/caller.hpp"
@@ -28,10 +29,7 @@ pg::vector<Oid> oids(const char *query) {
     pg::as_superuser([&] {
         pg::with_spi([&] {
             pg::spi_execute(query);
-            bool null;
-            for (uint64 i = 0; i < SPI_processed; i++)
-                found.push_back(
-                    DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null)));
+            found = pg::oids();
         });
     });
     return found;
@@ -119,14 +117,7 @@ const char *settings_with(Projection &projection, const char *schema) {
 // ------------------------------------------------------------------------------------------------------------
 // finishing
 
-const char *list(const pg::vector<Oid> &tables) {
-    StringInfoData text;
-    initStringInfo(&text);
-    appendStringInfoString(&text, "ARRAY[");
-    for (std::size_t i = 0; i < tables.size(); i++) appendStringInfo(&text, "%s%u", i ? "," : "", tables[i]);
-    appendStringInfoString(&text, "]::pg_catalog.oid[]");
-    return text.data;
-}
+const char *list(const pg::vector<Oid> &tables) { return pg::oid_array({tables.data(), tables.size()}); }
 
 // Why the rows must be changed one by one, or null.
 const char *who_follows(const pg::vector<Oid> &tables) {
@@ -385,8 +376,7 @@ int64 run_merge(Rebuild &rebuild, const pg::vector<TablePair> &tables, const cha
         pg::with_snapshot(GetLatestSnapshot(), [&] {
             pg::with_spi([&] {
                 writing_all(tables, 0, [&] { pg::spi_execute(text); });
-                bool null;
-                rows = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
+                rows = pg::Row().bigint(1);
             });
         });
     });

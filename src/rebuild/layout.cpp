@@ -45,7 +45,7 @@ const char *dependents(Oid table, int kept) {
         "'bag' AND pg_catalog.pg_get_indexdef(i.indexrelid) LIKE '%%hash_record_extended(%%'))",
         table, kept);
     pg::as_superuser([&] { pg::spi_execute(query); });
-    return SPI_processed > 0 ? SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1) : nullptr;
+    return SPI_processed > 0 ? pg::Row().text(1) : nullptr;
 }
 
 List *column_details(Oid table, int kept, Oid next) {
@@ -70,8 +70,8 @@ List *column_details(Oid table, int kept, Oid next) {
             "WHERE a.attrelid = %2$u AND a.attnum > %4$d AND NOT a.attisdropped ORDER BY a.attnum",
             quote_literal_cstr(pg::qualified_name(table)), table, next, kept));
         for (uint64 i = 0; i < SPI_processed; i++) {
-            const char *statement = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
-            pg::within(outside, [&] { statements = lappend(statements, pstrdup(statement)); });
+            char *statement = pg::Row(i).text(1, outside);
+            pg::within(outside, [&] { statements = lappend(statements, statement); });
         }
     });
     return statements;

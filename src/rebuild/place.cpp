@@ -87,8 +87,8 @@ void refuse_stale_shadow(Rebuild &rebuild) {
                                      "stale_since IS NOT NULL",
                                      rebuild.shadow));
             if (SPI_processed == 0) return;
-            const char *found = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-            reason = MemoryContextStrdup(outside, found ? found : "");
+            reason = pg::Row().text(1, outside);
+            if (reason == nullptr) reason = "";
         });
     });
     if (reason == nullptr) return;

@@ -62,8 +62,7 @@ bool held_by_another(const LOCKTAG &tag) {
                 "' (' || done || coalesce(' of ' || total, '') || ')') "
                 "FROM projections_internal.rebuild WHERE projection = %u AND ended_at IS NULL ORDER BY id DESC LIMIT 1",
                 projection.relation));
-            if (SPI_processed > 0)
-                holder = MemoryContextStrdup(outside, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
+            if (SPI_processed > 0) holder = pg::Row().text(1, outside);
         });
     });
     ereport(ERROR, (errcode(pg::error::rebuild_in_progress),

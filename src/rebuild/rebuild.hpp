@@ -14,6 +14,7 @@ void hold_off_rebuild(catalog::Projection &projection);
 struct Alteration;
 void run_rebuild(Oid projection, const char *by, Alteration *alteration = nullptr);
 
+// When the library is loaded.
 void define_settings();
 
 } // namespace rebuild

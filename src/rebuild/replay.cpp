@@ -11,6 +11,7 @@
 #include "rebuild/replay.hpp"
 
 #include "events/events.hpp"
+#include "events/left_out.hpp"
 #include "events/slot.hpp"
 #include "events/source.hpp"
 #include "maintain/flush.hpp"
@@ -43,8 +44,8 @@ void refuse_archived(Rebuild &rebuild) {
 void refuse_failed(Rebuild &rebuild, const char *condition, const char *hint) {
     const char *failed = ask_text(psprintf("SELECT format('Event %%s failed (%%s): %%s', position, sqlstate, error) "
                                            "FROM projections_internal.failure WHERE "
-                                           "projection = %u AND resolved_at IS NULL AND %s ORDER BY position LIMIT 1",
-                                           rebuild.shadow, condition));
+                                           "projection = %u AND %s AND %s ORDER BY position LIMIT 1",
+                                           rebuild.shadow, events::open_failure, condition));
     if (failed == nullptr) return;
     ereport(ERROR,
             (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -61,30 +62,6 @@ namespace {
 constexpr events::Limits batch{100000, 1000}, short_batch{100000, 100};
 // Events that are applied, or known by position, in one attempt to finish.
 constexpr int64 most_ahead = 10000;
-
-struct SlotState {
-    int slot;
-    int64 position;
-};
-
-pg::vector<SlotState> slots_of(Oid projection) {
-    pg::vector<SlotState> slots;
-    pg::as_superuser([&] {
-        pg::with_spi([&] {
-            pg::spi_execute(
-                psprintf("SELECT slot, position FROM projections_internal.slot WHERE projection = %u ORDER BY slot",
-                         projection));
-            bool null;
-            for (uint64 i = 0; i < SPI_processed; i++) {
-                auto value = [&](int column) {
-                    return SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, column, &null);
-                };
-                slots.push_back({DatumGetInt32(value(1)), DatumGetInt64(value(2))});
-            }
-        });
-    });
-    return slots;
-}
 
 events::Progress advance(Rebuild &rebuild, int slot, events::Limits limits) {
     events::Progress progress;
@@ -104,8 +81,7 @@ events::Progress advance_to_known(Rebuild &rebuild, int number, int64 to, events
                 progress = events::advance_to(next, number, to);
                 return;
             }
-            events::Slot slot{next, number, static_cast<int>(slots_of(rebuild.shadow).size()),
-                              events::checkpoint_of(rebuild.shadow, number)};
+            events::Slot slot = events::locked_slot(next, number);
             progress = events::apply_events(slot, to, limits);
             events::move_checkpoint(slot, progress);
         });
@@ -117,22 +93,24 @@ events::Progress advance_to_known(Rebuild &rebuild, int number, int64 to, events
 // The lowest of the live checkpoints; 0 where there are none.
 int64 known_position(Rebuild &rebuild) {
     if (rebuild.alteration) return 0;
-    return ask(psprintf("SELECT min(position) FROM projections_internal.slot WHERE projection = %u", rebuild.target));
+    int64 lowest = PG_INT64_MAX;
+    for (const events::Slot &each : events::slots_of(live(rebuild))) lowest = std::min(lowest, each.position);
+    return lowest == PG_INT64_MAX ? 0 : lowest;
 }
 
 // One pass over the slots. Returns whether there is more.
 bool replay_batch(Rebuild &rebuild, int64 head, int64 &lowest) {
     bool more = false;
     lowest = PG_INT64_MAX;
-    pg::vector<SlotState> slots;
-    step(rebuild, [&] { pg::within(rebuild.memory, [&] { slots = slots_of(rebuild.shadow); }); });
-    for (const SlotState &each : slots)
+    int slots = 0; // a shadow's are numbered without a gap
+    step(rebuild, [&] { slots = static_cast<int>(events::slots_of(shadow(rebuild)).size()); });
+    for (int slot = 0; slot < slots; slot++)
         step(rebuild, [&] {
-            events::Progress progress = advance(rebuild, each.slot, batch);
+            events::Progress progress = advance(rebuild, slot, batch);
             int64 known = known_position(rebuild);
             if (!progress.more && progress.position < known) {
                 int64 before = progress.position;
-                progress = advance_to_known(rebuild, each.slot, known, batch);
+                progress = advance_to_known(rebuild, slot, known, batch);
                 progress.more = progress.position > before && progress.position < known;
             }
             more |= progress.more;
@@ -184,10 +162,7 @@ pg::vector<int64> visible_positions(Rebuild &rebuild, int64 from, int64 to) {
             pg::spi_execute(psprintf("SELECT %s::bigint %s WHERE %s > " INT64_FORMAT " AND %s <= " INT64_FORMAT
                                      " ORDER BY 1 LIMIT " INT64_FORMAT,
                                      position, events::events_from(source), position, from, position, to, most_ahead));
-            bool null;
-            for (uint64 i = 0; i < SPI_processed; i++)
-                positions.push_back(
-                    DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null)));
+            positions = pg::bigints();
         });
     });
     return positions;
@@ -206,8 +181,7 @@ void apply_late(Rebuild &rebuild, int64 reached) {
 // Who applies events inline waits for us, so what is visible is what the live tables hold: positions before the last of
 // them may be undecided.
 bool replay_visible(Rebuild &rebuild) {
-    events::checkpoint_of(rebuild.shadow, 0); // locks the slot
-    int64 position = slots_of(rebuild.shadow).front().position;
+    int64 position = events::locked_slot(shadow(rebuild), 0).position;
     apply_late(rebuild, position);
     int64 decided = events::safe_position(source_of(rebuild)).position;
     pg::vector<int64> next = visible_positions(rebuild, position, PG_INT64_MAX);
@@ -278,19 +252,19 @@ void hold_events_still(Rebuild &rebuild) {
 
 bool replay_to_live(Rebuild &rebuild, TimestampTz deadline) {
     if (!live(rebuild).async && live(rebuild).kind != Kind::query) return replay_visible(rebuild);
-    for (const SlotState &each : slots_of(rebuild.target)) {
+    for (const events::Slot &each : events::slots_of(live(rebuild))) {
         events::Progress progress;
         do {
-            progress = advance(rebuild, each.slot, short_batch);
+            progress = advance(rebuild, each.number, short_batch);
             if (!progress.more && progress.position < each.position && rebuild.alteration == nullptr) {
                 int64 before = progress.position;
-                progress = advance_to_known(rebuild, each.slot, each.position, short_batch);
+                progress = advance_to_known(rebuild, each.number, each.position, short_batch);
                 progress.more = progress.position > before;
             }
             if (progress.position >= each.position) break;
             if (!progress.more)
                 refuse_failed(
-                    rebuild, psprintf("slot = %d", each.slot),
+                    rebuild, psprintf("slot = %d", each.number),
                     "The live projection has passed it, and with on_failure = stop the shadow cannot. Correct "
                     "the function, or skip the event, and rebuild again.");
             if (GetCurrentTimestamp() >= deadline) return false;

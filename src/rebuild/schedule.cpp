@@ -125,13 +125,7 @@ pg::vector<Wanted> waiting() {
             "SELECT c.oid, c.relowner FROM projections_internal.rebuild_request r JOIN pg_catalog.pg_class c ON c.oid "
             "= "
             "r.projection WHERE projections_internal._rebuild_holder(r.projection) IS NULL ORDER BY r.requested_at");
-        for (uint64 i = 0; i < SPI_processed; i++) {
-            bool null;
-            auto value = [&](int column) {
-                return DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, column, &null));
-            };
-            found.push_back({value(1), value(2)});
-        }
+        for (uint64 i = 0; i < SPI_processed; i++) found.push_back({pg::Row(i).oid(1), pg::Row(i).oid(2)});
     });
     return found;
 }

@@ -1,3 +1,4 @@
+// Steps and commits, locks that outlive them, progress in the row of projections_internal.rebuild, and giving up.
 #include "rebuild/session.hpp"
 #include "events/failure.hpp"
 #include "rebuild/shadow.hpp"
@@ -36,10 +37,7 @@ static int64 first_value(const char *text) {
     int64 value = 0;
     pg::with_spi([&] {
         pg::spi_execute(text);
-        bool null = true;
-        if (SPI_processed > 0)
-            value = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
-        if (null) value = 0;
+        if (SPI_processed > 0) value = pg::Row().bigint(1);
     });
     return value;
 }
@@ -62,9 +60,7 @@ const char *ask_text(const char *text) {
     pg::as_superuser([&] {
         pg::with_spi([&] {
             pg::spi_execute(text);
-            const char *found =
-                SPI_processed > 0 ? SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1) : nullptr;
-            if (found) value = MemoryContextStrdup(outside, found);
+            if (SPI_processed > 0) value = pg::Row().text(1, outside);
         });
     });
     return value;

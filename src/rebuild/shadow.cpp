@@ -8,6 +8,7 @@
 #include "catalog/hidden.hpp"
 #include "declare/declare.hpp"
 #include "declare/hidden_view.hpp"
+#include "events/left_out.hpp"
 #include "maintain/log.hpp"
 #include "pg/scope.hpp"
 #include "rebuild/handler.hpp"
@@ -58,8 +59,8 @@ void record(const Projection &projection, Oid table, Oid definition, const pg::v
         "SELECT %u, slot, position, event_id, event_type, event_time, keys, error, sqlstate, category, context, "
         "retry_count, first_failed_at, failed_at, resolved_at, resolution, resolved_by, note FROM "
         "projections_internal.failure "
-        "WHERE projection = %u AND resolution IN ('skipped', 'resolved')",
-        table, projection.relation));
+        "WHERE projection = %u AND %s",
+        table, projection.relation, events::decided_failure));
     pg::spi_execute(
         psprintf("INSERT INTO projections_internal.override (projection, key, position, state, reason, set_by, "
                  "set_at) SELECT %u, key, position, state, reason, set_by, set_at FROM projections_internal.override "

@@ -17,8 +17,7 @@ namespace {
 pg::vector<const char *> texts(const char *query) {
     pg::spi_execute(query);
     pg::vector<const char *> found;
-    for (uint64 i = 0; i < SPI_processed; i++)
-        found.push_back(SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1));
+    for (uint64 i = 0; i < SPI_processed; i++) found.push_back(pg::Row(i).text(1));
     return found;
 }
 

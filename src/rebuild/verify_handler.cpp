@@ -16,6 +16,7 @@
 #include "catalog/settings.hpp"
 #include "events/events.hpp"
 #include "events/feed.hpp"
+#include "events/left_out.hpp"
 #include "events/source.hpp"
 #include "maintain/changes.hpp"
 #include "maintain/flush.hpp"
@@ -40,28 +41,17 @@ namespace {
 
 struct Standing {
     pg::vector<int64> checkpoints; // by slot
-    const char *passed;            // positions, as an array's text
+    pg::vector<int64> passed;      // positions
 };
 
 // In an SPI connection.
 const char *read_under(const char *query, Snapshot snapshot, MemoryContext memory) {
-    SPIPlanPtr plan = pg::spi_prepare(query);
-    int code = SPI_execute_snapshot(plan, nullptr, nullptr, snapshot, InvalidSnapshot, true, false, 1);
-    if (code < 0) elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(code));
-    const char *found = SPI_processed > 0 ? SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1) : nullptr;
-    return found ? MemoryContextStrdup(memory, found) : nullptr;
+    pg::spi_execute_under(snapshot, query, 1);
+    return SPI_processed > 0 ? pg::Row().text(1, memory) : nullptr;
 }
 
 int64 number_of(const char *text) {
     return text ? DatumGetInt64(DirectFunctionCall1(int8in, CStringGetDatum(text))) : 0;
-}
-
-// From our own tables.
-const char *read_text(const char *query, Snapshot snapshot) {
-    const char *text = nullptr;
-    MemoryContext outside = CurrentMemoryContext;
-    pg::as_superuser([&] { pg::with_spi([&] { text = read_under(query, snapshot, outside); }); });
-    return text;
 }
 
 int64 last_visible(Rebuild &rebuild, Snapshot snapshot) {
@@ -75,39 +65,25 @@ int64 last_visible(Rebuild &rebuild, Snapshot snapshot) {
 }
 
 Standing standing_of(Rebuild &rebuild, Snapshot snapshot) {
-    Standing standing{{}, nullptr};
+    Standing standing;
     if (live(rebuild).async) {
-        int64 slots = number_of(
-            read_text(psprintf("SELECT count(*) FROM projections_internal.slot WHERE projection = %u", rebuild.target),
-                      snapshot));
-        for (int64 i = 0; i < slots; i++)
-            standing.checkpoints.push_back(
-                number_of(read_text(psprintf("SELECT position FROM projections_internal.slot WHERE projection = %u "
-                                             "ORDER BY slot OFFSET " INT64_FORMAT " LIMIT 1",
-                                             rebuild.target, i),
-                                    snapshot)));
+        standing.checkpoints = events::known_checkpoints(live(rebuild), snapshot);
     } else {
         standing.checkpoints.push_back(last_visible(rebuild, snapshot));
     }
-    standing.passed = read_text(
-        psprintf(
-            "SELECT coalesce(array_agg(position), '{}') FROM (SELECT position FROM projections_internal.failure WHERE "
-            "projection = %u AND (resolved_at IS NULL OR resolution IN ('skipped', 'resolved')) UNION SELECT "
-            "position FROM projections_internal.parked_event WHERE projection = %u) AS u",
-            rebuild.target, rebuild.target),
-        snapshot);
+    standing.passed = events::left_out_positions(rebuild.target, snapshot);
     return standing;
 }
 
 // ------------------------------------------------------------------------------------------------------------- replay
 
-void pass_positions(Rebuild &rebuild, const char *positions) {
+void pass_positions(Rebuild &rebuild, const pg::vector<int64> &positions) {
     execute(psprintf("DELETE FROM projections_internal.failure WHERE projection = %u", rebuild.shadow));
     execute(psprintf(
         "INSERT INTO projections_internal.failure (projection, slot, position, keys, error, sqlstate, category, "
         "resolved_at, resolution) SELECT %u, 0, p, '{}', '', '', 'other', pg_catalog.now(), 'skipped' "
-        "FROM pg_catalog.unnest('%s'::bigint[]) AS p",
-        rebuild.shadow, positions));
+        "FROM pg_catalog.unnest(%s) AS p",
+        rebuild.shadow, events::positions_text({positions.data(), positions.size()})));
 }
 
 events::Progress apply_some(Rebuild &rebuild, int slot, int slots, int64 position, int64 to) {

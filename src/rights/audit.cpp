@@ -1,3 +1,5 @@
+// The outermost call is recorded: its arguments before it runs, its outcome after it; a failed one through shared
+// memory, as its transaction is rolled back.
 #include "rights/audit.hpp"
 
 #include "catalog/projection.hpp"

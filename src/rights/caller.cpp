@@ -4,6 +4,7 @@
 // caller's name, and the arguments. Code of users runs as its owner again.
 #include "rights/caller.hpp"
 
+#include "pg/list.hpp"
 #include "pg/scope.hpp"
 
 namespace rights {
@@ -113,24 +114,23 @@ void run_internal(FunctionCallInfo fcinfo, Argument checked, int first, Receive 
     pg::vector<Oid> argument_types;
     pg::vector<Datum> values;
     pg::vector<char> nulls;
-    StringInfoData call;
-    initStringInfo(&call);
-    appendStringInfo(&call, "SELECT * FROM projections_internal.%s(",
-                     quote_identifier(psprintf("_%s", get_func_name(fcinfo->flinfo->fn_oid))));
+    pg::TextList parameters;
     for (const Argument &each : arguments) {
         argument_types.push_back(each.type);
         values.push_back(each.value);
         nulls.push_back(each.null ? 'n' : ' ');
-        appendStringInfo(&call, "%s$%zu", values.size() > 1 ? ", " : "", values.size());
+        parameters.add("$%zu", values.size());
     }
-    appendStringInfoChar(&call, ')');
+    const char *call =
+        psprintf("SELECT * FROM projections_internal.%s(%s)",
+                 quote_identifier(psprintf("_%s", get_func_name(fcinfo->flinfo->fn_oid))), parameters.text());
     pg::as_superuser([&] {
         pg::with_spi([&] {
             bool read_only = func_volatile(fcinfo->flinfo->fn_oid) != PROVOLATILE_VOLATILE;
-            int code = pg::spi_execute_with_args(call.data, static_cast<int>(values.size()), argument_types.data(),
+            int code = pg::spi_execute_with_args(call, static_cast<int>(values.size()), argument_types.data(),
                                                  values.data(), nulls.data(), read_only, 0);
             if (code < 0) elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(code));
-            for (uint64 i = 0; i < SPI_processed; i++) receive(SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
+            for (uint64 i = 0; i < SPI_processed; i++) receive(pg::Row(i));
         });
     });
 }
@@ -138,9 +138,9 @@ void run_internal(FunctionCallInfo fcinfo, Argument checked, int first, Receive 
 Datum run_internal(FunctionCallInfo fcinfo, Argument checked, int first) {
     Datum result = 0;
     bool null = true;
-    run_internal(fcinfo, checked, first, [&](HeapTuple row, TupleDesc desc) {
-        result = SPI_getbinval(row, desc, 1, &null);
-        Form_pg_attribute column = TupleDescAttr(desc, 0);
+    run_internal(fcinfo, checked, first, [&](pg::Row row) {
+        result = row.datum(1, &null);
+        Form_pg_attribute column = TupleDescAttr(SPI_tuptable->tupdesc, 0);
         if (!null) result = SPI_datumTransfer(result, column->attbyval, column->attlen);
     });
     fcinfo->isnull = null && get_func_rettype(fcinfo->flinfo->fn_oid) != VOIDOID;
@@ -150,8 +150,7 @@ Datum run_internal(FunctionCallInfo fcinfo, Argument checked, int first) {
 Datum internal_rows(FunctionCallInfo fcinfo, Argument checked, int first) {
     InitMaterializedSRF(fcinfo, 0);
     auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
-    run_internal(fcinfo, checked, first,
-                 [&](HeapTuple row, TupleDesc) { tuplestore_puttuple(result->setResult, row); });
+    run_internal(fcinfo, checked, first, [&](pg::Row row) { tuplestore_puttuple(result->setResult, row.tuple()); });
     return 0;
 }
 

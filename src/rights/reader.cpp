@@ -1,3 +1,4 @@
+// Who may look, then reading as the owner, then what subscriptions hand out.
 #include "rights/reader.hpp"
 
 #include "catalog/settings.hpp"
@@ -48,7 +49,7 @@ bool last_position(Oid relation, int64 *position) {
         pg::with_snapshot(GetLatestSnapshot(), [&] {
             if (pg::spi_execute(text, true, 1) != SPI_OK_SELECT) elog(ERROR, "reading the last position failed");
         });
-        *position = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
+        *position = DatumGetInt64(pg::Row().datum(1, &null));
         SPI_freetuptable(SPI_tuptable);
     });
     return !null;
@@ -142,7 +143,7 @@ void compute_keys(Oid owner, const char *partition_by, Oid row_type, std::span<c
     if (SPI_processed != rows.size() || SPI_tuptable->tupdesc->natts != 1) refuse_partition(partition_by);
     Oid type = SPI_gettypeid(SPI_tuptable->tupdesc, 1);
     for (std::size_t i = 0; i < rows.size(); i++) {
-        Datum value = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &nulls[i]);
+        Datum value = pg::Row(i).datum(1, &nulls[i]);
         if (nulls[i]) continue;
         pg::within(outside, [&] { keys[i] = datumCopy(as_text(value, type), false, -1); });
     }
@@ -173,7 +174,7 @@ Datum projections_rows_as_owner(PG_FUNCTION_ARGS) {
             if (code != SPI_OK_SELECT) elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(code));
         });
         rights::require_columns(SPI_tuptable->tupdesc, result->setDesc);
-        for (uint64 i = 0; i < SPI_processed; i++) tuplestore_puttuple(result->setResult, SPI_tuptable->vals[i]);
+        pg::put_rows(result->setResult);
     });
     return 0;
 }
@@ -219,9 +220,7 @@ Datum projections_poll_rows(PG_FUNCTION_ARGS) {
         uint64 count = SPI_processed;
         if (events->tupdesc->natts != rights::row_column)
             elog(ERROR, "the query has %d columns", events->tupdesc->natts);
-        auto column = [&](uint64 i, int number, bool *null) {
-            return SPI_getbinval(events->vals[i], events->tupdesc, number, null);
-        };
+        auto column = [&](uint64 i, int number, bool *null) { return pg::Row(events, i).datum(number, null); };
         pg::vector<Datum> rows(count), keys(count);
         auto *no_key = static_cast<bool *>(palloc(sizeof(bool) * (count + 1)));
         memset(no_key, true, sizeof(bool) * (count + 1));

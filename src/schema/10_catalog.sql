@@ -100,6 +100,18 @@ CREATE TABLE projections_internal.slot (
 ) WITH (fillfactor = 20);
 COMMENT ON TABLE projections_internal.slot IS 'Checkpoints; read projections.checkpoints instead.';
 
+-- How far async projections are. Where fewer slots are there than are declared, a checkpoint is lost, and nothing says
+-- what has been applied.
+CREATE VIEW projections_internal._reached AS
+SELECT p.relation AS projection, coalesce((p.options ->> 'slots')::integer, 1) AS declared,
+       pg_catalog.count(s.slot) AS slots,
+       pg_catalog.min(s.position) AS lowest, pg_catalog.max(s.position) AS highest,
+       pg_catalog.max(s.checkpoint_at) AS checkpoint_at, pg_catalog.sum(s.events_processed)::bigint AS events
+FROM projections_internal.projection p LEFT JOIN projections_internal.slot s ON s.projection = p.relation
+WHERE p.mode = 'async' GROUP BY p.relation, p.options;
+COMMENT ON VIEW projections_internal._reached IS
+    'Internal: where the slots of each async projection stand, and how many there are and should be.';
+
 CREATE TABLE projections_internal.checkpoint_change (
     projection regclass NOT NULL,
     slot       integer NOT NULL,
@@ -141,6 +153,10 @@ CREATE TABLE projections_internal.failure (
 CREATE UNIQUE INDEX ON projections_internal.failure (projection, position) WHERE resolved_at IS NULL;
 CREATE INDEX ON projections_internal.failure (projection, position);
 COMMENT ON TABLE projections_internal.failure IS 'Failed events; read projections.failures instead.';
+
+CREATE VIEW projections_internal._open_failures AS
+SELECT f.*, f.next_retry_at IS NULL AS is_dead_letter FROM projections_internal.failure f WHERE f.resolved_at IS NULL;
+COMMENT ON VIEW projections_internal._open_failures IS 'Internal: failed events that nobody has settled.';
 
 -- Events held back behind a failure of one of their keys.
 CREATE TABLE projections_internal.parked_event (

@@ -341,8 +341,8 @@ BEGIN
     -- Positions that were drawn before would come again, behind those who read events in their order. Other DDL on the
     -- table does not move the sequence, and may find it still at its start: a restore sets it last.
     FOR lost IN
-        SELECT s.relation, s.sequence, (SELECT max(l.position) FROM projections_internal.slot l
-            JOIN projections_internal.projection p ON p.relation = l.projection
+        SELECT s.relation, s.sequence, (SELECT max(r.highest) FROM projections_internal._reached r
+            JOIN projections_internal.projection p ON p.relation = r.projection
                                         WHERE s.relation = ANY (p.sources) AND p.changes = '{}') AS applied
         FROM projections_internal.source s JOIN pg_class q ON q.oid = s.sequence
         WHERE s.sequence = ANY (touched)

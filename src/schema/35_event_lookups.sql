@@ -146,8 +146,7 @@ CREATE FUNCTION projections_internal._recorded_outcomes(source regclass, event_p
         END,
         p.kind <> 'query' AND o.status = 'pending' AND s.highest >= event_position
     FROM projections_internal.projection p
-    LEFT JOIN projections_internal.failure f ON f.projection = p.relation AND f.position = event_position
-        AND f.resolved_at IS NULL
+    LEFT JOIN projections_internal._open_failures f ON f.projection = p.relation AND f.position = event_position
     LEFT JOIN projections_internal.parked_event k ON k.projection = p.relation AND k.position = event_position
     LEFT JOIN LATERAL (SELECT x.id, x.resolution FROM projections_internal.failure x WHERE x.projection = p.relation
         AND x.position = event_position AND x.resolved_at IS NOT NULL

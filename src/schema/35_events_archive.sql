@@ -20,8 +20,7 @@ CREATE FUNCTION projections_internal._archive_blockers(source regclass, up_to bi
         SELECT format('Projection %s has an open failure (%s) at position %s.', projections_internal._name(p.relation),
             f.id,
             f.position)
-        FROM projections_internal.failure f WHERE f.projection = p.relation AND f.resolved_at IS NULL
-            AND f.position <= up_to
+        FROM projections_internal._open_failures f WHERE f.projection = p.relation AND f.position <= up_to
         UNION ALL
         SELECT format('Projection %s has parked an event at position %s.', projections_internal._name(p.relation),
             k.position)

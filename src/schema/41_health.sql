@@ -162,29 +162,25 @@ CREATE FUNCTION projections_internal._health_facts(only_projection oid, viewer o
         SELECT s.relation, h.head, h.problem, h.remedy
         FROM projections_internal.source s, LATERAL projections_internal._head(s.relation) h
         WHERE EXISTS (SELECT FROM seen WHERE seen.mode = 'async' AND seen.sources[1] = s.relation)
-    ), slots AS (
-        SELECT s.projection, min(s.position) AS position, max(s.checkpoint_at) AS checkpoint_at, count(*) AS n
-            FROM projections_internal.slot s GROUP BY s.projection
     ), failed AS (
-        SELECT f.projection, count(*) AS failures, count(*) FILTER (WHERE f.next_retry_at IS NULL) AS dead
-        FROM projections_internal.failure f WHERE f.resolved_at IS NULL GROUP BY f.projection
+        SELECT f.projection, count(*) AS failures, count(*) FILTER (WHERE f.is_dead_letter) AS dead
+        FROM projections_internal._open_failures f GROUP BY f.projection
     ), parked AS (
         SELECT e.projection, count(*) AS events FROM projections_internal.parked_event e GROUP BY e.projection
     ), lags AS (
-        SELECT p.*, slots.position AS checkpoint, slots.checkpoint_at,
-               CASE WHEN p.changes <> '{}' THEN coalesce(log.last, slots.position) ELSE heads.head END AS head,
+        SELECT p.*, r.lowest AS checkpoint, r.checkpoint_at,
+               CASE WHEN p.changes <> '{}' THEN coalesce(log.last, r.lowest) ELSE heads.head END AS head,
                CASE WHEN p.changes <> '{}' THEN log.lag WHEN p.mode = 'async' AND heads.problem IS NOT NULL THEN NULL
-                    WHEN p.mode = 'async' THEN greatest(heads.head - slots.position, 0) ELSE 0 END AS lag,
+                    WHEN p.mode = 'async' THEN greatest(heads.head - r.lowest, 0) ELSE 0 END AS lag,
                coalesce(lost.problem, log.problem, heads.problem) AS problem,
                    coalesce(lost.remedy, log.remedy, heads.remedy) AS remedy
         FROM seen p
-        LEFT JOIN slots ON slots.projection = p.relation
+        LEFT JOIN projections_internal._reached r ON r.projection = p.relation
         LEFT JOIN heads ON p.mode = 'async' AND p.changes = '{}' AND heads.relation = p.sources[1]
         LEFT JOIN LATERAL projections_internal._log_ends(p.changes) AS log ON p.changes <> '{}'
         LEFT JOIN LATERAL (SELECT 'a checkpoint is lost, so that nothing is applied' AS problem,
             'SELECT * FROM projections.validate(); -- says what mends it' AS remedy) AS lost
-            ON p.mode = 'async' AND NOT p.building AND coalesce(slots.n, 0) < coalesce((p.options ->> 'slots')::integer,
-                1)
+            ON NOT p.building AND r.slots < r.declared
     ), oldest AS MATERIALIZED (
         SELECT g.source, u.checkpoint, u.at
         FROM (SELECT lags.sources[1]::oid AS source, array_agg(DISTINCT lags.checkpoint) AS checkpoints

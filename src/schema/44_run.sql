@@ -277,8 +277,8 @@ BEGIN
         next_retry_at = NULL
     WHERE f.projection = p.relation AND f.resolved_at IS NULL;
     -- A change log is empty now, whatever number its last change had.
-    PERFORM projections_internal._move_slots(projection, CASE WHEN p.changes = '{}' THEN 0 ELSE (SELECT s.position
-        FROM projections_internal.slot s WHERE s.projection = p.relation) END,
+    PERFORM projections_internal._move_slots(projection, CASE WHEN p.changes = '{}' THEN 0 ELSE (SELECT r.highest
+        FROM projections_internal._reached r WHERE r.projection = p.relation) END,
                                     caller, 'reset');
     UPDATE projections_internal.slot s SET events_processed = 0 WHERE s.projection = p.relation;
     UPDATE projections_internal.projection x SET stale_since = NULL, stale_reason = NULL WHERE x.relation = p.relation

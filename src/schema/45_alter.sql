@@ -19,8 +19,8 @@ BEGIN
     p.options := projections_internal._check_options(p.kind, p.mode, p.changes = '{}', p.one_order,
         projections_internal._name(p.relation), p.options);
     slots := coalesce((p.options ->> 'slots')::integer, 1);
-    IF slots = (SELECT count(*) FROM projections_internal.slot s WHERE s.projection = p.relation) OR p.mode <> 'async'
-        THEN
+    IF p.mode <> 'async' OR slots = (SELECT r.slots FROM projections_internal._reached r
+        WHERE r.projection = p.relation) THEN
         slots := NULL;
     END IF;
     -- The number of slots changes with the slots.

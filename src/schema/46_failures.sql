@@ -75,8 +75,7 @@ DECLARE
 BEGIN
     PERFORM projections_internal._lock_slots(projection);
     -- What a success sets free may fail in its turn: such failures are left for their own retry.
-    FOR each IN SELECT f.id FROM projections_internal.failure f WHERE f.projection = $1::regclass
-        AND f.resolved_at IS NULL
+    FOR each IN SELECT f.id FROM projections_internal._open_failures f WHERE f.projection = $1::regclass
         ORDER BY f.position LOOP
         IF projections_internal._retry(projection, caller, each) THEN
             succeeded := succeeded + 1;

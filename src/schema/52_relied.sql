@@ -32,6 +32,14 @@ CREATE FUNCTION projections_internal._reliance_digest(projection oid, functions 
 COMMENT ON FUNCTION projections_internal._reliance_digest(oid, oid[]) IS
     'Internal: a hash of the catalog entries that a projection relies on.';
 
+-- Whether what compiling raised is about the definition, which is then told elsewhere, and not about memory, a lock, or
+-- another library.
+CREATE FUNCTION projections_internal._does_not_compile(sqlstate text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE
+    RETURN sqlstate ~ '^(42|0A|22|XX|PJ002)';
+COMMENT ON FUNCTION projections_internal._does_not_compile(text) IS
+    'Internal: whether an error that compiling a definition raises is about the definition.';
+
 -- The index over a projection's key: the one that was recorded, where it still serves, as finding it compiles the
 -- definition.
 CREATE FUNCTION projections_internal._relied_index(p projections_internal.projection) RETURNS oid
@@ -45,8 +53,8 @@ BEGIN
       AND i.indisready AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL
           AND (i.indnullsnotdistinct OR p.kind <> 'query') LIMIT 1;
     RETURN coalesce(found, projections_internal._key_index(p));
-EXCEPTION WHEN OTHERS THEN -- the definition does not compile: that is told elsewhere
-    IF SQLSTATE !~ '^(42|0A|22|XX|PJ002)' THEN
+EXCEPTION WHEN OTHERS THEN
+    IF NOT projections_internal._does_not_compile(SQLSTATE) THEN
         RAISE;
     END IF;
     RETURN 0;
@@ -69,8 +77,8 @@ BEGIN
         RETURN true;
     END IF;
     RETURN source = ANY (projections_internal._identifying_sources(projection));
-EXCEPTION WHEN OTHERS THEN -- as for _relied_index()
-    IF SQLSTATE !~ '^(42|0A|22|XX|PJ002)' THEN
+EXCEPTION WHEN OTHERS THEN
+    IF NOT projections_internal._does_not_compile(SQLSTATE) THEN
         RAISE;
     END IF;
     RETURN false;
@@ -309,6 +317,7 @@ COMMENT ON FUNCTION projections_internal._differences(oid[]) IS
     'Internal: what is not as projections (NULL: all) need it.';
 
 REVOKE EXECUTE ON FUNCTION projections_internal._reliance_digest(oid, oid[]),
+    projections_internal._does_not_compile(text),
     projections_internal._relied_index(projections_internal.projection), projections_internal._lacks_identity(oid),
     projections_internal._identifying_sources(oid), projections_internal._identifies(oid, oid, oid),
     projections_internal._relied(oid[]), projections_internal._differences(oid[]) FROM PUBLIC;

@@ -18,8 +18,8 @@ where it does not; verifying a handler takes about as long as rebuilding it, and
 the share of the keys that is compared, chosen anew by each call; above 0 and at most 1. Needs to own the projection,
 or pg_read_all_data. Errors: 42P01; 42809 not a projection; 42501; 22023 sample; 0A000 a handler that reaches past its
 tables, or tables of which no twin can be made; 25006 a handler in a read-only transaction; 55000 it is being filled,
-or an event fails that a handler had applied; 55006 called by a statement that writes its sources; PJ006 events are
-archived away.
+it has lost a checkpoint, or an event fails that a handler had applied; 55006 called by a statement that writes its
+sources; PJ006 events are archived away.
 Example: SELECT * FROM projections.verify(''revenue'', sample => 0.1);';
 
 -- ---------------------------------------------------------------------------------------------------------------
@@ -196,8 +196,8 @@ BEGIN
         PERFORM projections_internal._make_logs(p.relation);
         RAISE NOTICE 'a change log of % was missing', projections_internal._name(p.relation);
     END IF;
-    IF p.mode <> 'async' OR (SELECT count(*) FROM projections_internal.slot s WHERE s.projection = p.relation) = slots
-        THEN
+    IF p.mode <> 'async' OR (SELECT r.slots = r.declared FROM projections_internal._reached r
+        WHERE r.projection = p.relation) THEN
         RETURN false;
     ELSIF p.kind = 'handler' THEN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('handler %s has lost a '
@@ -320,7 +320,7 @@ or are parked included where events are applied one by one; over a change log, h
 oldest_position: of the first of them: event or number in the log. oldest_at: its time, NULL where the source has none.
 min_lag: leave out keys with less. Nothing waits for an inline projection. Reads all that is not applied: with a large
 backlog, rather ask health(). Needs to own the projection, or pg_read_all_data. Errors: 42P01; 42809 not a projection;
-42501; 0A000 it has no key.
+42501; 0A000 it has no key; 55000 it has lost a checkpoint.
 Example: SELECT * FROM projections.stale_keys(''stock'', 10);';
 
 CREATE FUNCTION projections.refresh_source(source text, keys jsonb) RETURNS bigint

@@ -92,8 +92,8 @@ BEGIN
         keys := CASE kind WHEN 'handler' THEN NULL ELSE '{key}' END;
     END IF;
 EXCEPTION WHEN OTHERS THEN
-    -- What has nothing to do with the definition (memory, a lock, another library) must not make anybody drop it.
-    IF SQLSTATE !~ '^(42|0A|22|XX|PJ002)' THEN
+    -- What has nothing to do with the definition must not make anybody drop it.
+    IF NOT projections_internal._does_not_compile(SQLSTATE) THEN
         RAISE;
     END IF;
     problem := SQLERRM;
@@ -292,9 +292,7 @@ CREATE FUNCTION projections_internal._validate_state()
     owner oid)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     WITH known AS (
-        SELECT p.*, c.relowner, projections_internal._name(p.relation)
-            AS name, coalesce((p.options ->> 'slots')::integer,
-            1) AS slots
+        SELECT p.*, c.relowner, projections_internal._name(p.relation) AS name
         FROM projections_internal.projection p JOIN pg_class c ON c.oid = p.relation WHERE p.shadow_of IS NULL
     )
     SELECT 'ERROR', k.name, format('it is stale since %s: %s', to_char(k.stale_since, 'YYYY-MM-DD HH24:MI:SS'),
@@ -320,13 +318,12 @@ CREATE FUNCTION projections_internal._validate_state()
         WHERE l.projection = k.relation)
       AND NOT EXISTS (SELECT FROM projections_internal.rebuild_request q WHERE q.projection = k.relation)
     UNION ALL
-    SELECT 'ERROR', k.name, format('%s of its %s checkpoints are missing', k.slots - count(s.slot), k.slots),
+    SELECT 'ERROR', k.name, format('%s of its %s checkpoints are missing', r.declared - r.slots, r.declared),
            CASE k.kind WHEN 'handler' THEN format('INSERT INTO projections_internal.slot (projection, slot) SELECT %L, '
                'generate_series(0, %s) ON CONFLICT DO NOTHING; SELECT projections.reset(%1$L);',
-                                                  k.name, k.slots - 1)
+                                                  k.name, r.declared - 1)
                        ELSE format('SELECT projections.repair(%L);', k.name) END, k.relowner
-    FROM known k LEFT JOIN projections_internal.slot s ON s.projection = k.relation AND s.slot < k.slots
-    WHERE k.mode = 'async' GROUP BY k.name, k.kind, k.slots, k.relowner HAVING count(s.slot) < k.slots
+    FROM known k JOIN projections_internal._reached r ON r.projection = k.relation WHERE r.slots < r.declared
     UNION ALL
     SELECT 'ERROR', k.name, 'its change log is gone, with what it has still to be told',
         format('SELECT projections.repair(%L);', k.name), k.relowner

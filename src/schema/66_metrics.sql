@@ -173,10 +173,9 @@ SELECT 'key', projections_internal._name(f.projection), NULLIF(pg_catalog.array_
        pg_catalog.round(pg_catalog.count(*) FILTER (WHERE f.failed_at > pg_catalog.clock_timestamp() - interval '10 '
            'min') / 10.0, 2)::double precision,
        pg_catalog.max(f.failed_at)
-FROM projections_internal.failure f
+FROM projections_internal._open_failures f
 JOIN pg_catalog.pg_class c ON c.oid = f.projection
-WHERE f.resolved_at IS NULL
-  AND (pg_catalog.pg_has_role(c.relowner, 'USAGE') OR pg_catalog.pg_has_role('pg_read_all_data', 'USAGE'))
+WHERE (pg_catalog.pg_has_role(c.relowner, 'USAGE') OR pg_catalog.pg_has_role('pg_read_all_data', 'USAGE'))
   AND NOT EXISTS (SELECT FROM projections_internal.projection p WHERE p.relation = f.projection
       AND p.shadow_of IS NOT NULL)
 GROUP BY f.projection, f.keys
@@ -307,10 +306,7 @@ through shared_preload_libraries only; rebuilds always.';
 CREATE FUNCTION projections_internal._metrics(about text) RETURNS TABLE(name text, labels jsonb, value double precision,
     type text, help text)
     LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
-    WITH slots AS (
-        SELECT s.projection, sum(s.events_processed)::bigint AS events FROM projections_internal.slot s
-            GROUP BY s.projection
-    ), unwritten AS MATERIALIZED (
+    WITH unwritten AS MATERIALIZED (
         SELECT * FROM projections_internal._throughput()
     ), recent AS (
         SELECT t.projection, array_agg(projections_internal._all_buckets(t.buckets)) AS buckets
@@ -332,7 +328,7 @@ CREATE FUNCTION projections_internal._metrics(about text) RETURNS TABLE(name tex
         FROM projections_internal._health(NULL, current_user::regrole) AS h
         JOIN projections_internal.projection p ON projections_internal._name(p.relation) = h.projection
             AND p.shadow_of IS NULL
-        LEFT JOIN slots s ON s.projection = p.relation
+        LEFT JOIN projections_internal._reached s ON s.projection = p.relation
         LEFT JOIN recent r ON r.projection = p.relation
         LEFT JOIN totals t ON t.projection = p.relation
         LEFT JOIN projections_internal._running_rebuilds() AS b ON b.projection = p.relation

@@ -1,3 +1,4 @@
+// A place for each stream in shared memory, until a worker has written what it counts.
 #include "shared/conflict.hpp"
 
 #include "pg/scope.hpp"

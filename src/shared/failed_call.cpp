@@ -1,3 +1,4 @@
+// A list in shared memory, until a worker has written it.
 #include "shared/failed_call.hpp"
 
 #include "pg/scope.hpp"

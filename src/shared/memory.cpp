@@ -1,3 +1,4 @@
+// The structure's beginning, and what is done under its lock.
 #include "shared/memory.hpp"
 
 #include "shared/throughput.hpp"

@@ -133,6 +133,7 @@ inline bool serves(Worker &worker, Oid database) {
     return pg_atomic_read_u32(&worker.database) == database && phase_of(worker) != Phase::free;
 }
 
+// Runs `body` under the lock, which must not be held.
 template <class Body>
 auto with_shared(LWLockMode mode, Body &&body) {
     LWLockAcquire(memory->lock, mode);
@@ -167,12 +168,13 @@ Entry *place_in(Entry (&all)[n], Oid Entry::*owner, TimestampTz Entry::*age) {
     return place;
 }
 
+// Under the lock: how many workers a database has, and whether a command needs it without any.
 int count_workers(Oid database);
 bool is_held(Oid database);
 void announce(Oid database, bool failed); // to the launcher
 void call_for_worker(Oid database);       // something is to be written, whether or not there are events
 void wake_launcher();
-void free_entry(Worker &worker);
+void free_entry(Worker &worker); // of a worker that has ended, under the lock
 
 // How long a batch has been running; 0 between batches.
 int64 batch_milliseconds(const Worker &worker, TimestampTz now);

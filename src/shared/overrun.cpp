@@ -1,3 +1,4 @@
+// Noted by the process that ends, loaded at the next batch, and forgotten when the transaction that settled it commits.
 #include "shared/overrun.hpp"
 
 #include "shared/memory.hpp"

@@ -1,3 +1,4 @@
+// An entry for each session that applies, taken at the first projection and left with the transaction.
 #include "shared/session.hpp"
 
 #include "shared/memory.hpp"

@@ -1,3 +1,5 @@
+// Histograms of powers: added to at the commit, moved out by whoever writes complete minutes, and read together with
+// what is not written yet.
 #include "shared/throughput.hpp"
 
 #include "catalog/projection.hpp"

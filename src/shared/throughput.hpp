@@ -21,6 +21,7 @@ struct Applied {
     int32 buckets[bucket_count];
 };
 
+// At the server's start: how much shared memory it takes, and making the table there.
 Size throughput_size();
 void start_throughput(LWLock *lock);
 

@@ -1,3 +1,5 @@
+// Callbacks at the end of transactions set latches; the cheap questions come first, as every commit that appends asks
+// them.
 #include "shared/wake.hpp"
 
 #include "catalog/projection.hpp"

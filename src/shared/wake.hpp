@@ -20,6 +20,7 @@ void wake();
 // A command that needs a database without sessions: its workers end, and none starts until this transaction has ended.
 void before_utility(const Node *command);
 
+// For the transaction's callbacks: what is still to be found out while catalogs can be read, and waking workers.
 void before_commit();
 void transaction_ended(bool committed);
 // Only now are workers woken. Before, they would not yet have been told that their caches are out of date, and the

@@ -1,3 +1,5 @@
+// Rows are hashed as their types say, with floats rounded; what differs by its bucket is kept, sorted and walked side
+// by side.
 #include "verify/compare.hpp"
 
 namespace verify {

@@ -8,6 +8,8 @@
 
 #include "capture/pending.hpp"
 #include "events/declared.hpp"
+#include "events/feed.hpp"
+#include "events/left_out.hpp"
 #include "events/query.hpp"
 #include "events/source.hpp"
 #include "maintain/apply.hpp"
@@ -34,13 +36,9 @@ pg::vector<const char *> read_texts(const char *query, Snapshot snapshot) {
     pg::vector<const char *> texts;
     MemoryContext outside = CurrentMemoryContext;
     pg::as_superuser([&] {
-        SPIPlanPtr plan = pg::spi_prepare(query);
-        int code = SPI_execute_snapshot(plan, nullptr, nullptr, snapshot, InvalidSnapshot, true, false, 1);
-        if (code < 0) elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(code));
-        for (int i = 1; SPI_processed > 0 && i <= SPI_tuptable->tupdesc->natts; i++) {
-            const char *text = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, i);
-            texts.push_back(text ? MemoryContextStrdup(outside, text) : nullptr);
-        }
+        pg::spi_execute_under(snapshot, query, 1);
+        for (int i = 1; SPI_processed > 0 && i <= SPI_tuptable->tupdesc->natts; i++)
+            texts.push_back(pg::Row().text(i, outside));
     });
     return texts;
 }
@@ -262,22 +260,17 @@ const char *applied_events(Projection &projection, Snapshot snapshot) {
     MemoryContext outside = CurrentMemoryContext; // SPI leaves another one current
     const events::EventSource &source = events::source_of(projection);
     require_history(projection);
-    pg::vector<const char *> applied = read_texts(
-        psprintf(
-            "SELECT array_agg(s.position ORDER BY s.slot), max(s.position), count(*), (SELECT "
-            "coalesce(array_agg(f.position), '{}') FROM projections_internal.failure f WHERE f.projection = %u AND "
-            "(f.resolved_at IS NULL OR f.resolution IN ('skipped', 'resolved'))) FROM projections_internal.slot s "
-            "WHERE "
-            "s.projection = %u",
-            projection.relation, projection.relation),
-        snapshot);
-    if (applied[0] == nullptr) elog(ERROR, "projection %s has no checkpoint", projection.name());
+    pg::vector<int64> checkpoints = events::known_checkpoints(projection, snapshot);
+    pg::vector<int64> out = events::left_out_positions(projection.relation, snapshot);
     projection.block();
     const char *position = events::position_expression(source);
     return pg::within(outside, [&] {
-        return psprintf("%s WHERE %s <= %s AND %s <= ('%s'::bigint[])[%s::int + 1] AND %s <> ALL ('%s'::bigint[])",
-                        events::rows_select(projection, source), position, applied[1], position, applied[0],
-                        events::stripe_text(position, applied[2]), position, applied[3]);
+        return psprintf("%s WHERE %s <= " INT64_FORMAT " AND %s <= (%s)[%s::int + 1] AND %s <> ALL (%s)",
+                        events::rows_select(projection, source), position,
+                        *std::max_element(checkpoints.begin(), checkpoints.end()), position,
+                        events::positions_text({checkpoints.data(), checkpoints.size()}),
+                        events::stripe_text(position, psprintf("%zu", checkpoints.size())), position,
+                        events::positions_text({out.data(), out.size()}));
     });
 }
 

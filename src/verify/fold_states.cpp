@@ -3,6 +3,7 @@
 // a checkpoint do not change.
 #include "verify/fold_states.hpp"
 
+#include "events/left_out.hpp"
 #include "maintain/changes.hpp"
 
 namespace verify {
@@ -40,39 +41,22 @@ struct Folding {
 template <class Receive>
 void read_catalog(const char *text, Snapshot snapshot, Receive &&receive) {
     pg::as_superuser([&] {
-        SPIPlanPtr plan = pg::spi_prepare(text);
-        int code = SPI_execute_snapshot(plan, nullptr, nullptr, snapshot, InvalidSnapshot, true, false, 0);
-        if (code < 0) elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(code));
-        for (uint64 i = 0; i < SPI_processed; i++) receive(SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
+        pg::spi_execute_under(snapshot, text);
+        for (uint64 i = 0; i < SPI_processed; i++) receive(pg::Row(i));
         SPI_freetuptable(SPI_tuptable);
     });
 }
 
 void read_standing(Folding &folding, Snapshot snapshot) {
     Oid relation = folding.projection.relation;
-    auto into = [&](pg::vector<int64> &positions) {
-        return [&](HeapTuple row, TupleDesc desc) {
-            bool null;
-            Datum position = SPI_getbinval(row, desc, 1, &null);
-            pg::within(folding.memory, [&] { positions.push_back(DatumGetInt64(position)); });
-        };
-    };
-    if (folding.projection.async)
-        read_catalog(
-            psprintf("SELECT position FROM projections_internal.slot WHERE projection = %u ORDER BY slot", relation),
-            snapshot, into(folding.checkpoints));
-    read_catalog(
-        psprintf("SELECT position FROM projections_internal.failure WHERE projection = %u AND (resolved_at IS NULL OR "
-                 "resolution IN ('skipped', 'resolved')) UNION SELECT position FROM projections_internal.parked_event "
-                 "WHERE projection = %u ORDER BY 1",
-                 relation, relation),
-        snapshot, into(folding.left_out));
+    if (folding.projection.async) folding.checkpoints = events::known_checkpoints(folding.projection, snapshot);
+    folding.left_out = events::left_out_positions(relation, snapshot);
     read_catalog(
         psprintf("SELECT position, state, ARRAY[key], set_at FROM projections_internal.override WHERE projection = %u "
                  "ORDER BY position, id",
                  relation),
-        snapshot, [&](HeapTuple row, TupleDesc desc) {
-            pg::within(folding.memory, [&] { folding.overrides.push_back(events::override_of(row, desc)); });
+        snapshot, [&](pg::Row row) {
+            pg::within(folding.memory, [&] { folding.overrides.push_back(events::override_of(row)); });
         });
 }
 
@@ -137,7 +121,7 @@ void receive_event(TupleTableSlot *row, void *context) {
     pg::within(folding.chunk.memory, [&] {
         folding.chunk.add(row);
         const Event &event = folding.chunk[0];
-        if (std::binary_search(folding.left_out.begin(), folding.left_out.end(), event.position)) return;
+        if (events::contains(folding.left_out, event.position)) return;
         fold_overrides(folding, event.position);
         fold_event(folding, event);
     });

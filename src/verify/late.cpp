@@ -146,17 +146,14 @@ void note(Work &work, std::span<const Datum> keys) {
                                     work.projection.name()));
     });
     for (uint64 i = 0; i < SPI_processed; i++) {
-        bool null;
-        auto column = [&](int number) {
-            return SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, number, &null);
-        };
+        pg::Row row(i);
         State state{0, 0, true, true, false, 0, 0, 0, false};
-        state.value = PointerGetDatum(PG_DETOAST_DATUM_COPY(column(2)));
-        state.version = DatumGetInt64(column(3));
-        state.position = DatumGetInt64(column(4));
-        state.time = DatumGetTimestampTz(column(5));
-        state.has_time = !null;
-        remember(work, PointerGetDatum(DatumGetTextPCopy(column(1))), state);
+        state.value = PointerGetDatum(PG_DETOAST_DATUM_COPY(row.datum(2)));
+        state.version = row.bigint(3);
+        state.position = row.bigint(4);
+        state.time = row.timestamp(5);
+        state.has_time = !row.is_null(5);
+        remember(work, PointerGetDatum(DatumGetTextPCopy(row.datum(1))), state);
     }
     SPI_freetuptable(SPI_tuptable);
 }

@@ -1,3 +1,4 @@
+// One question, prepared once, asked of each difference that may be a look only.
 #include "verify/looks.hpp"
 
 #include "maintain/statements.hpp"
@@ -82,9 +83,7 @@ bool is_another_look(const Difference &difference, void *context) {
     int code = SPI_execute_snapshot(prepared(looks), values.data(), nulls.data(), looks.snapshot, InvalidSnapshot, true,
                                     false, 1);
     if (code != SPI_OK_SELECT) elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(code));
-    bool null;
-    Datum same = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null);
-    bool is = !null && DatumGetBool(same);
+    bool is = pg::Row().boolean(1);
     SPI_freetuptable(SPI_tuptable);
     return is;
 }

@@ -8,6 +8,7 @@
 #include "catalog/settings.hpp"
 #include "events/batch.hpp"
 #include "events/events.hpp"
+#include "events/left_out.hpp"
 #include "maintain/locks.hpp"
 #include "maintain/maintaining.hpp"
 
@@ -21,44 +22,6 @@ using events::Key;
 using events::Slot;
 
 constexpr int64 chunk_events = 5000;
-
-pg::vector<Slot> slots_of(Projection &projection) {
-    pg::vector<Slot> slots;
-    pg::as_superuser([&] {
-        pg::spi_execute(
-            psprintf("SELECT slot, position FROM projections_internal.slot WHERE projection = %u ORDER BY slot",
-                     projection.relation));
-    });
-    auto count = static_cast<int>(SPI_processed);
-    bool null;
-    for (int i = 0; i < count; i++)
-        slots.push_back(
-            Slot{projection, DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null)),
-                 count, DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &null))});
-    return slots;
-}
-
-// The positions that no projection state contains, ascending. The slots are locked, or the answer may be old.
-pg::vector<int64> left_out(const Projection &projection, int64 from, int64 to) {
-    pg::vector<int64> positions;
-    pg::as_superuser([&] {
-        pg::spi_execute(psprintf(
-            "SELECT position FROM projections_internal.failure WHERE projection = %u AND position BETWEEN " INT64_FORMAT
-            " AND " INT64_FORMAT " AND (resolved_at IS NULL OR resolution IN ('skipped', 'resolved')) "
-            "UNION SELECT position FROM projections_internal.parked_event WHERE projection = %u AND position "
-            "BETWEEN " INT64_FORMAT " AND " INT64_FORMAT " ORDER BY 1",
-            projection.relation, from, to, projection.relation, from, to));
-    });
-    bool null;
-    for (uint64 i = 0; i < SPI_processed; i++)
-        positions.push_back(DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null)));
-    SPI_freetuptable(SPI_tuptable);
-    return positions;
-}
-
-bool contains(const pg::vector<int64> &positions, int64 position) {
-    return std::binary_search(positions.begin(), positions.end(), position);
-}
 
 // Hands the slot's events of (after, to] to `take(batch)` by the chunk.
 template <class Take>
@@ -134,8 +97,7 @@ pg::vector<Event> overrides_of(Batch &batch, Datum keys, int64 to) {
                 batch.projection.relation, to),
             keys);
     });
-    for (uint64 i = 0; i < SPI_processed; i++)
-        events.push_back(events::override_of(SPI_tuptable->vals[i], SPI_tuptable->tupdesc));
+    for (uint64 i = 0; i < SPI_processed; i++) events.push_back(events::override_of(pg::Row(i)));
     SPI_freetuptable(SPI_tuptable);
     return events;
 }
@@ -152,7 +114,7 @@ void restrict_keys(Event &event, const Affected &affected) {
 // Folds the affected keys, whose rows are gone, from the first event to the slot's checkpoint.
 void fold_again(Batch &batch, const Affected &affected, Datum keys) {
     const Slot &slot = batch.slot;
-    pg::vector<int64> out = left_out(slot.projection, 0, slot.position);
+    pg::vector<int64> out = events::left_out_positions(slot.projection.relation, InvalidSnapshot, 0, slot.position);
     pg::vector<Event> overrides = overrides_of(batch, keys, slot.position);
     std::size_t next_override = 0;
     auto add_overrides = [&](int64 until) {
@@ -163,7 +125,7 @@ void fold_again(Batch &batch, const Affected &affected, Datum keys) {
         auto &events = *batch.chunk.events;
         pg::within(batch.chunk.memory, [&] {
             for (Event &event : events) restrict_keys(event, affected);
-            auto idle = [&](const Event &event) { return event.keys.empty() || contains(out, event.position); };
+            auto idle = [&](const Event &event) { return event.keys.empty() || events::contains(out, event.position); };
             events.erase(std::remove_if(events.begin(), events.end(), idle), events.end());
             add_overrides(until);
             events::order(events);
@@ -210,7 +172,7 @@ void in_batch(Projection &projection, Body &&body) {
 int64 refold(Projection &projection, int64 from, int64 to) {
     int64 keys = 0;
     in_batch(projection, [&] {
-        for (const Slot &slot : slots_of(projection)) keys += refold_slot(slot, from, to);
+        for (const Slot &slot : events::slots_of(projection)) keys += refold_slot(slot, from, to);
     });
     return keys;
 }
@@ -218,7 +180,7 @@ int64 refold(Projection &projection, int64 from, int64 to) {
 int64 refold_keys(Projection &projection, std::span<const Datum> keys) {
     int64 refolded = 0;
     in_batch(projection, [&] {
-        pg::vector<Slot> slots = slots_of(projection);
+        pg::vector<Slot> slots = events::slots_of(projection);
         if (!projection.async) slots.push_back(Slot{projection, 0, 1, PG_INT64_MAX});
         for (const Slot &slot : slots) {
             Affected affected = keys_of_slot(slot, keys);
@@ -236,13 +198,15 @@ int64 refold_keys(Projection &projection, std::span<const Datum> keys) {
 int64 repeat(Projection &projection, int64 from, int64 to) {
     int64 events = 0;
     in_batch(projection, [&] {
-        for (const Slot &slot : slots_of(projection)) {
+        for (const Slot &slot : events::slots_of(projection)) {
             int64 until = std::min(to, slot.position);
             Batch &batch = *pg::make<Batch>(CurrentMemoryContext, slot, false);
-            pg::vector<int64> out = left_out(projection, from, until);
+            pg::vector<int64> out = events::left_out_positions(projection.relation, InvalidSnapshot, from, until);
             each_chunk(batch, from - 1, until, [&](int64) {
                 auto &list = *batch.chunk.events;
-                auto idle = [&](const Event &event) { return event.keys.empty() || contains(out, event.position); };
+                auto idle = [&](const Event &event) {
+                    return event.keys.empty() || events::contains(out, event.position);
+                };
                 list.erase(std::remove_if(list.begin(), list.end(), idle), list.end());
                 events += static_cast<int64>(list.size());
                 events::apply(batch, 0, list.size(), events::Pace::to_the_end);
@@ -261,10 +225,6 @@ struct Standing {
     bool blocked; // behind a failure
 };
 
-Datum value_of(int number, bool *null) {
-    return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, number, null);
-}
-
 void read_under(const char *query, std::span<const Oid> types, std::span<const Datum> values, Snapshot snapshot) {
     pg::with_snapshot(snapshot, [&] {
         int code = pg::spi_execute_with_args(query, static_cast<int>(types.size()), const_cast<Oid *>(types.data()),
@@ -279,23 +239,19 @@ void read_slot(Standing &standing, std::span<const Oid> types, std::span<const D
         const char *text =
             psprintf("SELECT s.slot, n.slots, s.position, "
                      "coalesce(p.options ->> 'on_failure', 'park_key') = 'park_key' AND "
-                     "(EXISTS (SELECT FROM projections_internal.failure AS f WHERE f.projection = $2 AND f.resolved_at "
-                     "IS NULL AND "
-                     "$1 = ANY (f.keys)) "
-                     "OR EXISTS (SELECT FROM projections_internal.parked_event AS e WHERE e.projection = $2 AND $1 = "
-                     "ANY (e.keys))) "
+                     "EXISTS (SELECT FROM %s AS u WHERE $1 = ANY (u.keys)) "
                      "FROM projections_internal.projection AS p, "
-                     "(SELECT count(*)::int AS slots FROM projections_internal.slot WHERE projection = $2) AS n "
+                     "(SELECT %s AS slots) AS n "
                      "JOIN projections_internal.slot AS s ON s.projection = $2 AND s.slot = %s WHERE p.relation = $2",
-                     events::slot_text("$1", "n.slots"));
+                     events::still_to_come("$2"), events::slot_count_text("$2"), events::slot_text("$1", "n.slots"));
         read_under(text, types, values, snapshot);
     });
     if (SPI_processed != 1) elog(ERROR, "reading a slot of %s failed", standing.slot.projection.name());
-    bool null;
-    standing.slot.number = DatumGetInt32(value_of(1, &null));
-    standing.slot.count = DatumGetInt32(value_of(2, &null));
-    standing.slot.position = DatumGetInt64(value_of(3, &null));
-    standing.blocked = DatumGetBool(value_of(4, &null));
+    pg::Row row;
+    standing.slot.number = row.integer(1);
+    standing.slot.count = row.integer(2);
+    standing.slot.position = row.bigint(3);
+    standing.blocked = row.boolean(4);
 }
 
 // From the projection's table, as its owner.
@@ -307,12 +263,12 @@ void read_state(events::State &state, Projection &projection, std::span<const Oi
     pg::as_owner(projection.owner(), [&] { read_under(query, types, values, snapshot); });
     state.present = state.exists = SPI_processed > 0;
     if (!state.exists) return;
-    bool null;
-    state.value = PointerGetDatum(PG_DETOAST_DATUM_COPY(value_of(1, &null)));
-    state.version = DatumGetInt64(value_of(2, &null));
-    state.position = DatumGetInt64(value_of(3, &null));
-    state.time = DatumGetTimestampTz(value_of(4, &null));
-    state.has_time = !null;
+    pg::Row row;
+    state.value = PointerGetDatum(PG_DETOAST_DATUM_COPY(row.datum(1)));
+    state.version = row.bigint(2);
+    state.position = row.bigint(3);
+    state.time = row.timestamp(4);
+    state.has_time = !row.is_null(4);
 }
 
 // Both under one snapshot.
@@ -355,9 +311,7 @@ Datum row_of(const events::State &state, MemoryContext memory) {
         "'updated_at', $5)",
         5, types, values, nulls, true, 1);
     if (code != SPI_OK_SELECT) elog(ERROR, "building a row failed");
-    bool null;
-    Datum row = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null);
-    return pg::within(memory, [&] { return PointerGetDatum(PG_DETOAST_DATUM_COPY(row)); });
+    return pg::within(memory, [&] { return PointerGetDatum(PG_DETOAST_DATUM_COPY(pg::Row().datum(1))); });
 }
 
 } // namespace
@@ -370,7 +324,8 @@ bool fold_ahead(Projection &projection, Datum key, Datum *row) {
         events::State &state = standing.state;
         if (!standing.blocked) {
             Batch &batch = *pg::make<Batch>(CurrentMemoryContext, standing.slot, false);
-            pg::vector<int64> out = left_out(projection, standing.slot.position, PG_INT64_MAX);
+            pg::vector<int64> out =
+                events::left_out_positions(projection.relation, InvalidSnapshot, standing.slot.position);
             pg::as_owner(projection.owner(), [&] {
                 pg::with_snapshot(GetLatestSnapshot(), [&] {
                     events::Call call{};
@@ -379,7 +334,7 @@ bool fold_ahead(Projection &projection, Datum key, Datum *row) {
                     each_chunk(batch, standing.slot.position, PG_INT64_MAX, [&](int64) {
                         pg::within(keep, [&] {
                             for (const Event &event : *batch.chunk.events)
-                                if (!contains(out, event.position))
+                                if (!events::contains(out, event.position))
                                     fold_one(projection, batch.declared, batch.declared.machine ? nullptr : &call,
                                              event, state);
                         });

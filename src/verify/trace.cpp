@@ -6,12 +6,15 @@
 #include "catalog/settings.hpp"
 #include "declare/declare.hpp"
 #include "events/declared.hpp"
+#include "events/feed.hpp"
+#include "events/left_out.hpp"
 #include "events/query.hpp"
 #include "events/recompute.hpp"
 #include "events/source.hpp"
 #include "maintain/flush.hpp"
 #include "maintain/locks.hpp"
 #include "maintain/statements.hpp"
+#include "pg/list.hpp"
 #include "pg/scope.hpp"
 #include "rights/caller.hpp"
 #include "verify/drift.hpp"
@@ -23,13 +26,6 @@ namespace {
 using catalog::Flow;
 using catalog::Kind;
 using catalog::Projection;
-
-const char *positions_text(std::span<const int64> positions) {
-    StringInfoData text;
-    initStringInfo(&text);
-    for (int64 position : positions) appendStringInfo(&text, "%s" INT64_FORMAT, text.len ? "," : "", position);
-    return psprintf("'{%s}'::bigint[]", text.data);
-}
 
 // The definition's rows for some rows of one of its tables, as a table t with the keys in columns k0…, and n, the
 // number that `rows` yields with each row. Texts that reach the outside are made in the current memory context.
@@ -52,14 +48,11 @@ const char *traced(Projection &projection, int occurrence, const char *rows) {
 // "'a', t.k0, 'b', t.k1": what jsonb_build_object makes a key of.
 const char *key_parts(Projection &projection) {
     const compile::Block &block = projection.block();
-    StringInfoData text;
-    initStringInfo(&text);
-    for (std::size_t i = 0; i < block.row_key.size(); i++) {
+    return pg::joined(static_cast<int>(block.row_key.size()), ", ", [&](int i) {
         const char *name =
             get_attname(projection.relation, static_cast<AttrNumber>(block.row_key[i].column + 1), false);
-        appendStringInfo(&text, "%s%s, t.k%zu", i ? ", " : "", quote_literal_cstr(name), i);
-    }
-    return text.data;
+        return psprintf("%s, t.k%d", quote_literal_cstr(name), i);
+    });
 }
 
 // The used columns of a source, under their names; `value(i)` is the text of each.
@@ -75,27 +68,12 @@ const char *used_columns(const compile::Source &source, Value &&value) {
 
 // ---------------------------------------------------------------------------------------------------------- stale keys
 
-pg::vector<int64> checkpoints_of(const Projection &projection) {
-    pg::vector<int64> positions;
-    pg::with_spi([&] {
-        pg::as_superuser([&] {
-            pg::spi_execute(psprintf("SELECT position FROM projections_internal.slot WHERE projection = "
-                                     "%u::pg_catalog.regclass ORDER BY slot",
-                                     projection.relation));
-        });
-        bool null;
-        for (uint64 i = 0; i < SPI_processed; i++)
-            positions.push_back(DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null)));
-    });
-    return positions;
-}
-
 const char *pending_events(Projection &projection) {
     const events::EventSource &source = events::source_of(projection);
-    pg::vector<int64> checkpoints = checkpoints_of(projection);
+    pg::vector<int64> checkpoints = events::known_checkpoints(projection, InvalidSnapshot);
     projection.block();
     const char *position = events::position_expression(source),
-               *at = positions_text({checkpoints.data(), checkpoints.size()});
+               *at = events::positions_text({checkpoints.data(), checkpoints.size()});
     return psprintf("%s WHERE %s > " INT64_FORMAT " AND %s > (%s)[%s::int + 1]",
                     events::rows_select(projection, source), position,
                     *std::min_element(checkpoints.begin(), checkpoints.end()), position, at,
@@ -112,41 +90,36 @@ const char *pending_changes(Projection &projection, std::size_t source) {
 // Keys, how many rows wait, and the first of those.
 const char *stale_query(Projection &projection) {
     const compile::Block &block = projection.block();
-    StringInfoData from;
-    initStringInfo(&from);
+    pg::TextList from(" UNION ALL ");
     for (std::size_t i = 0; i < block.occurrence_source.size(); i++) {
         auto source = static_cast<std::size_t>(block.occurrence_source[i]);
         const char *rows =
             projection.flow == Flow::events ? pending_events(projection) : pending_changes(projection, source);
-        appendStringInfo(&from, "%sSELECT pg_catalog.jsonb_build_object(%s) AS key, t.n FROM %s",
-                         i ? " UNION ALL " : "", key_parts(projection),
-                         traced(projection, static_cast<int>(i + 1), rows));
+        from.add("SELECT pg_catalog.jsonb_build_object(%s) AS key, t.n FROM %s", key_parts(projection),
+                 traced(projection, static_cast<int>(i + 1), rows));
     }
-    return psprintf("SELECT p.key, pg_catalog.count(*), pg_catalog.min(p.n) FROM (%s) AS p GROUP BY p.key", from.data);
+    return psprintf("SELECT p.key, pg_catalog.count(*), pg_catalog.min(p.n) FROM (%s) AS p GROUP BY p.key",
+                    from.text());
 }
 
 // Of what is applied event by event, also what failed or is parked.
 const char *stale_feed_query(Projection &projection) {
-    pg::vector<int64> checkpoints = checkpoints_of(projection);
-    const char *behind = nullptr;
-    MemoryContext outside = CurrentMemoryContext;
+    pg::vector<int64> checkpoints = events::known_checkpoints(projection, InvalidSnapshot);
+    pg::vector<int64> behind;
     pg::with_spi([&] {
         pg::as_superuser([&] {
-            pg::spi_execute(psprintf(
-                "SELECT pg_catalog.array_agg(position) FROM (SELECT position FROM projections_internal.failure WHERE "
-                "projection = %u::pg_catalog.regclass AND resolved_at IS NULL UNION SELECT position FROM "
-                "projections_internal.parked_event WHERE projection = %u::pg_catalog.regclass) AS b",
-                projection.relation, projection.relation));
+            pg::spi_execute(psprintf("SELECT u.position FROM %s AS u",
+                                     events::still_to_come(psprintf("%u::pg_catalog.regclass", projection.relation))));
         });
-        const char *positions = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-        behind = MemoryContextStrdup(outside, positions ? positions : "{}");
+        behind = pg::bigints();
     });
     return psprintf(
         "SELECT pg_catalog.jsonb_build_object('key', k), pg_catalog.count(*), pg_catalog.min(f.position)::bigint FROM "
         "%s AS f, pg_catalog.unnest(f.keys) AS k WHERE f.position > (%s)[coalesce(%s, 0)::int + 1] OR f.position = ANY "
-        "('%s'::bigint[]) GROUP BY k",
-        pg::qualified_name(projection.definition), positions_text({checkpoints.data(), checkpoints.size()}),
-        events::slot_text("f.keys[1]", psprintf("%zu", checkpoints.size())), behind);
+        "(%s) GROUP BY k",
+        pg::qualified_name(projection.definition), events::positions_text({checkpoints.data(), checkpoints.size()}),
+        events::slot_text("f.keys[1]", psprintf("%zu", checkpoints.size())),
+        events::positions_text({behind.data(), behind.size()}));
 }
 
 // The time of the event at a position.
@@ -175,7 +148,7 @@ void stale_keys(Projection &projection, int64 min_lag, ReturnSetInfo *result) {
                 if (pg::spi_execute(text, true, 0) != SPI_OK_SELECT) elog(ERROR, "reading stale keys failed");
             });
         });
-        for (uint64 i = 0; i < SPI_processed; i++) tuplestore_puttuple(result->setResult, SPI_tuptable->vals[i]);
+        pg::put_rows(result->setResult);
     });
 }
 
@@ -196,8 +169,7 @@ struct SourceRows {
 // Every object names the same columns of the source.
 SourceRows source_rows(Oid relation, Datum keys) {
     SourceRows rows{relation, 0, nullptr};
-    StringInfoData condition;
-    initStringInfo(&condition);
+    pg::TextList condition(" AND ");
     MemoryContext outside = CurrentMemoryContext;
     pg::with_spi([&] {
         Oid type = JSONBOID;
@@ -214,29 +186,26 @@ SourceRows source_rows(Oid relation, Datum keys) {
                 elog(ERROR, "reading keys failed");
         });
         for (uint64 i = 0; i < SPI_processed; i++) {
-            HeapTuple row = SPI_tuptable->vals[i];
-            TupleDesc desc = SPI_tuptable->tupdesc;
-            bool null;
-            const char *name = SPI_getvalue(row, desc, 2), *column = quote_identifier(name);
+            pg::Row row(i);
+            const char *name = row.text(2), *column = quote_identifier(name);
             if (get_attnum(relation, name) <= 0)
                 fail_keys(psprintf("%s has no column \"%s\"", pg::qualified_name(relation), name),
                           "Keys are columns of the source.");
-            if (!DatumGetBool(SPI_getbinval(row, desc, 4, &null)))
+            if (!row.boolean(4))
                 fail_keys(psprintf("not every key has column \"%s\"", name), "All objects name the same columns.");
-            bool with_null = DatumGetBool(SPI_getbinval(row, desc, 3, &null));
+            bool with_null = row.boolean(3);
             Oid equality =
                 lookup_type_cache(get_atttype(relation, get_attnum(relation, name)), TYPECACHE_EQ_OPR)->eq_opr;
             if (!OidIsValid(equality))
                 fail_keys(psprintf("values of column \"%s\" cannot be compared", name), "Its type has no equality.");
             const char *both_null = psprintf(" OR s.%s IS NULL AND r.%s IS NULL", column, column);
-            appendStringInfo(&condition, "%s(s.%s %s r.%s%s)", condition.len ? " AND " : "", column,
-                             maintain::operator_text(equality), column, with_null ? both_null : "");
-            Datum list = SPI_getbinval(row, desc, 1, &null);
-            if (i == 0) rows.keys = pg::within(outside, [&] { return datumCopy(list, false, -1); });
+            condition.add("(s.%s %s r.%s%s)", column, maintain::operator_text(equality), column,
+                          with_null ? both_null : "");
+            if (i == 0) rows.keys = pg::within(outside, [&] { return datumCopy(row.datum(1), false, -1); });
         }
     });
-    if (condition.len == 0) fail_keys("keys name no column", "Each key is an object of columns and values.");
-    rows.condition = condition.data;
+    if (condition.empty()) fail_keys("keys name no column", "Each key is an object of columns and values.");
+    rows.condition = condition.text();
     return rows;
 }
 
@@ -260,7 +229,7 @@ Tuplestorestate *owner_rows(Projection &projection, const char *text, Datum keys
         });
         pg::within(outside, [&] {
             *desc = CreateTupleDescCopy(SPI_tuptable->tupdesc);
-            for (uint64 i = 0; i < SPI_processed; i++) tuplestore_puttuple(store, SPI_tuptable->vals[i]);
+            pg::put_rows(store);
         });
     });
     return store;
@@ -269,11 +238,10 @@ Tuplestorestate *owner_rows(Projection &projection, const char *text, Datum keys
 // The distinct keys, in the order in which writers lock them.
 const char *touched_keys(Projection &projection, const SourceRows &rows) {
     const compile::Block &block = projection.block();
-    StringInfoData columns, from;
-    initStringInfo(&columns);
-    initStringInfo(&from);
-    for (std::size_t i = 0; i < block.row_key.size(); i++) appendStringInfo(&columns, "%sk%zu", i ? ", " : "", i);
-    const char *names = block.row_key.empty() ? "0::bigint AS ordinal" : columns.data;
+    pg::TextList from(" UNION ALL ");
+    const char *columns =
+        pg::joined(static_cast<int>(block.row_key.size()), ", ", [](int i) { return psprintf("k%d", i); });
+    const char *names = block.row_key.empty() ? "0::bigint AS ordinal" : columns;
     bool whole = projection.flow == Flow::events; // partitions, archived events
     for (std::size_t i = 0; i < block.occurrence_source.size(); i++) {
         const compile::Source &source = block.sources[block.occurrence_source[i]];
@@ -287,11 +255,9 @@ const char *touched_keys(Projection &projection, const SourceRows &rows) {
                          }),
             compile::weight_column(source.relation), whole ? "" : "ONLY ", pg::qualified_name(rows.relation),
             among_keys(rows));
-        appendStringInfo(&from, "%sSELECT %s FROM %s", from.len ? " UNION ALL " : "", names,
-                         traced(projection, static_cast<int>(i + 1), selected));
+        from.add("SELECT %s FROM %s", names, traced(projection, static_cast<int>(i + 1), selected));
     }
-    return psprintf("SELECT DISTINCT * FROM (%s) AS u ORDER BY %s", from.data,
-                    block.row_key.empty() ? "1" : columns.data);
+    return psprintf("SELECT DISTINCT * FROM (%s) AS u ORDER BY %s", from.text(), block.row_key.empty() ? "1" : columns);
 }
 
 int64 refresh_states(Projection &projection, const SourceRows &rows) {

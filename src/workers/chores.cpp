@@ -1,3 +1,4 @@
+// Each chore has a transaction of its own, and a problem of its own where it fails.
 #include "workers/chores.hpp"
 
 #include "events/problem.hpp"
@@ -57,8 +58,7 @@ int64 scrub_next() {
     pg::with_snapshot(GetTransactionSnapshot(), [&] {
         pg::with_spi([&] {
             pg::spi_execute("SELECT projections_internal._scrub()");
-            bool null;
-            rows = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
+            rows = pg::Row().bigint(1);
         });
     });
     CommitTransactionCommand();

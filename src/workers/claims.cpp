@@ -1,3 +1,4 @@
+// Claims and slow batches in shared memory, and the rules by which a worker leaves room for others.
 #include "workers/claims.hpp"
 
 #include "events/problem.hpp"

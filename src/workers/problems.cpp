@@ -1,3 +1,4 @@
+// What is transient is tried again at once, some times; else after a pause that doubles.
 #include "workers/problems.hpp"
 
 #include "events/problem.hpp"

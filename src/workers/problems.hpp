@@ -14,6 +14,7 @@ bool transient(int sqlstate);
 // Records and logs it, unless it is a conflict and there were not many in a row. Returns when to try again.
 TimestampTz after_failure(events::Work work, const ErrorData *error, int conflicts = 0);
 
+// Whether it failed and is not to be tried again yet.
 bool put_off(events::Work work);
 
 } // namespace workers
