@@ -56,4 +56,25 @@ SELECT name, (SELECT count(*) FROM projections.verify('cliffs.' || name)) AS dif
 SELECT projections.drop('cliffs.' || c) FROM unnest('{r_inline,r_async,r_slots}'::text[]) AS c;
 SELECT count(projections.drop('cliffs.' || name)) FROM kind;
 SELECT projections.unregister_source('cliffs.event');
+
+-- A backlog that several slots share: a batch reads about as many events as it applies, not all that wait, whatever the planner makes
+-- of the slots' part of them.
+CREATE TABLE backlog (position bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, type text, k int);
+SELECT projections.register_source('backlog', 'position', type_column => 'type', capture => 'trigger');
+CREATE TABLE handled (position bigint);
+CREATE FUNCTION handle(e backlog) RETURNS void LANGUAGE sql AS 'INSERT INTO cliffs.handled VALUES (e.position)';
+SELECT projections.create_handler('handling', 'backlog', 'handle(backlog)', '{handled}', partition_by => 'k', event_types => '{a,b}', options => '{"slots": 2}');
+INSERT INTO backlog (type, k) SELECT CASE i % 3 WHEN 0 THEN 'a' WHEN 1 THEN 'b' ELSE 'c' END, i % 100 FROM generate_series(1, 20000) AS i;
+VACUUM ANALYZE backlog;
+CREATE FUNCTION read_of_backlog() RETURNS bigint LANGUAGE sql
+    AS $$SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::bigint FROM pg_stat_xact_all_tables WHERE relname IN ('backlog', 'backlog_arrivals')$$;
+BEGIN;
+SELECT projections.catch_up('handling', 100) AS caught_up, read_of_backlog() AS read \gset
+SELECT :caught_up BETWEEN 100 AND 200 AS caught_up, CASE WHEN :read < 50 * :caught_up THEN 'little' ELSE :read || ' rows' END AS read;
+COMMIT;
+SELECT projections.catch_up('handling') > 10000 AS caught_up;
+SELECT count(*) AS handled, count(DISTINCT position) AS events FROM handled;
+-- What is far apart is found all the same.
+INSERT INTO backlog (type, k) SELECT CASE WHEN i % 9000 = 0 THEN 'a' ELSE 'c' END, i FROM generate_series(1, 30000) AS i;
+SELECT projections.catch_up('handling') AS caught_up;
 DROP SCHEMA cliffs CASCADE;

@@ -86,6 +86,8 @@ SELECT projections.create('immutable_texts', $$SELECT id, f::text AS f, took::te
     t || 'a\b' AS slash, with_backslash(t) AS inlined, t::interval AS read_interval FROM texts_of$$);
 SELECT projections.create('grouped_texts', $$SELECT t || 'a\b' AS o, array_to_string(ARRAY[max(t), NULL], ',') || ('{NULL}'::text[])[1] AS a, count(*) AS n, sum(f + 0.30000000000000004::float8) AS f,
     count(*) FILTER (WHERE took > '-1 day +2:00') AS longer FROM texts_of GROUP BY t$$);
+-- What is constant is computed when the definition is planned.
+SELECT projections.create('constants', $$SELECT t || (0.1::float8 + 0.2::float8)::text || ' ' || interval '-1 day +2:00'::text AS o, count(*) AS n FROM texts_of GROUP BY 1$$);
 INSERT INTO texts_of VALUES (1, 0.1 + 0.2::float8, '-1 day +02:00', '\x01ff', '1 day', '2024-01-01 00:00+00');
 \c
 SET search_path = settings;

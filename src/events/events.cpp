@@ -22,8 +22,8 @@ using catalog::Projection;
 namespace {
 
 constexpr int64 handler_chunk = 1000, reducer_chunk = 5000;
-// How many positions are looked at in one go: it bounds what a sort in the feed's plan may have to hold.
-constexpr int64 read_window = 200000;
+// How many positions are looked at in one go, at least and at most: a sort in the feed's plan may have to hold them.
+constexpr int64 least_window = 1000, most_window = 200000;
 constexpr int retry_milliseconds = 100;
 // To find one that gets through, where the first ones fail and all may.
 constexpr int64 most_in_doubt = 1000, few_more = 10;
@@ -177,13 +177,22 @@ std::size_t apply_chunk(Batch &batch, Progress &progress) {
     return done;
 }
 
+// How many positions to look at next, after those from `after` to `until` held so many events and were read up to
+// `reached`. The planner cannot know how many of a range are the slot's, and may read and sort all of it for a part: so
+// about as many as a chunk took. (Test: sql/cliffs)
+int64 next_window(std::size_t events, int64 after, int64 reached, int64 until) {
+    if (events == 0) return std::min<int64>(until - after, PG_INT64_MAX / 8) * 4;
+    return std::clamp(reached < until ? 2 * (reached - after) : 4 * (until - after), least_window, most_window);
+}
+
 void apply_batch(Batch &batch, int64 to, Limits limits, Progress &progress) {
     progress.position = batch.slot.position;
     load_blocked(batch, false);
     Stop stop = next_stop(batch);
     if (stop.position && !stop.due) to = std::min(to, stop.position - 1);
     pg::vector<int64> decided = decided_positions(batch.projection.relation, batch.slot.position, to);
-    int64 chunk = batch.projection.kind == catalog::Kind::handler ? handler_chunk : reducer_chunk, window = read_window;
+    int64 chunk = batch.projection.kind == catalog::Kind::handler ? handler_chunk : reducer_chunk;
+    int64 window = std::clamp(4 * batch.slot.count * std::min(chunk, limits.events), least_window, most_window);
     // Who is to blame is told by the events that follow: as many are tried as that takes, within reason.
     auto enough = [&] {
         if (batch.in_doubt() && batch.failures < most_in_doubt && !shared::settled_overrun()) return false;
@@ -196,7 +205,7 @@ void apply_batch(Batch &batch, int64 to, Limits limits, Progress &progress) {
         int64 limit = std::min(chunk, batch.in_doubt() ? std::max(left, few_more) : left);
         ErrorData *error = attempt_read(batch, after, until, limit, &reached);
         if (error) reached = read_up_to_error(batch, after, until, limit, error);
-        window = batch.chunk.size() ? read_window : std::min<int64>(window, PG_INT64_MAX / 8) * 4;
+        window = next_window(batch.chunk.size(), after, reached, until);
         pass_decided(batch, decided);
         add_overrides(batch, after, reached);
         std::size_t done = batch.stopped ? 0 : apply_chunk(batch, progress);

@@ -9,10 +9,11 @@ use Time::HiRes qw(time);
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
-# Nothing here may depend on polling.
+# Nothing here may depend on polling, or on the timer of a lock, which wakes who has waited for one, and has it, once more.
 $node->append_conf('postgresql.conf', q{
 shared_preload_libraries = 'pg_projections'
 pg_projections.poll_interval = '1h'
+deadlock_timeout = '10min'
 max_prepared_transactions = 5
 max_worker_processes = 12
 });
@@ -71,6 +72,33 @@ $blocker->query_safe('ROLLBACK');
 $blocker->quit;
 reaches(50006, 'the end of the transaction that was waited for is heard, also by rollback');
 
+# Commits that a worker cannot hear at once, as it is at something else (here it writes a conflict, and a lock holds it up): it
+# looks once more before it sleeps, or leaves.
+sub held_up
+{
+	my ($database, $meanwhile) = @_;
+	my $holder = $node->background_psql($database);
+	$holder->query_safe('BEGIN; LOCK TABLE projections_internal.conflict IN SHARE MODE');
+	$node->safe_psql($database, q{SELECT projections_internal._count_conflict('stream')});
+	ok($node->poll_query_until($database, "SELECT count(*) = 1 FROM pg_stat_activity WHERE $worker AND datname = '$database' AND wait_event_type = 'Lock'"), "$database: a worker is held up");
+	$node->safe_psql($database, $meanwhile);
+	$holder->query_safe('COMMIT');
+	$holder->quit;
+}
+held_up('postgres', 'INSERT INTO event (item, quantity) VALUES (1, 1)');
+reaches(50007, 'an event that was committed meanwhile is heard');
+$node->safe_psql('postgres', 'CREATE DATABASE late');
+$node->safe_psql('late', 'CREATE EXTENSION pg_projections');
+$node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE $worker AND datname = 'late'") or die 'a worker stays';
+held_up('late', q{
+	SET client_min_messages = warning;
+	CREATE TABLE event (position bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, item int NOT NULL);
+	SELECT projections.register_source('event', 'position');
+	SELECT projections.create('counted', 'SELECT count(*) AS n FROM event', mode => 'async')});
+$node->safe_psql('late', 'INSERT INTO event (item) VALUES (1)');
+ok($node->poll_query_until('late', 'SELECT n = 1 FROM counted'), 'a worker does not leave a projection that was created meanwhile');
+$node->safe_psql('postgres', 'DROP DATABASE late');
+
 $node->safe_psql('postgres', q{
 	SET client_min_messages = warning;
 	CREATE TABLE line (id int PRIMARY KEY, quantity int);
@@ -92,9 +120,9 @@ $node->safe_psql('postgres', q{
 	INSERT INTO event (item, quantity) VALUES (1, 7)});
 my $slow = q{FROM projections.workers w JOIN pg_stat_activity a USING (pid) WHERE w.state = 'working' AND projection = 'public.slow_stock' AND wait_event = 'PgSleep'};
 ok($node->poll_query_until('postgres', "SELECT count(*) = 1 $slow"), 'a worker is at the slow projection');
-reaches(50013, 'the other projection goes on');
+reaches(50014, 'the other projection goes on');
 $node->safe_psql('postgres', 'INSERT INTO event (item, quantity) VALUES (1, 1)');
-reaches(50014, 'and hears of new events');
+reaches(50015, 'and hears of new events');
 
 # A worker ends within a second, whatever it is at.
 my $pid = $node->safe_psql('postgres', "SELECT pid $slow");

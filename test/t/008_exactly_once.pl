@@ -9,6 +9,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep);
+use Restart;
 
 my $seed = $ENV{TEST_SEED} || int(rand(1 << 31));
 my $rounds = $ENV{TEST_ROUNDS} || 6;
@@ -148,13 +149,7 @@ for my $round (1 .. $rounds)
 	for (@load) { $_->signal('TERM') if $_->pumpable; $_->finish }
 	if ($kind =~ /^server/)
 	{
-		# Its processes need a moment to see that it is gone: while one is left, another server must not start.
-		for (1 .. 100)
-		{
-			last if PostgreSQL::Test::Utils::system_log('pg_ctl', '-w', '-D', $node->data_dir, '-l', $node->logfile, 'start') == 0;
-			sleep(0.1);
-		}
-		$node->_update_pid(1);
+		start_after_kill($node);
 	}
 	$node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'pgbench'") or die 'clients stay';
 	my %now = positions();

@@ -88,6 +88,15 @@ $session->query_safe('ROLLBACK');
 $session->quit;
 served('shop', 'served after its end');
 
+# What is set for the sessions of a database is not for its workers.
+$node->safe_psql('postgres', "ALTER DATABASE shop SET $_") for 'default_transaction_read_only = on', 'default_transaction_isolation = serializable', 'statement_timeout = 1', 'search_path = nowhere';
+$node->safe_psql('postgres', "SELECT pg_terminate_backend(pid, 60000) $workers AND datname = 'shop'");
+{
+	local $ENV{PGOPTIONS} = '-c default_transaction_read_only=off -c statement_timeout=0 -c search_path=public';
+	served('shop', 'served, whatever is set for sessions');
+}
+$node->safe_psql('postgres', 'ALTER DATABASE shop RESET ALL');
+
 # A template is to be copied at any time: it has no workers.
 $node->safe_psql('postgres', 'ALTER DATABASE shop IS_TEMPLATE true');
 ok($node->poll_query_until('postgres', "SELECT count(*) = 0 $workers"), 'a template is left');

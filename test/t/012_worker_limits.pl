@@ -109,6 +109,16 @@ unlike($log, qr/PANIC|TRAP|terminated by signal/, 'nothing crashed');
 $node->psql('postgres', q{BEGIN; SELECT projections_internal._count_conflict('order-1'); SELECT projections_internal._count_conflict(repeat('ä', 200)); SELECT projections_internal._count_conflict('order-1'); ROLLBACK}) for 1 .. 3;
 ok($node->poll_query_until('postgres', q{SELECT array_agg(conflicts ORDER BY length(stream)) = '{6,3}' FROM projections_internal.conflict}), 'conflicts are counted');
 is($node->safe_psql('postgres', q{SELECT octet_length(stream) FROM projections_internal.conflict WHERE stream <> 'order-1'}), '200', 'of a long name as much as fits, in whole characters');
+{
+	my $locker = $node->background_psql('postgres');
+	$locker->query_safe('BEGIN; LOCK TABLE projections_internal.conflict IN SHARE MODE');
+	$node->safe_psql('postgres', q{SELECT projections_internal._count_conflict('order-3')});
+	ok($node->poll_query_until('postgres', "SELECT count(pg_cancel_backend(pid)) = 1 $workers AND query = 'counting conflicts' AND wait_event_type = 'Lock'"), 'who writes them is cancelled');
+	$node->wait_for_log(qr/counting conflicts failed: canceling statement due to user request/);
+	$locker->query_safe('COMMIT');
+	$locker->quit;
+}
+ok($node->poll_query_until('postgres', q{SELECT sum(conflicts) = 1 FROM projections_internal.conflict WHERE stream = 'order-3'}), 'and they are written all the same');
 $node->safe_psql('postgres', 'CREATE DATABASE quiet');
 $node->safe_psql('quiet', 'CREATE EXTENSION pg_projections');
 $node->safe_psql('quiet', q{SELECT projections_internal._count_conflict('order-2')});

@@ -91,6 +91,7 @@ as('attacker', q{SELECT projections.resume('attacker.swallowed')});
 my ($status, undef, $error) = $node->psql('postgres', q{SET SESSION AUTHORIZATION attacker; SELECT projections.catch_up('attacker.swallowed')});
 isnt($status, 0, 'a session that applies by hand ends, too');
 like($error, qr/terminating connection/, 'by its own timer');
+as('attacker', q{BEGIN; SELECT projections.catch_up('attacker.swallowed'); ROLLBACK}); # which is not to forget it
 as('attacker', q{SELECT projections.catch_up('attacker.swallowed')});
 is(sql(q{SELECT position, retry_count FROM projections_internal.failure ORDER BY position}), "2|1\n4|0", 'and the next session records the event');
 as('attacker', q{SELECT projections.drop('attacker.swallowed')});

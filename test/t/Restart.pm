@@ -1,9 +1,11 @@
-# Asking a server that may just be restarting after a crash.
+# A server that has crashed: asking it while it may just be restarting, and starting it.
 package Restart;
 use strict;
 use warnings;
 use Exporter 'import';
-our @EXPORT = qw(poll_over_restart);
+use PostgreSQL::Test::Utils;
+use Time::HiRes qw(sleep);
+our @EXPORT = qw(poll_over_restart start_after_kill);
 
 # poll_query_until() dies of a broken pipe where psql cannot connect and has gone before the query is written to it.
 sub poll_over_restart
@@ -17,6 +19,19 @@ sub poll_over_restart
 		die $@ if $@ !~ /Broken pipe/;
 	}
 	return 0;
+}
+
+# After kill9(). Its processes need a moment to see that it is gone: while one is left, another server must not start.
+sub start_after_kill
+{
+	my ($node) = @_;
+	for (1 .. 100)
+	{
+		last if PostgreSQL::Test::Utils::system_log('pg_ctl', '-w', '-D', $node->data_dir, '-l', $node->logfile, 'start') == 0;
+		sleep(0.1);
+	}
+	$node->_update_pid(1);
+	return;
 }
 
 1;
