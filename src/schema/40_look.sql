@@ -103,7 +103,8 @@ SELECT projections_internal._name(r.relation) AS projection,
 FROM (SELECT DISTINCT coalesce(p.part_of, p.relation)::oid::regclass AS relation, s.source::oid::regclass AS source
       FROM projections_internal.projection p, LATERAL pg_catalog.unnest(p.sources) AS s(source)
       WHERE p.shadow_of IS NULL) r
-WHERE NOT EXISTS (SELECT FROM projections_internal.projection q WHERE q.relation = r.source AND q.part_of IS NOT NULL);
+WHERE NOT EXISTS (SELECT FROM projections_internal.projection q WHERE q.relation = r.source AND q.part_of IS NOT NULL)
+ORDER BY r.relation::oid, r.source::oid;
 COMMENT ON VIEW projections.dependencies IS
     'Which tables each projection reads, and which of them are projections themselves.';
 
