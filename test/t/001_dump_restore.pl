@@ -25,6 +25,9 @@ $node->safe_psql('source', q{
 	SET timezone = 'Asia/Tokyo';
 	SELECT projections.create('monthly', $$SELECT date_trunc('month', at) AS month, avg(amount::float8) AS mean FROM orders GROUP BY 1$$);
 	SELECT projections.create('pages', 'SELECT page FROM visits');
+	-- with parts, also two deep
+	SELECT projections.create('busy', 'SELECT customer, sum(amount) AS amount FROM orders GROUP BY customer HAVING count(*) > 4');
+	SELECT projections.create('large', 'SELECT c.id, c.country, (SELECT count(DISTINCT o.amount) FROM orders o WHERE o.customer = c.id) AS sizes FROM customers c WHERE c.id IN (SELECT customer FROM orders GROUP BY customer HAVING sum(amount) > 200)');
 });
 
 my $work = q{
@@ -42,15 +45,19 @@ my $all_equal = q{SET timezone = 'Asia/Tokyo'; SELECT equal FROM test.check_all(
 sub check_restored
 {
 	my ($database) = @_;
-	is($node->safe_psql($database, $all_equal), '5', "$database: equal as restored");
+	is($node->safe_psql($database, $all_equal), '7', "$database: equal as restored");
 	is($node->safe_psql($database, q{SELECT count(*) FROM projections.status WHERE status <> 'healthy'}), '0', "$database: healthy");
 	$node->safe_psql($database, $work);
-	is($node->safe_psql($database, $all_equal), '5', "$database: equal after changes");
+	is($node->safe_psql($database, $all_equal), '7', "$database: equal after changes");
+	is($node->safe_psql($database, q{SELECT count(*) FROM projections.definitions d, projections.verify(d.projection)}), '0', "$database: parts are equal, too");
+	is($node->safe_psql($database, q{SELECT count(*) FROM projections.validate() WHERE severity = 'ERROR'}), '0', "$database: nothing is missing");
 	my ($code, $out, $err) = $node->psql($database, 'DELETE FROM by_size');
 	like($err, qr/cannot write projection public.by_size directly/, "$database: guarded");
 	$node->safe_psql($database, q{SET client_min_messages = warning; SELECT projections.drop('by_size'); DROP TABLE customers CASCADE});
-	is($node->safe_psql($database, q{SELECT string_agg(projection, ' ' ORDER BY 1) FROM projections.definitions}),
-		'public.monthly public.pages', "$database: a dropped source takes its projections along");
+	is($node->safe_psql($database, q{SELECT string_agg(projection, ' ' ORDER BY projection) FROM projections.definitions}),
+		'public.busy public.monthly public.pages', "$database: a dropped source takes its projections along");
+	is($node->safe_psql($database, q{SELECT string_agg(DISTINCT part_of::text, ' ') FROM projections_internal.projection WHERE part_of IS NOT NULL}),
+		'busy', "$database: and their parts");
 }
 
 my $dump = $node->backup_dir . '/plain.sql';

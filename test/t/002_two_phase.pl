@@ -17,6 +17,7 @@ $node->safe_psql('postgres', q{
 	INSERT INTO a VALUES (1, 1);
 	SELECT projections.create('pairs', 'SELECT a.k, count(*) AS n FROM a JOIN b ON a.k = b.k GROUP BY a.k');
 	SELECT projections.create('sums', 'SELECT k, sum(id) AS s FROM a GROUP BY k');
+	SELECT projections.create('several', 'SELECT k, sum(id) AS s FROM a GROUP BY k HAVING count(*) > 1');
 	BEGIN; INSERT INTO a VALUES (2, 1), (3, 2); PREPARE TRANSACTION 'kept';
 	BEGIN; INSERT INTO a VALUES (4, 3); PREPARE TRANSACTION 'undone';
 });
@@ -32,6 +33,7 @@ $node->safe_psql('postgres', "ROLLBACK PREPARED 'undone'");
 $node->safe_psql('postgres', 'INSERT INTO b VALUES (1, 1), (2, 2), (3, 3)');
 is($node->safe_psql('postgres', 'SELECT k, n FROM pairs ORDER BY k'), "1|2\n2|1", 'joined with what was committed');
 is($node->safe_psql('postgres', 'SELECT k, s FROM sums ORDER BY k'), "1|3\n2|3", 'summed');
-is($node->safe_psql('postgres', 'SELECT equal FROM test.check_all()'), '2', 'equal');
+is($node->safe_psql('postgres', 'SELECT k, s FROM several'), "1|3", 'a group that has crossed its threshold');
+is($node->safe_psql('postgres', 'SELECT equal FROM test.check_all()'), '3', 'equal');
 $node->stop;
 done_testing();
