@@ -204,7 +204,6 @@ SELECT query FROM projections.definitions WHERE relation = 'inside'::regclass;
 SELECT projections.explain('SELECT id FROM orders o WHERE EXISTS (SELECT FROM lines l WHERE l.order_id = o.id GROUP BY l.item HAVING count(*) > 1)');
 SELECT projections.explain('SELECT id FROM orders o WHERE EXISTS (SELECT FROM lines l WHERE l.order_id = o.id AND l.quantity > (SELECT 1))');
 SELECT projections.explain('SELECT id FROM orders o WHERE EXISTS (SELECT FROM lines l WHERE l.order_id = o.id AND random() < 0.5)');
-SELECT projections.create('later_on', 'SELECT o.id FROM orders o WHERE EXISTS (SELECT FROM lines l WHERE l.order_id = o.id)', mode => 'async');
 \set VERBOSITY terse
 SET client_min_messages = error;
 DROP SCHEMA presence CASCADE;

@@ -112,7 +112,6 @@ SELECT checked();
 SELECT projections.create('no', 'SELECT region FROM shops INTERSECT ALL SELECT region FROM regions');
 SELECT projections.create('no', 'SELECT region FROM shops UNION ALL SELECT region FROM regions LIMIT 3');
 SELECT projections.create('no', 'SELECT region FROM shops UNION ALL SELECT 1');
-SELECT projections.create('no', 'SELECT region FROM shops UNION ALL SELECT region FROM regions', mode => 'async');
 
 SET client_min_messages = error;
 DROP SCHEMA unions CASCADE;

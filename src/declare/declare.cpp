@@ -150,14 +150,11 @@ Plan plan_flow(Request &request, const Block &block) {
         ereport(ERROR, (errcode(pg::error::unsupported_query), errmsg("this query cannot be a projection: %s", reason),
                         errdetail("%s", detail), errhint("%s", hint)));
     };
-    if (request.async && block.joins())
-        refuse("joins are not supported in async mode yet",
-               "A worker sees the tables as they are when it comes, not as they were when each of them changed.",
-               "Use mode 'inline', or make an inline projection of the join and an async one over that.");
-    if (request.async && block.unites())
-        refuse("unions are not supported in async mode yet",
-               "The changes of their tables are in a log for each, and a worker reads one.",
-               "Use mode 'inline', or make an inline projection of the union and an async one over that.");
+    bool reads_events = std::any_of(plan.sources.begin(), plan.sources.end(), catalog::is_event_source);
+    if (request.async && reads_events && (block.joins() || block.unites()))
+        refuse("events are joined with nothing in async mode",
+               "They are read by their positions, and what else is read has none.",
+               "Use mode 'inline', or make an async projection of the events and join that with the rest.");
     if (request.async && catalog::is_event_source(plan.sources.front()))
         plan.flow = catalog::Flow::events;
     else if (request.async)

@@ -137,7 +137,7 @@ Safe wait_until_decided(const EventSource &source) {
     return safe;
 }
 
-// A change log as a source of changes.
+// The change logs as one source of changes: all of them draw from the first one's sequence.
 const EventSource *log_source(const Projection &projection) {
     List *sequences = getOwnedSequences(projection.changes.front());
     if (sequences == NIL) return nullptr;
@@ -391,10 +391,12 @@ pg::vector<Candidate> candidates(long *again) {
 bool log_has_rows(const Projection &projection) {
     bool rows = false;
     pg::with_spi([&] {
-        if (pg::spi_execute(psprintf("SELECT FROM ONLY %s LIMIT 1", pg::qualified_name(projection.changes.front())),
-                            false, 1) != SPI_OK_SELECT)
-            elog(ERROR, "reading a change log failed");
-        rows = SPI_processed > 0;
+        for (std::size_t i = 0; !rows && i < projection.changes.size(); i++) {
+            const char *log = pg::qualified_name(projection.changes[i]);
+            if (pg::spi_execute(psprintf("SELECT FROM ONLY %s LIMIT 1", log), false, 1) != SPI_OK_SELECT)
+                elog(ERROR, "reading a change log failed");
+            rows = SPI_processed > 0;
+        }
     });
     return rows;
 }

@@ -162,6 +162,15 @@ void mark_truncated(Projection &projection) {
     CommandCounterIncrement();
 }
 
+// The number of a change as an expression and a comma, where the log does not draw it itself: all logs of a projection
+// draw from the first one's sequence, so that one position says how far all of them are applied.
+static const char *number_of_change(const Projection &projection, std::size_t source) {
+    if (getOwnedSequences(projection.changes[source]) != NIL) return "";
+    List *first = getOwnedSequences(projection.changes.front());
+    if (first == NIL) elog(ERROR, "the change log of projection %s has no sequence", projection.name());
+    return psprintf("pg_catalog.nextval(%u::pg_catalog.oid::pg_catalog.regclass), ", linitial_oid(first));
+}
+
 void append_changes(Taken &taken) {
     Projection &projection = taken.projection;
     if (taken.cleared) {
@@ -178,10 +187,11 @@ void append_changes(Taken &taken) {
         for (int column = 0; column < taken.descs[i]->natts - 1; column++)
             appendStringInfo(&values, "%s, ",
                              quote_identifier(NameStr(TupleDescAttr(taken.descs[i], column)->attname)));
+        const char *number = number_of_change(projection, i);
         write_log(
             projection.changes[i],
-            psprintf("INSERT INTO %s (%sweight) SELECT %s%s FROM changed", log_name(projection, i),
-                     logged_columns(source), values.data,
+            psprintf("INSERT INTO %s (%s%sweight) SELECT %s%s%s FROM changed", log_name(projection, i),
+                     *number ? "change, " : "", logged_columns(source), number, values.data,
                      quote_identifier(NameStr(TupleDescAttr(taken.descs[i], taken.descs[i]->natts - 1)->attname))));
     }
 }
@@ -257,9 +267,8 @@ pg::vector<Oid> make_change_logs(const compile::Block &block, const char *name, 
         const char *log = psprintf("%s_changes", base);
         for (int i = 2; OidIsValid(get_relname_relid(log, schema)); i++) log = psprintf("%s_changes_%d", base, i);
         const char *table = quote_qualified_identifier(pg::own_schema(), log);
-        pg::spi_execute(
-            psprintf("CREATE TABLE %s (change bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, %sweight bigint)", table,
-                     log_columns(source)));
+        pg::spi_execute(psprintf("CREATE TABLE %s (change bigint %sPRIMARY KEY, %sweight bigint)", table,
+                                 logs.empty() ? "GENERATED ALWAYS AS IDENTITY " : "", log_columns(source)));
         if (!source.used.empty()) pg::spi_execute(psprintf("ALTER TABLE %s %s", table, without_statistics(source)));
         pg::spi_execute(psprintf("GRANT SELECT ON %s TO %s", table, quote_identifier(GetUserNameFromId(owner, false))));
         catalog::mark_hidden(psprintf("TABLE %s", table), "change log", quote_identifier(name));

@@ -1,6 +1,7 @@
 // The live table and its shadow: held still, locked, exchanged, and what belongs to a generation handed on.
 #include "rebuild/exchange.hpp"
 
+#include "pg/list.hpp"
 #include "rebuild/alter.hpp"
 #include "rebuild/handler.hpp"
 #include "rebuild/merge.hpp"
@@ -15,16 +16,20 @@ namespace {
 
 // The shadow's log holds what its table has still to be told. Its numbers are its own.
 void adopt_log(Rebuild &rebuild) {
-    const char *log = pg::qualified_name(shadow(rebuild).changes.front());
+    const pg::vector<Oid> &logs = shadow(rebuild).changes;
+    const char *first = quote_literal_cstr(pg::qualified_name(logs.front()));
+    const char *waiting = pg::joined(static_cast<int>(logs.size()), " UNION ALL ", [&](int i) {
+        return psprintf("SELECT change FROM %s", pg::qualified_name(logs[static_cast<std::size_t>(i)]));
+    });
     execute(psprintf("UPDATE projections_internal.projection AS p SET changes = o.changes FROM "
                      "projections_internal.projection AS o WHERE "
                      "p.relation IN (%u, %u) AND o.relation IN (%u, %u) AND o.relation <> p.relation",
                      rebuild.target, rebuild.shadow, rebuild.target, rebuild.shadow));
     pg::with_setting("pg_projections._allow_regression", "on", [&] {
-        execute(
-            psprintf("UPDATE projections_internal.slot SET position = coalesce((SELECT min(change) - 1 FROM %s), "
-                     "pg_sequence_last_value(pg_get_serial_sequence(%s, 'change')::regclass), 0) WHERE projection = %u",
-                     log, quote_literal_cstr(log), rebuild.target));
+        execute(psprintf(
+            "UPDATE projections_internal.slot SET position = coalesce((SELECT min(change) - 1 FROM (%s) AS w), "
+            "pg_sequence_last_value(pg_get_serial_sequence(%s, 'change')::regclass), 0) WHERE projection = %u",
+            waiting, first, rebuild.target));
     });
 }
 

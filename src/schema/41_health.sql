@@ -97,8 +97,8 @@ BEGIN
             projections_internal._name(log))) AS r(first bigint, last bigint);
         first := least(first, ends.first);
         last := greatest(last, ends.last);
-        lag := lag + coalesce(ends.last - ends.first + 1, 0);
     END LOOP;
+    lag := coalesce(last - first + 1, 0);
 EXCEPTION WHEN OTHERS THEN
     lag := NULL;
     SELECT u.problem, u.remedy INTO problem, remedy FROM projections_internal._unreadable(log, SQLSTATE) u;
