@@ -8,6 +8,7 @@ CREATE TABLE customers (id int PRIMARY KEY, name text, boss int);
 CREATE TABLE lines (id int PRIMARY KEY, order_id int, item text, n int);
 CREATE INDEX ON orders (customer);
 CREATE INDEX ON lines (order_id);
+CREATE TABLE events (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, kind text);
 INSERT INTO customers SELECT i, 'c' || i % 3, nullif(i / 2, 0) FROM generate_series(1, 8) i;
 INSERT INTO orders SELECT i, nullif(i % 7, 0), i * 5 % 13, round(i / 3.0, i % 4) FROM generate_series(1, 30) i;
 INSERT INTO lines SELECT i, nullif(i * 3 % 33, 30), (ARRAY['a', 'b', 'a ', NULL])[1 + i % 4], i % 5 FROM generate_series(1, 60) i;
@@ -151,7 +152,9 @@ SELECT projections.create('no', 'SELECT * FROM projections_internal.in_groups_pa
 INSERT INTO projections_internal.in_groups_part_1 VALUES (99, 99, 1);
 DROP TABLE projections_internal.in_groups_part_1;
 -- What has parts cannot do all that others can.
-SELECT projections.create('no', 'SELECT customer FROM orders GROUP BY customer HAVING count(*) > 3', mode => 'async');
+SELECT projections.register_source('events', position_column => 'id');
+SELECT projections.create('no', 'SELECT kind FROM events GROUP BY kind HAVING count(*) > 3', mode => 'async');
+DROP TABLE events;
 SELECT projections.create('no', 'SELECT customer FROM orders GROUP BY customer HAVING count(*) > 3', options => '{"fill": "online"}');
 CALL projections.alter('total', query => 'SELECT count(*) AS n FROM orders HAVING count(*) > 2');
 CALL projections.alter('filtered', query => 'SELECT customer, sum(amount) AS amount FROM orders GROUP BY customer');
@@ -173,6 +176,40 @@ UPDATE orders SET amount = amount + 100;
 SELECT * FROM in_groups;
 SELECT projections.resume('in_groups');
 SELECT * FROM checked();
+SELECT projections.pause('counted', 'all of it');
+SELECT p.relation, p.paused_at IS NOT NULL AS paused FROM projections_internal.projection p WHERE 'counted'::regclass IN (p.relation, p.part_of) ORDER BY p.relation::oid;
+SELECT projections.resume('counted');
+SELECT * FROM checked();
+-- Async, parts are, too: they are caught up, waited for and told of with their projection.
+SET client_min_messages = error;
+SELECT count(projections.create('later_' || n, query, 'async')) FROM (VALUES
+    (1, 'SELECT customer, sum(amount) AS amount FROM orders GROUP BY customer HAVING count(*) > 1'),
+    (2, 'SELECT o.id, (SELECT count(*) FROM orders p WHERE p.customer = o.id) AS n FROM orders o'),
+    (3, 'SELECT id FROM customers WHERE id NOT IN (SELECT customer FROM orders GROUP BY customer HAVING sum(amount) > 120)'),
+    (4, 'SELECT count(DISTINCT customer) AS a, count(DISTINCT amount) AS b, max(amount) AS m FROM orders')) AS v (n, query);
+UPDATE orders SET amount = amount + 10 WHERE id % 3 = 0;
+DELETE FROM orders WHERE customer = 1;
+SELECT projection, lag_events > 0 AS lags, status FROM projections.health() WHERE projection ~ 'later' ORDER BY 1;
+SELECT * FROM projections.definitions d, projections.verify(d.projection) WHERE d.projection ~ 'later';
+SELECT projections.read('later_1', '{"customer": 2}', '0 s') ->> 'amount' = (SELECT sum(amount)::text FROM orders WHERE customer = 2) AS read_now;
+SELECT projections.wait_for('later_3', timeout => '0 s') AS done;
+SELECT count(projections.catch_up('later_' || n)) FROM generate_series(1, 4) n;
+SELECT projections.wait_for('later_3', timeout => '0 s') AS done;
+SELECT projection, count(*) FROM projections.checkpoints WHERE projection ~ 'later' GROUP BY 1 ORDER BY 1;
+SELECT * FROM checked();
+SELECT projections.pause('later_3', 'for a while');
+UPDATE orders SET amount = amount + 1;
+SELECT projections.catch_up() > 0 AS others;
+SELECT projections.resume('later_3');
+SELECT projections.reset('later_1');
+CALL projections.rebuild('later_4');
+TRUNCATE orders;
+INSERT INTO orders SELECT i, i % 5, i % 11, i / 2.0 FROM generate_series(1, 22) i;
+SELECT projections.catch_up() > 0 AS some;
+SELECT * FROM checked();
+SELECT projections.drop('later_' || n) FROM generate_series(1, 4) n;
+SET client_min_messages = warning;
+SELECT count(*) FROM projections_internal.slot s WHERE NOT EXISTS (SELECT FROM projections_internal.projection p WHERE p.relation = s.projection);
 -- A part that its owner may not follow any more makes its projection stale; repair mends both.
 CREATE ROLE parts_owner;
 GRANT USAGE, CREATE ON SCHEMA parts TO parts_owner;

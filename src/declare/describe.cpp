@@ -105,47 +105,52 @@ const char *create_index(Oid table, List *columns) {
 
 namespace {
 
-Query *user_columns(const Block &block);
+enum class Which { users, all }; // columns: without those that maintenance appended, or with them
+
+Query *columns_of(const Block &block, Which which);
 
 // Tables of parts become the subqueries that they stand for.
-bool put_parts(Node *node, void *context) {
+bool put_parts(Node *node, Which *which) {
     if (node == nullptr) return false;
-    if (!IsA(node, Query)) return pg::walk_children(node, put_parts, context);
+    if (!IsA(node, Query)) return pg::walk_children(node, put_parts, which);
     auto *query = castNode(Query, node);
     for (RangeTblEntry *entry : pg::each<RangeTblEntry>(query->rtable)) {
         if (entry->rtekind != RTE_RELATION) continue;
         catalog::Projection *part = catalog::projection(entry->relid);
         if (part == nullptr || !OidIsValid(part->part_of)) continue;
+        const Block &block = part->block();
+        int columns = *which == Which::all ? block.columns() : block.user_columns;
         entry->rtekind = RTE_SUBQUERY;
-        entry->subquery = user_columns(part->block());
-        entry->eref =
-            makeAlias(entry->eref->aliasname, list_copy_head(entry->eref->colnames, part->block().user_columns));
+        entry->subquery = columns_of(block, *which);
+        entry->eref = makeAlias(entry->eref->aliasname, list_copy_head(entry->eref->colnames, columns));
         pg::forget_privileges(entry);
     }
-    return pg::walk_query(query, put_parts, context, 0);
+    return pg::walk_query(query, put_parts, which, 0);
 }
 
-// Without the columns that maintenance appended.
-Query *user_columns(const Block &block) {
+Query *columns_of(const Block &block, Which which) {
     Query *query = static_cast<Query *>(copyObjectImpl(block.core));
     List *kept = NIL;
     int i = 0;
     for (TargetEntry *entry : pg::each<TargetEntry>(query->targetList)) {
         entry->resname = column_name(block, i);
-        bool appended = i++ >= block.user_columns;
+        bool appended = which == Which::users && i >= block.user_columns;
+        i++;
         if (appended && entry->ressortgroupref == 0) continue;
         entry->resjunk = appended;
         entry->resno = static_cast<AttrNumber>(list_length(kept) + 1);
         kept = lappend(kept, entry);
     }
     query->targetList = kept;
-    put_parts(reinterpret_cast<Node *>(query), nullptr);
+    put_parts(reinterpret_cast<Node *>(query), &which);
     return query;
 }
 
 } // namespace
 
-const char *user_query(const Block &block) { return compile::deparse(user_columns(block)); }
+const char *whole_definition(const Block &block) { return compile::deparse(columns_of(block, Which::all)); }
+
+const char *user_query(const Block &block) { return compile::deparse(columns_of(block, Which::users)); }
 
 const char *key_text(const Block &block) {
     pg::TextList text;

@@ -8,6 +8,9 @@ namespace declare {
 // The text of the user's query as it reads today, without the columns that maintenance appended.
 const char *user_query(const compile::Block &block);
 
+// The definition, with all columns of the table, over the tables that users know: parts are subqueries.
+const char *whole_definition(const compile::Block &block);
+
 // "column, column", or null where there is no key.
 const char *key_text(const compile::Block &block);
 ArrayType *key_array(const compile::Block &block);

@@ -9,12 +9,15 @@ namespace declare {
 
 using compile::Block;
 
-void Parts::check() const {
-    if (of_.async)
-        ereport(ERROR, (errcode(pg::error::unsupported_query),
-                        errmsg("this query cannot be a projection: it needs parts, which async mode has not yet"),
-                        errdetail("HAVING, subqueries over groups and their like are kept in tables of their own."),
-                        errhint("Use mode 'inline'.")));
+void Parts::check(const Block &part) const {
+    auto reads_events = [](const compile::Source &source) { return catalog::is_event_source(source.relation); };
+    if (of_.async && std::any_of(part.sources.begin(), part.sources.end(), reads_events))
+        ereport(ERROR,
+                (errcode(pg::error::unsupported_query),
+                 errmsg("this query cannot be a projection: it needs parts, which async mode has not over events "
+                        "yet"),
+                 errdetail("HAVING, subqueries over groups and their like are kept in tables of their own."),
+                 errhint("Use mode 'inline'; or make projections of the parts, async ones over events.")));
     if (of_.fill_later)
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
                         errmsg("a projection that needs parts cannot be filled online yet"),
@@ -25,7 +28,6 @@ void Parts::check() const {
 
 Oid Parts::make(Query *part, void *context) {
     auto &parts = *static_cast<Parts *>(context);
-    if (parts.purpose_ == Purpose::use) parts.check();
     Request request{};
     const char *suffix = psprintf("part_%d", list_length(parts.made_) + 1);
     request.name = request.relation = hidden_name(parts.of_.relation, suffix);
@@ -33,9 +35,11 @@ Oid Parts::make(Query *part, void *context) {
     request.schema = pg::own_schema();
     request.namespace_oid = pg::own_schema_oid();
     request.options = DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
+    request.async = parts.of_.async;
     request.part_of = quote_qualified_identifier(parts.of_.schema, parts.of_.relation);
     if (parts.stages_) appendStringInfo(parts.stages_, "part %d\n", list_length(parts.made_) + 1);
     Block *block = compile_normal(part, parts.of_.query, parts.made_, parts.stages_);
+    if (parts.purpose_ == Purpose::use) parts.check(*block);
     parts.blocks_.push_back(block);
     return parts.purpose_ == Purpose::look ? make_unfilled(request, *block) : make_projection(request, *block).table;
 }

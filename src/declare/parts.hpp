@@ -24,7 +24,7 @@ public:
 
 private:
     static Oid make(Query *part, void *context);
-    void check() const;
+    void check(const compile::Block &part) const;
 
     const Request &of_;
     Purpose purpose_;

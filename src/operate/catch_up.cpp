@@ -85,6 +85,8 @@ AUDITED(projections_catch_up) {
                             errmsg("projection %s is paused", projection->name()),
                             errdetail("Nothing is applied to a paused projection."),
                             errhint("SELECT projections.resume(%s);", quote_literal_cstr(projection->name()))));
+        for (const catalog::Projection *part : catalog::parts_of(projection->relation))
+            relations.push_back(part->relation);
         relations.push_back(projection->relation);
     } else {
         for (catalog::Projection *each : catalog::all())

@@ -3,6 +3,7 @@
 // Both wait_for and read look at checkpoints under a snapshot that is taken anew each time, so they also work in a
 // transaction whose own queries see an old one.
 #include "catalog/settings.hpp"
+#include "declare/describe.hpp"
 #include "events/slot.hpp"
 #include "events/source.hpp"
 #include "pg/list.hpp"
@@ -117,8 +118,11 @@ bool wait_for_changes(Projection &projection, int64 target, TimestampTz deadline
     return true;
 }
 
+// What its parts have not applied it cannot have.
 bool wait_for(Projection &projection, int64 target, TimestampTz deadline) {
     if (projection.flow == Flow::inline_) return true;
+    for (Projection *part : catalog::parts_of(projection.relation))
+        if (!wait_for(*part, -1, deadline)) return false;
     bool reached = false;
     // Whoever waits and goes on in his transaction must not keep a log from being dropped.
     pg::undoing([&] {
@@ -241,14 +245,14 @@ int column_count(Oid table) {
     return count;
 }
 
-// "SELECT to_jsonb" of the columns that a user knows, from `relation`.
-const char *row_query(Projection &projection, Oid relation, const char *condition) {
+// "SELECT to_jsonb" of the columns that a user knows.
+const char *row_query(Projection &projection, const char *from, const char *condition) {
     pg::TextList columns;
     int count = projection.kind == Kind::query ? projection.user_columns : column_count(projection.relation);
     for (AttrNumber i = 1; i <= count; i++)
         if (const char *name = get_attname(projection.relation, i, true)) columns.add("t.%s", quote_identifier(name));
-    return psprintf("SELECT pg_catalog.to_jsonb(r) FROM (SELECT %s FROM %s AS t WHERE %s) AS r", columns.text(),
-                    pg::qualified_name(relation), condition);
+    return psprintf("SELECT pg_catalog.to_jsonb(r) FROM (SELECT %s FROM %s AS t WHERE %s) AS r", columns.text(), from,
+                    condition);
 }
 
 // From the table where that is fresh, else from what the table follows from. As the owner: his domains check the key,
@@ -260,13 +264,14 @@ bool read_row(Projection &projection, Datum key, bool fresh, Datum *row) {
     pg::with_spi([&] {
         rights::reading_as_owner(projection.relation, [&] {
             KeyValues values = key_values(projection, key);
-            auto read = [&](Oid from) {
+            auto read = [&](const char *from) {
                 found = read_json(row_query(projection, from, values.condition), values, outside, row);
             };
             if (fresh)
-                read(projection.relation);
+                read(projection.name());
             else if (projection.kind == Kind::query)
-                catalog::with_pinned(projection.settings, [&] { read(projection.definition); });
+                catalog::with_pinned(projection.settings,
+                                     [&] { read(psprintf("(%s)", declare::whole_definition(projection.block()))); });
             else if (!values.values.empty())
                 folded = pg::within(outside, [&] { return datumCopy(values.values[0], false, -1); });
         });

@@ -140,7 +140,7 @@ SELECT projections_internal._name(s.projection) AS projection,
        s.slot, s.position, s.event_time, s.events_processed, s.checkpoint_at
 FROM projections_internal.slot s
 WHERE NOT EXISTS (SELECT FROM projections_internal.projection p WHERE p.relation = s.projection
-    AND p.shadow_of IS NOT NULL);
+    AND (p.shadow_of IS NOT NULL OR p.part_of IS NOT NULL));
 COMMENT ON VIEW projections.checkpoints IS
 'Where each slot of each async projection stands: the last position it has applied, that event''s time, how many '
     'events it has processed, and when.';

@@ -170,7 +170,8 @@ CREATE FUNCTION projections_internal._health_facts(only_projection oid, viewer o
     ), lags AS (
         SELECT p.*, r.lowest AS checkpoint, r.checkpoint_at,
                CASE WHEN p.changes <> '{}' THEN coalesce(log.last, r.lowest) ELSE heads.head END AS head,
-               CASE WHEN p.changes <> '{}' THEN log.lag WHEN p.mode = 'async' AND heads.problem IS NOT NULL THEN NULL
+               CASE WHEN p.changes <> '{}' THEN log.lag + part.lag
+                    WHEN p.mode = 'async' AND heads.problem IS NOT NULL THEN NULL
                     WHEN p.mode = 'async' THEN greatest(heads.head - r.lowest, 0) ELSE 0 END AS lag,
                coalesce(lost.problem, log.problem, heads.problem) AS problem,
                    coalesce(lost.remedy, log.remedy, heads.remedy) AS remedy
@@ -178,6 +179,9 @@ CREATE FUNCTION projections_internal._health_facts(only_projection oid, viewer o
         LEFT JOIN projections_internal._reached r ON r.projection = p.relation
         LEFT JOIN heads ON p.mode = 'async' AND p.changes = '{}' AND heads.relation = p.sources[1]
         LEFT JOIN LATERAL projections_internal._log_ends(p.changes) AS log ON p.changes <> '{}'
+        LEFT JOIN LATERAL (SELECT coalesce(sum(e.lag), 0)::bigint AS lag FROM projections_internal.projection q,
+            LATERAL projections_internal._log_ends(q.changes) e WHERE q.part_of = p.relation AND q.changes <> '{}') part
+            ON p.changes <> '{}'
         LEFT JOIN LATERAL (SELECT 'a checkpoint is lost, so that nothing is applied' AS problem,
             'SELECT * FROM projections.validate(); -- says what mends it' AS remedy) AS lost
             ON NOT p.building AND r.slots < r.declared

@@ -12,6 +12,16 @@ CREATE FUNCTION projections_internal._lock_slots(projection oid) RETURNS SETOF p
 $$;
 COMMENT ON FUNCTION projections_internal._lock_slots(oid) IS 'Internal: locks the slots of a projection, in order.';
 
+CREATE FUNCTION projections_internal._parts(projection oid, outer_first boolean) RETURNS SETOF oid
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT p.relation::oid FROM projections_internal.projection p
+    WHERE p.part_of = $1 ORDER BY projections_internal._depth(p.relation) * CASE WHEN outer_first THEN -1 ELSE 1 END,
+        p.relation::oid
+$$;
+COMMENT ON FUNCTION projections_internal._parts(oid, boolean) IS
+    'Internal: the parts of a projection, those first that others read, or that read others.';
+REVOKE EXECUTE ON FUNCTION projections_internal._parts(oid, boolean) FROM PUBLIC;
+
 -- ----------------------------------------------------------------------------------------------------------------
 -- pause
 
@@ -49,6 +59,7 @@ BEGIN
         paused_by = caller,
         pause_reason = reason
     WHERE p.relation = projection::regclass;
+    PERFORM projections_internal._pause(q, caller, reason) FROM projections_internal._parts(projection, true) q;
 END
 $$;
 COMMENT ON FUNCTION projections_internal._pause(oid, text, text) IS 'Internal: projections.pause().';
@@ -70,6 +81,8 @@ BEGIN
     IF was.paused_at IS NULL THEN
         RETURN;
     END IF;
+    -- What they apply is logged here, and applied next.
+    PERFORM projections_internal._resume(q, caller) FROM projections_internal._parts(projection, false) q;
     UPDATE projections_internal.projection p SET paused_at = NULL, paused_by = NULL, pause_reason = NULL
         WHERE p.relation = projection::regclass;
     IF was.mode = 'inline' THEN
@@ -263,6 +276,7 @@ CREATE FUNCTION projections_internal._reset(projection oid, caller text) RETURNS
 DECLARE
     p projections_internal.projection := projections_internal._require_async(projection, 'reset');
 BEGIN
+    PERFORM projections_internal._reset(q, caller) FROM projections_internal._parts(projection, false) q;
     PERFORM projections_internal._refuse_archived(projection, 0);
     PERFORM projections_internal._lock_slots(projection);
     -- Rows that somebody has deleted: without them nothing would be applied any more.

@@ -69,8 +69,7 @@ CREATE FUNCTION projections_internal._drop_parts(gone oid) RETURNS void
 DECLARE
     part oid;
 BEGIN
-    FOR part IN SELECT p.relation FROM projections_internal.projection p JOIN pg_class c ON c.oid = p.relation
-        WHERE p.part_of::oid = gone ORDER BY projections_internal._depth(p.relation) DESC LOOP
+    FOR part IN SELECT q FROM projections_internal._parts(gone, true) q JOIN pg_class c ON c.oid = q LOOP
         EXECUTE format('DROP TABLE %s CASCADE', projections_internal._name(part));
     END LOOP;
 END

@@ -233,8 +233,7 @@ DECLARE
     hint text;
 BEGIN
     SELECT * INTO STRICT p FROM projections_internal.projection x WHERE x.relation = projection::regclass;
-    FOR stale IN SELECT x.relation FROM projections_internal.projection x WHERE x.part_of = p.relation
-        ORDER BY projections_internal._depth(x.relation), x.relation::oid LOOP
+    FOR stale IN SELECT q FROM projections_internal._parts(projection, false) q LOOP
         written := written + projections_internal._repair(stale, caller);
     END LOOP;
     FOR stale IN SELECT x.relation FROM projections_internal.projection x WHERE x.relation = ANY (p.sources)

@@ -120,7 +120,7 @@ FROM (SELECT m.projection, m.minute, m.events, m.errors, m.batches, m.buckets
       UNION ALL
       SELECT s.projection, s.minute, s.events, s.errors, s.batches, s.buckets FROM projections_internal._throughput()
           AS s) t
-JOIN projections_internal.projection p ON p.relation = t.projection AND p.shadow_of IS NULL
+JOIN projections_internal.projection p ON p.relation = t.projection AND p.shadow_of IS NULL AND p.part_of IS NULL
 JOIN pg_catalog.pg_class c ON c.oid = p.relation
 WHERE pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR pg_catalog.pg_has_role(c.relowner, 'USAGE')
 GROUP BY p.relation, t.minute;
