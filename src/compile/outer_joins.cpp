@@ -24,6 +24,12 @@ struct From {
 
 [[noreturn]] void refuse(const From &from, const char *what) { from.place->refuse(Construct::outer_join, -1, what); }
 
+// Each branch would have the subquery at another level.
+Node *condition_of(const Place &place, const JoinExpr *join) {
+    if (checkExprHasSubLink(join->quals)) place.refuse(Construct::sublink, -1);
+    return join->quals;
+}
+
 void walk(From &from, Node *item) {
     if (IsA(item, RangeTblRef)) {
         from.kept = lappend(from.kept, item);
@@ -46,7 +52,7 @@ void walk(From &from, Node *item) {
     Node *kept = left ? join->larg : join->rarg, *missing = left ? join->rarg : join->larg;
     if (!IsA(missing, RangeTblRef)) refuse(from, "outer joins whose optional side is a join are not");
     walk(from, kept);
-    from.outer.push_back({reinterpret_cast<RangeTblRef *>(missing)->rtindex, join->quals});
+    from.outer.push_back({reinterpret_cast<RangeTblRef *>(missing)->rtindex, condition_of(*from.place, join)});
 }
 
 bool has_outer_join(Node *item) {
@@ -231,7 +237,8 @@ From from_of(const Query *query, const Place &place, const JoinExpr *full, bool 
     From from{&place};
     if (full) {
         from.kept = list_make1(right ? full->rarg : full->larg);
-        from.outer.push_back({reinterpret_cast<RangeTblRef *>(right ? full->larg : full->rarg)->rtindex, full->quals});
+        Node *missing = right ? full->larg : full->rarg;
+        from.outer.push_back({reinterpret_cast<RangeTblRef *>(missing)->rtindex, condition_of(place, full)});
         from.conditions = query->jointree->quals ? list_make1(query->jointree->quals) : NIL;
     } else
         walk(from, reinterpret_cast<Node *>(query->jointree));

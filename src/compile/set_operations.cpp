@@ -14,6 +14,12 @@ namespace {
 
 Node *copy(const void *node) { return static_cast<Node *>(copyObjectImpl(node)); }
 
+// A query one level further in: what it reads of queries around it is one level further out.
+Query *deeper(Query *query) {
+    IncrementVarSublevelsUp(reinterpret_cast<Node *>(query), 1, 1);
+    return query;
+}
+
 List *names_of(const Query *query) {
     List *names = NIL;
     for (TargetEntry *entry : pg::each<TargetEntry>(query->targetList))
@@ -38,7 +44,7 @@ bool has_form(const Node *item) {
 
 // SELECT the columns of a subquery, as those of the operation.
 Query *select_columns(Query *from, const SetOperationStmt *like, List *names) {
-    Query *query = pg::select_from(pg::subquery_entry(from, "side", names));
+    Query *query = pg::select_from(pg::subquery_entry(deeper(from), "side", names));
     int column = 0;
     for (TargetEntry *each : pg::each<TargetEntry>(from->targetList)) {
         if (each->resjunk) continue;
@@ -87,7 +93,7 @@ void add_sides(Query *united, const Query *query, Node *item, const SetOperation
             return;
         }
     }
-    pg::add_to_union(united, query_of(query, item, names), "branch", names, like);
+    pg::add_to_union(united, deeper(query_of(query, item, names)), "branch", names, like);
 }
 
 Query *union_query(const Query *query, SetOperationStmt *operation, List *names) {
@@ -115,10 +121,10 @@ Query *counted(const Query *query, SetOperationStmt *stated, List *names) {
         bool left = side == stated->larg;
         pg::add_target(arm, int_constant(left ? 1 : 0), "here");
         pg::add_target(arm, int_constant(left ? 0 : 1), "there");
-        pg::add_to_union(united, arm, "side", all, like);
+        pg::add_to_union(united, deeper(arm), "side", all, like);
     }
     united->targetList = static_cast<List *>(copyObjectImpl(read_union(united, like, all)->targetList));
-    Query *made = read_union(united, like, all);
+    Query *made = read_union(deeper(united), like, all);
     Node *sums[2];
     int columns = list_length(names);
     for (int i = 0; i < 2; i++)
@@ -134,13 +140,16 @@ Query *counted(const Query *query, SetOperationStmt *stated, List *names) {
 
 Query *query_of(const Query *query, Node *item, List *names) {
     check_stack_depth();
-    if (IsA(item, RangeTblRef))
-        return rt_fetch(reinterpret_cast<RangeTblRef *>(item)->rtindex, query->rtable)->subquery;
+    if (IsA(item, RangeTblRef)) {
+        Node *side = copy(rt_fetch(reinterpret_cast<RangeTblRef *>(item)->rtindex, query->rtable)->subquery);
+        IncrementVarSublevelsUp(side, -1, 1);
+        return reinterpret_cast<Query *>(side);
+    }
     auto *operation = castNode(SetOperationStmt, item);
     if (operation->op != SETOP_UNION) return counted(query, operation, names);
     Query *united = union_query(query, operation, names);
     if (operation->all) return united;
-    Query *made = read_union(united, operation, names);
+    Query *made = read_union(deeper(united), operation, names);
     distinguish(made->targetList, operation, &made->distinctClause);
     return made;
 }
@@ -151,11 +160,11 @@ Query *select_from_union(Query *query, bool all) {
     if (query->setOperations == nullptr || !has_form(query->setOperations) || obstacle_of_union(query)) return query;
     List *names = names_of(query);
     if (is_all_union(query->setOperations))
-        return all ? read_union(query, castNode(SetOperationStmt, query->setOperations), names) : query;
+        return all ? read_union(deeper(query), castNode(SetOperationStmt, query->setOperations), names) : query;
     Query *made = query_of(query, query->setOperations, names);
     made->sortClause = NIL;
-    return made->setOperations && all ? read_union(made, castNode(SetOperationStmt, query->setOperations), names)
-                                      : made;
+    if (made->setOperations == nullptr || !all) return made;
+    return read_union(deeper(made), castNode(SetOperationStmt, query->setOperations), names);
 }
 
 // --------------------------------------------------------------------------------------------------------- grouping
@@ -220,7 +229,7 @@ Query *unite_grouping_sets(Query *query) {
         return query;
     constexpr int most_sets = 64;
     List *sets = expand_grouping_sets(query->groupingSets, query->groupDistinct, most_sets);
-    if (list_length(sets) > most_sets) return query;
+    if (sets == NIL) return query; // more than that
     SetOperationStmt *types = makeNode(SetOperationStmt);
     for (TargetEntry *each : pg::each<TargetEntry>(query->targetList)) {
         if (each->resjunk) continue;
@@ -232,7 +241,7 @@ Query *unite_grouping_sets(Query *query) {
     List *names = names_of(query);
     Query *united = pg::make_union();
     for (List *columns : pg::each<List>(sets))
-        pg::add_to_union(united, arm_of_set(query, columns), "sets", names, types);
+        pg::add_to_union(united, deeper(deeper(arm_of_set(query, columns))), "sets", names, types);
     Query *made = read_union(united, types, names);
     united->targetList = static_cast<List *>(copyObjectImpl(made->targetList));
     int column = 0;
