@@ -276,8 +276,8 @@ CREATE FUNCTION projections_internal._reset(projection oid, caller text) RETURNS
 DECLARE
     p projections_internal.projection := projections_internal._require_async(projection, 'reset');
 BEGIN
-    PERFORM projections_internal._reset(q, caller) FROM projections_internal._parts(projection, false) q;
     PERFORM projections_internal._refuse_archived(projection, 0);
+    PERFORM projections_internal._reset(q, caller) FROM projections_internal._parts(projection, false) q;
     PERFORM projections_internal._lock_slots(projection);
     -- Rows that somebody has deleted: without them nothing would be applied any more.
     INSERT INTO projections_internal.slot (projection, slot)
