@@ -13,6 +13,10 @@ void hash_key(const Block &block, TupleTableSlot *row, uint64 *hash) {
     slot_getallattrs(row);
     hash[0] = hash[1] = 0;
     for (const compile::Key &key : block.row_key) {
+        if (row->tts_isnull[key.column]) { // a group's, which may have no value
+            for (uint64 *each : {&hash[0], &hash[1]}) *each = hash_combine64(*each, 0);
+            continue;
+        }
         Datum value = row->tts_values[key.column];
         const void *bytes = key.by_value ? static_cast<const void *>(&value) : DatumGetPointer(value);
         auto size = static_cast<int>(key.by_value ? sizeof value : datumGetSize(value, false, key.length));
@@ -46,13 +50,23 @@ void check_identity(const catalog::Projection &projection) {
     table_close(table, NoLock);
 }
 
-int64 execute_over(Taken &taken, Statement statement, int64 rows) {
+int64 execute_over(Taken &taken, Statement statement, int64 rows, NullMask nulls = 0) {
     Parameters none;
+    none.mask = nulls;
     if (rows <= large_delta) return execute(taken.projection, statement, none);
-    SPIPlanPtr once = plan_once(taken.projection, statement);
+    SPIPlanPtr once = plan_once(taken.projection, statement, nulls);
     int64 processed = run_plan(once);
     SPI_freeplan(once);
     return processed;
+}
+
+// Which values of the row's key are NULL: what is equal to them, no index finds together with the others.
+NullMask key_nulls(const Block &block, TupleTableSlot *row) {
+    slot_getallattrs(row);
+    NullMask nulls = 0;
+    for (std::size_t i = 0; i < block.row_key.size(); i++)
+        if (row->tts_isnull[block.row_key[i].column]) nulls |= UINT64CONST(1) << i;
+    return nulls;
 }
 
 void drop_equal_rows(Taken &taken, TupleTableSlot *row, int64 count) {
@@ -70,7 +84,7 @@ void apply_images(Taken &taken) {
     const Block &block = taken.block;
     Images &images = *taken.images;
     Tuplestorestate *came = tuplestore_begin_heap(true, false, work_mem);
-    Tuplestorestate *gone = tuplestore_begin_heap(true, false, work_mem);
+    pg::flat_map<NullMask, Tuplestorestate *> gone;
     TupleTableSlot *slot = MakeSingleTupleTableSlot(images.desc, &TTSOpsMinimalTuple);
     HTAB *kept = block.has_key() ? keys_that_came(block, images, slot) : nullptr;
     bool changed = false;
@@ -86,7 +100,10 @@ void apply_images(Taken &taken) {
             hash_key(block, slot, hash);
             bool stays = hash_search(kept, hash, HASH_FIND, nullptr);
             changed |= stays;
-            if (!stays) tuplestore_puttupleslot(gone, slot);
+            if (stays) continue;
+            Tuplestorestate *&store = gone[key_nulls(block, slot)];
+            if (store == nullptr) store = tuplestore_begin_heap(true, false, work_mem);
+            tuplestore_puttupleslot(store, slot);
         } else {
             drop_equal_rows(taken, slot, -image.net);
         }
@@ -98,19 +115,20 @@ void apply_images(Taken &taken) {
     for (int i = 0; i < desc->natts; i++)
         namestrcpy(&TupleDescAttr(desc, i)->attname,
                    get_attname(taken.projection.relation, static_cast<AttrNumber>(i + 1), false));
-    int64 gone_rows = tuplestore_tuple_count(gone), came_rows = tuplestore_tuple_count(came);
-    if (gone_rows > 0) {
-        name_relation("gone", desc, gone);
-        if (execute_over(taken, Statement::withdraw, gone_rows) < gone_rows && IsolationUsesXactSnapshot())
+    for (auto [nulls, store] : gone) {
+        int64 rows = tuplestore_tuple_count(store);
+        name_relation("gone", desc, store);
+        if (execute_over(taken, Statement::withdraw, rows, nulls) < rows && IsolationUsesXactSnapshot())
             fail_serialization(); // made since the transaction's snapshot: see fail_missing
+        tuplestore_end(store);
     }
+    int64 came_rows = tuplestore_tuple_count(came);
     if (came_rows > 0) {
         name_relation("came", desc, came);
         if (changed) check_identity(taken.projection);
         execute_over(taken, block.counts_equal_rows() ? Statement::copy : Statement::upsert, came_rows);
     }
     tuplestore_end(came);
-    tuplestore_end(gone);
 }
 
 } // namespace maintain

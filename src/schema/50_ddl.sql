@@ -121,9 +121,13 @@ BEGIN
             AND t.objsubid = 0
         LEFT JOIN pg_event_trigger_dropped_objects() d ON d.classid = 'pg_class'::regclass
             AND d.objid = p.definition::oid AND d.objsubid = 0
-        WHERE t.objid IS NOT NULL OR d.objid IS NOT NULL
+        -- A table that has gone by another command is the business of that one.
+        WHERE t.objid IS NOT NULL OR d.objid IS NOT NULL AND EXISTS (SELECT FROM pg_class c WHERE c.oid = p.relation)
         ORDER BY p.relation
     LOOP
+        -- It went with what it reads: a DROP below comes back here, before the rest of this one.
+        CONTINUE WHEN NOT EXISTS (SELECT FROM projections_internal.projection p
+            WHERE p.relation::oid = gone.relation::oid);
         PERFORM projections_internal._refuse_while_applying();
         IF gone.has_table AND gone.original THEN
             RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist',
@@ -139,7 +143,7 @@ BEGIN
         END IF;
         DELETE FROM projections_internal.projection p WHERE p.relation::oid = gone.relation::oid;
         PERFORM projections_internal._forget(gone.projection);
-        IF gone.has_definition THEN
+        IF gone.has_definition AND EXISTS (SELECT FROM pg_class c WHERE c.oid = gone.definition) THEN
             EXECUTE format('DROP VIEW %s CASCADE', projections_internal._name(gone.definition));
         END IF;
         IF gone.has_table THEN
