@@ -157,7 +157,7 @@ BEGIN
         WHEN 2 THEN
             source := format('%s %s %s AS h ON h.k = g.n', source, random.one_of('JOIN', 'JOIN', 'LEFT JOIN'), random.source(depth));
         WHEN 3 THEN
-            source := format('(SELECT * FROM drawn.t%s UNION ALL SELECT * FROM %s) AS g', 1 + random.below(3), random.source());
+            source := format('(SELECT * FROM drawn.t%s UNION ALL SELECT * FROM %s AS h) AS g', 1 + random.below(3), random.source());
         ELSE NULL;
     END CASE;
     IF random.below(2) = 0 THEN kept := ' HAVING ' || random.having('g'); END IF;
@@ -194,7 +194,7 @@ BEGIN
                               'coalesce(sum(e.n), -1)', 'count(*) FILTER (WHERE e.b) + 1', 'CASE WHEN count(*) = 0 THEN 7 ELSE max(e.n) END',
                               CASE WHEN correlated IS NULL THEN format('max(e.n) + %s.n', name) ELSE 'max(e.k)' END), 'e.', other || '.'),
         random.source(depth), other,
-        CASE WHEN random.below(5) = 0 THEN format(' JOIN %s AS %s_j ON %2$s_j.k = %3$s.n', random.source(depth - 1), other, other) ELSE '' END,
+        CASE WHEN random.below(5) = 0 THEN format(' JOIN %s AS %s_j ON %2$s_j.k = %2$s.n', random.source(depth - 1), other) ELSE '' END,
         match, CASE WHEN random.below(3) = 0 THEN ' AND ' || random.condition(other) ELSE '' END);
 END
 $$;
@@ -216,8 +216,8 @@ BEGIN
     IF depth > 0 THEN
         CASE random.below(8)
             WHEN 0 THEN
-                source := format('%s AS %s JOIN %s', source, other, random.source(depth - 1));
-                RETURN format('%sEXISTS (SELECT 1 FROM %s AS %s_j ON %3$s_j.k = %3$s.n WHERE %s%s)', random.one_of('', 'NOT '), source, other, match, filter);
+                source := format('%1$s AS %2$s JOIN %3$s AS %2$s_j ON %2$s_j.k = %2$s.n', source, other, random.source(depth - 1));
+                RETURN format('%sEXISTS (SELECT 1 FROM %s WHERE %s%s)', random.one_of('', 'NOT '), source, match, filter);
             WHEN 1 THEN
                 RETURN format('%1$s.k %2$sIN (SELECT %3$s.k FROM %4$s AS %3$s GROUP BY %3$s.k HAVING %5$s)', name, random.one_of('', '', 'NOT '), other, source, random.having(other));
             WHEN 2 THEN
@@ -226,10 +226,10 @@ BEGIN
             WHEN 3 THEN
                 RETURN format('(%1$s.k, %1$s.t) NOT IN (SELECT %2$s.n, %2$s.t FROM %3$s AS %2$s WHERE true%4$s)', name, other, source, filter);
             WHEN 4 THEN
-                RETURN format('%s%s.n %s (SELECT %s.n FROM %s AS %4$s WHERE %s%s)', random.one_of('', '', 'NOT '), name,
+                RETURN format('%1$s%2$s.n %3$s (SELECT %4$s.n FROM %5$s AS %4$s WHERE %6$s%7$s)', random.one_of('', '', 'NOT '), name,
                               random.one_of('> ALL', '>= ALL', '< ALL', '<> ALL', '= ALL', '> ANY', '= ANY'), other, source, random.one_of(match, 'true'), filter);
             WHEN 5, 6 THEN
-                RETURN format('(%sEXISTS (SELECT FROM %s AS %s WHERE %3$s.%s = %s.%4$s%s) OR %s)', random.one_of('', 'NOT '), source, other,
+                RETURN format('(%1$sEXISTS (SELECT FROM %2$s AS %3$s WHERE %3$s.%4$s = %5$s.%4$s%6$s) OR %7$s)', random.one_of('', 'NOT '), source, other,
                               random.one_of('k', 't', 'm', 'c', 'u'), name, filter, random.condition(name));
             ELSE
                 RETURN format('EXISTS (SELECT 1 FROM %s AS %s WHERE %s AND %s)', source, other, match, random.presence(other, other || 'x', depth - 1));

@@ -52,6 +52,19 @@ Node *coalesce(Node *first, Node *second) {
     return reinterpret_cast<Node *>(made);
 }
 
+Node *count_of_rows() {
+    Aggref *count = makeNode(Aggref);
+    count->aggfnoid = F_COUNT_;
+    count->aggtype = INT8OID;
+    count->aggtranstype = InvalidOid;
+    count->aggstar = true;
+    count->aggkind = AGGKIND_NORMAL;
+    count->aggsplit = AGGSPLIT_SIMPLE;
+    count->aggno = count->aggtransno = -1;
+    count->location = -1;
+    return reinterpret_cast<Node *>(count);
+}
+
 Node *branch(Node *condition, Node *result) {
     CaseWhen *made = makeNode(CaseWhen);
     made->expr = reinterpret_cast<Expr *>(condition);

@@ -15,6 +15,7 @@ Node *both(Node *left, Node *right);
 Node *either(Node *left, Node *right);
 Node *call(const char *schema, const char *function, Node *argument);
 Node *coalesce(Node *first, Node *second);
+Node *count_of_rows(); // count(*)
 
 struct Branch {
     Node *condition, *result;

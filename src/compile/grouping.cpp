@@ -131,7 +131,7 @@ Query *split_groups(const Cutting &cutting, Query *query) {
         if (is_grouped_expression(query, each)) group_by(cutting, groups, column);
     }
     if (groups->targetList == NIL) { // SELECT 1 FROM t HAVING true
-        pg::add_target(groups, reinterpret_cast<Node *>(makeConst(INT4OID, -1, InvalidOid, 4, Int32GetDatum(1), false, true)), "one");
+        pg::add_target(groups, count_of_rows(), "count"); // what makes one group of all rows, in its text too
         groups->hasAggs = true;
     }
     note_sublinks(groups);
