@@ -1,8 +1,61 @@
--- Parts, hidden below what reads them: what test/random has found. (Their concurrency: isolation parts.)
+-- Parts, hidden below what reads them: each kind, and what test/random has found. (Their concurrency: isolation parts.)
 SET client_min_messages = warning;
 CREATE COLLATION no_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
 CREATE TABLE a (id int PRIMARY KEY, k int, n int, t text, u text COLLATE no_case);
 CREATE TABLE b (k int, n int, t text, u text COLLATE no_case);
+INSERT INTO a VALUES (1, 1, 1, 'a', 'a'), (2, 2, 3, 'A', 'A'), (3, NULL, 2, NULL, 'b');
+
+-- Each kind of part, by every way in which changes come.
+CREATE TABLE kinds (number int GENERATED ALWAYS AS IDENTITY, query text);
+INSERT INTO kinds (query) VALUES
+    ('SELECT id, (SELECT count(*) FROM b WHERE b.k = a.k) AS n, (SELECT count(b.n) FILTER (WHERE b.n > 1) FROM b WHERE b.k = a.n) AS m FROM a'),
+    ('SELECT id FROM a WHERE (SELECT avg(n) FROM b) <= a.n'),
+    ('SELECT id, EXISTS (SELECT FROM b WHERE b.k = a.k AND b.n = a.n + 1) AS x, NOT EXISTS (SELECT FROM b) AS y FROM a'),
+    ('SELECT id, CASE WHEN EXISTS (SELECT FROM b WHERE b.k = a.k) THEN (SELECT avg(n) FROM b WHERE b.k = a.k) ELSE a.n END AS n FROM a'),
+    ('SELECT id FROM a WHERE EXISTS (SELECT FROM b WHERE b.k = a.k) OR n > 2'),
+    ('SELECT id FROM a WHERE EXISTS (SELECT FROM b JOIN a AS c ON c.id = b.k WHERE b.n = a.n)'),
+    ('SELECT id FROM a WHERE EXISTS (SELECT FROM b JOIN a AS c ON c.id = b.k WHERE b.u = a.t COLLATE "C")'),
+    ('SELECT id FROM a WHERE k IN (SELECT n FROM b GROUP BY n HAVING count(*) > 1)'),
+    ('SELECT id FROM a WHERE k NOT IN (SELECT n FROM b)'),
+    ('SELECT id FROM a WHERE (k, n) NOT IN (SELECT k, n FROM b)'),
+    ('SELECT id FROM a WHERE n >= ALL (SELECT n FROM b WHERE b.k = a.k)'),
+    ('SELECT id FROM a WHERE n = ALL (SELECT n FROM b GROUP BY n HAVING count(*) > 1)'),
+    ('SELECT a.id, s.n FROM a LEFT JOIN (SELECT k, coalesce(max(n), -1) AS n FROM b GROUP BY k) AS s ON s.k = a.k WHERE coalesce(s.n, 0) < 3'),
+    ('SELECT DISTINCT k, (SELECT count(*) FROM b WHERE b.k = a.k) AS n FROM a'),
+    ('SELECT DISTINCT count(*) AS n FROM b GROUP BY k'),
+    ('SELECT k, count(DISTINCT n) AS c, count(*) AS n FROM b GROUP BY k HAVING count(DISTINCT n) >= 1 OR k IS NULL'),
+    ('SELECT count(DISTINCT k) AS k, count(DISTINCT n) FILTER (WHERE k IS NOT NULL) AS n, sum(n) AS s, count(*) AS c, bool_and(n > 0) AS e FROM b'),
+    ('SELECT k, sum(DISTINCT n) AS n, avg(DISTINCT n) AS a, count(DISTINCT u) AS u, count(*) FILTER (WHERE n > 1) AS c FROM b GROUP BY k'),
+    ('SELECT n, count(*) AS c FROM (SELECT k, sum(n) AS n FROM b GROUP BY k HAVING count(*) > 1) AS s GROUP BY n'),
+    ('SELECT sum(n) AS n FROM a HAVING count(*) > 2');
+SELECT count(projections.create('kind_' || number, query)) FROM kinds;
+SELECT * FROM test.check_all();
+INSERT INTO b VALUES (1, 2, 'a', 'a'), (1, 3, 'a', 'A'), (2, 2, 'A', 'A'), (NULL, 1, 'b', 'b');
+SELECT * FROM test.check_all();
+INSERT INTO b VALUES (1, 2, 'A', 'a'), (NULL, NULL, NULL, NULL), (2, 1, 'b', 'B'), (3, 3, 'b', 'b');
+SELECT * FROM test.check_all();
+UPDATE a SET n = n + 1, k = coalesce(k, 0) + 1;
+SELECT * FROM test.check_all();
+DELETE FROM b WHERE k IS NULL;
+UPDATE a SET k = NULL WHERE id = 2;
+SELECT * FROM test.check_all();
+BEGIN;
+INSERT INTO b VALUES (2, 2, 'a', 'a');
+SELECT * FROM test.check_all();
+SAVEPOINT s;
+UPDATE b SET k = 2, u = upper(u);
+SELECT * FROM test.check_all();
+ROLLBACK TO s;
+SELECT * FROM test.check_all();
+DELETE FROM a WHERE id = 3;
+COMMIT;
+SELECT * FROM test.check_all();
+TRUNCATE b;
+SELECT * FROM test.check_all();
+TRUNCATE a;
+SELECT * FROM test.check_all();
+SELECT count(projections.drop('kind_' || number)) FROM kinds;
+DROP TABLE kinds;
 INSERT INTO a VALUES (1, 1, 1, 'a', 'a'), (2, 2, 3, 'A', 'A'), (3, NULL, 2, NULL, 'b');
 
 -- Groups whose keys are NULL: of rows that come together, and go.
