@@ -49,8 +49,9 @@ $$;
 
 -- Every row that differs, one per copy. Equal rows are taken out first, exactly. Of the rest, a missing and an extra row
 -- are a pair when they agree in everything but floats; a pair is no difference if its floats are close. Volatile, like the
--- functions below: a projection is read as a query of the session would read it, after its pending changes.
-CREATE FUNCTION test.differences(target regclass)
+-- functions below: a projection is read as a query of the session would read it, after its pending changes. With `written`,
+-- from that query: what the compiler has made of a query that has parts is what definitions shows.
+CREATE FUNCTION test.differences(target regclass, written text DEFAULT NULL)
 RETURNS TABLE (problem text, contents jsonb)
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -67,6 +68,7 @@ BEGIN
     IF definition IS NULL THEN
         RAISE EXCEPTION '% is not a projection', target;
     END IF;
+    definition := CASE WHEN written IS NULL THEN definition ELSE format('(%s) AS definition', written) END;
     SELECT string_agg(expression || ' AS ' || name, ', '),
            coalesce(string_agg(name || ', ', '') FILTER (WHERE tolerance IS NULL), ''),
            coalesce(string_agg(name, ', ') FILTER (WHERE tolerance IS NOT NULL), 'true'),
