@@ -3,7 +3,7 @@ SET client_min_messages = warning;
 CREATE COLLATION no_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
 CREATE TABLE a (id int PRIMARY KEY, k int, n int, t text, u text COLLATE no_case);
 CREATE TABLE b (k int, n int, t text, u text COLLATE no_case);
-INSERT INTO a VALUES (1, 1, 1, 'a', 'a'), (2, 2, 3, 'A', 'A'), (3, NULL, 2, NULL, 'b');
+INSERT INTO a VALUES (1, 1, 1, 'a', 'a'), (2, 2, 3, 'A', 'A'), (3, NULL, 2, NULL, 'b'), (4, 9, 1, 'c', 'c');
 
 -- Each kind of part, by every way in which changes come: against the query as it is written.
 CREATE TABLE kinds (number int GENERATED ALWAYS AS IDENTITY, query text);

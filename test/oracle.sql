@@ -68,7 +68,7 @@ BEGIN
     IF definition IS NULL THEN
         RAISE EXCEPTION '% is not a projection', target;
     END IF;
-    definition := CASE WHEN written IS NULL THEN definition ELSE format('(%s) AS definition', written) END;
+    definition := CASE WHEN written IS NULL THEN definition ELSE format(E'(%s\n) AS definition', written) END;
     SELECT string_agg(expression || ' AS ' || name, ', '),
            coalesce(string_agg(name || ', ', '') FILTER (WHERE tolerance IS NULL), ''),
            coalesce(string_agg(name, ', ') FILTER (WHERE tolerance IS NOT NULL), 'true'),
@@ -109,7 +109,7 @@ LANGUAGE sql AS $$
 $$;
 
 -- What is wrong with a projection, with five of the rows that differ; NULL where nothing is.
-CREATE FUNCTION test.wrong(target regclass, OUT problem text, OUT samples text)
+CREATE FUNCTION test.wrong(target regclass, written text DEFAULT NULL, OUT problem text, OUT samples text)
 LANGUAGE plpgsql AS $$
 DECLARE
     missing bigint;
@@ -119,7 +119,7 @@ BEGIN
            string_agg(d.problem || ' ' || d.contents, E'\n' ORDER BY d.contents, d.problem) FILTER (WHERE d.number <= 5)
     INTO missing, extra, samples
     FROM (SELECT *, row_number() OVER (PARTITION BY e.problem ORDER BY e.contents) AS number
-          FROM test.differences(target) AS e) AS d;
+          FROM test.differences(target, written) AS e) AS d;
     IF missing + extra > 0 THEN
         problem := format('projection %s differs from its definition: %s missing, %s extra', target, missing, extra);
     END IF;
