@@ -49,8 +49,9 @@ $$;
 
 -- Every row that differs, one per copy. Equal rows are taken out first, exactly. Of the rest, a missing and an extra row
 -- are a pair when they agree in everything but floats; a pair is no difference if its floats are close. Volatile, like the
--- functions below: a projection is read as a query of the session would read it, after its pending changes.
-CREATE FUNCTION test.differences(target regclass)
+-- functions below: a projection is read as a query of the session would read it, after its pending changes. With `written`,
+-- from that query: what the compiler has made of a query that has parts is what definitions shows.
+CREATE FUNCTION test.differences(target regclass, written text DEFAULT NULL)
 RETURNS TABLE (problem text, contents jsonb)
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -71,6 +72,7 @@ BEGIN
     IF definition IS NULL THEN
         RAISE EXCEPTION '% is not a projection', target;
     END IF;
+    definition := CASE WHEN written IS NULL THEN definition ELSE format(E'(%s\n) AS definition', written) END;
     SELECT string_agg(expression || ' AS ' || name, ', '),
            coalesce(string_agg(name || ', ', '') FILTER (WHERE tolerance IS NULL), ''),
            coalesce(string_agg(name, ', ') FILTER (WHERE tolerance IS NOT NULL), 'true'),
@@ -111,7 +113,7 @@ LANGUAGE sql AS $$
 $$;
 
 -- What is wrong with a projection, with five of the rows that differ; NULL where nothing is.
-CREATE FUNCTION test.wrong(target regclass, OUT problem text, OUT samples text)
+CREATE FUNCTION test.wrong(target regclass, written text DEFAULT NULL, OUT problem text, OUT samples text)
 LANGUAGE plpgsql AS $$
 DECLARE
     missing bigint;
@@ -121,7 +123,7 @@ BEGIN
            string_agg(d.problem || ' ' || d.contents, E'\n' ORDER BY d.contents, d.problem) FILTER (WHERE d.number <= 5)
     INTO missing, extra, samples
     FROM (SELECT *, row_number() OVER (PARTITION BY e.problem ORDER BY e.contents) AS number
-          FROM test.differences(target) AS e) AS d;
+          FROM test.differences(target, written) AS e) AS d;
     IF missing + extra > 0 THEN
         problem := format('projection %s differs from its definition: %s missing, %s extra', target, missing, extra);
     END IF;

@@ -39,6 +39,22 @@ struct Correlation {
     bool inner_first;
 };
 
+// Whether what is equal by one collation is equal by the other.
+bool same_equality(Oid a, Oid b) {
+    return a == b || !OidIsValid(a) || !OidIsValid(b) ||
+           (get_collation_isdeterministic(a) && get_collation_isdeterministic(b));
+}
+
+// A key that is grouped as it is compared.
+Node *as_compared(Node *key, Oid collation) {
+    if (same_equality(exprCollation(key), collation)) return key;
+    CollateExpr *collate = makeNode(CollateExpr);
+    collate->arg = reinterpret_cast<Expr *>(key);
+    collate->collOid = collation;
+    collate->location = -1;
+    return reinterpret_cast<Node *>(collate);
+}
+
 // inner = outer, by an equality that groups as the inner type's own does.
 bool correlates(Node *condition, Correlation *found) {
     if (!IsA(condition, OpExpr)) return false;
@@ -54,7 +70,7 @@ bool correlates(Node *condition, Correlation *found) {
             return false;
         outer = copy(outer);
         IncrementVarSublevelsUp(outer, -1, 1);
-        *found = {copy(inner), outer, comparison, i == 0};
+        *found = {as_compared(copy(inner), comparison->inputcollid), outer, comparison, i == 0};
         return true;
     }
     return false;
@@ -169,7 +185,9 @@ Node *join_aggregates(Scalars *to, Query *subquery, Node *expression) {
     }
     join(to->query, entry, match ? reinterpret_cast<Node *>(make_ands_explicit(match)) : nullptr);
     Aggregates of{entry, index, aggregates, match == NIL};
-    return of_part(expression, &of);
+    Node *value = of_part(expression, &of);
+    IncrementVarSublevelsUp(value, -1, 1); // what it reads of the query around, it stands in now
+    return value;
 }
 
 // EXISTS where it is no condition of its own: there are some.
@@ -191,6 +209,7 @@ Node *join_scalars(Node *node, Scalars *to) {
     Node *joined = nullptr;
     if (link->subLinkType == EXPR_SUBLINK && is_aggregate(subquery)) {
         auto *changed = reinterpret_cast<Query *>(copy(subquery));
+        changed->distinctClause = changed->sortClause = NIL; // of one row
         auto *target = static_cast<TargetEntry *>(linitial(changed->targetList));
         joined = join_aggregates(to, changed, reinterpret_cast<Node *>(target->expr));
     } else if (link->subLinkType == EXISTS_SUBLINK)

@@ -230,8 +230,6 @@ Parameters key_parameters(const Block &block, const Datum *keys, const bool *nul
     return parameters;
 }
 
-} // namespace
-
 Parameters key_of(const Block &block, TupleTableSlot *row) {
     Datum keys[INDEX_MAX_KEYS];
     bool nulls[INDEX_MAX_KEYS];
@@ -241,8 +239,6 @@ Parameters key_of(const Block &block, TupleTableSlot *row) {
     }
     return key_parameters(block, keys, nulls);
 }
-
-namespace {
 
 enum class Written {
     yes,

@@ -13,8 +13,8 @@ void hash_key(const Block &block, TupleTableSlot *row, uint64 *hash) {
     slot_getallattrs(row);
     hash[0] = hash[1] = 0;
     for (const compile::Key &key : block.row_key) {
-        if (row->tts_isnull[key.column]) {
-            for (int i = 0; i < 2; i++) hash[i] = hash_combine64(hash[i], i + 1);
+        if (row->tts_isnull[key.column]) { // a group's, which may have no value
+            for (uint64 *each : {&hash[0], &hash[1]}) *each = hash_combine64(*each, 0);
             continue;
         }
         Datum value = row->tts_values[key.column];
@@ -50,13 +50,23 @@ void check_identity(const catalog::Projection &projection) {
     table_close(table, NoLock);
 }
 
-int64 execute_over(Taken &taken, Statement statement, int64 rows) {
+int64 execute_over(Taken &taken, Statement statement, int64 rows, NullMask nulls = 0) {
     Parameters none;
+    none.mask = nulls;
     if (rows <= large_delta) return execute(taken.projection, statement, none);
-    SPIPlanPtr once = plan_once(taken.projection, statement);
+    SPIPlanPtr once = plan_once(taken.projection, statement, nulls);
     int64 processed = run_plan(once);
     SPI_freeplan(once);
     return processed;
+}
+
+// Which values of the row's key are NULL: what is equal to them, no index finds together with the others.
+NullMask key_nulls(const Block &block, TupleTableSlot *row) {
+    slot_getallattrs(row);
+    NullMask nulls = 0;
+    for (std::size_t i = 0; i < block.row_key.size(); i++)
+        if (row->tts_isnull[block.row_key[i].column]) nulls |= UINT64CONST(1) << i;
+    return nulls;
 }
 
 void drop_equal_rows(Taken &taken, TupleTableSlot *row, int64 count) {
@@ -68,31 +78,16 @@ void drop_equal_rows(Taken &taken, TupleTableSlot *row, int64 count) {
     fail_missing(taken.projection, "A row that maintenance has to remove is not there.");
 }
 
-// Puts a row into `gone`, to be removed with others by a comparison of keys; or removes it, where its key has a NULL,
-// which equals nothing. Returns how many rows were to be removed and are not there.
-int64 remove(Taken &taken, TupleTableSlot *row, Tuplestorestate *gone) {
-    slot_getallattrs(row);
-    bool null = false;
-    for (const compile::Key &key : taken.block.row_key) null |= row->tts_isnull[key.column];
-    if (!null) {
-        tuplestore_puttupleslot(gone, row);
-        return 0;
-    }
-    Parameters key = key_of(taken.block, row);
-    return 1 - static_cast<int64>(execute(taken.projection, Statement::discard, key));
-}
-
 } // namespace
 
 void apply_images(Taken &taken) {
     const Block &block = taken.block;
     Images &images = *taken.images;
     Tuplestorestate *came = tuplestore_begin_heap(true, false, work_mem);
-    Tuplestorestate *gone = tuplestore_begin_heap(true, false, work_mem);
+    pg::flat_map<NullMask, Tuplestorestate *> gone;
     TupleTableSlot *slot = MakeSingleTupleTableSlot(images.desc, &TTSOpsMinimalTuple);
     HTAB *kept = block.has_key() ? keys_that_came(block, images, slot) : nullptr;
     bool changed = false;
-    int64 missing = 0;
     for (const Images::Image &image : images.list) {
         if (image.net == 0) continue;
         if (kept && (image.net > 1 || image.net < -1))
@@ -105,7 +100,10 @@ void apply_images(Taken &taken) {
             hash_key(block, slot, hash);
             bool stays = hash_search(kept, hash, HASH_FIND, nullptr);
             changed |= stays;
-            if (!stays) missing += remove(taken, slot, gone);
+            if (stays) continue;
+            Tuplestorestate *&store = gone[key_nulls(block, slot)];
+            if (store == nullptr) store = tuplestore_begin_heap(true, false, work_mem);
+            tuplestore_puttupleslot(store, slot);
         } else {
             drop_equal_rows(taken, slot, -image.net);
         }
@@ -117,20 +115,20 @@ void apply_images(Taken &taken) {
     for (int i = 0; i < desc->natts; i++)
         namestrcpy(&TupleDescAttr(desc, i)->attname,
                    get_attname(taken.projection.relation, static_cast<AttrNumber>(i + 1), false));
-    int64 gone_rows = tuplestore_tuple_count(gone), came_rows = tuplestore_tuple_count(came);
-    if (gone_rows > 0) {
-        name_relation("gone", desc, gone);
-        missing += gone_rows - execute_over(taken, Statement::withdraw, gone_rows);
+    for (auto [nulls, store] : gone) {
+        int64 rows = tuplestore_tuple_count(store);
+        name_relation("gone", desc, store);
+        if (execute_over(taken, Statement::withdraw, rows, nulls) < rows && IsolationUsesXactSnapshot())
+            fail_serialization(); // made since the transaction's snapshot: see fail_missing
+        tuplestore_end(store);
     }
-    if (missing > 0 && IsolationUsesXactSnapshot())
-        fail_serialization(); // made since the transaction's snapshot: see fail_missing
+    int64 came_rows = tuplestore_tuple_count(came);
     if (came_rows > 0) {
         name_relation("came", desc, came);
         if (changed) check_identity(taken.projection);
         execute_over(taken, block.counts_equal_rows() ? Statement::copy : Statement::upsert, came_rows);
     }
     tuplestore_end(came);
-    tuplestore_end(gone);
 }
 
 } // namespace maintain

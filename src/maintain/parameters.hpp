@@ -20,9 +20,6 @@ inline int64 execute(catalog::Projection &projection, Statement statement, Param
     return run_plan(plan(projection, statement, parameters.mask), parameters.values.data(), parameters.nulls.data());
 }
 
-// The key of a row of the projection's table, whose values are deformed, as statements by key take it.
-Parameters key_of(const compile::Block &block, TupleTableSlot *row);
-
 // The table is not what it must be: raises PJ004.
 [[noreturn]] void fail_stale(const catalog::Projection &projection, const char *detail);
 // The same for a row that is not there; or, where the transaction's snapshot may be why, 40001.

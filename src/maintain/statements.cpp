@@ -221,10 +221,11 @@ const char *insert_text(Projection &projection) {
                     columns, values, key_columns(projection), assignments(projection));
 }
 
-const char *key_join(Projection &projection, const char *left, const char *right) {
+const char *key_join(Projection &projection, const char *left, const char *right, NullMask nulls) {
     const Block &block = projection.block();
     return pg::joined(static_cast<int>(block.row_key.size()), " AND ", [&](int i) {
         const char *column = column_name(projection, block.row_key[i].column);
+        if (nulls & (UINT64CONST(1) << i)) return psprintf("%s.%s IS NULL", left, column);
         return psprintf("%s.%s %s %s.%s", left, column, operator_text(block.row_key[i].equality), right, column);
     });
 }
@@ -284,7 +285,8 @@ const char *statement_text(Projection &projection, Statement statement, NullMask
                         assigned ? "UPDATE SET " : "NOTHING", assigned ? assigned : "");
     }
     case Statement::withdraw:
-        return psprintf("DELETE FROM ONLY %s AS t USING gone WHERE %s", table, key_join(projection, "t", "gone"));
+        return psprintf("DELETE FROM ONLY %s AS t USING gone WHERE %s", table,
+                        key_join(projection, "t", "gone", nulls));
     case Statement::copy:
         return psprintf("INSERT INTO %s (%s) SELECT %s FROM came", table, all_columns(projection),
                         all_columns(projection));
@@ -422,8 +424,8 @@ int64 run_plan(SPIPlanPtr plan, const Datum *values, const char *nulls, Snapshot
     return static_cast<int64>(SPI_processed);
 }
 
-SPIPlanPtr plan_once(Projection &projection, Statement statement) {
-    return pg::spi_prepare(statement_text(projection, statement, 0));
+SPIPlanPtr plan_once(Projection &projection, Statement statement, NullMask nulls) {
+    return pg::spi_prepare(statement_text(projection, statement, nulls));
 }
 
 SPIPlanPtr plan(Projection &projection, Statement statement, NullMask nulls) {

@@ -77,7 +77,7 @@ int64 run_plan(SPIPlanPtr plan, const Datum *values = nullptr, const char *nulls
 SPIPlanPtr plan(catalog::Projection &projection, Statement statement, NullMask nulls);
 
 // A plan of a statement over `came` or `gone` for this use only: a kept one was made for few rows.
-SPIPlanPtr plan_once(catalog::Projection &projection, Statement statement);
+SPIPlanPtr plan_once(catalog::Projection &projection, Statement statement, NullMask nulls);
 
 // SELECT of the outputs, in the block's order, as they follow from the keys and states that the same row t holds.
 const char *outputs_text(catalog::Projection &projection);

@@ -121,7 +121,8 @@ BEGIN
             AND t.objsubid = 0
         LEFT JOIN pg_event_trigger_dropped_objects() d ON d.classid = 'pg_class'::regclass
             AND d.objid = p.definition::oid AND d.objsubid = 0
-        WHERE t.objid IS NOT NULL OR d.objid IS NOT NULL
+        -- A table that has gone by another command is the business of that one.
+        WHERE t.objid IS NOT NULL OR d.objid IS NOT NULL AND EXISTS (SELECT FROM pg_class c WHERE c.oid = p.relation)
         ORDER BY p.relation
     LOOP
         -- What is dropped here calls this function again, which may have been there first.

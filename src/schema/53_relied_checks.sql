@@ -150,7 +150,9 @@ CREATE FUNCTION projections_internal._concerned(touched oid[]) RETURNS oid[]
                   WHERE p.sources::oid[] && touched
                       AND p.relation IN (SELECT u FROM projections_internal._unrecorded() u)) f
     WHERE EXISTS (SELECT FROM projections_internal.projection p JOIN pg_class c ON c.oid = p.relation
-        WHERE p.relation = f.projection)
+        WHERE p.relation = f.projection
+            -- a DROP below another finds what that one has not come to yet
+            AND (p.definition IS NULL OR EXISTS (SELECT FROM pg_class v WHERE v.oid = p.definition)))
 $$;
 COMMENT ON FUNCTION projections_internal._concerned(oid[]) IS
     'Internal: the projections that rely on one of these objects.';

@@ -176,7 +176,7 @@ DECLARE
     found text;
 BEGIN
     FOR query IN SELECT * FROM tpch.query WHERE relation IS NOT NULL ORDER BY name LOOP
-        verdict := test.wrong(query.relation);
+        verdict := test.wrong(query.relation, query.definition);
         IF verdict.problem IS NOT NULL AND query.wrong < 3 THEN
             RAISE INFO E'%: WRONG\n%\nafter: %', verdict.problem, verdict.samples,
                 regexp_replace(statement, '\s+', ' ', 'g');
