@@ -167,10 +167,17 @@ CREATE FUNCTION projections_internal._health_facts(only_projection oid, viewer o
         FROM projections_internal._open_failures f GROUP BY f.projection
     ), parked AS (
         SELECT e.projection, count(*) AS events FROM projections_internal.parked_event e GROUP BY e.projection
+    ), part AS MATERIALIZED (
+        SELECT x.part_of::oid AS relation, sum(e.lag)::bigint AS lag, min(x.stale_since) AS stale_since,
+            (array_agg(x.stale_reason ORDER BY x.stale_since) FILTER (WHERE x.stale_since IS NOT NULL))[1]
+                AS stale_reason
+        FROM projections_internal.projection x
+        LEFT JOIN LATERAL projections_internal._log_ends(x.changes) e ON x.changes <> '{}'
+        WHERE x.part_of IS NOT NULL AND (only_projection IS NULL OR x.part_of = only_projection) GROUP BY 1
     ), lags AS (
         SELECT p.*, r.lowest AS checkpoint, r.checkpoint_at,
                CASE WHEN p.changes <> '{}' THEN coalesce(log.last, r.lowest) ELSE heads.head END AS head,
-               CASE WHEN p.changes <> '{}' THEN log.lag + part.lag
+               CASE WHEN p.changes <> '{}' THEN log.lag + coalesce(part.lag, 0)
                     WHEN p.mode = 'async' AND heads.problem IS NOT NULL THEN NULL
                     WHEN p.mode = 'async' THEN greatest(heads.head - r.lowest, 0) ELSE 0 END AS lag,
                coalesce(lost.problem, log.problem, heads.problem) AS problem,
@@ -179,9 +186,7 @@ CREATE FUNCTION projections_internal._health_facts(only_projection oid, viewer o
         LEFT JOIN projections_internal._reached r ON r.projection = p.relation
         LEFT JOIN heads ON p.mode = 'async' AND p.changes = '{}' AND heads.relation = p.sources[1]
         LEFT JOIN LATERAL projections_internal._log_ends(p.changes) AS log ON p.changes <> '{}'
-        LEFT JOIN LATERAL (SELECT coalesce(sum(e.lag), 0)::bigint AS lag FROM projections_internal.projection q,
-            LATERAL projections_internal._log_ends(q.changes) e WHERE q.part_of = p.relation AND q.changes <> '{}') part
-            ON p.changes <> '{}'
+        LEFT JOIN part ON part.relation = p.relation::oid
         LEFT JOIN LATERAL (SELECT 'a checkpoint is lost, so that nothing is applied' AS problem,
             'SELECT * FROM projections.validate(); -- says what mends it' AS remedy) AS lost
             ON NOT p.building AND r.slots < r.declared
@@ -201,8 +206,7 @@ CREATE FUNCTION projections_internal._health_facts(only_projection oid, viewer o
            l.paused_at, l.paused_by, l.pause_reason, coalesce(l.stale_since, q.stale_since),
            coalesce(l.stale_reason, q.stale_reason), l.building, l.problem, l.remedy
     FROM lags l
-    LEFT JOIN LATERAL (SELECT x.stale_since, x.stale_reason FROM projections_internal.projection x
-        WHERE x.part_of = l.relation AND x.stale_since IS NOT NULL ORDER BY x.stale_since LIMIT 1) q ON true
+    LEFT JOIN part q ON q.relation = l.relation::oid
     LEFT JOIN oldest o ON l.mode = 'async' AND l.changes = '{}' AND o.source = l.sources[1]::oid
         AND o.checkpoint = l.checkpoint
     LEFT JOIN failed f ON f.projection = l.relation LEFT JOIN parked k ON k.projection = l.relation
