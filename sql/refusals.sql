@@ -174,7 +174,6 @@ SELECT refused_query('SELECT id, n AS ctid FROM t');
 --
 -- Arguments
 --
-SELECT refused($$SELECT projections.create('p', 'SELECT k FROM t GROUP BY k HAVING count(*) > 1', mode => 'async')$$);
 SELECT refused($$SELECT projections.create('p', 'SELECT k FROM t', mode => 'sometimes')$$);
 SELECT refused($$SELECT projections.create('p', 'SELECT k FROM t', mode => NULL)$$);
 SELECT refused($$SELECT projections.create('p', 'SELECT k, count(*) FROM t GROUP BY k', options => '{"speed": "high"}')$$);
