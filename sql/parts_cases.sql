@@ -101,6 +101,15 @@ TRUNCATE a;
 SELECT * FROM one;
 SELECT * FROM test.check_all();
 
+-- An aggregate over an aggregate has the collation of what it adds up: here that of names.
+CREATE TABLE called (k int, n name, v int);
+INSERT INTO called VALUES (1, 'b', 1), (1, 'A', 2), (2, NULL, 1);
+SELECT projections.create('names', 'SELECT k, coalesce(min(n), NULL) AS low, max(n) AS high, count(DISTINCT v) AS d FROM called GROUP BY k');
+INSERT INTO called VALUES (1, 'a', 2), (2, 'Z', 3);
+SELECT k, low, high, d FROM names ORDER BY k;
+SELECT * FROM test.check_all();
+DROP TABLE called CASCADE;
+
 -- Parts above parts go with what they read, once.
 CREATE SCHEMA tower;
 CREATE TABLE tower.t (k int, n int);

@@ -56,6 +56,7 @@ Node *aggregate(const char *name, Node *argument) {
     Node *parsed =
         ParseFuncOrColumn(state, made->funcname, list_make1(copyObjectImpl(argument)), nullptr, made, false, -1);
     free_parsestate(state);
+    assign_expr_collations(nullptr, parsed);
     return parsed;
 }
 
