@@ -13,4 +13,17 @@ pg::vector<Projection *> parts_of(Oid projection) {
     return parts;
 }
 
+pg::vector<Oid> tables_below(const Projection &projection) {
+    pg::vector<Projection *> parts = parts_of(projection.relation);
+    pg::vector<Oid> tables = projection.sources;
+    for (const Projection *part : parts) tables.insert(tables.end(), part->sources.begin(), part->sources.end());
+    auto is_part = [&](Oid table) {
+        return std::any_of(parts.begin(), parts.end(), [&](const auto *part) { return part->relation == table; });
+    };
+    tables.erase(std::remove_if(tables.begin(), tables.end(), is_part), tables.end());
+    std::sort(tables.begin(), tables.end());
+    for (const Projection *part : parts) tables.push_back(part->relation);
+    return tables;
+}
+
 } // namespace catalog

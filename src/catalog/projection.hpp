@@ -113,6 +113,10 @@ std::span<Projection *const> over(Oid source);
 // The parts of a projection, inner ones first.
 pg::vector<Projection *> parts_of(Oid projection);
 
+// What a projection and its parts read, in the order in which their writers lock it: tables that are none of its parts,
+// by OID, then the parts, inner ones first.
+pg::vector<Oid> tables_below(const Projection &projection);
+
 // Whether the table is registered as a source of events.
 bool is_event_source(Oid relation);
 

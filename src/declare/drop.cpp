@@ -12,20 +12,8 @@ namespace {
 // Holds off the sources' writers before the projection is locked: they lock in this order too. Who appends events locks
 // nothing of the projection. Who applies them to a handler's tables locks its feed first.
 void lock_for_drop(const catalog::Projection &projection) {
-    pg::vector<catalog::Projection *> parts = catalog::parts_of(projection.relation);
-    if (projection.flow != catalog::Flow::events) {
-        pg::vector<Oid> sources = projection.sources;
-        for (const catalog::Projection *part : parts)
-            sources.insert(sources.end(), part->sources.begin(), part->sources.end());
-        // Parts come after what they read.
-        auto is_part = [&](Oid source) {
-            return std::any_of(parts.begin(), parts.end(), [&](const auto *part) { return part->relation == source; });
-        };
-        sources.erase(std::remove_if(sources.begin(), sources.end(), is_part), sources.end());
-        std::sort(sources.begin(), sources.end());
-        for (Oid source : sources) LockRelationOid(source, AccessExclusiveLock);
-        for (const catalog::Projection *part : parts) LockRelationOid(part->relation, AccessExclusiveLock);
-    }
+    if (projection.flow != catalog::Flow::events)
+        for (Oid table : catalog::tables_below(projection)) LockRelationOid(table, AccessExclusiveLock);
     if (projection.kind == catalog::Kind::handler) LockRelationOid(projection.definition, AccessExclusiveLock);
 }
 

@@ -41,16 +41,22 @@ constexpr int first_fillfactor = 50;
 void create_table(const char *table, const Block &block) {
     const char *spread = block.grouped() ? psprintf(" WITH (fillfactor = %d)", first_fillfactor) : "";
     pg::spi_execute(psprintf("CREATE TABLE %s (%s)%s", table, column_list(block, true), spread));
+    CommandCounterIncrement();
+}
+
+void create_index(const char *table, const Block &block) {
     if (const char *index = identity_index(table, block)) pg::spi_execute(index);
     CommandCounterIncrement();
 }
 
-// Hidden, and the caller's all the same: what its maintenance does it does as its owner.
+// Hidden, and the caller's all the same: what its maintenance does it does as its owner. Before there is an index,
+// which core makes as the table's owner.
 void create_hidden_table(const char *table, const Block &block, const char *part_of) {
     const char *owner = quote_identifier(GetUserNameFromId(GetUserId(), false));
     pg::as_superuser([&] {
         create_table(table, block);
         pg::spi_execute(psprintf("ALTER TABLE %s OWNER TO %s", table, owner));
+        create_index(table, block);
         catalog::mark_hidden(psprintf("TABLE %s", table), "part", part_of);
     });
     CommandCounterIncrement();
@@ -62,8 +68,10 @@ Oid make_table(const Request &request, const Block &block) {
     const char *table = quote_qualified_identifier(request.schema, request.relation);
     if (request.part_of)
         create_hidden_table(table, block, request.part_of);
-    else
+    else {
         create_table(table, block);
+        create_index(table, block);
+    }
     return get_relname_relid(request.relation, request.namespace_oid);
 }
 
@@ -85,8 +93,11 @@ void index_parts(const Block &block) {
 }
 
 void forget_spread(Oid table) {
-    pg::as_superuser(
-        [&] { pg::spi_execute(psprintf("ALTER TABLE %s RESET (fillfactor)", pg::qualified_name(table))); });
+    const char *reset = psprintf("ALTER TABLE %s RESET (fillfactor)", pg::qualified_name(table));
+    if (pg::is_own_schema(get_rel_namespace(table))) // hidden: its owner may not
+        pg::as_superuser([&] { pg::spi_execute(reset); });
+    else
+        pg::spi_execute(reset);
 }
 
 uint64 fill(Oid table, Oid definition, const Block &block, bool empty) {

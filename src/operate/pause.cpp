@@ -17,10 +17,10 @@ catalog::Projection &inline_query(Oid relation) {
     return *projection;
 }
 
+// Of its parts, too, before any of them is locked by itself: a writer who waits for a part at his commit holds what the
+// part reads. (Test: isolation/parts_pause)
 void hold_off_writers(const catalog::Projection &projection) {
-    pg::vector<Oid> sources = projection.sources;
-    std::sort(sources.begin(), sources.end());
-    for (Oid source : sources) LockRelationOid(source, ShareRowExclusiveLock);
+    for (Oid table : catalog::tables_below(projection)) LockRelationOid(table, ShareRowExclusiveLock);
 }
 
 void record_logs(Oid relation, std::span<const Oid> logs) {
@@ -69,6 +69,12 @@ extern "C" {
 PG_FUNCTION_INFO_V1(projections_pause_inline);
 Datum projections_pause_inline(PG_FUNCTION_ARGS) {
     operate::pause(PG_GETARG_OID(0));
+    PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(projections_hold_off_writers);
+Datum projections_hold_off_writers(PG_FUNCTION_ARGS) {
+    operate::hold_off_writers(operate::inline_query(PG_GETARG_OID(0)));
     PG_RETURN_VOID();
 }
 

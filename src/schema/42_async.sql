@@ -32,6 +32,10 @@ CREATE FUNCTION projections_internal._blocker(source regclass, OUT pid int, OUT 
 COMMENT ON FUNCTION projections_internal._blocker(regclass) IS
     'Internal: the oldest transaction that holds the safe position of an event source back.';
 
+CREATE FUNCTION projections_internal._hold_off_writers(projection oid) RETURNS void LANGUAGE c STRICT
+    AS 'MODULE_PATHNAME', 'projections_hold_off_writers';
+COMMENT ON FUNCTION projections_internal._hold_off_writers(oid) IS
+    'Internal: locks what an inline query projection and its parts read, in the order of writers.';
 CREATE FUNCTION projections_internal._pause_inline(projection oid) RETURNS void LANGUAGE c STRICT AS 'MODULE_PATHNAME',
     'projections_pause_inline';
 COMMENT ON FUNCTION projections_internal._pause_inline(oid) IS
@@ -49,6 +53,7 @@ COMMENT ON FUNCTION projections_internal._recompute_events(oid, bigint, bigint) 
 'Internal: recomputes the rows that events of a range belong to, of a query projection over events.';
 REVOKE EXECUTE ON FUNCTION projections_internal._safe_position(regclass), projections_internal._drawing(regclass),
     projections_internal._blocker(regclass), projections_internal._pause_inline(oid),
+    projections_internal._hold_off_writers(oid),
         projections_internal._resume_inline(oid),
     projections_internal._recompute_events(oid, bigint, bigint) FROM PUBLIC;
 

@@ -81,6 +81,9 @@ BEGIN
     IF was.paused_at IS NULL THEN
         RETURN;
     END IF;
+    IF was.mode = 'inline' THEN
+        PERFORM projections_internal._hold_off_writers(projection);
+    END IF;
     -- What they apply is logged here, and applied next.
     PERFORM projections_internal._resume(q, caller) FROM projections_internal._parts(projection, false) q;
     UPDATE projections_internal.projection p SET paused_at = NULL, paused_by = NULL, pause_reason = NULL
