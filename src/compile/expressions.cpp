@@ -60,6 +60,20 @@ Node *aggregate(const char *name, Node *argument) {
     return parsed;
 }
 
+Node *typed_null(Oid type, int32 typmod, Oid collation) {
+    auto *null = reinterpret_cast<Node *>(makeNullConst(type, -1, collation));
+    return coerce_to_target_type(nullptr, null, type, type, typmod, COERCION_EXPLICIT, COERCE_EXPLICIT_CAST, -1);
+}
+
+Node *exists(Query *rows, bool negated) {
+    SubLink *link = makeNode(SubLink);
+    link->subLinkType = EXISTS_SUBLINK;
+    link->subselect = reinterpret_cast<Node *>(rows);
+    link->location = -1;
+    auto *test = reinterpret_cast<Node *>(link);
+    return negated ? reinterpret_cast<Node *>(makeBoolExpr(NOT_EXPR, list_make1(test), -1)) : test;
+}
+
 Node *count_rows() {
     Aggref *count = makeNode(Aggref);
     count->aggfnoid = F_COUNT_;

@@ -13,11 +13,16 @@ Node *null_like(Node *like);
 
 // The expression as it is where it is of the type; else a cast, which there must be. An operator's or a function's
 // types are those of its arguments. AND, OR; COALESCE(first, second).
+// NULL cast to a type with its typmod, as a text would say it.
+Node *typed_null(Oid type, int32 typmod, Oid collation);
+
 Node *cast_to(Node *expression, Oid type);
 Node *operation(const char *name, Node *left, Node *right);
 Node *both(Node *left, Node *right);
 Node *either(Node *left, Node *right);
 Node *call(const char *schema, const char *function, Node *argument);
+// EXISTS (rows), or NOT EXISTS.
+Node *exists(Query *rows, bool negated);
 // count(*)
 Node *count_rows();
 // A plain aggregate of pg_catalog over an expression.

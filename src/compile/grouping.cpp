@@ -306,13 +306,9 @@ Query *arm_of(const Distinct &of, int arm) {
     auto *value = static_cast<Node *>(list_nth(of.values, arm));
     for (const Column &column : of.columns) {
         bool here = column.arm == arm;
-        Node *expression =
-            here ? copy(column.expression)
-                 : reinterpret_cast<Node *>(makeNullConst(exprType(column.expression), exprTypmod(column.expression),
-                                                          exprCollation(column.expression)));
-        if (!here)
-            expression = coerce_to_target_type(nullptr, expression, exprType(expression), exprType(expression),
-                                               exprTypmod(expression), COERCION_EXPLICIT, COERCE_EXPLICIT_CAST, -1);
+        Node *expression = here ? copy(column.expression)
+                                : typed_null(exprType(column.expression), exprTypmod(column.expression),
+                                             exprCollation(column.expression));
         int number = pg::add_target(
             made, expression, here && equal(column.expression, value) ? "value" : name_of(of.query, column.expression));
         made->hasAggs |= here && IsA(expression, Aggref);

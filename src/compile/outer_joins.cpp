@@ -2,6 +2,7 @@
 // NULLs for R. With several outer joins there is a branch for each choice of which of them match; FULL JOIN has one
 // more, of those of R without a match. A branch's change is followed by itself, and what has no match any more, or has
 // one now, by presence. A row of the side that is kept costs a statement for each branch.
+#include "compile/expressions.hpp"
 #include "compile/rewrite.hpp"
 #include "pg/query.hpp"
 
@@ -151,9 +152,7 @@ Node *without(Node *node, Bitmapset *missing) {
     auto *var = reinterpret_cast<Var *>(node);
     if (!IsA(node, Var) || var->varlevelsup > 0) return pg::mutate_children(node, without, missing);
     if (!bms_is_member(static_cast<int>(var->varno), missing)) return static_cast<Node *>(copyObjectImpl(node));
-    auto *null = reinterpret_cast<Node *>(makeNullConst(var->vartype, -1, var->varcollid));
-    return coerce_to_target_type(nullptr, null, var->vartype, var->vartype, var->vartypmod, COERCION_EXPLICIT,
-                                 COERCE_EXPLICIT_CAST, -1);
+    return typed_null(var->vartype, var->vartypmod, var->varcollid);
 }
 
 // A condition of the query as one of a subquery that reads entry `inner` alone.
@@ -174,11 +173,7 @@ Node *no_match(const Query *query, int entry, Node *condition) {
     if (read->subquery) IncrementVarSublevelsUp(reinterpret_cast<Node *>(read->subquery), 1, 1); // LATERAL
     Query *rows = pg::select_from(read);
     rows->jointree->quals = from_within(condition, &entry);
-    SubLink *link = makeNode(SubLink);
-    link->subLinkType = EXISTS_SUBLINK;
-    link->subselect = reinterpret_cast<Node *>(rows);
-    link->location = -1;
-    return reinterpret_cast<Node *>(makeBoolExpr(NOT_EXPR, list_make1(link), -1));
+    return exists(rows, true);
 }
 
 // The branch in which outer join i has matches if bit i of `missing` is not set.
@@ -277,28 +272,15 @@ bool group_by_determined(Node *node, Ungrouped *of) {
     if (node == nullptr || IsA(node, Aggref) || is_grouped(of->query, node)) return false;
     if (!IsA(node, Var)) return pg::walk_children(node, group_by_determined, of);
     Query *query = of->query;
-    Index reference = 0;
     TargetEntry *found = nullptr;
-    for (TargetEntry *each : pg::each<TargetEntry>(query->targetList)) {
-        reference = std::max(reference, each->ressortgroupref);
+    for (TargetEntry *each : pg::each<TargetEntry>(query->targetList))
         if (found == nullptr && equal(each->expr, node)) found = each;
-    }
     if (found == nullptr) {
         found = makeTargetEntry(static_cast<Expr *>(copyObjectImpl(node)),
                                 static_cast<AttrNumber>(list_length(query->targetList) + 1), nullptr, true);
         query->targetList = lappend(query->targetList, found);
     }
-    if (found->ressortgroupref == 0) found->ressortgroupref = reference + 1;
-    Oid type = exprType(node);
-    TypeCacheEntry *cache = lookup_type_cache(type, TYPECACHE_EQ_OPR | TYPECACHE_LT_OPR | TYPECACHE_HASH_PROC);
-    if (!OidIsValid(cache->eq_opr) || !OidIsValid(cache->lt_opr))
-        of->place->refuse(Construct::unhashable_key, -1, format_type_be(type), found->resname ? found->resname : "");
-    SortGroupClause *clause = makeNode(SortGroupClause);
-    clause->tleSortGroupRef = found->ressortgroupref;
-    clause->eqop = cache->eq_opr;
-    clause->sortop = cache->lt_opr;
-    clause->hashable = OidIsValid(cache->hash_proc);
-    query->groupClause = lappend(query->groupClause, clause);
+    group_by(query, found, *of->place);
     return false;
 }
 

@@ -132,23 +132,7 @@ Var *column_of(const RangeTblEntry *entry, int index, int column) {
 }
 
 void group_by(const Cutting &cutting, Query *query, int column) {
-    auto *entry = static_cast<TargetEntry *>(list_nth(query->targetList, column - 1));
-    if (entry->ressortgroupref != 0) return;
-    Index reference = 0;
-    for (TargetEntry *each : pg::each<TargetEntry>(query->targetList))
-        reference = std::max(reference, each->ressortgroupref);
-    entry->ressortgroupref = reference + 1;
-    Oid type = exprType(reinterpret_cast<Node *>(entry->expr));
-    TypeCacheEntry *cache = lookup_type_cache(type, TYPECACHE_EQ_OPR | TYPECACHE_LT_OPR | TYPECACHE_HASH_PROC);
-    if (!OidIsValid(cache->eq_opr) || !OidIsValid(cache->lt_opr))
-        cutting.place.refuse(Construct::unhashable_key, exprLocation(reinterpret_cast<Node *>(entry->expr)),
-                             format_type_be(type), entry->resname ? entry->resname : "");
-    SortGroupClause *clause = makeNode(SortGroupClause);
-    clause->tleSortGroupRef = entry->ressortgroupref;
-    clause->eqop = cache->eq_opr;
-    clause->sortop = cache->lt_opr;
-    clause->hashable = OidIsValid(cache->hash_proc);
-    query->groupClause = lappend(query->groupClause, clause);
+    group_by(query, static_cast<TargetEntry *>(list_nth(query->targetList, column - 1)), cutting.place);
 }
 
 Query *cut_level(const Cutting &cutting, Query *query) {

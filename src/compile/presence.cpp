@@ -4,6 +4,7 @@
 // compile/terms.cpp.)
 #include "compile/analysis.hpp"
 #include "compile/canonical.hpp"
+#include "compile/expressions.hpp"
 #include "compile/rewrite.hpp"
 #include "pg/own_schema.hpp"
 #include "pg/query.hpp"
@@ -235,12 +236,7 @@ void distribute_presences(Analysis &a, Arm &arm) {
 }
 
 Node *presence_test(const Presence &presence) {
-    SubLink *link = makeNode(SubLink);
-    link->subLinkType = EXISTS_SUBLINK;
-    link->subselect = static_cast<Node *>(copyObjectImpl(presence.rows));
-    link->location = -1;
-    auto *test = reinterpret_cast<Node *>(link);
-    return presence.negated ? reinterpret_cast<Node *>(makeBoolExpr(NOT_EXPR, list_make1(test), -1)) : test;
+    return exists(static_cast<Query *>(copyObjectImpl(presence.rows)), presence.negated);
 }
 
 void set_quals(const Arm &arm) {

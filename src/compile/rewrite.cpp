@@ -96,6 +96,27 @@ void add_entries(Node *item, Bitmapset **entries) {
     }
 }
 
+void group_by(Query *query, TargetEntry *column, const Place &place) {
+    Index reference = 0;
+    for (TargetEntry *each : pg::each<TargetEntry>(query->targetList))
+        reference = std::max(reference, each->ressortgroupref);
+    for (SortGroupClause *clause : pg::each<SortGroupClause>(query->groupClause))
+        if (clause->tleSortGroupRef == column->ressortgroupref) return;
+    if (column->ressortgroupref == 0) column->ressortgroupref = reference + 1;
+    auto *expression = reinterpret_cast<Node *>(column->expr);
+    Oid type = exprType(expression);
+    TypeCacheEntry *cache = lookup_type_cache(type, TYPECACHE_EQ_OPR | TYPECACHE_LT_OPR | TYPECACHE_HASH_PROC);
+    if (!OidIsValid(cache->eq_opr) || !OidIsValid(cache->lt_opr))
+        place.refuse(Construct::unhashable_key, exprLocation(expression), format_type_be(type),
+                     column->resname ? column->resname : "");
+    SortGroupClause *clause = makeNode(SortGroupClause);
+    clause->tleSortGroupRef = column->ressortgroupref;
+    clause->eqop = cache->eq_opr;
+    clause->sortop = cache->lt_opr;
+    clause->hashable = OidIsValid(cache->hash_proc);
+    query->groupClause = lappend(query->groupClause, clause);
+}
+
 bool forget_order(Query *query) {
     if (query->sortClause == NIL || query->limitCount || query->limitOffset || query->hasDistinctOn) return false;
     query->sortClause = NIL;

@@ -60,6 +60,8 @@ Query *rewrite_level(Query *query, const Place &place, Oid as, bool user);
 void renew_joins(Query *query);
 // Adds the range table entries that FROM, or an item of it, reads.
 void add_entries(Node *item, Bitmapset **entries);
+// Groups by a column of the query, too, unless it does. Raises PJ002 where its type has no equality.
+void group_by(Query *query, TargetEntry *column, const Place &place);
 // Drops an ORDER BY that no row depends on. Returns whether there was one.
 bool forget_order(Query *query);
 

@@ -190,9 +190,7 @@ Node *over_set(Node *node, GroupingSet *set) {
         Node *grouped = get_sortgroupclause_expr(clause, set->query->targetList);
         if (!equal(grouped, node)) continue;
         if (list_member_int(set->columns, static_cast<int>(clause->tleSortGroupRef))) return copy(node);
-        Node *null = reinterpret_cast<Node *>(makeNullConst(exprType(node), -1, exprCollation(node)));
-        return coerce_to_target_type(nullptr, null, exprType(node), exprType(node), exprTypmod(node), COERCION_EXPLICIT,
-                                     COERCE_EXPLICIT_CAST, -1);
+        return typed_null(exprType(node), exprTypmod(node), exprCollation(node));
     }
     if (IsA(node, Aggref)) return copy(node);
     return pg::mutate_children(node, over_set, set);

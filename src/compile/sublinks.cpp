@@ -306,16 +306,12 @@ Query *one_table(const Cutting &cutting, SubLink *link) {
     return rows ? rows : subquery;
 }
 
-Node *exists(Query *rows, Node *condition, bool negated) {
+// None of the rows meets the condition.
+Node *none(Query *rows, Node *condition) {
     auto *subquery = reinterpret_cast<Query *>(copy(rows));
     subquery->jointree->quals = make_and_qual(subquery->jointree->quals, condition);
     subquery->targetList = NIL;
-    SubLink *link = makeNode(SubLink);
-    link->subLinkType = EXISTS_SUBLINK;
-    link->subselect = reinterpret_cast<Node *>(subquery);
-    link->location = -1;
-    auto *test = reinterpret_cast<Node *>(link);
-    return negated ? reinterpret_cast<Node *>(makeBoolExpr(NOT_EXPR, list_make1(test), -1)) : test;
+    return exists(subquery, true);
 }
 
 Node *is_null(Node *value) {
@@ -340,9 +336,9 @@ Node *not_in(Query *rows, OpExpr *equality, bool *done) {
     auto *value = static_cast<Node *>(linitial(equality->args)), *row = static_cast<Node *>(lsecond(equality->args));
     *done = !reads_level(value, 0) && !reads_level(row, 1);
     if (!*done) return nullptr;
-    return reinterpret_cast<Node *>(make_ands_explicit(
-        list_make3(exists(rows, reinterpret_cast<Node *>(equality), true), exists(rows, is_null(copy(row)), true),
-                   exists(rows, is_null(copy(value)), true))));
+    return reinterpret_cast<Node *>(
+        make_ands_explicit(list_make3(none(rows, reinterpret_cast<Node *>(equality)), none(rows, is_null(copy(row))),
+                                      none(rows, is_null(copy(value))))));
 }
 
 // x op ALL and NOT (x op ANY): no row for which the comparison is not true, or not false.
@@ -363,7 +359,7 @@ Node *absence(const Cutting &cutting, SubLink *link, bool all) {
             if (Node *made = not_in(rows, equal, &done)) return made;
         }
     }
-    return exists(rows, boolean_test(compared, all ? IS_NOT_TRUE : IS_NOT_FALSE), true);
+    return none(rows, boolean_test(compared, all ? IS_NOT_TRUE : IS_NOT_FALSE));
 }
 
 Node *cut_presence(const Cutting &cutting, Node *conjunct) {
