@@ -13,10 +13,10 @@ Fold::Fold(const Block &block, MemoryContext parent)
       scratch_(AllocSetContextCreate(memory_, "projection delta row", ALLOCSET_SMALL_SIZES)),
       groups_(pg::Allocator<Group *>(memory_)), buckets_(pg::Allocator<Group *>(memory_)) {}
 
-uint32 Fold::hash(const Datum *keys, const bool *nulls) const {
+uint32 hash_of_key(const Block &block, const Datum *keys, const bool *nulls) {
     uint32 hash = 0;
-    for (std::size_t i = 0; i < block_.keys.size(); i++) {
-        const Key &key = block_.keys[i];
+    for (std::size_t i = 0; i < block.keys.size(); i++) {
+        const Key &key = block.keys[i];
         uint32 value = nulls[i] ? 0 : DatumGetUInt32(FunctionCall1Coll(&key.hash, key.collation, keys[i]));
         hash = hash_combine(hash, value);
     }
@@ -106,10 +106,10 @@ Group *Fold::group(const Datum *keys, const bool *nulls) {
     if (buckets_.empty()) { // one or two groups, which is what most transactions touch
         for (Group *group : groups_)
             if (same_key(*group, keys, nulls)) return group;
-        if (groups_.size() < 2) return new_group(hash(keys, nulls), keys, nulls);
+        if (groups_.size() < 2) return new_group(hash_of_key(block_, keys, nulls), keys, nulls);
         grow();
     }
-    uint32 hash = this->hash(keys, nulls);
+    uint32 hash = hash_of_key(block_, keys, nulls);
     std::size_t at = hash & (buckets_.size() - 1);
     for (; buckets_[at]; at = (at + 1) & (buckets_.size() - 1))
         if (buckets_[at]->hash == hash && same_key(*buckets_[at], keys, nulls)) return buckets_[at];
@@ -200,8 +200,8 @@ void Fold::merge(const Fold &other) {
 }
 
 bool Fold::nothing(const Group &group) const {
-    if (group.special || (group.removed && block_.recompute_on_removal))
-        return false; // digits may change where values do not
+    if (group.special || block_.slices() || (group.removed && block_.recompute_on_removal))
+        return false; // digits, or documents, may change where values do not
     for (const KeyImage *image = group.images; image; image = image->next)
         if (image->net != 0) return false;
     for (std::size_t i = 0; i < block_.states.size(); i++) {

@@ -41,6 +41,9 @@ struct Group {
     Cell cells[FLEXIBLE_ARRAY_MEMBER];
 };
 
+// Of a key's values: equal keys have one, whatever they look like.
+uint32 hash_of_key(const compile::Block &block, const Datum *keys, const bool *nulls);
+
 class Fold {
 public:
     // Lives in a memory context of its own, under `parent`.
@@ -63,7 +66,6 @@ public:
 private:
     Group *group(const Datum *keys, const bool *nulls);
     Group *new_group(uint32 hash, const Datum *keys, const bool *nulls);
-    uint32 hash(const Datum *keys, const bool *nulls) const;
     bool same_key(const Group &group, const Datum *keys, const bool *nulls) const;
     void grow();
     void keep_extremum(const compile::State &state, Datum &kept, bool &has, Datum value);

@@ -73,6 +73,12 @@ void add_group_key(Analysis &a, int column);
 bool is_key_column(const Block *block, int column);
 void collect_group_keys(Analysis &a);
 void compile_rows(Analysis &a);
+// Whether an entry of core has columns that tell its rows apart; and those as keys of the block, returned.
+bool find_key(const Analysis &a, int entry, pg::vector<AttrNumber> &columns);
+void add_entry_key(Analysis &a, int entry);
+// fewest_keys.cpp: of a whole query, the primary keys of as few tables of FROM as tell its rows apart. Raises PJ002
+// where they do not.
+void add_fewest_keys(Analysis &a);
 
 // states.cpp: plain aggregates, and the columns that hold them.
 struct Plain { // a plain aggregate of one argument
@@ -95,6 +101,29 @@ bool is_unfixed_sum(const Aggref *aggregate);
 // finals.cpp: an aggregate as an expression over the row of the table, computed from its states. Appends those that are
 // not there yet.
 Node *final_of(Analysis &a, const Aggref *aggregate, const char *name);
+
+// Whether an aggregate, but for its DISTINCT, has such states.
+bool adds_up(const Aggref *aggregate);
+
+// slices.cpp: whether the aggregates of a query, whose DISTINCT is that of a slice, have to be computed anew.
+bool needs_slices(const Query *query);
+// Whether a query in normal form is read again as it is: of one that parts may still be cut from, and of one that has
+// none but those.
+bool stays_whole(Query *query);
+bool is_whole(const Query *query);
+// The stages of such a query, from normal form to traces.
+void compile_whole(Analysis &a);
+
+// traces.cpp: a level of the query, and which entry of it the next level or the table is; 0: an expression of it.
+struct Level {
+    Query *query;
+    int via;
+};
+// From the rows of each table, by where it stands, to the keys. Raises PJ002 where there is no way.
+void build_traces(Analysis &a, const pg::vector<pg::vector<Level>> &paths);
+
+// order.cpp: gives each aggregate whose result depends on the order of its rows an order that leaves nothing open.
+void determine_order(Query *query, const Place &place);
 
 // outputs.cpp: columns computed from keys and finals.
 void compile_groups(Analysis &a);

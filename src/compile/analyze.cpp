@@ -18,17 +18,23 @@ namespace compile {
 namespace {
 
 Block *compile(Analysis &a) {
-    a.query = split_outer_joins(rewrite(a.query, a.place, a.extend), a.place);
+    a.query = rewrite(a.query, a.place, a.extend);
+    bool whole = is_whole(a.query);
+    if (!whole) a.query = split_outer_joins(a.query, a.place);
     check_clauses(a);
-    build_tree(a);
-    build_columns(a);
+    if (whole) {
+        compile_whole(a);
+    } else {
+        build_tree(a);
+        build_columns(a);
+    }
     if (a.stages) print_normal_form(a.stages, a.core);
     Functions functions = check_functions(reinterpret_cast<Node *>(a.block->expressions()), a.place);
     a.block->settings_dependent = functions.settings_dependent;
     a.block->changed = functions.changed;
-    if (a.core->hasAggs || a.core->groupClause != NIL)
+    if (!whole && (a.core->hasAggs || a.core->groupClause != NIL))
         compile_groups(a);
-    else
+    else if (!whole)
         compile_rows(a);
     if (a.extend) check_key_columns(*a.block, a.place);
     if (list_length(a.core->targetList) > MaxHeapAttributeNumber / 2) a.place.refuse(Construct::too_many_columns, -1);

@@ -1,6 +1,8 @@
 // Identity, way and reason in words.
 #include "compile/block.hpp"
 
+#include "compile/rewrite.hpp"
+
 namespace compile {
 
 // As the catalog stores them, and explain() shows them.
@@ -17,6 +19,7 @@ const char *name_of(Identity identity) {
 const char *name_of(Way way) {
     switch (way) {
     case Way::delta: return "algebraic";
+    case Way::slice: return "slice";
     }
     pg_unreachable();
 }
@@ -27,6 +30,8 @@ const char *text_of(Reason reason) {
     case Reason::extrema: return "sums are added; min and max are recomputed for a group whose extremum leaves";
     case Reason::digits:
         return "sums are added; a group is recomputed on removal, as its digits depend on all its values";
+    case Reason::slices: return "an aggregate does not add up: the rows of a changed key are read again";
+    case Reason::read_again: return "a document's row is read again when a row that it is made of changes";
     case Reason::primary_keys: return "joined rows are identified by the sources' primary keys";
     case Reason::no_primary_key: return "a source has no primary key: equal rows are counted";
     case Reason::united_rows: return "rows of a union have no key: equal rows are counted";
@@ -86,13 +91,38 @@ bool Block::asks_presence_of(int source) const {
 }
 
 const RangeTblEntry *Block::entry(int occurrence) const {
+    if (is_whole()) return rt_fetch(traces[occurrence - 1].entry, traces[occurrence - 1].query->rtable);
     const Arm &arm = arm_of(occurrence);
     if (const Presence *presence = arm.presence(occurrence)) return rt_fetch(1, presence->rows->rtable);
     return rt_fetch(arm.entry(occurrence), arm.query->rtable);
 }
 
+namespace {
+
+// Those of a query and of all below it.
+void add_expressions(Query *query, List **all) {
+    for (TargetEntry *entry : pg::each<TargetEntry>(query->targetList)) *all = lappend(*all, entry->expr);
+    for (Node *each :
+         {reinterpret_cast<Node *>(query->jointree), query->havingQual, query->limitCount, query->limitOffset})
+        if (each) *all = lappend(*all, each);
+    for (WindowClause *window : pg::each<WindowClause>(query->windowClause))
+        for (Node *each : {window->startOffset, window->endOffset})
+            if (each) *all = lappend(*all, each);
+    for (RangeTblEntry *entry : pg::each<RangeTblEntry>(query->rtable)) {
+        if (entry->rtekind == RTE_FUNCTION) *all = lappend(*all, entry->functions);
+        if (entry->rtekind == RTE_SUBQUERY) add_expressions(entry->subquery, all);
+    }
+    each_sublink(query, [&](SubLink *link) { add_expressions(castNode(Query, link->subselect), all); });
+}
+
+} // namespace
+
 List *Block::expressions() const {
     List *all = NIL;
+    if (is_whole()) {
+        add_expressions(core, &all);
+        return all;
+    }
     auto add = [&](const Query *query) {
         for (TargetEntry *entry : pg::each<TargetEntry>(query->targetList)) all = lappend(all, entry->expr);
         if (query->jointree->quals) all = lappend(all, query->jointree->quals);

@@ -14,11 +14,12 @@ enum class Identity {
 
 // How a change gets into the table.
 enum class Way {
-    delta // sums move by what changed, and images of rows come and go
+    delta, // sums move by what changed, and images of rows come and go
+    slice  // changed rows tell keys, whose rows are read again from the sources and written where they differ
 };
 
 // Why identity and way are what they are.
-enum class Reason { sums, extrema, digits, primary_keys, no_primary_key, united_rows };
+enum class Reason { sums, extrema, digits, slices, read_again, primary_keys, no_primary_key, united_rows };
 
 // Their names, as the catalog and users know them, and the reason in words: nothing else names them.
 const char *name_of(Identity identity);
@@ -98,6 +99,13 @@ struct Arm {
     const Presence *presence(int occurrence) const;
 };
 
+// How changed rows of an occurrence tell the keys of slices: a query of those, in which `entry` stands for the rows.
+struct Trace {
+    Query *query;
+    int entry;
+    List *matched; // lists of the columns by which rows are found from each other table
+};
+
 struct Block;
 // A column of the row as such an expression has it.
 Node *row_column(const Block *block, int column);
@@ -116,11 +124,12 @@ struct Block {
     int user_columns; // the first columns of the table are the user's; appended ones follow
     pg::vector<Source> sources;
     pg::vector<int> occurrence_source; // for each occurrence, which source it is
+    pg::vector<Trace> traces;          // one for each occurrence where the core is whole; else none
     pg::vector<Key> row_key;           // what finds a row of the table: the columns of its unique index
-    pg::vector<Key> keys;              // what sums are kept by; those are the row's own, in the same order
+    pg::vector<Key> keys;              // what sums are kept by, and slices are; the row's own, in the same order
     List *arguments;
     pg::vector<State> states;
-    int row_count = -1; // the state that is count(*)
+    int row_count = -1; // the state that is count(*); none of a slice
     pg::vector<Output> outputs;
     bool has_extremum = false;
     bool keys_told_apart = false;      // some key is
@@ -128,8 +137,9 @@ struct Block {
     const char *changed = nullptr;     // why its results are not those of its definition any more
     bool settings_dependent = false;   // calls stable built-ins: evaluate under the pinned settings
 
-    // Its delta is sums by key; else images of rows.
-    bool grouped() const { return row_count >= 0; }
+    bool slices() const { return way == Way::slice; }
+    // Its delta is by key: sums, or nothing but the keys of slices; else images of rows.
+    bool grouped() const { return row_count >= 0 || slices(); }
     bool has_key() const { return identity == Identity::key || identity == Identity::rows; }
     bool counts_equal_rows() const { return identity == Identity::multiset; }
     bool always_has_row() const { return identity == Identity::one_row; }
@@ -137,11 +147,15 @@ struct Block {
     // Some term reads another table.
     bool joins() const { return occurrence_source.size() > arms.size(); }
     // Deltas of one source need no other table: they fold in memory.
-    bool folds() const { return grouped() && occurrence_source.size() == 1; }
+    bool folds() const { return grouped() && occurrence_source.size() == 1 && !is_whole(); }
+    // Its core has subqueries, outer joins or DISTINCT ON, and is read again as it is.
+    bool is_whole() const { return !traces.empty(); }
     // Whether there are rows of a source decides whether others are in the table.
     bool asks_presence_of(int source) const;
     // A flush may have to read the sources, so none may be half-written.
-    bool reads_sources() const { return joins() || has_extremum || recompute_on_removal; }
+    bool reads_sources() const { return joins() || reads_keys_again(); }
+    // It may read all rows of a key, which an index on the key serves.
+    bool reads_keys_again() const { return has_extremum || recompute_on_removal || slices(); }
     // What a joined source row gives to its delta: keys and arguments of sums, or the row itself. Over core, or an arm.
     List *feed() const;
     List *feed(const Arm &arm) const;
@@ -151,7 +165,7 @@ struct Block {
     const RangeTblEntry *entry(int occurrence) const;
     // All expressions over the sources: columns and conditions.
     List *expressions() const;
-    int columns() const { return list_length(core->targetList); }
+    int columns() const { return ExecCleanTargetListLength(core->targetList); }
     TargetEntry *column(int i) const { return static_cast<TargetEntry *>(list_nth(core->targetList, i)); }
 };
 

@@ -134,6 +134,7 @@ Node *push_cast_down(ArrayCoerceExpr *cast) {
 
 Node *rewrite(Node *node, Place *place) {
     if (node == nullptr) return nullptr;
+    if (IsA(node, Query)) return reinterpret_cast<Node *>(pg::mutate_query(castNode(Query, node), rewrite, place));
     // With a plain GROUP BY it has nothing to tell.
     if (IsA(node, GroupingFunc))
         return reinterpret_cast<Node *>(
@@ -219,6 +220,78 @@ bool same_sources(const Block &a, const Block &b) {
     return true;
 }
 
+// What text does not tell of an expression: types of constants and casts, which functions and operators, collations.
+bool tell(Node *node, StringInfo out) {
+    if (node == nullptr) return false;
+    if (IsA(node, Query)) return pg::walk_query(castNode(Query, node), tell, out, QTW_IGNORE_JOINALIASES);
+    switch (nodeTag(node)) {
+    case T_Const: {
+        auto *constant = reinterpret_cast<Const *>(node);
+        appendStringInfo(out, "c%u:%d:%u", constant->consttype, constant->consttypmod, constant->constcollid);
+        break;
+    }
+    case T_OpExpr:
+    case T_DistinctExpr:
+    case T_NullIfExpr: {
+        auto *operation = reinterpret_cast<OpExpr *>(node);
+        appendStringInfo(out, "o%u:%u", operation->opno, operation->inputcollid);
+        break;
+    }
+    case T_ScalarArrayOpExpr: appendStringInfo(out, "a%u", reinterpret_cast<ScalarArrayOpExpr *>(node)->opno); break;
+    case T_FuncExpr: appendStringInfo(out, "f%u", reinterpret_cast<FuncExpr *>(node)->funcid); break;
+    case T_Aggref: appendStringInfo(out, "g%u", reinterpret_cast<Aggref *>(node)->aggfnoid); break;
+    case T_SortGroupClause: {
+        auto *clause = reinterpret_cast<SortGroupClause *>(node);
+        appendStringInfo(out, "s%u:%d", clause->sortop, clause->nulls_first);
+        break;
+    }
+    case T_Var: {
+        auto *var = reinterpret_cast<Var *>(node);
+        appendStringInfo(out, "v%u:%d", var->vartype, var->varattno);
+        break;
+    }
+    default: break;
+    }
+    return pg::walk_children(node, tell, out);
+}
+
+// Constant expressions as constants: the parser puts casts elsewhere when it reads its own text.
+Node *fold(Node *node, void *) {
+    if (node == nullptr) return nullptr;
+    if (IsA(node, Query))
+        return reinterpret_cast<Node *>(pg::mutate_query(castNode(Query, node), fold, static_cast<void *>(nullptr)));
+    Node *children = pg::mutate_children(node, fold, static_cast<void *>(nullptr));
+    if (!IsA(children, FuncExpr) && !IsA(children, OpExpr) && !IsA(children, RelabelType) &&
+        !IsA(children, CoerceViaIO))
+        return children;
+    return eval_const_expressions(nullptr, children);
+}
+
+const char *told(const Query *query) {
+    StringInfoData out;
+    initStringInfo(&out);
+    tell(fold(reinterpret_cast<Node *>(const_cast<Query *>(query)), nullptr), &out);
+    return out.data;
+}
+
+// As text, in which each column has its table's name: that a view has more entries than it reads is not seen.
+const char *qualified_text(const Query *query) {
+    auto *copied = reinterpret_cast<Query *>(copy(query));
+    RangeTblEntry *another = makeNode(RangeTblEntry);
+    another->rtekind = RTE_RESULT;
+    another->eref = makeAlias("another", NIL);
+    copied->rtable = lappend(copied->rtable, another);
+    return deparse(copied);
+}
+
+// Of a query that keeps its form, its text is compared, and what that does not tell.
+Difference difference_of_whole(const Block &declared, const Block &stored) {
+    const char *a = qualified_text(declared.core), *b = qualified_text(stored.core);
+    if (strcmp(a, b) != 0) return {a, b};
+    if (strcmp(told(declared.core), told(stored.core)) != 0) return {a, "the same with other types or operators"};
+    return {nullptr, nullptr};
+}
+
 bool same_keys(const Block &a, const Block &b) {
     if (a.row_key.size() != b.row_key.size() || a.identity != b.identity || a.way != b.way) return false;
     for (std::size_t i = 0; i < a.row_key.size(); i++)
@@ -251,8 +324,19 @@ Node *canonical(Node *expression, const Place &place) {
     return rewrite(expression, &copied);
 }
 
+Query *canonical_query(Query *query, const Place &place) {
+    Place copied = place;
+    return castNode(Query, rewrite(reinterpret_cast<Node *>(query), &copied));
+}
+
 Difference difference(const Block &declared, const Block &stored) {
     if (declared.columns() != stored.columns()) return {"its columns", "others"};
+    if (declared.is_whole() && stored.is_whole()) {
+        Difference found = difference_of_whole(declared, stored);
+        if (found.declared) return found;
+        if (!same_sources(declared, stored)) return {"its tables", "others"};
+        return same_keys(declared, stored) ? Difference{nullptr, nullptr} : Difference{"its key", "another"};
+    }
     for (int i = 0; i < declared.columns(); i++) {
         auto *a = reinterpret_cast<Node *>(declared.column(i)->expr);
         auto *b = reinterpret_cast<Node *>(stored.column(i)->expr);

@@ -8,6 +8,8 @@ namespace compile {
 
 // Rewrites what reads back otherwise, keeping its meaning; raises PJ002 for what cannot be rewritten.
 Node *canonical(Node *expression, const Place &place);
+// The same of all expressions of a query and of what is below it.
+Query *canonical_query(Query *query, const Place &place);
 
 // Where the block that was compiled from the user's text and the one compiled from what was stored of it differ: the
 // construct as text, and as what it reads back. The first is null where they are the same.

@@ -1,5 +1,6 @@
 // Groups and distinct values below: HAVING, DISTINCT over groups and subqueries beside aggregates read the groups as
 // rows; an aggregate with DISTINCT is a plain one over the distinct values.
+#include "compile/analysis.hpp"
 #include "compile/expressions.hpp"
 #include "compile/parts.hpp"
 #include "compile/rewrite.hpp"
@@ -171,6 +172,14 @@ const char *again_of(const Aggref *aggregate) {
     return nullptr;
 }
 
+// Whether what an aggregate gives for parts of its rows gives what it is for all.
+bool is_added_again(const Aggref *aggregate) {
+    Oid type = aggregate->aggtype;
+    return again_of(aggregate) ||
+           (aggregate->aggfnoid < FirstNormalObjectId && strcmp(get_func_name(aggregate->aggfnoid), "avg") == 0 &&
+            (type == NUMERICOID || type == FLOAT8OID));
+}
+
 struct Column { // of the values' union: in which of its SELECTs, and what
     int arm;
     Node *expression;
@@ -266,6 +275,7 @@ Node *over_values(Node *node, Distinct *of) {
 
 struct Found {
     bool distinct = false, unusual = false;
+    bool anew = false; // some other is neither added up nor taken over distinct values
 };
 
 bool find_distinct(Node *node, Found *found) {
@@ -276,6 +286,7 @@ bool find_distinct(Node *node, Found *found) {
         found->distinct = true;
         found->unusual |= list_length(aggregate->args) != 1;
     }
+    found->anew |= !adds_up(aggregate) || (aggregate->aggdistinct == NIL && !is_added_again(aggregate));
     return false;
 }
 
@@ -347,6 +358,8 @@ Query *split_distinct(const Cutting &cutting, Query *query) {
     Found found;
     find_distinct(reinterpret_cast<Node *>(query->targetList), &found);
     if (!found.distinct || found.unusual) return nullptr;
+    if (query->groupClause && found.anew)
+        return nullptr; // a slice, whose other aggregates may as well be computed anew
     Distinct of{cutting, query};
     for (SortGroupClause *clause : pg::each<SortGroupClause>(query->groupClause))
         of.keys = lappend(of.keys, copy(get_sortgroupclause_expr(clause, query->targetList)));

@@ -148,7 +148,7 @@ Query *pull_up(Query *query, int index, const Place &place) {
 void rewrite_entries(Query *query, const Place &place, Oid as, bool user) {
     each_sublink(query, [&](SubLink *link) {
         auto *subquery = castNode(Query, link->subselect);
-        forget_order(subquery);
+        if (link->subLinkType != ARRAY_SUBLINK) forget_order(subquery);
         link->subselect = reinterpret_cast<Node *>(rewrite_level(subquery, place, as, user));
     });
     for (RangeTblEntry *entry : pg::each<RangeTblEntry>(query->rtable)) {

@@ -93,6 +93,9 @@ bool identifies(Relation index, bool primary) {
            heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, nullptr);
 }
 
+// Whose key says which rows are there: of a stored definition, columns that it returns.
+enum class Of { rows, others };
+
 bool returns(const Analysis &a, int occurrence, AttrNumber column) {
     for (TargetEntry *entry : pg::each<TargetEntry>(a.core->targetList)) {
         auto *var = reinterpret_cast<Var *>(entry->expr);
@@ -102,13 +105,13 @@ bool returns(const Analysis &a, int occurrence, AttrNumber column) {
 }
 
 // A stored definition returns the columns that were chosen when it was made, of whichever index.
-Identifying find_index(const Analysis &a, int occurrence, Relation table, bool primary) {
+Identifying find_index(const Analysis &a, int occurrence, Relation table, bool primary, Of of) {
     Identifying identifying;
     for (int i = 0; i < list_length(RelationGetIndexList(table)) && !identifying.found; i++) {
         Relation index = index_open(list_nth_oid(RelationGetIndexList(table), i), AccessShareLock);
         bool all = identifies(index, primary);
         for (int k = 0; all && k < index->rd_index->indnkeyatts; k++)
-            all = primary || a.extend || returns(a, occurrence, index->rd_index->indkey.values[k]);
+            all = primary || of == Of::others || a.extend || returns(a, occurrence, index->rd_index->indkey.values[k]);
         for (int k = 0; all && k < index->rd_index->indnkeyatts; k++)
             identifying.columns.push_back(index->rd_index->indkey.values[k]);
         identifying.found = all;
@@ -117,34 +120,48 @@ Identifying find_index(const Analysis &a, int occurrence, Relation table, bool p
     return identifying;
 }
 
-Identifying identifying_columns(const Analysis &a, int occurrence, Oid table) {
+Identifying identifying_columns(const Analysis &a, int occurrence, Oid table, Of of = Of::rows) {
     Kept kept = how_kept(table);
     if (kept == Kept::as_one_row) return {true};
     Relation relation = table_open(table, AccessShareLock);
-    Identifying identifying = find_index(a, occurrence, relation, true);
-    if (!identifying.found && kept == Kept::by_key) identifying = find_index(a, occurrence, relation, false);
+    Identifying identifying = find_index(a, occurrence, relation, true, of);
+    if (!identifying.found && kept == Kept::by_key) identifying = find_index(a, occurrence, relation, false, of);
     table_close(relation, AccessShareLock);
     return identifying;
 }
 
-void add_row_key(Analysis &a, int occurrence, AttrNumber attribute) {
-    Block *block = a.block;
-    auto *entry = static_cast<RangeTblEntry *>(list_nth(a.core->rtable, occurrence - 1));
+// The column that returns a column of an entry; appended where there is none.
+int column_returning(Analysis &a, int index, AttrNumber attribute) {
+    auto *entry = static_cast<RangeTblEntry *>(list_nth(a.core->rtable, index - 1));
     Oid type, collation;
     int32 typmod;
     get_atttypetypmodcoll(entry->relid, attribute, &type, &typmod, &collation);
-    Var *var = makeVar(occurrence, attribute, type, typmod, collation, 0);
-    int column = -1;
-    for (int i = 0; column < 0 && i < list_length(a.core->targetList); i++)
-        if (equal(block->column(i)->expr, var)) column = i;
-    if (column < 0)
-        column = append_column(a, reinterpret_cast<Expr *>(var),
-                               psprintf("_%s_%s", entry->eref->aliasname, get_attname(entry->relid, attribute, false)));
+    Var *var = makeVar(index, attribute, type, typmod, collation, 0);
+    for (int i = 0; i < a.block->columns(); i++)
+        if (equal(a.block->column(i)->expr, var)) return i;
+    return append_column(a, reinterpret_cast<Expr *>(var),
+                         psprintf("_%s_%s", entry->eref->aliasname, get_attname(entry->relid, attribute, false)));
+}
+
+void add_row_key(Analysis &a, int occurrence, AttrNumber attribute) {
+    Block *block = a.block;
+    int column = column_returning(a, occurrence, attribute);
     note_used(block->sources[block->occurrence_source[occurrence - 1]], attribute);
     block->row_key.push_back(make_key(a, column));
 }
 
 } // namespace
+
+bool find_key(const Analysis &a, int entry, pg::vector<AttrNumber> &columns) {
+    Identifying identifying = identifying_columns(a, entry, rt_fetch(entry, a.core->rtable)->relid, Of::others);
+    columns = identifying.columns;
+    return identifying.found;
+}
+
+void add_entry_key(Analysis &a, int entry) {
+    Identifying identifying = identifying_columns(a, entry, rt_fetch(entry, a.core->rtable)->relid);
+    for (AttrNumber attribute : identifying.columns) add_group_key(a, column_returning(a, entry, attribute));
+}
 
 namespace {
 Kept know_nothing(Oid) { return Kept::not_by_key; }

@@ -57,12 +57,20 @@ bool add_ungrouped(Node *node, Analysis *a) {
 
 void compile_groups(Analysis &a) {
     Block *block = a.block;
+    bool slices = a.core->groupClause && needs_slices(a.core);
     block->identity = a.core->groupClause ? Identity::key : Identity::one_row;
     collect_group_keys(a);
     // A column that the grouped primary key determines is a key as well: the groups are the same.
     for (int i = 0; i < block->user_columns; i++)
         if (block->identity == Identity::key) add_ungrouped(reinterpret_cast<Node *>(block->column(i)->expr), &a);
 
+    a.core->hasAggs = true;
+    if (slices) {
+        if (a.extend) determine_order(a.core, a.place);
+        block->way = Way::slice;
+        block->reason = Reason::slices;
+        return;
+    }
     int before = list_length(a.core->targetList);
     for (int i = 0; i < before; i++) {
         if (is_key_column(block, i)) continue;
@@ -79,7 +87,6 @@ void compile_groups(Analysis &a) {
     }
     block->row_count = need_count(a, nullptr, "_count");
     block->reason = block->has_extremum ? Reason::extrema : block->recompute_on_removal ? Reason::digits : Reason::sums;
-    a.core->hasAggs = true;
     // A state found late may be a column that was first taken for an output.
     auto late = std::remove_if(block->outputs.begin(), block->outputs.end(),
                                [&](const Output &o) { return is_state_column(block, o.column); });

@@ -3,6 +3,7 @@
 // one is the other's source: rows that a group had and has, in the order in which its row's lock gives them.
 #include "compile/parts.hpp"
 
+#include "compile/analysis.hpp"
 #include "compile/columns.hpp"
 #include "compile/rewrite.hpp"
 #include "pg/query.hpp"
@@ -54,6 +55,27 @@ void cut_from(const Cutting &cutting, Query *query) {
     }
 }
 
+// Of a query that is read again as it is, or of what is below it: subqueries in FROM that read nothing of what is
+// around them, which would be read as a whole each time.
+void cut_below(const Cutting &cutting, Query *query) {
+    check_stack_depth();
+    Bitmapset *read = nullptr;
+    if (query->setOperations)
+        for (int i = 1; i <= list_length(query->rtable); i++) read = bms_add_member(read, i);
+    else
+        add_entries(reinterpret_cast<Node *>(query->jointree), &read);
+    for (int index = -1; (index = bms_next_member(read, index)) >= 0;) {
+        ListCell *cell = list_nth_cell(query->rtable, index - 1);
+        auto *entry = static_cast<RangeTblEntry *>(lfirst(cell));
+        if (entry->rtekind != RTE_SUBQUERY) continue;
+        if (query->setOperations || reads_outside(entry->subquery))
+            cut_below(cutting, entry->subquery);
+        else
+            lfirst(cell) = part_entry(cutting, entry->subquery, entry->eref->aliasname);
+    }
+    each_sublink(query, [&](SubLink *link) { cut_below(cutting, castNode(Query, link->subselect)); });
+}
+
 // The SELECTs of a union.
 void cut_arms(const Cutting &cutting, Query *query) {
     for (RangeTblEntry *entry : pg::each<RangeTblEntry>(query->rtable)) {
@@ -66,7 +88,26 @@ void cut_arms(const Cutting &cutting, Query *query) {
 
 } // namespace
 
-bool reads_outside(Query *query) { return contain_vars_of_level(reinterpret_cast<Node *>(query), 1); }
+namespace {
+
+bool find_outer(Node *node, Index *level) {
+    if (node == nullptr) return false;
+    if (IsA(node, Query)) {
+        ++*level;
+        bool found = pg::walk_query(castNode(Query, node), find_outer, level, 0);
+        --*level;
+        return found;
+    }
+    if (IsA(node, Var)) return reinterpret_cast<Var *>(node)->varlevelsup >= *level;
+    return pg::walk_children(node, find_outer, level);
+}
+
+} // namespace
+
+bool reads_outside(Query *query) {
+    Index level = 0;
+    return find_outer(reinterpret_cast<Node *>(query), &level);
+}
 
 bool reads_one_table(const Query *query) {
     Bitmapset *read = nullptr;
@@ -144,6 +185,10 @@ Query *cut_level(const Cutting &cutting, Query *query) {
     }
     if (Query *over_groups = split_groups(cutting, query)) return cut_level(cutting, over_groups);
     if (Query *over_values = split_distinct(cutting, query)) return cut_level(cutting, over_values);
+    if (stays_whole(query)) {
+        cut_below(cutting, query);
+        return query;
+    }
     cut_sublinks(cutting, query);
     renew_joins(query); // what a condition over a part rejects is no outer join
     cut_joins(cutting, query);

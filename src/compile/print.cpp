@@ -45,8 +45,10 @@ void print_columns(StringInfo out, const Block &block) {
     auto print = [&](const char *what, int column) {
         auto *expression = reinterpret_cast<Node *>(block.column(column)->expr);
         pg::TextList arms;
-        for (const Arm &arm : block.arms) arms.add("%s", deparse_among(block.over(arm, expression), arm.query));
-        appendStringInfo(out, "  %s %s = %s\n", what, quote_identifier(block.column(column)->resname), arms.text());
+        for (const Arm &arm : block.arms)
+            if (!block.is_whole()) arms.add("%s", deparse_among(block.over(arm, expression), arm.query));
+        appendStringInfo(out, "  %s %s%s%s\n", what, quote_identifier(block.column(column)->resname),
+                         arms.empty() ? "" : " = ", arms.text());
     };
     for (const Key &key : block.row_key) print(key.told_apart ? "key, as it looks," : "key", key.column);
     for (const State &state : block.states)
@@ -82,8 +84,10 @@ void print_deltas(StringInfo out, const Block &block) {
 void print_normal_form(StringInfo out, Query *core) { appendStringInfo(out, "normal form:%s\n", deparse(core)); }
 
 void print_block(StringInfo out, const Block &block) {
-    appendStringInfoString(out, "tree:\n");
-    print_node(out, block, *block.tree, 1);
+    if (!block.is_whole()) {
+        appendStringInfoString(out, "tree:\n");
+        print_node(out, block, *block.tree, 1);
+    }
     appendStringInfo(out, "block 1: %s, %s: %s\n", name_of(block.identity), name_of(block.way), text_of(block.reason));
     print_columns(out, block);
     for (const Output &output : block.outputs) appendStringInfo(out, "  output%s\n", output_text(block, output));

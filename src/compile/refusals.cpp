@@ -5,8 +5,13 @@ namespace compile {
 namespace {
 
 constexpr const char *what_works =
-    "Joins, subqueries, aggregates, set operations, WHERE, GROUP BY, HAVING and DISTINCT are maintained incrementally; "
+    "Joins, subqueries, aggregates, set operations, WHERE, GROUP BY, HAVING, DISTINCT and DISTINCT ON are maintained "
+    "incrementally; "
     "apply the rest in a view over the projection.";
+
+constexpr const char *by_groups = "GROUP BY something: then what is computed again is the groups that change. Or "
+                                  "aggregate the projection's rows when "
+                                  "reading them.";
 
 constexpr Refusal table[] = {
     {Construct::not_select, "a statement that is no SELECT", "query", "it is not a SELECT",
@@ -25,7 +30,9 @@ constexpr Refusal table[] = {
      "set-returning functions in the SELECT list are not supported", what_works, nullptr},
     {Construct::grouping_sets, "more than 64 grouping sets, or with a window", "GROUP BY",
      "these GROUPING SETS, ROLLUP or CUBE are not supported yet", what_works, "grouping rollup cube"},
-    {Construct::distinct_on, "DISTINCT ON", "SELECT", "DISTINCT ON is not supported yet", what_works, "distinct"},
+    {Construct::distinct_on, "DISTINCT ON over groups or windows", "SELECT",
+     "DISTINCT ON over groups or windows is not supported yet",
+     "Make the groups a projection of their own, and choose among its rows.", "distinct"},
     {Construct::limit, "LIMIT, OFFSET, FETCH", "query, FROM, WITH", "LIMIT and OFFSET depend on all rows",
      "Apply them when reading the projection.", "limit offset fetch"},
     {Construct::sublink,
@@ -42,6 +49,30 @@ constexpr Refusal table[] = {
     {Construct::presence_rows, "EXISTS, IN over groups or LIMIT that read columns of the query around them", "WHERE",
      "EXISTS and IN with a subquery that %s are not supported here yet",
      "Let the subquery read nothing of the query around it but in a condition of WHERE.", "exists in any some"},
+    {Construct::full_join_of_slices, "FULL JOIN beside what is read again for each key", "FROM",
+     "FULL JOIN beside DISTINCT ON, LATERAL or a document is not supported yet",
+     "Make the join a projection of its own, and read that.", "full"},
+    {Construct::untraced_key, "a key that is a subquery, or of a side of an outer join that may be missing",
+     "DISTINCT ON, GROUP BY",
+     "a changed row does not tell which key it concerns, as the key is computed by a subquery, or of a side of an "
+     "outer "
+     "join that may be missing",
+     "Let the key be columns of tables that FROM reads by inner joins, or of the side that is kept.", nullptr},
+    {Construct::unlinked_subquery, "a subquery that no condition links to the rows around it", "SELECT, LATERAL",
+     "a row of \"%s\" is linked to the rows around its subquery by no condition, so each of them would have to be read "
+     "again for each change",
+     "Write a condition of WHERE, that AND connects, between columns of the subquery's table and of those around it.",
+     nullptr},
+    {Construct::undetermined_rows, "a document without a key", "FROM",
+     "its rows are not told apart by primary keys: \"%s\" may have several rows for one of the others",
+     "Give every table of FROM a primary key; join side tables by theirs, or put their rows into an array of the row "
+     "that they belong to.",
+     nullptr},
+    {Construct::one_document, "one document of everything", "SELECT",
+     "it is one row, made of all rows, which would be read again for each change",
+     "Let it have a row for each of a "
+     "table's, or GROUP BY.",
+     nullptr},
     {Construct::no_table, "no table", "FROM", "it reads no table",
      "A projection follows the rows of at least one table.", nullptr},
     {Construct::outer_join, "an outer join over tables that LATERAL needs", "FROM", "%s supported yet",
@@ -69,17 +100,17 @@ constexpr Refusal table[] = {
      "Name the columns.", nullptr},
     {Construct::system_column, "a system column", "any expression", "system columns are not supported",
      "Name the columns.", nullptr},
-    {Construct::users_aggregate, "a user's aggregate", "SELECT",
-     "aggregate %s is user-defined, which is not supported yet", what_works, nullptr},
-    {Construct::ordered_aggregate, "an aggregate with ORDER BY", "SELECT",
-     "ORDER BY inside an aggregate is not supported yet", what_works, nullptr},
-    {Construct::distinct_aggregate, "variance and others beside an aggregate with DISTINCT", "SELECT",
-     "%s beside DISTINCT is not supported yet",
+    {Construct::users_aggregate, "a user's aggregate without GROUP BY", "SELECT",
+     "aggregate %s over all rows would have to be computed again for each change", by_groups, nullptr},
+    {Construct::ordered_aggregate, "an aggregate with ORDER BY, without GROUP BY", "SELECT",
+     "an aggregate with ORDER BY over all rows would have to be computed again for each change", by_groups, nullptr},
+    {Construct::distinct_aggregate, "variance and others beside an aggregate with DISTINCT, without GROUP BY", "SELECT",
+     "%s beside DISTINCT is not supported without GROUP BY",
      "Beside an aggregate with DISTINCT, count, sum, avg, min, max, bool_and and bool_or work; make the others a "
      "projection of their own.",
      nullptr},
-    {Construct::other_aggregate, "an aggregate that does not add up", "SELECT", "aggregate %s(%s) is not supported yet",
-     what_works, nullptr},
+    {Construct::other_aggregate, "an aggregate that does not add up, without GROUP BY", "SELECT",
+     "aggregate %s(%s) over all rows would have to be computed again for each change", by_groups, nullptr},
     {Construct::unordered_extremum, "min, max of a type without an order", "SELECT",
      "type %s has no order that min and max could be kept by", what_works, nullptr},
     {Construct::row_comparison, "a comparison of rows by users' operators", "any expression",

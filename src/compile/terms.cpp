@@ -23,6 +23,17 @@ const char *old_state_text(const Source &source, int index) {
                     index, columns, *columns ? ", " : "", weight, table, columns, *columns ? ", " : "", weight, index);
 }
 
+// The rows that there are, and those that went.
+const char *either_state_text(const Source &source, int index) {
+    const char *columns = pg::joined(static_cast<int>(source.used.size()), ", ", [&](int i) {
+        return quote_identifier(get_attname(source.relation, source.used[i], false));
+    });
+    return psprintf("either_%d AS NOT MATERIALIZED (SELECT %s FROM ONLY %s UNION ALL (SELECT %s FROM delta_%d WHERE %s "
+                    "OPERATOR(pg_catalog.<) 0 OFFSET 0))",
+                    index, columns, pg::qualified_name(source.relation), columns, index,
+                    weight_column(source.relation));
+}
+
 // The arm before it is grouped: what block.feed() has, still without weights.
 Query *ungrouped(const Block &block, const Arm &arm) {
     Query *query = static_cast<Query *>(copyObjectImpl(arm.query));
@@ -37,7 +48,36 @@ Query *ungrouped(const Block &block, const Arm &arm) {
 
 } // namespace
 
+namespace {
+
+// The keys that changed rows of an occurrence tell. Other tables on the way may have changed with it: their rows that
+// went count as well, as what was linked by them is not so any more.
+const char *keys_of_changed(const Block &block, int occurrence, uint32 changed) {
+    const Trace &trace = block.traces[occurrence - 1];
+    auto *query = static_cast<Query *>(copyObjectImpl(trace.query));
+    pg::TextList with;
+    uint32 written = 0;
+    for (int i = 1; i <= list_length(query->rtable); i++) {
+        Oid relation = rt_fetch(i, query->rtable)->relid;
+        int source = 0;
+        while (block.sources[source].relation != relation) source++;
+        uint32 bit = UINT32_C(1) << source;
+        if (i == trace.entry) {
+            replace_entry(query, i, psprintf("delta_%d", source));
+            add_weight(query, i, relation);
+        } else if (changed & bit) {
+            replace_entry(query, i, psprintf("either_%d", source));
+            if (!(written & bit)) with.add("%s", either_state_text(block.sources[source], source));
+            written |= bit;
+        }
+    }
+    return psprintf("%s%s %s", with.empty() ? "" : "WITH ", with.text(), deparse(query));
+}
+
+} // namespace
+
 const char *term_text(const Block &block, int occurrence, uint32 changed) {
+    if (block.is_whole()) return keys_of_changed(block, occurrence, changed);
     const Arm &arm = block.arm_of(occurrence);
     Query *query = ungrouped(block, arm);
     pg::TextList with;
@@ -62,7 +102,7 @@ const char *term_text(const Block &block, int occurrence, uint32 changed) {
 
 const char *trace_text(const Block &block, int occurrence) {
     const Arm &arm = block.arm_of(occurrence);
-    const Presence *presence = arm.presence(occurrence);
+    const Presence *presence = block.is_whole() ? nullptr : arm.presence(occurrence);
     if (presence == nullptr) return term_text(block, occurrence, 0);
     Query *query = ungrouped(block, arm);
     add_matched(query, block, arm, *presence);
@@ -94,8 +134,32 @@ std::pair<Query *, int> arm_within(const Block &block, Query *query, int occurre
     return {presence_within(arm, query, static_cast<int>(presence - &arm.presences.front())), 1};
 }
 
+struct Replaced {
+    Oid relation;
+    const char *name;
+};
+
+// A table, wherever it stands.
+bool replace_everywhere(Node *node, Replaced *what) {
+    if (node == nullptr) return false;
+    if (!IsA(node, Query)) return pg::walk_children(node, replace_everywhere, what);
+    auto *query = castNode(Query, node);
+    for (int i = 1; i <= list_length(query->rtable); i++) {
+        const RangeTblEntry *entry = rt_fetch(i, query->rtable);
+        if (entry->rtekind == RTE_RELATION && entry->relid == what->relation) replace_entry(query, i, what->name);
+    }
+    return pg::walk_query(query, replace_everywhere, what, 0);
+}
+
 const char *text_over(const Block &block, Query *query, std::span<const char *const> rows) {
     pg::TextList with;
+    for (std::size_t i = 0; block.is_whole() && i < rows.size(); i++) {
+        if (rows[i] == nullptr) continue;
+        with.add("source_%zu AS NOT MATERIALIZED (%s)", i, rows[i]);
+        Replaced what{block.sources[i].relation, psprintf("source_%zu", i)};
+        replace_everywhere(reinterpret_cast<Node *>(query), &what);
+    }
+    if (block.is_whole()) return psprintf("%s%s %s", with.empty() ? "" : "WITH ", with.text(), deparse(query));
     for (std::size_t i = 0; i < rows.size(); i++) {
         if (rows[i] == nullptr) continue;
         with.add("source_%zu AS NOT MATERIALIZED (%s)", i, rows[i]);
@@ -116,8 +180,8 @@ const char *definition_over(const Block &block, std::span<const char *const> row
 
 const char *keys_over(const Block &block, std::span<const char *const> rows) {
     Query *query = static_cast<Query *>(copyObjectImpl(block.core));
-    query->groupClause = NIL;
-    query->hasAggs = false;
+    query->groupClause = query->distinctClause = query->sortClause = NIL;
+    query->hasAggs = query->hasDistinctOn = false;
     query->targetList = NIL;
     int number = 0;
     for (const Key &key : block.row_key) pg::add_target(query, key.expression, psprintf("k%d", number++));

@@ -87,7 +87,8 @@ const char *unique_name(const Query *core, const char *wanted) {
             '\0';
         name = psprintf("%s%s", name, suffix);
         bool taken = false;
-        for (TargetEntry *entry : pg::each<TargetEntry>(core->targetList)) taken |= strcmp(entry->resname, name) == 0;
+        for (TargetEntry *entry : pg::each<TargetEntry>(core->targetList))
+            taken |= entry->resname && strcmp(entry->resname, name) == 0;
         if (!taken) return name;
     }
 }
@@ -105,10 +106,12 @@ int append_column(Analysis &a, Expr *expression, const char *name) {
                         errmsg("this query cannot be a projection: what is stored of it lacks column \"%s\"", name),
                         errdetail("An expression reads back otherwise than it was written."),
                         errhint("Write the casts and operators of the expression out.")));
-    int index = list_length(a.core->targetList);
-    a.core->targetList =
-        lappend(a.core->targetList, makeTargetEntry(expression, static_cast<AttrNumber>(index + 1),
-                                                    const_cast<char *>(unique_name(a.core, name)), false));
+    int index = ExecCleanTargetListLength(a.core->targetList);
+    TargetEntry *appended = makeTargetEntry(expression, static_cast<AttrNumber>(index + 1),
+                                            const_cast<char *>(unique_name(a.core, name)), false);
+    a.core->targetList = list_insert_nth(a.core->targetList, index, appended); // before what only orders
+    for (int i = index + 1; i < list_length(a.core->targetList); i++)
+        static_cast<TargetEntry *>(list_nth(a.core->targetList, i))->resno = static_cast<AttrNumber>(i + 1);
     return index;
 }
 

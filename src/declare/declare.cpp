@@ -155,7 +155,7 @@ Plan plan_flow(Request &request, const Block &block) {
         refuse("events are joined with nothing in async mode",
                "They are read by their positions, and what else is read has none.",
                "Use mode 'inline', or make an async projection of the events and join that with the rest.");
-    if (request.async && catalog::is_event_source(plan.sources.front()))
+    if (request.async && !block.slices() && catalog::is_event_source(plan.sources.front()))
         plan.flow = catalog::Flow::events;
     else if (request.async)
         plan.flow = catalog::Flow::log;
@@ -164,7 +164,8 @@ Plan plan_flow(Request &request, const Block &block) {
     for (Oid source : plan.sources)
         if (!events && get_rel_relkind(source) == RELKIND_PARTITIONED_TABLE)
             refuse(psprintf("\"%s\" is a partitioned table", get_rel_name(source)),
-                   "Its rows are in other tables, which come and go.", "Use mode 'async'.");
+                   "Its rows are in other tables, which come and go.",
+                   block.slices() ? "Make a projection of each of its partitions." : "Use mode 'async'.");
     return plan;
 }
 

@@ -133,6 +133,11 @@ Query *columns_of(const Block &block, Which which) {
     List *kept = NIL;
     int i = 0;
     for (TargetEntry *entry : pg::each<TargetEntry>(query->targetList)) {
+        if (entry->resjunk) { // it only orders
+            entry->resno = static_cast<AttrNumber>(list_length(kept) + 1);
+            kept = lappend(kept, entry);
+            continue;
+        }
         entry->resname = column_name(block, i);
         bool appended = which == Which::users && i >= block.user_columns;
         i++;
@@ -160,12 +165,31 @@ const char *key_text(const Block &block) {
 
 ArrayType *key_array(const Block &block) { return text_array(key_names(block)); }
 
+namespace {
+
+// Of what is read again: by the columns that link it to each other table, or that are the key.
+const char *advice_of_trace(const compile::Trace &trace, Oid table) {
+    for (List *columns : pg::each<List>(trace.matched))
+        if (!leads_an_index(table, columns, false)) return create_index(table, columns);
+    if (trace.matched) return nullptr;
+    List *keys = NIL;
+    for (TargetEntry *key : pg::each<TargetEntry>(trace.query->targetList)) {
+        auto *var = reinterpret_cast<Var *>(key->expr);
+        if (IsA(var, Var) && static_cast<int>(var->varno) == trace.entry)
+            keys = list_append_unique_int(keys, var->varattno);
+    }
+    return keys && !leads_an_index(table, keys, false) ? create_index(table, keys) : nullptr;
+}
+
+} // namespace
+
 const char *index_advice(const Block &block, int occurrence) {
     const RangeTblEntry *entry = block.entry(occurrence);
+    if (block.is_whole()) return advice_of_trace(block.traces[occurrence - 1], entry->relid);
     const compile::Arm &arm = block.arm_of(occurrence);
     List *joined = equated_columns(block, occurrence);
     if (joined != NIL && !leads_an_index(entry->relid, joined, false)) return create_index(entry->relid, joined);
-    if (!block.has_extremum && !block.recompute_on_removal) return nullptr;
+    if (!block.reads_keys_again()) return nullptr;
     List *keys = NIL;
     for (const compile::Key &key : block.row_key) {
         Node *expression = block.over(arm, key.expression);
@@ -356,7 +380,7 @@ Datum projections_identifying_sources(PG_FUNCTION_ARGS) {
         pg::vector<Datum> relations;
         for (const compile::Arm &arm : projection.block().arms)
             for (RangeTblEntry *entry : pg::each<RangeTblEntry>(arm.query->rtable))
-                relations.push_back(ObjectIdGetDatum(entry->relid));
+                if (entry->rtekind == RTE_RELATION) relations.push_back(ObjectIdGetDatum(entry->relid));
         sources = construct_array(relations.data(), static_cast<int>(relations.size()), OIDOID, sizeof(Oid), true,
                                   TYPALIGN_INT);
     });

@@ -160,6 +160,8 @@ void remove_from_group(Taken &taken, Parameters &parameters) {
     pg_unreachable();
 }
 
+} // namespace
+
 TupleDesc affected_desc(const Block &block) {
     int keys = static_cast<int>(block.row_key.size());
     TupleDesc desc = CreateTemplateTupleDesc(keys + 1);
@@ -173,6 +175,8 @@ TupleDesc affected_desc(const Block &block) {
 
 // ----------------------------------------------------------------------------------------------------------------
 // recompute
+
+namespace {
 
 struct Recomputed {
     Tuplestorestate *rows;
@@ -310,6 +314,8 @@ NullMask mask_of(TupleTableSlot *key, std::size_t keys) {
     return mask;
 }
 
+} // namespace
+
 void put_key(Tuplestorestate *store, TupleDesc desc, const Datum *keys, const bool *key_nulls, int64 ordinal) {
     std::size_t count = desc->natts - 1;
     Datum values[MaxHeapAttributeNumber];
@@ -320,8 +326,6 @@ void put_key(Tuplestorestate *store, TupleDesc desc, const Datum *keys, const bo
     nulls[count] = false;
     tuplestore_putvalues(store, desc, values, nulls);
 }
-
-} // namespace
 
 void lock_rows(catalog::Projection &projection, Tuplestorestate *keys, TupleDesc desc) {
     TupleTableSlot *key = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
@@ -421,6 +425,7 @@ static void apply_groups(Taken &taken, std::span<Group *const> groups, DirectWri
 }
 
 void apply_fold(Taken &taken) {
+    if (taken.block.slices()) return apply_slices(taken);
     pg::vector<Group *> groups = taken.fold->sorted();
     if (groups.empty()) return;
     // Newer than every commit that locks made us wait for.

@@ -19,6 +19,13 @@ void apply_images(Taken &taken);
 void apply_logged(Taken &taken);
 // Replaces all rows by what the definition gives now.
 void refill(Taken &taken);
+// What a fold's keys are about, read again. As the owner.
+void apply_slices(Taken &taken);
+// Of slices: keeps other writers of the keys away, whether there are rows of them or not. Before what is read.
+void lock_slices(catalog::Projection &projection, Tuplestorestate *keys, TupleDesc desc);
+// The keys of rows, as columns k0… and their number; and one of them.
+TupleDesc affected_desc(const compile::Block &block);
+void put_key(Tuplestorestate *store, TupleDesc desc, const Datum *keys, const bool *key_nulls, int64 ordinal);
 // Locks the rows of the given keys that are there, in the order given.
 void lock_rows(catalog::Projection &projection, Tuplestorestate *keys, TupleDesc desc);
 // Recomputes keys whose rows are locked. Returns the rows written.

@@ -117,7 +117,7 @@ void run_terms(Taken &taken, Snapshot snapshot, Sink &sink) {
     }
     for (int occurrence = 1; occurrence <= static_cast<int>(taken.block.occurrence_source.size()); occurrence++) {
         if (!(changed & (UINT32_C(1) << taken.block.occurrence_source[occurrence - 1]))) continue;
-        uint32 earlier = 0;
+        uint32 earlier = taken.block.is_whole() ? changed : 0;
         for (int i = taken.block.arm_of(occurrence).first; i < occurrence; i++)
             earlier |= changed & (UINT32_C(1) << taken.block.occurrence_source[i - 1]);
         if (most <= large_delta) {

@@ -326,6 +326,7 @@ int64 recompute_keys(Projection &projection, Tuplestorestate *keys, TupleDesc de
     if (block.joins()) lock_sources(block, 0, true);
     int64 written = 0;
     maintaining(projection, [&] {
+        lock_slices(projection, keys, desc);
         with_statements(projection, [&] {
             lock_rows(projection, keys, desc); // in the order of keys, as every writer; then read: see apply.cpp
             written = apply_recomputed(projection, CurrentMemoryContext, keys, desc, how);

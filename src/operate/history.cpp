@@ -2,6 +2,7 @@
 #include "compile/deparse.hpp"
 #include "compile/term_parts.hpp"
 #include "pg/list.hpp"
+#include "pg/query.hpp"
 #include "pg/scope.hpp"
 #include "rights/caller.hpp"
 
@@ -42,9 +43,30 @@ const char *rows_query(const compile::Block &block, const compile::Arm &arm, con
     return compile::deparse(query);
 }
 
+// Of a definition that is read again as a whole: the rows of one of its tables, with the keys that they concern.
+const char *traced_rows_query(const compile::Block &block, int occurrence) {
+    const compile::Trace &trace = block.traces[occurrence - 1];
+    auto *query = static_cast<Query *>(copyObjectImpl(trace.query));
+    for (int i = 1; i <= static_cast<int>(block.occurrence_source.size()); i++) {
+        Oid type = get_rel_type_id(block.entry(i)->relid);
+        pg::add_target(query,
+                       i == occurrence ? reinterpret_cast<Node *>(makeWholeRowVar(rt_fetch(trace.entry, query->rtable),
+                                                                                  trace.entry, 0, false))
+                                       : reinterpret_cast<Node *>(makeNullConst(type, -1, InvalidOid)),
+                       psprintf("r%d", i));
+    }
+    int number = 0;
+    for (TargetEntry *each : pg::each<TargetEntry>(query->targetList))
+        if (++number <= static_cast<int>(block.keys.size())) each->resname = psprintf("k%d", number);
+    return compile::deparse(query);
+}
+
 // Of each arm of a union, and of what EXISTS asks for.
 const char *rows_query(const compile::Block &block) {
     pg::TextList text(" UNION ALL ");
+    for (int i = 1; block.is_whole() && i <= static_cast<int>(block.occurrence_source.size()); i++)
+        text.add("%s", traced_rows_query(block, i));
+    if (block.is_whole()) return text.text();
     for (const compile::Arm &arm : block.arms) {
         text.add("%s", rows_query(block, arm, nullptr));
         for (const compile::Presence &presence : arm.presences)

@@ -72,8 +72,8 @@ COMMENT ON FUNCTION projections_internal._identifying_sources(oid) IS
 CREATE FUNCTION projections_internal._identifies(source oid, projection oid, definition oid) RETURNS boolean
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF NOT EXISTS (SELECT FROM pg_rewrite w WHERE w.ev_class = definition AND w.ev_action::text LIKE '%{SUBLINK %')
-    THEN
+    IF NOT EXISTS (SELECT FROM pg_rewrite w WHERE w.ev_class = definition
+        AND w.ev_action::text LIKE ANY ('{%\{SUBLINK %,%:lateral true%}')) THEN
         RETURN true;
     END IF;
     RETURN source = ANY (projections_internal._identifying_sources(projection));

@@ -1,0 +1,159 @@
+// The key of a document: a row of a whole query is told apart by the primary keys of those tables of FROM that the
+// others follow from. posts JOIN users ON users.id = posts.author has a row for each post.
+#include "compile/analysis.hpp"
+#include "compile/columns.hpp"
+#include "compile/rewrite.hpp"
+
+namespace compile {
+namespace {
+
+struct Equality { // a column of an entry, and what it equals
+    int entry;
+    AttrNumber column;
+    Oid operation, collation;
+    Node *other;
+    Bitmapset *side; // where it is a condition of an outer join: the entries that it decides about
+};
+
+class Rows {
+public:
+    explicit Rows(Analysis &a) : a_(a) {
+        missing_ = collect(reinterpret_cast<Node *>(a.core->jointree), nullptr);
+        add_entries(reinterpret_cast<Node *>(a.core->jointree), &all_);
+    }
+    Bitmapset *fewest();
+    const char *undetermined(Bitmapset *from) const;
+
+private:
+    Bitmapset *collect(Node *item, Bitmapset *side);
+    void add_equalities(Node *condition, Bitmapset *side);
+    void add_equality(Node *left, Node *right, const OpExpr *of, Bitmapset *side);
+    bool follows(int entry, Bitmapset *known) const;
+    Bitmapset *closure(Bitmapset *from) const;
+
+    Analysis &a_;
+    Bitmapset *all_ = nullptr, *missing_ = nullptr;
+    pg::vector<Equality> equalities_;
+};
+
+// Collects what FROM, or an item of it, equates; returns the entries whose rows may be missing.
+Bitmapset *Rows::collect(Node *item, Bitmapset *side) {
+    if (IsA(item, RangeTblRef)) return nullptr;
+    if (IsA(item, FromExpr)) {
+        Bitmapset *missing = nullptr;
+        for (Node *each : pg::each<Node>(castNode(FromExpr, item)->fromlist))
+            missing = bms_union(missing, collect(each, side));
+        add_equalities(castNode(FromExpr, item)->quals, side);
+        return missing;
+    }
+    auto *join = castNode(JoinExpr, item);
+    Bitmapset *optional = nullptr;
+    if (join->jointype == JOIN_LEFT) add_entries(join->rarg, &optional);
+    if (join->jointype == JOIN_RIGHT) add_entries(join->larg, &optional);
+    if (join->jointype == JOIN_FULL) a_.place.refuse(Construct::full_join_of_slices, -1);
+    Bitmapset *within = bms_is_empty(optional) ? side : optional;
+    Bitmapset *missing = bms_union(collect(join->larg, join->jointype == JOIN_RIGHT ? within : side),
+                                   collect(join->rarg, join->jointype == JOIN_LEFT ? within : side));
+    add_equalities(join->quals, within);
+    return bms_union(missing, optional);
+}
+
+void Rows::add_equality(Node *left, Node *right, const OpExpr *of, Bitmapset *side) {
+    auto *var = reinterpret_cast<Var *>(left);
+    if (!IsA(left, Var) || var->varlevelsup) return;
+    equalities_.push_back({static_cast<int>(var->varno), var->varattno, of->opno, of->inputcollid, right, side});
+}
+
+void Rows::add_equalities(Node *condition, Bitmapset *side) {
+    for (Node *each : pg::each<Node>(conjuncts(condition))) {
+        if (!IsA(each, OpExpr)) continue;
+        auto *operation = reinterpret_cast<OpExpr *>(each);
+        if (list_length(operation->args) != 2) continue;
+        auto *left = static_cast<Node *>(linitial(operation->args)),
+             *right = static_cast<Node *>(lsecond(operation->args));
+        add_equality(left, right, operation, side);
+        add_equality(right, left, operation, side);
+    }
+}
+
+// A subquery of one row at most.
+bool is_one_row(const Query *query) {
+    if (query->hasAggs && !query->groupClause && !query->groupingSets) return true;
+    if (query->limitCount == nullptr) return false;
+    auto *limit = reinterpret_cast<Const *>(eval_const_expressions(nullptr, query->limitCount));
+    return IsA(limit, Const) && !limit->constisnull && DatumGetInt64(limit->constvalue) <= 1;
+}
+
+bool reads_only(Node *node, Bitmapset *entries) {
+    if (contain_subplans(node)) return false;
+    return bms_is_subset(pull_varnos(nullptr, node), entries);
+}
+
+// Whether there is one row of the entry at most for a row of the known ones.
+bool Rows::follows(int entry, Bitmapset *known) const {
+    const RangeTblEntry *of = rt_fetch(entry, a_.core->rtable);
+    if (of->rtekind == RTE_SUBQUERY) return is_one_row(of->subquery);
+    if (of->rtekind != RTE_RELATION) return false;
+    pg::vector<AttrNumber> key;
+    if (!find_key(a_, entry, key)) return false;
+    for (AttrNumber column : key) {
+        Oid type = get_atttype(of->relid, column), collation;
+        int32 typmod;
+        get_atttypetypmodcoll(of->relid, column, &type, &typmod, &collation);
+        TypeCacheEntry *cache = lookup_type_cache(type, TYPECACHE_BTREE_OPFAMILY);
+        bool found = false;
+        for (const Equality &each : equalities_)
+            found |= each.entry == entry && each.column == column && each.collation == collation &&
+                     (bms_is_empty(each.side) || bms_is_member(entry, each.side)) &&
+                     get_op_opfamily_strategy(each.operation, cache->btree_opf) == BTEqualStrategyNumber &&
+                     reads_only(each.other, known);
+        if (!found) return false;
+    }
+    return true;
+}
+
+Bitmapset *Rows::closure(Bitmapset *from) const {
+    Bitmapset *known = bms_copy(from);
+    for (bool grown = true; grown;) {
+        grown = false;
+        for (int entry = -1; (entry = bms_next_member(all_, entry)) >= 0;) {
+            if (bms_is_member(entry, known) || !follows(entry, known)) continue;
+            known = bms_add_member(known, entry);
+            grown = true;
+        }
+    }
+    return known;
+}
+
+const char *Rows::undetermined(Bitmapset *from) const {
+    int entry = bms_next_member(bms_difference(all_, closure(from)), -1);
+    return entry < 0 ? nullptr : rt_fetch(entry, a_.core->rtable)->eref->aliasname;
+}
+
+Bitmapset *Rows::fewest() {
+    Bitmapset *rows = nullptr;
+    pg::vector<AttrNumber> key;
+    for (int entry = -1; (entry = bms_next_member(all_, entry)) >= 0;) {
+        const RangeTblEntry *of = rt_fetch(entry, a_.core->rtable);
+        if (!bms_is_member(entry, missing_) && of->rtekind == RTE_RELATION && find_key(a_, entry, key))
+            rows = bms_add_member(rows, entry);
+    }
+    for (int entry = list_length(a_.core->rtable); entry > 0; entry--) {
+        if (!bms_is_member(entry, rows)) continue;
+        Bitmapset *fewer = bms_del_member(bms_copy(rows), entry);
+        if (bms_is_subset(all_, closure(fewer))) rows = fewer;
+    }
+    return rows;
+}
+
+} // namespace
+
+void add_fewest_keys(Analysis &a) {
+    Rows rows(a);
+    Bitmapset *fewest = rows.fewest();
+    if (const char *name = rows.undetermined(fewest)) a.place.refuse(Construct::undetermined_rows, -1, name);
+    if (bms_is_empty(fewest)) a.place.refuse(Construct::one_document, -1);
+    for (int entry = -1; (entry = bms_next_member(fewest, entry)) >= 0;) add_entry_key(a, entry);
+}
+
+} // namespace compile

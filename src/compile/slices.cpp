@@ -1,0 +1,251 @@
+// Slices: what does not add up is computed anew, key by key, from the rows that the sources have.
+//
+// There are two kinds. A grouped query over plain joins differs from one of sums in nothing but its aggregates: its
+// core is flat, and its terms tell the groups. Any other is *whole*: it keeps its form, with subqueries, outer joins,
+// LATERAL and DISTINCT ON in it, and is read again for the keys that traces tell (compile/traces.cpp).
+#include "compile/analysis.hpp"
+#include "compile/canonical.hpp"
+#include "compile/columns.hpp"
+#include "compile/parts.hpp"
+#include "compile/rewrite.hpp"
+#include "pg/query.hpp"
+
+namespace compile {
+namespace {
+
+bool find_anew(Node *node, bool *found) {
+    if (node == nullptr || *found) return false;
+    if (IsA(node, Aggref)) {
+        auto *aggregate = reinterpret_cast<Aggref *>(node);
+        *found |= aggregate->aggdistinct != NIL || !adds_up(aggregate);
+        return false;
+    }
+    return pg::walk_children(node, find_anew, found);
+}
+
+} // namespace
+
+bool needs_slices(const Query *query) {
+    bool found = false;
+    if (query->hasAggs) find_anew(reinterpret_cast<Node *>(query->targetList), &found);
+    return found;
+}
+
+namespace {
+
+bool reads_beside(const Query *query) {
+    Bitmapset *read = nullptr;
+    add_entries(reinterpret_cast<Node *>(query->jointree), &read);
+    for (int index = -1; (index = bms_next_member(read, index)) >= 0;) {
+        const RangeTblEntry *entry = rt_fetch(index, query->rtable);
+        if (entry->rtekind == RTE_SUBQUERY && reads_outside(entry->subquery)) return true;
+    }
+    return false;
+}
+
+// Whether a subquery of the SELECT list is no sum over rows that match.
+bool is_anew(SubLink *link) {
+    auto *subquery = castNode(Query, link->subselect);
+    if (!reads_outside(subquery)) return false;
+    if (link->subLinkType == ARRAY_SUBLINK) return true;
+    if (link->subLinkType != EXPR_SUBLINK) return false;
+    if (subquery->limitCount || subquery->limitOffset || !subquery->hasAggs || needs_slices(subquery)) return true;
+    bool found = false;
+    each_sublink(subquery, [&](SubLink *inner) { found |= is_anew(inner); });
+    return found;
+}
+
+} // namespace
+
+namespace {
+
+// Whether its rows are those of FROM, or chosen among them by DISTINCT ON.
+bool returns_rows(const Query *query) {
+    return !query->setOperations && query->jointree && !query->hasAggs && !query->groupClause && !query->groupingSets &&
+           !query->havingQual && !(query->distinctClause && !query->hasDistinctOn) && !query->hasWindowFuncs &&
+           !query->hasTargetSRFs && !query->limitCount && !query->limitOffset && !query->rowMarks;
+}
+
+} // namespace
+
+bool stays_whole(Query *query) {
+    if (!returns_rows(query)) return false;
+    if (query->hasDistinctOn || reads_beside(query)) return true;
+    Query targets = *query;
+    targets.jointree = makeFromExpr(NIL, nullptr);
+    bool found = false;
+    each_sublink(&targets, [&](SubLink *link) { found |= is_anew(link); });
+    return found;
+}
+
+bool is_whole(const Query *query) {
+    return returns_rows(query) && (query->hasDistinctOn || has_other_sublinks(query) || reads_beside(query));
+}
+
+namespace {
+
+struct Levels {
+    Analysis &a;
+    pg::vector<Query *> queries = {};
+};
+
+bool visit(Node *node, Levels *levels);
+
+bool visit_level(Query *query, Levels *levels) {
+    levels->queries.push_back(query);
+    pg::walk_query(query, visit, levels, QTW_IGNORE_JOINALIASES);
+    levels->queries.pop_back();
+    return false;
+}
+
+// Notes the columns that are used.
+bool visit(Node *node, Levels *levels) {
+    if (node == nullptr) return false;
+    if (IsA(node, Query)) return visit_level(castNode(Query, node), levels);
+    if (!IsA(node, Var)) return pg::walk_children(node, visit, levels);
+    auto *var = reinterpret_cast<Var *>(node);
+    const Query *query = levels->queries[levels->queries.size() - 1 - var->varlevelsup];
+    const RangeTblEntry *entry = rt_fetch(static_cast<int>(var->varno), query->rtable);
+    if (entry->rtekind != RTE_RELATION) return false;
+    if (var->varattno <= 0)
+        levels->a.place.refuse(var->varattno == 0 ? Construct::whole_row : Construct::system_column, var->location);
+    Block *block = levels->a.block;
+    note_used(block->sources[source_index(levels->a.place, block, entry->relid)], var->varattno);
+    return false;
+}
+
+Node *flatten_level(Node *node, Query *level) {
+    if (node == nullptr) return nullptr;
+    if (IsA(node, Query)) {
+        auto *query = castNode(Query, node);
+        return reinterpret_cast<Node *>(query);
+    }
+    return pg::flatten_joins(level, node);
+}
+
+// Columns of joins become columns of tables, at each level: an outer one first, as inner ones may read it.
+bool name_columns(Node *node, void *) {
+    if (node == nullptr) return false;
+    if (!IsA(node, Query)) return pg::walk_children(node, name_columns, static_cast<void *>(nullptr));
+    auto *query = castNode(Query, node);
+    if (query->jointree && !query->setOperations) {
+        auto flat = [&](Node *each) { return flatten_level(each, query); };
+        query->targetList = reinterpret_cast<List *>(flat(reinterpret_cast<Node *>(query->targetList)));
+        query->havingQual = flat(query->havingQual);
+        query->jointree = reinterpret_cast<FromExpr *>(flat(reinterpret_cast<Node *>(query->jointree)));
+    }
+    for (RangeTblEntry *entry : pg::each<RangeTblEntry>(query->rtable)) pg::forget_privileges(entry);
+    return pg::walk_query(query, name_columns, static_cast<void *>(nullptr), QTW_IGNORE_JOINALIASES);
+}
+
+using Paths = pg::vector<pg::vector<Level>>;
+
+void find_tables(Analysis &a, Query *query, pg::vector<Level> path, Paths &paths);
+
+void find_table(Analysis &a, RangeTblEntry *entry, pg::vector<Level> path, Paths &paths) {
+    switch (entry->rtekind) {
+    case RTE_SUBQUERY: find_tables(a, entry->subquery, path, paths); return;
+    case RTE_FUNCTION:
+        if (path.size() > 1) return; // its rows follow from those beside it
+        break;
+    case RTE_VALUES:
+    case RTE_RESULT: return;
+    default: break;
+    }
+    check_entry(a, entry);
+    if (paths.size() == max_tables) a.place.refuse(Construct::too_many_sources, -1, psprintf("%d", max_tables));
+    a.block->occurrence_source.push_back(source_index(a.place, a.block, entry->relid));
+    paths.push_back(path);
+}
+
+// All tables, wherever they stand, in the order of the text.
+void find_tables(Analysis &a, Query *query, pg::vector<Level> path, Paths &paths) {
+    check_stack_depth();
+    if (query->cteList) a.place.refuse(Construct::with, -1);
+    if (query->rowMarks) a.place.refuse(Construct::row_locks, -1);
+    Bitmapset *read = nullptr;
+    if (query->setOperations)
+        for (int i = 1; i <= list_length(query->rtable); i++) read = bms_add_member(read, i);
+    else
+        add_entries(reinterpret_cast<Node *>(query->jointree), &read);
+    path.push_back({query, 0});
+    for (int index = -1; (index = bms_next_member(read, index)) >= 0;) {
+        path.back().via = index;
+        find_table(a, rt_fetch(index, query->rtable), path, paths);
+    }
+    path.back().via = 0;
+    each_sublink(query, [&](SubLink *link) { find_tables(a, castNode(Query, link->subselect), path, paths); });
+}
+
+bool is_in(const TargetEntry *entry, List *clauses) {
+    for (SortGroupClause *clause : pg::each<SortGroupClause>(clauses))
+        if (clause->tleSortGroupRef == entry->ressortgroupref) return true;
+    return false;
+}
+
+// The user's columns, what DISTINCT ON needs as a key, and then what only orders.
+void order_columns(Analysis &a) {
+    Query *core = a.core;
+    List *all = core->targetList, *ordering = NIL;
+    core->targetList = NIL;
+    for (TargetEntry *entry : pg::each<TargetEntry>(all)) {
+        if (entry->resjunk) continue;
+        entry->resno = static_cast<AttrNumber>(list_length(core->targetList) + 1);
+        core->targetList = lappend(core->targetList, entry);
+    }
+    if (a.extend) {
+        a.block->user_columns = list_length(core->targetList);
+        check_columns(core, a.block->user_columns, a.place);
+    }
+    for (TargetEntry *entry : pg::each<TargetEntry>(all)) {
+        if (!entry->resjunk) continue;
+        if (!is_in(entry, core->distinctClause)) {
+            ordering = lappend(ordering, entry);
+            continue;
+        }
+        int column =
+            append_column(a, entry->expr, psprintf("_%s", expression_name(a, reinterpret_cast<Node *>(entry->expr))));
+        a.block->column(column)->ressortgroupref = entry->ressortgroupref;
+    }
+    for (TargetEntry *entry : pg::each<TargetEntry>(ordering)) {
+        entry->resno = static_cast<AttrNumber>(list_length(core->targetList) + 1);
+        core->targetList = lappend(core->targetList, entry);
+    }
+}
+
+void add_distinct_keys(Analysis &a) {
+    for (SortGroupClause *clause : pg::each<SortGroupClause>(a.core->distinctClause))
+        for (int i = 0; i < a.block->columns(); i++)
+            if (a.block->column(i)->ressortgroupref == clause->tleSortGroupRef && !is_key_column(a.block, i))
+                add_group_key(a, i);
+}
+
+} // namespace
+
+void compile_whole(Analysis &a) {
+    Block *block = a.block;
+    auto *copied = static_cast<Query *>(copyObjectImpl(a.query));
+    name_columns(reinterpret_cast<Node *>(copied), nullptr);
+    a.core = block->core = canonical_query(copied, a.place);
+    if (a.extend) determine_order(a.core, a.place);
+    Paths paths;
+    find_tables(a, a.core, {}, paths);
+    if (paths.empty()) a.place.refuse(Construct::no_table, -1);
+    order_columns(a);
+    block->arms.push_back(Arm{a.core, 1});
+    block->way = Way::slice;
+    block->reason = Reason::slices;
+    if (a.core->hasDistinctOn) {
+        block->identity = Identity::key;
+        add_distinct_keys(a);
+    } else {
+        block->identity = Identity::rows;
+        block->reason = Reason::read_again;
+        add_fewest_keys(a);
+    }
+    Levels levels{a};
+    visit_level(a.core, &levels);
+    build_traces(a, paths);
+}
+
+} // namespace compile
