@@ -178,8 +178,9 @@ SELECT * FROM checked();
 
 -- the order that is not written is that of the values
 SET client_min_messages = notice;
-SELECT projections.create('documents.unordered', 'SELECT post, array_agg(body) AS bodies, sum(at::float8) AS at FROM remarks GROUP BY post');
+SELECT key, strategy FROM projections.explain('SELECT post, array_agg(body) AS bodies, sum(at::float8) AS at FROM remarks GROUP BY post');
 SET client_min_messages = warning;
+SELECT projections.create('documents.unordered', 'SELECT post, array_agg(body) AS bodies, sum(at::float8) AS at FROM remarks GROUP BY post');
 SELECT query FROM projections.definitions WHERE projection = 'documents.unordered';
 SELECT count(*) FROM projections.verify('documents.unordered');
 

@@ -33,12 +33,15 @@ bool needs_slices(const Query *query) {
 
 namespace {
 
+// Whether FROM has a subquery that reads columns of what stands beside it, and is more than a join.
 bool reads_beside(const Query *query) {
     Bitmapset *read = nullptr;
     add_entries(reinterpret_cast<Node *>(query->jointree), &read);
     for (int index = -1; (index = bms_next_member(read, index)) >= 0;) {
         const RangeTblEntry *entry = rt_fetch(index, query->rtable);
-        if (entry->rtekind == RTE_SUBQUERY && reads_outside(entry->subquery)) return true;
+        if (entry->rtekind == RTE_SUBQUERY && (obstacle(entry->subquery) || entry->subquery->hasSubLinks) &&
+            reads_outside(entry->subquery))
+            return true;
     }
     return false;
 }
