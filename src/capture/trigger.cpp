@@ -9,6 +9,7 @@
 #include "capture/missed.hpp"
 #include "catalog/own_trigger.hpp"
 #include "catalog/settings.hpp"
+#include "pg/query.hpp"
 #include "pg/scope.hpp"
 
 namespace capture {
@@ -70,14 +71,14 @@ Evaluator *make_evaluator(const compile::Block &block, MemoryContext parent) {
     Evaluator *evaluator = pg::make<Evaluator>(memory);
     evaluator->memory = memory;
     evaluator->context = CreateStandaloneExprContext();
-    List *conditions = make_ands_implicit(reinterpret_cast<Expr *>(copyObjectImpl(block.core->jointree->quals)));
+    List *conditions = make_ands_implicit(pg::copy<Expr>(block.core->jointree->quals));
     conditions = reinterpret_cast<List *>(expression_planner(reinterpret_cast<Expr *>(conditions)));
     evaluator->condition = conditions ? ExecInitQual(conditions, nullptr) : nullptr;
 
     List *targets = NIL;
     AttrNumber number = 0;
     auto add = [&](Node *expression) {
-        Expr *planned = expression_planner(static_cast<Expr *>(copyObjectImpl(expression)));
+        Expr *planned = expression_planner(pg::copy<Expr>(expression));
         targets = lappend(targets, makeTargetEntry(planned, ++number, nullptr, false));
     };
     for (Node *expression : pg::each<Node>(block.feed())) add(expression);

@@ -4,6 +4,7 @@
 #include "catalog/hidden.hpp"
 #include "compile/deparse.hpp"
 #include "pg/list.hpp"
+#include "pg/query.hpp"
 #include "pg/scope.hpp"
 
 namespace declare {
@@ -104,7 +105,7 @@ uint64 fill(Oid table, Oid definition, const Block &block, bool empty) {
     if (empty && !block.always_has_row()) return 0;
     const char *from = pg::qualified_name(definition);
     if (empty) {
-        Query *query = static_cast<Query *>(copyObjectImpl(block.core));
+        Query *query = pg::copy<Query>(block.core);
         query->jointree->quals = makeBoolConst(false, false);
         from = psprintf("(%s) AS d", compile::deparse(query));
     }

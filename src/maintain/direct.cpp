@@ -18,6 +18,7 @@
 #include "catalog/own_trigger.hpp"
 #include "maintain/apply_values.hpp"
 #include "maintain/statements.hpp"
+#include "pg/query.hpp"
 
 namespace maintain {
 
@@ -167,8 +168,7 @@ bool find_index(Relation table, const Block &block, DirectPlan &plan) {
 void compile_outputs(Projection &projection, DirectPlan &plan) {
     plan.context = CreateStandaloneExprContext();
     for (const compile::Output &output : projection.block().outputs) {
-        Expr *expression =
-            expression_planner(reinterpret_cast<Expr *>(static_cast<Node *>(copyObjectImpl(output.expression))));
+        Expr *expression = expression_planner(pg::copy<Expr>(output.expression));
         if (exprType(reinterpret_cast<Node *>(expression)) !=
             get_atttype(projection.relation, static_cast<AttrNumber>(output.column + 1)))
             elog(ERROR, "column %d of projection %s has an unexpected type", output.column, projection.name());

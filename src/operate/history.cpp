@@ -2,6 +2,7 @@
 #include "compile/deparse.hpp"
 #include "compile/term_parts.hpp"
 #include "pg/list.hpp"
+#include "pg/query.hpp"
 #include "pg/scope.hpp"
 #include "rights/caller.hpp"
 
@@ -11,7 +12,7 @@ namespace {
 // SELECT <keys> AS k1, …, <each table's whole row> AS r1, … FROM … WHERE …: the definition before it is grouped, with
 // the rows of its FROM or, with `present`, those whose presence it asks for, and NULLs for other tables.
 const char *rows_query(const compile::Block &block, const compile::Arm &arm, const compile::Presence *present) {
-    Query *query = static_cast<Query *>(copyObjectImpl(arm.query));
+    Query *query = pg::copy<Query>(arm.query);
     List *targets = NIL;
     auto add = [&](Node *expression, const char *name) {
         targets =
@@ -20,13 +21,11 @@ const char *rows_query(const compile::Block &block, const compile::Arm &arm, con
     };
     int number = 0;
     for (const compile::Key &key : block.row_key)
-        add(static_cast<Node *>(
-                copyObjectImpl(block.over(arm, reinterpret_cast<Node *>(block.column(key.column)->expr)))),
+        add(pg::copy(block.over(arm, reinterpret_cast<Node *>(block.column(key.column)->expr))),
             psprintf("k%d", ++number));
     int entries = arm.entries(), matched = 0;
     if (present)
-        matched = compile::add_rows(query, arm, *present,
-                                    static_cast<RangeTblEntry *>(copyObjectImpl(rt_fetch(1, present->rows->rtable))));
+        matched = compile::add_rows(query, arm, *present, pg::copy<RangeTblEntry>(rt_fetch(1, present->rows->rtable)));
     for (int i = 1; i <= static_cast<int>(block.occurrence_source.size()); i++) {
         int entry = present ? (i == present->occurrence ? matched : 0) : arm.entry(i);
         bool here = entry >= 1 && entry <= std::max(entries, matched);
