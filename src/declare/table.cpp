@@ -23,11 +23,11 @@ const char *column_list(const Block &block, bool with_types) {
 
 } // namespace
 
-const char *identity_index(const char *table, const Block &block) {
+const char *identity_index(const char *name, const char *table, const Block &block) {
     if (const char *key = key_text(block))
-        return psprintf("CREATE UNIQUE INDEX ON %s (%s) NULLS NOT DISTINCT", table, key);
+        return psprintf("CREATE UNIQUE INDEX %s ON %s (%s) NULLS NOT DISTINCT", name, table, key);
     if (block.counts_equal_rows())
-        return psprintf("CREATE INDEX ON %s (pg_catalog.hash_record_extended(ROW(%s), 0))", table,
+        return psprintf("CREATE INDEX %s ON %s (pg_catalog.hash_record_extended(ROW(%s), 0))", name, table,
                         column_list(block, false));
     return nullptr;
 }
@@ -46,7 +46,7 @@ void create_table(const char *table, const Block &block) {
 }
 
 void create_index(const char *table, const Block &block) {
-    if (const char *index = identity_index(table, block)) pg::spi_execute(index);
+    if (const char *index = identity_index("", table, block)) pg::spi_execute(index);
     CommandCounterIncrement();
 }
 
