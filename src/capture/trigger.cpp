@@ -2,12 +2,14 @@
 //
 // For a block of one source the row is folded at once (condition, keys and arguments are evaluated here, as the
 // projection's owner and under its pinned settings where they matter); for the others its used columns are logged. An
-// UPDATE that changes no used column costs a comparison.
+// UPDATE that changes no used column costs a comparison. What maintenance writes without a statement it hands on by
+// itself (`row_changed`): a projection that others read is a source like any other.
 #include "capture/trigger.hpp"
 
 #include "capture/missed.hpp"
 #include "catalog/own_trigger.hpp"
 #include "catalog/settings.hpp"
+#include "pg/query.hpp"
 #include "pg/scope.hpp"
 
 namespace capture {
@@ -69,14 +71,14 @@ Evaluator *make_evaluator(const compile::Block &block, MemoryContext parent) {
     Evaluator *evaluator = pg::make<Evaluator>(memory);
     evaluator->memory = memory;
     evaluator->context = CreateStandaloneExprContext();
-    List *conditions = make_ands_implicit(reinterpret_cast<Expr *>(copyObjectImpl(block.core->jointree->quals)));
+    List *conditions = make_ands_implicit(pg::copy<Expr>(block.core->jointree->quals));
     conditions = reinterpret_cast<List *>(expression_planner(reinterpret_cast<Expr *>(conditions)));
     evaluator->condition = conditions ? ExecInitQual(conditions, nullptr) : nullptr;
 
     List *targets = NIL;
     AttrNumber number = 0;
     auto add = [&](Node *expression) {
-        Expr *planned = expression_planner(static_cast<Expr *>(copyObjectImpl(expression)));
+        Expr *planned = expression_planner(pg::copy<Expr>(expression));
         targets = lappend(targets, makeTargetEntry(planned, ++number, nullptr, false));
     };
     for (Node *expression : pg::each<Node>(block.feed())) add(expression);
@@ -160,19 +162,20 @@ void release(const catalog::Projection &projection) {
     if (OidIsValid(projection.shadow_of)) UnlockRelationOid(projection.definition, AccessShareLock);
 }
 
-// Captures one changed row for one projection; `before` and `after` are null where there is no such image.
-void capture_row(catalog::Projection &projection, Oid relation, TupleTableSlot *before, TupleTableSlot *after) {
+// Captures one changed row for one projection; `before` and `after` are null where there is no such image. Returns the
+// fold that has taken it, or null.
+const Fold *capture_row(catalog::Projection &projection, Oid relation, TupleTableSlot *before, TupleTableSlot *after) {
     const compile::Block &block = projection.block();
     std::size_t index;
     const compile::Source &source = source_of(block, relation, &index);
-    if (before && after && same_used_columns(source, before, after)) return;
+    if (before && after && same_used_columns(source, before, after)) return nullptr;
 
     Pending &delta = pending(&projection);
     if (!delta.folded) {
         remember_position(delta);
         if (before) log_row(delta.logs[index], source, before, -1);
         if (after) log_row(delta.logs[index], source, after, 1);
-        return;
+        return nullptr;
     }
     projection.refuse_changed();
     Fold *open = nullptr;
@@ -189,10 +192,12 @@ void capture_row(catalog::Projection &projection, Oid relation, TupleTableSlot *
         else
             capture();
     });
-    // Half-written sources are no obstacle to a fold that reads none.
-    const Fold &fold = *open;
-    if ((fold.additions() & 1023) == 0 && fold.bytes() > static_cast<std::size_t>(delta_memory) * 1024 &&
-        !block.reads_sources())
+    return open;
+}
+
+// Applies what has grown over its memory. Half-written sources are no obstacle to a fold that reads none.
+void flush_if_grown(catalog::Projection &projection, const Fold &fold) {
+    if (fold.bytes() > static_cast<std::size_t>(delta_memory) * 1024 && !projection.block().reads_sources())
         flush_early(projection.relation);
 }
 
@@ -213,7 +218,30 @@ void reach(catalog::Projection &projection, Body &&body) {
     release(projection);
 }
 
+using Readers = boost::container::small_vector<catalog::Projection *, 8, pg::Allocator<catalog::Projection *>>;
+
+// What reads a table. A copy: a flush meanwhile may read the catalog anew; the projections themselves stay.
+Readers readers_of(Oid relation) {
+    auto found = catalog::over(relation);
+    return Readers(found.begin(), found.end());
+}
+
 } // namespace
+
+void row_changed(Oid relation, TupleTableSlot *before, TupleTableSlot *after) {
+    for (catalog::Projection *projection : readers_of(relation))
+        if (projection->kind == catalog::Kind::query) // the others take events, which are not changed
+            reach(*projection, [&](catalog::Projection &reached) { capture_row(reached, relation, before, after); });
+}
+
+void rows_changed(Oid relation) {
+    for (catalog::Projection *projection : readers_of(relation))
+        for (Pending *delta : all_pending())
+            if (delta->projection == projection && delta->flushed_folds < delta->folds.size() && !delta->flushing) {
+                flush_if_grown(*projection, *delta->folds.back());
+                break; // what was pending may have moved
+            }
+}
 
 void statement_begins(QueryDesc *query, bool triggers_later) {
     int depth = -1;
@@ -278,16 +306,13 @@ Datum projections_capture(PG_FUNCTION_ARGS) {
     static constexpr catalog::OwnTrigger forms[] = {catalog::capture_rows, catalog::capture_truncate};
     TriggerData *event = &catalog::called_by(fcinfo, "capture", forms);
     Oid relation = RelationGetRelid(event->tg_relation);
-    // A flush inside the loop may read the catalog anew; the projections themselves stay.
-    auto found = catalog::over(relation);
-    boost::container::small_vector<catalog::Projection *, 8, pg::Allocator<catalog::Projection *>> projections(
-        found.begin(), found.end());
+    capture::Readers projections = capture::readers_of(relation);
     // A partition's rows are events of the table that it is part of.
     if (event->tg_relation->rd_rel->relispartition) {
         List *ancestors = get_partition_ancestors(relation);
         ListCell *cell;
         foreach (cell, ancestors) {
-            found = catalog::over(lfirst_oid(cell));
+            auto found = catalog::over(lfirst_oid(cell));
             projections.insert(projections.end(), found.begin(), found.end());
         }
         list_free(ancestors);
@@ -306,9 +331,10 @@ Datum projections_capture(PG_FUNCTION_ARGS) {
                                                                        : nullptr;
     for (catalog::Projection *projection : projections)
         capture::reach(*projection, [&](catalog::Projection &reached) {
-            if (reached.kind == catalog::Kind::query)
-                capture::capture_row(reached, relation, before, after);
-            else if (before == nullptr) // events are not changed
+            if (reached.kind == catalog::Kind::query) {
+                const capture::Fold *fold = capture::capture_row(reached, relation, before, after);
+                if (fold && (fold->additions() & 1023) == 0) capture::flush_if_grown(reached, *fold);
+            } else if (before == nullptr) // events are not changed
                 capture::apply_event(reached, after);
         });
     PG_RETURN_POINTER(nullptr);

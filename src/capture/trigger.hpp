@@ -21,6 +21,12 @@ extern EarlyFlush flush_early;
 using ApplyEvent = void (*)(catalog::Projection &projection, TupleTableSlot *event);
 extern ApplyEvent apply_event;
 
+// What maintenance writes past the triggers: it hands each row on to what reads `relation`, as the trigger would, in
+// memory that is reset after the row, and while the table counts as half-written. When all of them are written,
+// `rows_changed` applies what has grown over its memory meanwhile: not before, as rows are to be locked below first.
+void row_changed(Oid relation, TupleTableSlot *before, TupleTableSlot *after);
+void rows_changed(Oid relation);
+
 // Statements that write a table and have not fired all their triggers. Rows of such a table may be visible and not yet
 // captured: what reads it must wait.
 // A referential action leaves its triggers to the statement that caused it (`triggers_later`), and is unfinished as

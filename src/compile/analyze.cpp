@@ -12,6 +12,7 @@
 #include "compile/columns.hpp"
 #include "compile/print.hpp"
 #include "compile/rewrite.hpp"
+#include "pg/query.hpp"
 
 namespace compile {
 
@@ -62,7 +63,7 @@ Block *compile_definition(Oid projection, Oid definition, int user_columns, bool
     MemoryContext memory = AllocSetContextCreate(CacheMemoryContext, "projection block", ALLOCSET_SMALL_SIZES);
     MemoryContext before = MemoryContextSwitchTo(memory);
     Relation view = relation_open(definition, AccessShareLock);
-    Query *query = static_cast<Query *>(copyObjectImpl(get_view_query(view)));
+    Query *query = pg::copy<Query>(get_view_query(view));
     for (TargetEntry *entry :
          pg::each<TargetEntry>(query->targetList)) // a renamed column of a view is renamed there only
         if (!entry->resjunk)

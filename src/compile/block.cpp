@@ -2,6 +2,7 @@
 #include "compile/block.hpp"
 
 #include "compile/rewrite.hpp"
+#include "pg/query.hpp"
 
 namespace compile {
 
@@ -55,7 +56,7 @@ Node *put_columns(Node *node, List *columns) {
     if (node == nullptr) return nullptr;
     if (!IsA(node, Var)) return pg::mutate_children(node, put_columns, columns);
     auto *column = static_cast<TargetEntry *>(list_nth(columns, reinterpret_cast<Var *>(node)->varattno - 1));
-    return static_cast<Node *>(copyObjectImpl(column->expr));
+    return pg::copy(column->expr);
 }
 
 } // namespace

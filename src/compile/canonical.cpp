@@ -6,6 +6,8 @@
 
 #include "compile/analysis.hpp"
 #include "compile/deparse.hpp"
+#include "compile/expressions.hpp"
+#include "pg/query.hpp"
 
 namespace compile {
 namespace {
@@ -16,19 +18,7 @@ Node *negated(Node *condition) { return reinterpret_cast<Node *>(makeBoolExpr(NO
 
 Node *is_null(const Place &place, Node *value) {
     if (type_is_rowtype(exprType(value))) place.refuse(Construct::row_comparison_nulls, exprLocation(value));
-    NullTest *test = makeNode(NullTest);
-    test->arg = reinterpret_cast<Expr *>(value);
-    test->nulltesttype = IS_NULL;
-    test->location = -1;
-    return reinterpret_cast<Node *>(test);
-}
-
-Node *is_not_true(Node *condition) {
-    BooleanTest *test = makeNode(BooleanTest);
-    test->arg = reinterpret_cast<Expr *>(condition);
-    test->booltesttype = IS_NOT_TRUE;
-    test->location = -1;
-    return reinterpret_cast<Node *>(test);
+    return compile::is_null(value);
 }
 
 // DistinctExpr, NullIfExpr and OpExpr are one struct; only the operator's result is a boolean in all three.
@@ -43,15 +33,15 @@ Node *comparison(const OpExpr *of, List *arguments) {
     return reinterpret_cast<Node *>(plain);
 }
 
-Node *copy(const void *node) { return static_cast<Node *>(copyObjectImpl(node)); }
+using pg::copy;
 
 // (a = b) IS NOT TRUE AND NOT (a IS NULL AND b IS NULL)
 Node *distinct(const Place &place, const OpExpr *of) {
     auto *a = static_cast<Node *>(linitial(of->args)), *b = static_cast<Node *>(lsecond(of->args));
     Node *both_null = reinterpret_cast<Node *>(
         makeBoolExpr(AND_EXPR, list_make2(is_null(place, copy(a)), is_null(place, copy(b))), -1));
-    return reinterpret_cast<Node *>(
-        makeBoolExpr(AND_EXPR, list_make2(is_not_true(comparison(of, list_make2(a, b))), negated(both_null)), -1));
+    return reinterpret_cast<Node *>(makeBoolExpr(
+        AND_EXPR, list_make2(boolean_test(comparison(of, list_make2(a, b)), IS_NOT_TRUE), negated(both_null)), -1));
 }
 
 // CASE WHEN a = b THEN NULL ELSE a END
@@ -65,7 +55,7 @@ Node *null_if(const OpExpr *of) {
     choice->casetype = exprType(a);
     choice->casecollid = exprCollation(a);
     choice->args = list_make1(when);
-    choice->defresult = reinterpret_cast<Expr *>(copy(a));
+    choice->defresult = copy<Expr>(a);
     choice->location = -1;
     return reinterpret_cast<Node *>(choice);
 }

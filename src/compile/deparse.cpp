@@ -1,6 +1,7 @@
 // Core's ruleutils, under settings in which a text means the same everywhere.
 #include "compile/deparse.hpp"
 
+#include "pg/query.hpp"
 #include "pg/scope.hpp"
 
 namespace compile {
@@ -30,7 +31,7 @@ Node *one_level_each(Node *node, Index *depth) {
         return changed;
     }
     if (!IsA(node, Var)) return pg::mutate_children(node, one_level_each, depth);
-    Var *var = static_cast<Var *>(copyObjectImpl(node));
+    Var *var = pg::copy<Var>(node);
     if (var->varlevelsup < *depth) return reinterpret_cast<Node *>(var);
     var->varlevelsup = *depth + var->varno - 1;
     var->varno = 1;

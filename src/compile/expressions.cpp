@@ -1,6 +1,8 @@
 // Expressions made by the compiler, as the parser would make them of the same text: they are deparsed and read again.
 #include "compile/expressions.hpp"
 
+#include "pg/query.hpp"
+
 namespace compile {
 
 Node *int_constant(int value) {
@@ -28,9 +30,9 @@ Node *cast_to(Node *expression, Oid type) {
 
 Node *operation(const char *name, Node *left, Node *right) {
     ParseState *state = make_parsestate(nullptr);
-    return reinterpret_cast<Node *>(
-        make_op(state, list_make2(makeString(pstrdup("pg_catalog")), makeString(pstrdup(name))),
-                static_cast<Node *>(copyObjectImpl(left)), static_cast<Node *>(copyObjectImpl(right)), nullptr, -1));
+    return reinterpret_cast<Node *>(make_op(state,
+                                            list_make2(makeString(pstrdup("pg_catalog")), makeString(pstrdup(name))),
+                                            pg::copy(left), pg::copy(right), nullptr, -1));
 }
 
 Node *both(Node *left, Node *right) {
@@ -41,10 +43,26 @@ Node *either(Node *left, Node *right) {
     return reinterpret_cast<Node *>(makeBoolExpr(OR_EXPR, list_make2(left, right), -1));
 }
 
+Node *is_null(Node *value) {
+    NullTest *test = makeNode(NullTest);
+    test->arg = reinterpret_cast<Expr *>(value);
+    test->nulltesttype = IS_NULL;
+    test->location = -1;
+    return reinterpret_cast<Node *>(test);
+}
+
+Node *boolean_test(Node *condition, BoolTestType type) {
+    BooleanTest *test = makeNode(BooleanTest);
+    test->arg = reinterpret_cast<Expr *>(condition);
+    test->booltesttype = type;
+    test->location = -1;
+    return reinterpret_cast<Node *>(test);
+}
+
 Node *call(const char *schema, const char *function, Node *argument) {
     Oid type = exprType(argument);
     Oid found = LookupFuncName(list_make2(makeString(pstrdup(schema)), makeString(pstrdup(function))), 1, &type, false);
-    return reinterpret_cast<Node *>(makeFuncExpr(found, get_func_rettype(found), list_make1(copyObjectImpl(argument)),
+    return reinterpret_cast<Node *>(makeFuncExpr(found, get_func_rettype(found), list_make1(pg::copy(argument)),
                                                  InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL));
 }
 
@@ -53,8 +71,7 @@ Node *aggregate(const char *name, Node *argument) {
                                   COERCE_EXPLICIT_CALL, -1);
     ParseState *state = make_parsestate(nullptr);
     state->p_expr_kind = EXPR_KIND_SELECT_TARGET;
-    Node *parsed =
-        ParseFuncOrColumn(state, made->funcname, list_make1(copyObjectImpl(argument)), nullptr, made, false, -1);
+    Node *parsed = ParseFuncOrColumn(state, made->funcname, list_make1(pg::copy(argument)), nullptr, made, false, -1);
     free_parsestate(state);
     assign_expr_collations(nullptr, parsed);
     return parsed;
@@ -90,7 +107,7 @@ Node *coalesce(Node *first, Node *second) {
     CoalesceExpr *made = makeNode(CoalesceExpr);
     made->coalescetype = exprType(first);
     made->coalescecollid = exprCollation(first);
-    made->args = list_make2(copyObjectImpl(first), copyObjectImpl(second));
+    made->args = list_make2(pg::copy(first), pg::copy(second));
     made->location = -1;
     return reinterpret_cast<Node *>(made);
 }

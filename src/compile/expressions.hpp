@@ -10,12 +10,11 @@ Node *bigint_constant(int64 value);
 Node *float_constant(const char *value);
 // NULL of the type of `like`, without its typmod: that would read back as a cast of NULL.
 Node *null_like(Node *like);
-
-// The expression as it is where it is of the type; else a cast, which there must be. An operator's or a function's
-// types are those of its arguments. AND, OR; COALESCE(first, second).
 // NULL cast to a type with its typmod, as a text would say it.
 Node *typed_null(Oid type, int32 typmod, Oid collation);
 
+// The expression as it is where it is of the type; else a cast, which there must be. An operator's or a function's
+// types are those of its arguments. AND, OR; COALESCE(first, second).
 Node *cast_to(Node *expression, Oid type);
 Node *operation(const char *name, Node *left, Node *right);
 Node *both(Node *left, Node *right);
@@ -28,6 +27,9 @@ Node *count_rows();
 // A plain aggregate of pg_catalog over an expression.
 Node *aggregate(const char *name, Node *argument);
 Node *coalesce(Node *first, Node *second);
+// value IS NULL; condition IS TRUE, IS NOT TRUE and their kin.
+Node *is_null(Node *value);
+Node *boolean_test(Node *condition, BoolTestType type);
 
 struct Branch {
     Node *condition, *result;

@@ -35,7 +35,7 @@ bool is_grouped_expression(const Query *query, Node *node) {
 }
 
 Node *piece(Node *expression, Pieces *pieces) {
-    auto *copy = static_cast<Node *>(copyObjectImpl(expression));
+    auto *copy = pg::copy(expression);
     if (pieces->level > 0) IncrementVarSublevelsUp(copy, -static_cast<int>(pieces->level), pieces->level);
     Var *var = makeVar(1, static_cast<AttrNumber>(pieces->number_of(copy)), exprType(copy), exprTypmod(copy),
                        exprCollation(copy), pieces->level);
@@ -122,9 +122,9 @@ Query *split_groups(const Cutting &cutting, Query *query) {
     Node *condition = over_groups(query->havingQual, &pieces);
     // A group that is read for no column of it is still a row.
     for (SortGroupClause *clause : pg::each<SortGroupClause>(query->groupClause))
-        pieces.number_of(static_cast<Node *>(copyObjectImpl(get_sortgroupclause_expr(clause, query->targetList))));
+        pieces.number_of(pg::copy(get_sortgroupclause_expr(clause, query->targetList)));
 
-    auto *groups = static_cast<Query *>(copyObjectImpl(query));
+    auto *groups = pg::copy<Query>(query);
     groups->targetList = groups->groupClause = groups->distinctClause = groups->sortClause = NIL;
     groups->havingQual = nullptr;
     for (Node *each : pg::each<Node>(pieces.expressions)) {
@@ -137,7 +137,7 @@ Query *split_groups(const Cutting &cutting, Query *query) {
     }
     note_sublinks(groups);
 
-    Query *outer = pg::select_from(pg::subquery_entry(groups, "groups", column_names(groups)));
+    Query *outer = pg::select_from(pg::subquery_entry(groups, "groups", pg::column_names(groups)));
     outer->targetList = targets;
     outer->distinctClause = query->distinctClause;
     outer->jointree->quals = condition;
@@ -148,7 +148,7 @@ Query *split_groups(const Cutting &cutting, Query *query) {
 // --------------------------------------------------------------------------------------------------- DISTINCT within
 namespace {
 
-Node *copy(const void *node) { return static_cast<Node *>(copyObjectImpl(node)); }
+using pg::copy;
 
 // An argument with its FILTER: what does not pass is NULL, which no aggregate with DISTINCT counts.
 Node *filtered(const Aggref *aggregate) {
@@ -218,7 +218,7 @@ struct Distinct {
 Node *like(const Aggref *aggregate, const char *name) {
     Node *made =
         compile::aggregate(name, reinterpret_cast<Node *>(static_cast<TargetEntry *>(linitial(aggregate->args))->expr));
-    castNode(Aggref, made)->aggfilter = static_cast<Expr *>(copyObjectImpl(aggregate->aggfilter));
+    castNode(Aggref, made)->aggfilter = pg::copy<Expr>(aggregate->aggfilter);
     return made;
 }
 
@@ -262,7 +262,7 @@ Node *over_values(Node *node, Distinct *of) {
         auto *aggregate = reinterpret_cast<Aggref *>(node);
         if (aggregate->aggdistinct == NIL) return added_up(*of, aggregate);
         Node *value = filtered(aggregate);
-        auto *plain = static_cast<Aggref *>(copyObjectImpl(aggregate));
+        auto *plain = pg::copy<Aggref>(aggregate);
         plain->aggdistinct = plain->aggorder = NIL;
         plain->aggfilter = nullptr;
         auto *argument = static_cast<TargetEntry *>(linitial(plain->args));
@@ -309,7 +309,7 @@ void collect_determined(Node *node, Distinct *of) {
 
 // SELECT keys, one distinct value and, in the first, plain aggregates FROM … GROUP BY keys, value.
 Query *arm_of(const Distinct &of, int arm) {
-    auto *made = static_cast<Query *>(copyObjectImpl(of.query));
+    auto *made = pg::copy<Query>(of.query);
     made->targetList = made->groupClause = NIL;
     made->hasAggs = false;
     for (Node *key : pg::each<Node>(of.keys))
@@ -337,16 +337,10 @@ Query *values_of(const Distinct &of) {
         // Grouped; what it lacks is added over it.
         Query *query = arm_of(of, arm);
         if (types == nullptr) {
-            types = makeNode(SetOperationStmt);
-            for (TargetEntry *each : pg::each<TargetEntry>(query->targetList)) {
-                auto *expression = reinterpret_cast<Node *>(each->expr);
-                types->colTypes = lappend_oid(types->colTypes, exprType(expression));
-                types->colTypmods = lappend_int(types->colTypmods, exprTypmod(expression));
-                types->colCollations = lappend_oid(types->colCollations, exprCollation(expression));
-            }
-            united->targetList = static_cast<List *>(copyObjectImpl(query->targetList));
+            types = pg::column_types(query->targetList);
+            united->targetList = pg::copy<List>(query->targetList);
         }
-        pg::add_to_union(united, query, "values", column_names(query), types);
+        pg::add_to_union(united, query, "values", pg::column_names(query), types);
     }
     return united;
 }
@@ -373,7 +367,7 @@ Query *split_distinct(const Cutting &cutting, Query *query) {
         targets = lappend(targets, changed);
     }
     Query *values = values_of(of);
-    Query *outer = pg::select_from(pg::subquery_entry(values, "values", column_names(values)));
+    Query *outer = pg::select_from(pg::subquery_entry(values, "values", pg::column_names(values)));
     outer->targetList = targets;
     outer->groupClause = query->groupClause;
     outer->hasAggs = true;

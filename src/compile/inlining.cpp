@@ -5,6 +5,7 @@
 // is asked as the server does: of the reader, and behind a view of its owner (security_invoker: of the reader).
 #include "compile/rewrite.hpp"
 #include "pg/own_schema.hpp"
+#include "pg/query.hpp"
 
 namespace compile {
 namespace {
@@ -24,7 +25,7 @@ const Query *query_of(const RangeTblEntry *entry, const Scope *scope) {
 
 void make_subquery(RangeTblEntry *entry, const Query *query) {
     entry->rtekind = RTE_SUBQUERY;
-    entry->subquery = static_cast<Query *>(copyObjectImpl(query));
+    entry->subquery = pg::copy<Query>(query);
     entry->ctename = nullptr;
     entry->coltypes = entry->coltypmods = entry->colcollations = NIL;
 }
@@ -63,7 +64,7 @@ void open_view(Query *query, RangeTblEntry *entry, const Place &place, Oid *as) 
     pg::check_privileges(query, entry, *as);
     if (!RelationHasSecurityInvoker(view)) *as = view->rd_rel->relowner;
     entry->rtekind = RTE_SUBQUERY;
-    entry->subquery = static_cast<Query *>(copyObjectImpl(get_view_query(view)));
+    entry->subquery = pg::copy<Query>(get_view_query(view));
     entry->relid = InvalidOid;
     entry->relkind = 0;
     relation_close(view, NoLock);

@@ -17,15 +17,6 @@ struct Moved {
     int index = 0; // of the part; 0: columns are being collected
     const RangeTblEntry *part = nullptr;
     Index level = 0;
-
-    int number_of(const Var *var) {
-        int number = 0;
-        for (Var *each : pg::each<Var>(vars)) {
-            number++;
-            if (each->varno == var->varno && each->varattno == var->varattno) return number;
-        }
-        return 0;
-    }
 };
 
 Node *move(Node *node, Moved *moved) {
@@ -38,12 +29,12 @@ Node *move(Node *node, Moved *moved) {
         return changed;
     }
     if (!IsA(node, Var)) return pg::mutate_children(node, move, moved);
-    auto *var = static_cast<Var *>(copyObjectImpl(node));
+    auto *var = pg::copy<Var>(node);
     if (var->varlevelsup != moved->level || !bms_is_member(static_cast<int>(var->varno), moved->entries))
         return reinterpret_cast<Node *>(var);
-    int number = moved->number_of(var);
+    int number = pg::number_of(moved->vars, var);
     if (number == 0) {
-        auto *copy = static_cast<Var *>(copyObjectImpl(var));
+        auto *copy = pg::copy<Var>(var);
         copy->varlevelsup = 0;
         moved->vars = lappend(moved->vars, copy);
         number = list_length(moved->vars);
@@ -79,15 +70,14 @@ void make_part(const Cutting &cutting, Query *query, Node *item) {
     Query *part = makeNode(Query);
     part->commandType = CMD_SELECT;
     part->canSetTag = true;
-    part->rtable = static_cast<List *>(copyObjectImpl(query->rtable));
-    part->jointree = makeFromExpr(list_make1(copyObjectImpl(item)), nullptr);
+    part->rtable = pg::copy<List>(query->rtable);
+    part->jointree = makeFromExpr(list_make1(pg::copy(item)), nullptr);
     if (moved.vars == NIL)
         pg::add_target(part,
                        reinterpret_cast<Node *>(makeConst(INT4OID, -1, InvalidOid, 4, Int32GetDatum(1), false, true)),
                        "one");
     for (Var *var : pg::each<Var>(moved.vars))
-        pg::add_target(part, static_cast<Node *>(copyObjectImpl(var)),
-                       get_rte_attribute_name(rt_fetch(var->varno, query->rtable), var->varattno));
+        pg::add_target(part, pg::copy(var), get_rte_attribute_name(rt_fetch(var->varno, query->rtable), var->varattno));
     note_sublinks(part);
     moved.part = part_entry(cutting, part, "joined");
     moved.index = add_entry(query, const_cast<RangeTblEntry *>(moved.part));

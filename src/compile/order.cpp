@@ -68,7 +68,7 @@ void write_out(Node *cast) {
 // x::text COLLATE "C": what tells equal values apart, and orders those of a type without an order. Null where the type
 // has no text.
 Node *text_of(Node *value) {
-    auto *copy = static_cast<Node *>(copyObjectImpl(value));
+    auto *copy = pg::copy<Node>(value);
     write_out(copy);
     Node *text =
         coerce_to_target_type(nullptr, copy, exprType(copy), TEXTOID, -1, COERCION_EXPLICIT, COERCE_EXPLICIT_CAST, -1);

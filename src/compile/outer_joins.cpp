@@ -73,15 +73,6 @@ bool has_outer_join(Node *item) {
 struct Columns {
     List *vars = NIL;
     Index level = 0;
-
-    int number_of(const Var *var) const {
-        int number = 0;
-        for (Var *each : pg::each<Var>(vars)) {
-            number++;
-            if (each->varno == var->varno && each->varattno == var->varattno) return number;
-        }
-        return 0;
-    }
 };
 
 bool collect(Node *node, Columns *columns) {
@@ -94,8 +85,8 @@ bool collect(Node *node, Columns *columns) {
     }
     if (!IsA(node, Var)) return pg::walk_children(node, collect, columns);
     auto *var = reinterpret_cast<Var *>(node);
-    if (var->varlevelsup != columns->level || columns->number_of(var)) return false;
-    auto *copy = static_cast<Var *>(copyObjectImpl(var));
+    if (var->varlevelsup != columns->level || pg::number_of(columns->vars, var)) return false;
+    auto *copy = pg::copy<Var>(var);
     copy->varlevelsup = 0;
     columns->vars = lappend(columns->vars, copy);
     return false;
@@ -110,9 +101,9 @@ Node *over_union(Node *node, Columns *columns) {
         return changed;
     }
     if (!IsA(node, Var)) return pg::mutate_children(node, over_union, columns);
-    auto *var = static_cast<Var *>(copyObjectImpl(node));
+    auto *var = pg::copy<Var>(node);
     if (var->varlevelsup != columns->level) return reinterpret_cast<Node *>(var);
-    var->varattno = static_cast<AttrNumber>(columns->number_of(var));
+    var->varattno = static_cast<AttrNumber>(pg::number_of(columns->vars, var));
     var->varno = 1;
     var->varnosyn = 0;
     var->varattnosyn = 0;
@@ -151,7 +142,7 @@ Node *without(Node *node, Bitmapset *missing) {
     if (node == nullptr) return nullptr;
     auto *var = reinterpret_cast<Var *>(node);
     if (!IsA(node, Var) || var->varlevelsup > 0) return pg::mutate_children(node, without, missing);
-    if (!bms_is_member(static_cast<int>(var->varno), missing)) return static_cast<Node *>(copyObjectImpl(node));
+    if (!bms_is_member(static_cast<int>(var->varno), missing)) return pg::copy(node);
     return typed_null(var->vartype, var->vartypmod, var->varcollid);
 }
 
@@ -159,7 +150,7 @@ Node *without(Node *node, Bitmapset *missing) {
 Node *from_within(Node *node, int *inner) {
     if (node == nullptr) return nullptr;
     if (!IsA(node, Var)) return pg::mutate_children(node, from_within, inner);
-    auto *var = static_cast<Var *>(copyObjectImpl(node));
+    auto *var = pg::copy<Var>(node);
     if (static_cast<int>(var->varno) == *inner)
         var->varno = 1;
     else
@@ -169,7 +160,7 @@ Node *from_within(Node *node, int *inner) {
 
 // NOT EXISTS (SELECT FROM the table WHERE condition)
 Node *no_match(const Query *query, int entry, Node *condition) {
-    auto *read = static_cast<RangeTblEntry *>(copyObjectImpl(rt_fetch(entry, query->rtable)));
+    auto *read = pg::copy<RangeTblEntry>(rt_fetch(entry, query->rtable));
     if (read->subquery) IncrementVarSublevelsUp(reinterpret_cast<Node *>(read->subquery), 1, 1); // LATERAL
     Query *rows = pg::select_from(read);
     rows->jointree->quals = from_within(condition, &entry);
@@ -184,8 +175,8 @@ Query *branch_of(const Query *query, const From &from, const Columns &columns, L
     Query *made = makeNode(Query);
     made->commandType = CMD_SELECT;
     made->canSetTag = true;
-    made->rtable = static_cast<List *>(copyObjectImpl(query->rtable));
-    made->jointree = makeFromExpr(static_cast<List *>(copyObjectImpl(from.kept)), nullptr);
+    made->rtable = pg::copy<List>(query->rtable);
+    made->jointree = makeFromExpr(pg::copy<List>(from.kept), nullptr);
     for (std::size_t i = 0; i < from.outer.size(); i++) {
         const OuterJoin &outer = from.outer[i];
         Node *condition = without(outer.condition, nulls);
@@ -212,11 +203,7 @@ Query *branch_of(const Query *query, const From &from, const Columns &columns, L
 // The types of a union of such branches.
 SetOperationStmt *types_of(const Columns &columns) {
     SetOperationStmt *types = makeNode(SetOperationStmt);
-    for (Var *var : pg::each<Var>(columns.vars)) {
-        types->colTypes = lappend_oid(types->colTypes, var->vartype);
-        types->colTypmods = lappend_int(types->colTypmods, var->vartypmod);
-        types->colCollations = lappend_oid(types->colCollations, var->varcollid);
-    }
+    for (Var *var : pg::each<Var>(columns.vars)) pg::add_column_type(types, var);
     return types;
 }
 
@@ -276,8 +263,8 @@ bool group_by_determined(Node *node, Ungrouped *of) {
     for (TargetEntry *each : pg::each<TargetEntry>(query->targetList))
         if (found == nullptr && equal(each->expr, node)) found = each;
     if (found == nullptr) {
-        found = makeTargetEntry(static_cast<Expr *>(copyObjectImpl(node)),
-                                static_cast<AttrNumber>(list_length(query->targetList) + 1), nullptr, true);
+        found = makeTargetEntry(pg::copy<Expr>(node), static_cast<AttrNumber>(list_length(query->targetList) + 1),
+                                nullptr, true);
         query->targetList = lappend(query->targetList, found);
     }
     group_by(query, found, *of->place);

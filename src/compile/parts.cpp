@@ -118,13 +118,6 @@ bool reads_one_table(const Query *query) {
 
 void note_sublinks(Query *query) { query->hasSubLinks = checkExprHasSubLink(reinterpret_cast<Node *>(query)); }
 
-List *column_names(const Query *query) {
-    List *names = NIL;
-    for (TargetEntry *each : pg::each<TargetEntry>(query->targetList))
-        if (!each->resjunk) names = lappend(names, makeString(pstrdup(each->resname ? each->resname : "value")));
-    return names;
-}
-
 Query *select_all(const Cutting &cutting, Query *part) {
     RangeTblEntry *entry = part_entry(cutting, part, "part");
     Query *query = pg::select_from(entry);

@@ -31,8 +31,6 @@ RangeTblEntry *part_entry(const Cutting &cutting, Query *part, const char *alias
 // Appends a subquery's part to FROM; returns its number.
 int add_entry(Query *query, RangeTblEntry *entry);
 Var *column_of(const RangeTblEntry *entry, int index, int column);
-// The names of its visible columns, "value" where there is none.
-List *column_names(const Query *query);
 // A new grouping of a query by one of its columns. Raises PJ002 where its type has no equality.
 void group_by(const Cutting &cutting, Query *query, int column);
 

@@ -83,7 +83,7 @@ Node *put_compared(Node *node, Query *subquery) {
     if (IsA(node, Param) && reinterpret_cast<Param *>(node)->paramkind == PARAM_SUBLINK) {
         int number = reinterpret_cast<Param *>(node)->paramid;
         auto *target = static_cast<TargetEntry *>(list_nth(subquery->targetList, number - 1));
-        return static_cast<Node *>(copyObjectImpl(target->expr));
+        return pg::copy(target->expr);
     }
     return pg::mutate_children(node, put_compared, subquery);
 }
@@ -132,7 +132,7 @@ Node *renumber(Node *node, Analysis *a) {
     if (node == nullptr) return nullptr;
     if (IsA(node, SubLink)) a->place.refuse(Construct::sublink, reinterpret_cast<SubLink *>(node)->location);
     if (!IsA(node, Var)) return pg::mutate_children(node, renumber, a);
-    Var *var = static_cast<Var *>(copyObjectImpl(node));
+    Var *var = pg::copy<Var>(node);
     if (var->varattno <= 0)
         a->place.refuse(var->varattno == 0 ? Construct::whole_row : Construct::system_column, var->location);
     var->varno = var->varlevelsup ? a->renumbered[var->varno] : 1;
@@ -149,7 +149,7 @@ Node *flatten_outer(Node *node, Query *outer) {
     if (node == nullptr) return nullptr;
     if (!IsA(node, Var)) return pg::mutate_children(node, flatten_outer, outer);
     if (reinterpret_cast<Var *>(node)->varlevelsup != 1) return node;
-    auto *var = static_cast<Node *>(copyObjectImpl(node));
+    auto *var = pg::copy(node);
     IncrementVarSublevelsUp(var, -1, 1);
     var = pg::flatten_joins(outer, var);
     IncrementVarSublevelsUp(var, 1, 0);
@@ -157,7 +157,7 @@ Node *flatten_outer(Node *node, Query *outer) {
 }
 
 Query *rows_of(const RangeTblEntry *entry) {
-    auto *copy = static_cast<RangeTblEntry *>(copyObjectImpl(entry));
+    auto *copy = pg::copy<RangeTblEntry>(entry);
     copy->inFromCl = true;
     pg::forget_privileges(copy);
     return pg::select_from(copy);
@@ -176,7 +176,7 @@ Presence made_of(Analysis &a, Node *conjunct) {
     int index = only_entry(reinterpret_cast<Node *>(subquery->jointree), &conditions);
     if (index == 0) a.place.refuse(Construct::presence_rows, link->location, "read several tables");
     if (link->testexpr) {
-        auto *compared = static_cast<Node *>(copyObjectImpl(link->testexpr));
+        auto *compared = pg::copy(link->testexpr);
         IncrementVarSublevelsUp(compared, 1, 0); // as a condition of the subquery
         conditions = lappend(conditions, put_compared(compared, subquery));
     }
@@ -216,7 +216,7 @@ Node *put_arm(Node *node, List *columns) {
     if (!IsA(node, Var) || reinterpret_cast<Var *>(node)->varlevelsup == 0)
         return pg::mutate_children(node, put_arm, columns);
     auto *column = static_cast<TargetEntry *>(list_nth(columns, reinterpret_cast<Var *>(node)->varattno - 1));
-    auto *expression = static_cast<Node *>(copyObjectImpl(column->expr));
+    auto *expression = pg::copy(column->expr);
     IncrementVarSublevelsUp(expression, 1, 0);
     return expression;
 }
@@ -235,9 +235,7 @@ void distribute_presences(Analysis &a, Arm &arm) {
     }
 }
 
-Node *presence_test(const Presence &presence) {
-    return exists(static_cast<Query *>(copyObjectImpl(presence.rows)), presence.negated);
-}
+Node *presence_test(const Presence &presence) { return exists(pg::copy<Query>(presence.rows), presence.negated); }
 
 void set_quals(const Arm &arm) {
     List *quals = list_copy(arm.conditions);

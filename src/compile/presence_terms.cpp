@@ -16,7 +16,7 @@
 namespace compile {
 namespace {
 
-Node *copy(const void *node) { return static_cast<Node *>(copyObjectImpl(node)); }
+using pg::copy;
 
 struct Equal { // outer = inner
     OpExpr *comparison;
@@ -197,7 +197,7 @@ RangeTblEntry *keys_entry(const Presence &presence, const Match &match) {
 Node *equals_key(const Equal &equal, int entry, int number) {
     auto *key = reinterpret_cast<Node *>(
         makeVar(entry, static_cast<AttrNumber>(number + 1), exprType(equal.inner), -1, exprCollation(equal.inner), 0));
-    auto *comparison = reinterpret_cast<OpExpr *>(copy(equal.comparison));
+    auto *comparison = copy<OpExpr>(equal.comparison);
     bool inner_first = linitial(equal.comparison->args) == equal.inner;
     Node *outer = one_level_down(equal.outer);
     comparison->args = inner_first ? list_make2(key, outer) : list_make2(outer, key);
@@ -249,7 +249,7 @@ namespace {
 Node *beside(Node *node, int *entry) {
     if (node == nullptr) return nullptr;
     if (!IsA(node, Var)) return pg::mutate_children(node, beside, entry);
-    auto *var = reinterpret_cast<Var *>(copy(node));
+    auto *var = copy<Var>(node);
     if (var->varlevelsup)
         var->varlevelsup--;
     else

@@ -144,7 +144,7 @@ Query *rewrite_level(Query *query, const Place &place, Oid as, bool user) {
 }
 
 Query *rewrite(const Query *query, const Place &place, bool user) {
-    auto *copy = static_cast<Query *>(copyObjectImpl(query));
+    auto *copy = pg::copy<Query>(query);
     if (copy->commandType != CMD_SELECT || copy->hasModifyingCTE) return copy;
     forget_all_nulling(reinterpret_cast<Node *>(copy), nullptr);
     inline_with(copy, place);

@@ -12,19 +12,12 @@ extern "C" {
 namespace compile {
 namespace {
 
-Node *copy(const void *node) { return static_cast<Node *>(copyObjectImpl(node)); }
+using pg::copy;
 
 // A query one level further in: what it reads of queries around it is one level further out.
 Query *deeper(Query *query) {
     IncrementVarSublevelsUp(reinterpret_cast<Node *>(query), 1, 1);
     return query;
-}
-
-List *names_of(const Query *query) {
-    List *names = NIL;
-    for (TargetEntry *entry : pg::each<TargetEntry>(query->targetList))
-        if (!entry->resjunk) names = lappend(names, makeString(pstrdup(entry->resname ? entry->resname : "?column?")));
-    return names;
 }
 
 bool is_all_union(const Node *item) {
@@ -100,7 +93,7 @@ Query *union_query(const Query *query, SetOperationStmt *operation, List *names)
     Query *united = pg::make_union();
     add_sides(united, query, operation->larg, operation, names);
     add_sides(united, query, operation->rarg, operation, names);
-    united->targetList = static_cast<List *>(copyObjectImpl(read_union(united, operation, names)->targetList));
+    united->targetList = pg::copy<List>(read_union(united, operation, names)->targetList);
     return united;
 }
 
@@ -110,9 +103,7 @@ Query *counted(const Query *query, SetOperationStmt *stated, List *names) {
     auto *like = reinterpret_cast<SetOperationStmt *>(copy(stated));
     List *all = list_copy(names);
     for (const char *each : {"here", "there"}) {
-        like->colTypes = lappend_oid(like->colTypes, INT4OID);
-        like->colTypmods = lappend_int(like->colTypmods, -1);
-        like->colCollations = lappend_oid(like->colCollations, InvalidOid);
+        pg::add_column_type(like, int_constant(0));
         all = lappend(all, makeString(pstrdup(each)));
     }
     Query *united = pg::make_union();
@@ -123,7 +114,7 @@ Query *counted(const Query *query, SetOperationStmt *stated, List *names) {
         pg::add_target(arm, int_constant(left ? 0 : 1), "there");
         pg::add_to_union(united, deeper(arm), "side", all, like);
     }
-    united->targetList = static_cast<List *>(copyObjectImpl(read_union(united, like, all)->targetList));
+    united->targetList = pg::copy<List>(read_union(united, like, all)->targetList);
     Query *made = read_union(deeper(united), like, all);
     Node *sums[2];
     int columns = list_length(names);
@@ -158,7 +149,7 @@ Query *query_of(const Query *query, Node *item, List *names) {
 
 Query *select_from_union(Query *query, bool all) {
     if (query->setOperations == nullptr || !has_form(query->setOperations) || obstacle_of_union(query)) return query;
-    List *names = names_of(query);
+    List *names = pg::column_names(query);
     if (is_all_union(query->setOperations))
         return all ? read_union(deeper(query), castNode(SetOperationStmt, query->setOperations), names) : query;
     Query *made = query_of(query, query->setOperations, names);
@@ -228,20 +219,13 @@ Query *unite_grouping_sets(Query *query) {
     constexpr int most_sets = 64;
     List *sets = expand_grouping_sets(query->groupingSets, query->groupDistinct, most_sets);
     if (sets == NIL) return query; // more than that
-    SetOperationStmt *types = makeNode(SetOperationStmt);
-    for (TargetEntry *each : pg::each<TargetEntry>(query->targetList)) {
-        if (each->resjunk) continue;
-        auto *expression = reinterpret_cast<Node *>(each->expr);
-        types->colTypes = lappend_oid(types->colTypes, exprType(expression));
-        types->colTypmods = lappend_int(types->colTypmods, exprTypmod(expression));
-        types->colCollations = lappend_oid(types->colCollations, exprCollation(expression));
-    }
-    List *names = names_of(query);
+    SetOperationStmt *types = pg::column_types(query->targetList);
+    List *names = pg::column_names(query);
     Query *united = pg::make_union();
     for (List *columns : pg::each<List>(sets))
         pg::add_to_union(united, deeper(deeper(arm_of_set(query, columns))), "sets", names, types);
     Query *made = read_union(united, types, names);
-    united->targetList = static_cast<List *>(copyObjectImpl(made->targetList));
+    united->targetList = pg::copy<List>(made->targetList);
     int column = 0;
     for (TargetEntry *each : pg::each<TargetEntry>(query->targetList)) {
         if (each->resjunk) continue;

@@ -227,7 +227,7 @@ void add_distinct_keys(Analysis &a) {
 
 void compile_whole(Analysis &a) {
     Block *block = a.block;
-    auto *copied = static_cast<Query *>(copyObjectImpl(a.query));
+    auto *copied = pg::copy<Query>(a.query);
     name_columns(reinterpret_cast<Node *>(copied), nullptr);
     a.core = block->core = canonical_query(copied, a.place);
     if (a.extend) determine_order(a.core, a.place);

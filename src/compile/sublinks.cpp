@@ -11,7 +11,7 @@
 namespace compile {
 namespace {
 
-Node *copy(const void *node) { return static_cast<Node *>(copyObjectImpl(node)); }
+using pg::copy;
 
 bool reads_level(Node *node, int level) { return contain_vars_of_level(node, level); }
 
@@ -230,8 +230,7 @@ bool collect_needed(Node *node, Needed *needed) {
     if (!IsA(node, Var)) return pg::walk_children(node, collect_needed, needed);
     auto *var = reinterpret_cast<Var *>(node);
     if (var->varlevelsup > 0) return false;
-    for (Var *each : pg::each<Var>(needed->vars))
-        if (each->varno == var->varno && each->varattno == var->varattno) return false;
+    if (pg::number_of(needed->vars, var)) return false;
     needed->vars = lappend(needed->vars, copy(var));
     needed->told_apart |= is_told_apart(var->vartype, var->vartypmod, var->varcollid);
     return false;
@@ -242,13 +241,8 @@ Node *of_needed(Node *node, Needed *needed) {
     if (!IsA(node, Var) || reinterpret_cast<Var *>(node)->varlevelsup > 0)
         return pg::mutate_children(node, of_needed, needed);
     auto *var = reinterpret_cast<Var *>(node);
-    int number = 0;
-    for (Var *each : pg::each<Var>(needed->vars)) {
-        number++;
-        if (each->varno == var->varno && each->varattno == var->varattno) break;
-    }
-    return reinterpret_cast<Node *>(
-        makeVar(1, static_cast<AttrNumber>(number), var->vartype, var->vartypmod, var->varcollid, 0));
+    auto number = static_cast<AttrNumber>(pg::number_of(needed->vars, var));
+    return reinterpret_cast<Node *>(makeVar(1, number, var->vartype, var->vartypmod, var->varcollid, 0));
 }
 
 void select_distinct(const Cutting &cutting, Query *query) {
@@ -312,22 +306,6 @@ Node *none(Query *rows, Node *condition) {
     subquery->jointree->quals = make_and_qual(subquery->jointree->quals, condition);
     subquery->targetList = NIL;
     return exists(subquery, true);
-}
-
-Node *is_null(Node *value) {
-    NullTest *test = makeNode(NullTest);
-    test->arg = reinterpret_cast<Expr *>(value);
-    test->nulltesttype = IS_NULL;
-    test->location = -1;
-    return reinterpret_cast<Node *>(test);
-}
-
-Node *boolean_test(Node *condition, BoolTestType type) {
-    BooleanTest *test = makeNode(BooleanTest);
-    test->arg = reinterpret_cast<Expr *>(condition);
-    test->booltesttype = type;
-    test->location = -1;
-    return reinterpret_cast<Node *>(test);
 }
 
 // NOT IN: no row is equal, none is NULL, and, if the value is NULL, there is none at all. Each is a condition that an

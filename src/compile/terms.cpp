@@ -3,6 +3,7 @@
 
 #include "compile/analysis.hpp"
 #include "compile/deparse.hpp"
+#include "compile/expressions.hpp"
 #include "compile/term_parts.hpp"
 #include "pg/list.hpp"
 #include "pg/query.hpp"
@@ -36,7 +37,7 @@ const char *either_state_text(const Source &source, int index) {
 
 // The arm before it is grouped: what block.feed() has, still without weights.
 Query *ungrouped(const Block &block, const Arm &arm) {
-    Query *query = static_cast<Query *>(copyObjectImpl(arm.query));
+    Query *query = pg::copy<Query>(arm.query);
     query->groupClause = NIL;
     query->hasAggs = false;
     if (block.grouped() || block.unites()) {
@@ -54,7 +55,7 @@ namespace {
 // went count as well, as what was linked by them is not so any more.
 const char *keys_of_changed(const Block &block, int occurrence, uint32 changed) {
     const Trace &trace = block.traces[occurrence - 1];
-    auto *query = static_cast<Query *>(copyObjectImpl(trace.query));
+    auto *query = pg::copy<Query>(trace.query);
     pg::TextList with;
     uint32 written = 0;
     for (int i = 1; i <= list_length(query->rtable); i++) {
@@ -115,7 +116,7 @@ const char *additions_text(const Block &block, const char *rows) {
 }
 
 const char *definition_text(const Block &block, const char *rows) {
-    Query *query = static_cast<Query *>(copyObjectImpl(block.core));
+    Query *query = pg::copy<Query>(block.core);
     replace_entry(query, 1, "delta_0");
     return psprintf("WITH delta_0 AS NOT MATERIALIZED (%s) %s", rows, deparse(query));
 }
@@ -175,11 +176,11 @@ const char *text_over(const Block &block, Query *query, std::span<const char *co
 } // namespace
 
 const char *definition_over(const Block &block, std::span<const char *const> rows) {
-    return text_over(block, static_cast<Query *>(copyObjectImpl(block.core)), rows);
+    return text_over(block, pg::copy<Query>(block.core), rows);
 }
 
 const char *keys_over(const Block &block, std::span<const char *const> rows) {
-    Query *query = static_cast<Query *>(copyObjectImpl(block.core));
+    Query *query = pg::copy<Query>(block.core);
     query->groupClause = query->distinctClause = query->sortClause = NIL;
     query->hasAggs = query->hasDistinctOn = false;
     query->targetList = NIL;
@@ -206,16 +207,10 @@ int add_affected(Query *query, const Block &block) {
     return index;
 }
 
-// Key number i is that of the affected row; `is_null`: NULL.
-Node *key_is_affected(const Block &block, int i, int affected, bool is_null) {
-    auto *key = static_cast<Expr *>(copyObjectImpl(block.row_key[i].expression));
-    if (is_null) {
-        NullTest *test = makeNode(NullTest);
-        test->arg = key;
-        test->nulltesttype = IS_NULL;
-        test->location = -1;
-        return reinterpret_cast<Node *>(test);
-    }
+// Key number i is that of the affected row; `null`: NULL.
+Node *key_is_affected(const Block &block, int i, int affected, bool null) {
+    auto *key = pg::copy<Expr>(block.row_key[i].expression);
+    if (null) return is_null(reinterpret_cast<Node *>(key));
     const Key &type = block.row_key[i];
     Var *value = makeVar(affected, static_cast<AttrNumber>(i + 1), type.type, -1, type.collation, 0);
     return reinterpret_cast<Node *>(
@@ -241,7 +236,7 @@ void group_by_ordinal(Query *query) {
 } // namespace
 
 const char *recompute_text(const Block &block, uint64 nulls, const char *rows) {
-    Query *query = static_cast<Query *>(copyObjectImpl(block.core));
+    Query *query = pg::copy<Query>(block.core);
     if (rows) replace_entry(query, 1, "delta_0");
     const char *with = rows ? psprintf("WITH delta_0 AS NOT MATERIALIZED (%s) ", rows) : "";
     if (block.row_key.empty()) return psprintf("%sSELECT d.*, 0::bigint FROM (%s) AS d", with, deparse(query));

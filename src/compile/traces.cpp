@@ -279,7 +279,7 @@ struct Flattening {
 Node *flatten(Node *node, Flattening *to) {
     if (node == nullptr) return nullptr;
     if (!IsA(node, Var)) return pg::mutate_children(node, flatten, to);
-    auto *var = static_cast<Var *>(copyObjectImpl(node));
+    auto *var = pg::copy<Var>(node);
     Item item{to->level - static_cast<int>(var->varlevelsup), static_cast<int>(var->varno)};
     auto found = std::find(to->items->begin(), to->items->end(), item);
     var->varno = (*to->numbers)[found - to->items->begin()];
@@ -332,7 +332,7 @@ Trace Tracer::trace() {
     for (std::size_t i = 0; i < items_.size(); i++) ordered[number_[i]] = static_cast<int>(i);
     List *from = NIL;
     for (int i = 1; i <= numbers_; i++) {
-        auto *entry = static_cast<RangeTblEntry *>(copyObjectImpl(entry_of(ordered[i])));
+        auto *entry = pg::copy<RangeTblEntry>(entry_of(ordered[i]));
         entry->inFromCl = true;
         pg::forget_privileges(entry);
         query->rtable = lappend(query->rtable, entry);

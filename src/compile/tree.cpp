@@ -30,7 +30,7 @@ TreeNode *add_leaf(Analysis &a, int index) {
     if (list_length(a.core->rtable) == max_sources)
         a.place.refuse(Construct::too_many_sources, -1, psprintf("%d", max_sources));
 
-    RangeTblEntry *copy = static_cast<RangeTblEntry *>(copyObjectImpl(entry));
+    RangeTblEntry *copy = pg::copy<RangeTblEntry>(entry);
     copy->inFromCl = true;
     pg::forget_privileges(copy);
     a.core->rtable = lappend(a.core->rtable, copy);
@@ -64,7 +64,7 @@ Node *renumber(Node *node, Analysis *a) {
     if (node == nullptr) return nullptr;
     if (IsA(node, SubLink)) a->place.refuse(Construct::sublink, reinterpret_cast<SubLink *>(node)->location);
     if (IsA(node, Var)) {
-        Var *var = static_cast<Var *>(copyObjectImpl(node));
+        Var *var = pg::copy<Var>(node);
         if (var->varattno <= 0)
             a->place.refuse(var->varattno == 0 ? Construct::whole_row : Construct::system_column, var->location);
         var->varno = a->renumbered[var->varno];
@@ -208,8 +208,7 @@ void build_columns(Analysis &a) {
             append_column(a, entry->expr, psprintf("_%s", expression_name(a, reinterpret_cast<Node *>(entry->expr))));
         a.block->column(column)->ressortgroupref = entry->ressortgroupref;
     }
-    core->groupClause =
-        static_cast<List *>(copyObjectImpl(a.query->groupClause ? a.query->groupClause : a.query->distinctClause));
+    core->groupClause = pg::copy<List>(a.query->groupClause ? a.query->groupClause : a.query->distinctClause);
 }
 
 } // namespace compile

@@ -50,7 +50,7 @@ TreeNode *add_arm(Analysis &a, Query *query, const SetOperationStmt *united, Lis
 Query *union_of(const Block &block, List *names, const SetOperationStmt *like) {
     Query *query = pg::make_union();
     for (const Arm &arm : block.arms) pg::add_to_union(query, arm.query, "arm", names, like);
-    query->targetList = static_cast<List *>(copyObjectImpl(block.arms.front().query->targetList));
+    query->targetList = pg::copy<List>(block.arms.front().query->targetList);
     return query;
 }
 

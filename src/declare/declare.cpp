@@ -289,17 +289,20 @@ const char *flow_name(catalog::Flow flow) {
 }
 
 void report(Oid table, const Block &block, const Plan &plan, uint64 rows, TimestampTz began) {
-    StringInfoData advice;
-    initStringInfo(&advice);
-    for (int i = 1; plan.flow != catalog::Flow::events && i <= static_cast<int>(block.occurrence_source.size()); i++)
-        if (const char *statement = index_advice(block, i))
-            if (strstr(advice.data, statement) == nullptr)
-                appendStringInfo(&advice, "%s%s", advice.len ? " " : "", statement);
+    pg::vector<const char *> advice; // each statement once
+    for (int i = 1; plan.flow != catalog::Flow::events && i <= static_cast<int>(block.occurrence_source.size()); i++) {
+        const char *statement = index_advice(block, i);
+        auto is_same = [&](const char *other) { return strcmp(other, statement) == 0; };
+        if (statement && std::none_of(advice.begin(), advice.end(), is_same)) advice.push_back(statement);
+    }
     ereport(NOTICE,
             (errmsg("projection %s: %s, %s, key (%s), " UINT64_FORMAT " rows in %ld ms", pg::qualified_name(table),
                     compile::name_of(block.way), flow_name(plan.flow), key_text(block) ? key_text(block) : "", rows,
                     TimestampDifferenceMilliseconds(began, GetCurrentTimestamp())),
-             advice.len ? errhint("Maintenance would be faster with: %s", advice.data) : 0));
+             !advice.empty()
+                 ? errhint("Maintenance would be faster with: %s",
+                           pg::joined(static_cast<int>(advice.size()), " ", [&](int i) { return advice[i]; }))
+                 : 0));
 }
 
 } // namespace

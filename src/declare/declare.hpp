@@ -64,8 +64,8 @@ void record(const Request &request, Oid table, Oid definition, const compile::Bl
 // Lets the owner of a projection that is recorded read the arrivals of its sources. As a superuser, in an SPI
 // connection.
 void share_arrivals(Oid projection);
-// CREATE INDEX for the rows' identity, without a name; null where there is none.
-const char *identity_index(const char *table, const compile::Block &block);
+// CREATE INDEX for the rows' identity, with a quoted name or ""; null where there is none.
+const char *identity_index(const char *name, const char *table, const compile::Block &block);
 
 // "ARRAY[…]" of regclass.
 const char *oid_list(std::span<const Oid> oids);

@@ -5,6 +5,7 @@
 #include "compile/refusals.hpp"
 #include "declare/parts.hpp"
 #include "pg/list.hpp"
+#include "pg/query.hpp"
 #include "pg/scope.hpp"
 #include "rights/caller.hpp"
 
@@ -129,7 +130,7 @@ bool put_parts(Node *node, Which *which) {
 }
 
 Query *columns_of(const Block &block, Which which) {
-    Query *query = static_cast<Query *>(copyObjectImpl(block.core));
+    Query *query = pg::copy<Query>(block.core);
     List *kept = NIL;
     int i = 0;
     for (TargetEntry *entry : pg::each<TargetEntry>(query->targetList)) {

@@ -4,6 +4,8 @@
 // follows the restore. (Test: test/t/021_update.pl)
 #include "declare/install.hpp"
 
+#include "pg/query.hpp"
+
 namespace declare {
 namespace {
 
@@ -36,7 +38,7 @@ PlannedStmt *installing_here(PlannedStmt *statement) {
                      errhint("After the restore: ALTER EXTENSION pg_projections UPDATE;")));
     kept = lappend(kept, makeDefElem(pstrdup("new_version"),
                                      reinterpret_cast<Node *>(makeString(pstrdup(one_schema_version))), -1));
-    auto *copy = static_cast<PlannedStmt *>(copyObjectImpl(statement)); // the tree may be a cached plan's
+    auto *copy = pg::copy<PlannedStmt>(statement); // the tree may be a cached plan's
     reinterpret_cast<CreateExtensionStmt *>(copy->utilityStmt)->options = kept;
     return copy;
 }

@@ -4,6 +4,7 @@
 #include "catalog/hidden.hpp"
 #include "compile/deparse.hpp"
 #include "pg/list.hpp"
+#include "pg/query.hpp"
 #include "pg/scope.hpp"
 
 namespace declare {
@@ -22,11 +23,11 @@ const char *column_list(const Block &block, bool with_types) {
 
 } // namespace
 
-const char *identity_index(const char *table, const Block &block) {
+const char *identity_index(const char *name, const char *table, const Block &block) {
     if (const char *key = key_text(block))
-        return psprintf("CREATE UNIQUE INDEX ON %s (%s) NULLS NOT DISTINCT", table, key);
+        return psprintf("CREATE UNIQUE INDEX %s ON %s (%s) NULLS NOT DISTINCT", name, table, key);
     if (block.counts_equal_rows())
-        return psprintf("CREATE INDEX ON %s (pg_catalog.hash_record_extended(ROW(%s), 0))", table,
+        return psprintf("CREATE INDEX %s ON %s (pg_catalog.hash_record_extended(ROW(%s), 0))", name, table,
                         column_list(block, false));
     return nullptr;
 }
@@ -45,7 +46,7 @@ void create_table(const char *table, const Block &block) {
 }
 
 void create_index(const char *table, const Block &block) {
-    if (const char *index = identity_index(table, block)) pg::spi_execute(index);
+    if (const char *index = identity_index("", table, block)) pg::spi_execute(index);
     CommandCounterIncrement();
 }
 
@@ -104,7 +105,7 @@ uint64 fill(Oid table, Oid definition, const Block &block, bool empty) {
     if (empty && !block.always_has_row()) return 0;
     const char *from = pg::qualified_name(definition);
     if (empty) {
-        Query *query = static_cast<Query *>(copyObjectImpl(block.core));
+        Query *query = pg::copy<Query>(block.core);
         query->jointree->quals = makeBoolConst(false, false);
         from = psprintf("(%s) AS d", compile::deparse(query));
     }

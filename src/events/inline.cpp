@@ -7,6 +7,7 @@
 #include "events/events.hpp"
 #include "maintain/flush.hpp"
 #include "maintain/maintaining.hpp"
+#include "pg/query.hpp"
 
 namespace events {
 
@@ -18,9 +19,7 @@ namespace {
 constinit pg::flat_map<Oid, Delivery *> *deliveries = nullptr;
 constinit LocalTransactionId delivered_in = InvalidLocalTransactionId;
 
-ExprState *prepare(Node *expression) {
-    return ExecInitExpr(expression_planner(static_cast<Expr *>(copyObjectImpl(expression))), nullptr);
-}
+ExprState *prepare(Node *expression) { return ExecInitExpr(expression_planner(pg::copy<Expr>(expression)), nullptr); }
 
 // A rebuild puts its result in place between transactions that apply events, and holds the next one off here.
 void pass_gate(Projection &projection) {

@@ -9,11 +9,16 @@
 // row to its latest version, as the executor does (a key never changes in place, so that version has the same key), and
 // the delta is added to that one. Whatever is not this simple case is left to the statements: a row not found, a group
 // that empties.
+//
+// A table that other projections read has our trigger, for what is written by statements. Here each row is handed to
+// capture in its place, so that what reads it costs its writers no queue of events and no plan.
 #include "maintain/direct.hpp"
 
+#include "capture/trigger.hpp"
 #include "catalog/own_trigger.hpp"
 #include "maintain/apply_values.hpp"
 #include "maintain/statements.hpp"
+#include "pg/query.hpp"
 
 namespace maintain {
 
@@ -27,6 +32,7 @@ struct DirectPlan {
     MemoryContext memory;
     Oid index = InvalidOid;     // the key's; none: rows are found by statements only
     bool direct = false;        // nothing asks for the executor
+    bool captured = false;      // other projections read the table
     pg::vector<int> index_keys; // for each index column, the key it holds
     pg::vector<ScanKeyData> scan_keys;
     ExprContext *context = nullptr;
@@ -51,20 +57,28 @@ struct DirectWriter {
 
 namespace {
 
+// Our trigger on what other projections read, while it fires. What it would be told it is told here, row by row.
+bool captures(const Trigger &trigger) {
+    return trigger.tgenabled == TRIGGER_FIRES_ALWAYS && catalog::is_as_made(trigger, catalog::capture_rows);
+}
+
+bool is_captured(Relation table) {
+    TriggerDesc *triggers = table->trigdesc;
+    return triggers && std::any_of(triggers->triggers, triggers->triggers + triggers->numtriggers, captures);
+}
+
 // What the executor does for a table and direct writes do not. Each makes its projection go by statements; what changes
 // one of them is DDL, after which the plan is made again. (test: sql/constraints, sql/ordinary_table)
 bool has_triggers(Projection &, Relation table) { // foreign keys to it and deferrable constraints are triggers, too
     TriggerDesc *triggers = table->trigdesc;
-    if (triggers && (triggers->trig_update_after_row || triggers->trig_update_before_statement ||
-                     triggers->trig_update_after_statement))
-        return true;
-    if (triggers && triggers->trig_update_before_row)
-        for (int i = 0; i < triggers->numtriggers; i++) {
-            const Trigger &trigger = triggers->triggers[i];
-            if (TRIGGER_FOR_BEFORE(trigger.tgtype) && TRIGGER_FOR_ROW(trigger.tgtype) &&
-                TRIGGER_FOR_UPDATE(trigger.tgtype) && !catalog::is_as_made(trigger, catalog::guard_rows))
-                return true;
-        }
+    if (triggers == nullptr) return false;
+    if (triggers->trig_update_before_statement || triggers->trig_update_after_statement) return true;
+    for (int i = 0; i < triggers->numtriggers; i++) {
+        const Trigger &trigger = triggers->triggers[i];
+        if (TRIGGER_FOR_ROW(trigger.tgtype) && TRIGGER_FOR_UPDATE(trigger.tgtype) && !captures(trigger) &&
+            !catalog::is_as_made(trigger, catalog::guard_rows))
+            return true;
+    }
     return false;
 }
 
@@ -154,8 +168,7 @@ bool find_index(Relation table, const Block &block, DirectPlan &plan) {
 void compile_outputs(Projection &projection, DirectPlan &plan) {
     plan.context = CreateStandaloneExprContext();
     for (const compile::Output &output : projection.block().outputs) {
-        Expr *expression =
-            expression_planner(reinterpret_cast<Expr *>(static_cast<Node *>(copyObjectImpl(output.expression))));
+        Expr *expression = expression_planner(pg::copy<Expr>(output.expression));
         if (exprType(reinterpret_cast<Node *>(expression)) !=
             get_atttype(projection.relation, static_cast<AttrNumber>(output.column + 1)))
             elog(ERROR, "column %d of projection %s has an unexpected type", output.column, projection.name());
@@ -172,6 +185,7 @@ DirectPlan *make_plan(Projection &projection, Relation table) {
     if (!find_index(table, block, *plan)) plan->index = InvalidOid;
     if (OidIsValid(plan->index) && !block.settings_dependent && !needs_executor(projection, table)) {
         plan->direct = true;
+        plan->captured = is_captured(table);
         catalog::with_pinned(projection.settings, [&] { compile_outputs(projection, *plan); });
         for (const State &state : block.states) {
             FmgrInfo adder{};
@@ -268,9 +282,10 @@ void need_target(DirectWriter &writer) {
     });
 }
 
-[[noreturn]] void fail_concurrent() {
+// As the executor words it.
+[[noreturn]] void fail_concurrent(const char *what) {
     ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-                    errmsg("could not serialize access due to concurrent update")));
+                    errmsg("could not serialize access due to concurrent %s", what)));
     pg_unreachable();
 }
 
@@ -304,12 +319,15 @@ DirectWriter *open_direct(Projection &projection, MemoryContext memory) {
         IndexScanDesc scan = pg::begin_index_scan(table, index, snapshot, static_cast<int>(plan.scan_keys.size()));
         TupleTableSlot *found = table_slot_create(table, nullptr);
         TupleTableSlot *changed = MakeSingleTupleTableSlot(RelationGetDescr(table), &TTSOpsVirtual);
-        return new (palloc(sizeof(DirectWriter))) DirectWriter{projection, block,   plan,    table, index,   scan,
-                                                               memory,     nullptr, nullptr, found, changed, snapshot};
+        auto *writer = new (palloc(sizeof(DirectWriter))) DirectWriter{
+            projection, block, plan, table, index, scan, memory, nullptr, nullptr, found, changed, snapshot};
+        if (plan.captured) capture::writing_begins(writer, projection.relation);
+        return writer;
     });
 }
 
 void close_direct(DirectWriter *writer) {
+    if (writer->plan.captured) capture::writing_ends(writer);
     ExecDropSingleTupleTableSlot(writer->found);
     ExecDropSingleTupleTableSlot(writer->changed);
     index_endscan(writer->scan);
@@ -319,6 +337,7 @@ void close_direct(DirectWriter *writer) {
     }
     index_close(writer->index, NoLock);
     table_close(writer->table, NoLock);
+    if (writer->plan.captured) capture::rows_changed(writer->projection.relation);
 }
 
 Added add_direct(DirectWriter &writer, const capture::Group &group) {
@@ -347,13 +366,17 @@ Added add_direct(DirectWriter &writer, const capture::Group &group) {
                 pg::insert_index_tuples(writer.target, writer.changed, writer.estate, indexes);
                 ResetPerTupleExprContext(writer.estate);
             }
+            // The version that was locked, and what is in its place.
+            if (writer.plan.captured)
+                pg::within(writer.plan.context->ecxt_per_tuple_memory,
+                           [&] { capture::row_changed(writer.projection.relation, writer.found, writer.changed); });
             return Added::yes;
         case TM_Updated:
-            if (IsolationUsesXactSnapshot()) fail_concurrent();
+            if (IsolationUsesXactSnapshot()) fail_concurrent("update");
             if (!follow_row(writer, &tid)) return Added::no;
             break;
         case TM_Deleted:
-            if (IsolationUsesXactSnapshot()) fail_concurrent();
+            if (IsolationUsesXactSnapshot()) fail_concurrent("delete");
             return Added::no;
         default: elog(ERROR, "unexpected result of table_tuple_update: %d", result);
         }

@@ -7,6 +7,7 @@
 #include "maintain/direct.hpp"
 #include "pg/list.hpp"
 #include "pg/plan.hpp"
+#include "pg/query.hpp"
 
 namespace maintain {
 
@@ -105,7 +106,7 @@ Node *renew(Node *node, Renewed *to) {
         made->location = -1;
         return collated(reinterpret_cast<Node *>(made), key.collation);
     }
-    return static_cast<Node *>(copyObjectImpl(node));
+    return pg::copy(node);
 }
 
 const char *text_of(const Projection &projection, Node *expression) {

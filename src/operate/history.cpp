@@ -12,7 +12,7 @@ namespace {
 // SELECT <keys> AS k1, …, <each table's whole row> AS r1, … FROM … WHERE …: the definition before it is grouped, with
 // the rows of its FROM or, with `present`, those whose presence it asks for, and NULLs for other tables.
 const char *rows_query(const compile::Block &block, const compile::Arm &arm, const compile::Presence *present) {
-    Query *query = static_cast<Query *>(copyObjectImpl(arm.query));
+    Query *query = pg::copy<Query>(arm.query);
     List *targets = NIL;
     auto add = [&](Node *expression, const char *name) {
         targets =
@@ -21,13 +21,11 @@ const char *rows_query(const compile::Block &block, const compile::Arm &arm, con
     };
     int number = 0;
     for (const compile::Key &key : block.row_key)
-        add(static_cast<Node *>(
-                copyObjectImpl(block.over(arm, reinterpret_cast<Node *>(block.column(key.column)->expr)))),
+        add(pg::copy(block.over(arm, reinterpret_cast<Node *>(block.column(key.column)->expr))),
             psprintf("k%d", ++number));
     int entries = arm.entries(), matched = 0;
     if (present)
-        matched = compile::add_rows(query, arm, *present,
-                                    static_cast<RangeTblEntry *>(copyObjectImpl(rt_fetch(1, present->rows->rtable))));
+        matched = compile::add_rows(query, arm, *present, pg::copy<RangeTblEntry>(rt_fetch(1, present->rows->rtable)));
     for (int i = 1; i <= static_cast<int>(block.occurrence_source.size()); i++) {
         int entry = present ? (i == present->occurrence ? matched : 0) : arm.entry(i);
         bool here = entry >= 1 && entry <= std::max(entries, matched);
@@ -46,7 +44,7 @@ const char *rows_query(const compile::Block &block, const compile::Arm &arm, con
 // Of a definition that is read again as a whole: the rows of one of its tables, with the keys that they concern.
 const char *traced_rows_query(const compile::Block &block, int occurrence) {
     const compile::Trace &trace = block.traces[occurrence - 1];
-    auto *query = static_cast<Query *>(copyObjectImpl(trace.query));
+    auto *query = pg::copy<Query>(trace.query);
     for (int i = 1; i <= static_cast<int>(block.occurrence_source.size()); i++) {
         Oid type = get_rel_type_id(block.entry(i)->relid);
         pg::add_target(query,

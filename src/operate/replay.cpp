@@ -10,6 +10,7 @@
 #include "maintain/log.hpp"
 #include "maintain/maintaining.hpp"
 #include "pg/list.hpp"
+#include "pg/query.hpp"
 #include "rights/caller.hpp"
 #include "verify/refold.hpp"
 
@@ -54,7 +55,7 @@ const char *delete_all(const pg::vector<Oid> &tables) {
 
 // What an aggregate without GROUP BY says of no rows: its definition over none.
 const char *insert_total(Projection &projection) {
-    Query *query = static_cast<Query *>(copyObjectImpl(projection.block().core));
+    Query *query = pg::copy<Query>(projection.block().core);
     query->jointree->quals = make_and_qual(query->jointree->quals, makeBoolConst(false, false));
     return psprintf("INSERT INTO %s %s", projection.name(), compile::deparse(query));
 }

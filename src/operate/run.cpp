@@ -3,6 +3,7 @@
 #include "operate/run.hpp"
 
 #include "events/slot.hpp"
+#include "pg/query.hpp"
 #include "pg/scope.hpp"
 #include "rebuild/rebuild.hpp"
 #include "rights/audit.hpp"
@@ -65,7 +66,7 @@ const char *key_expression(Projection &projection) {
         ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
                         errmsg("the projection with OID %u has been dropped meanwhile", projection.relation),
                         errhint("Look again.")));
-    auto *query = static_cast<Query *>(copyObjectImpl(get_view_query(feed)));
+    auto *query = pg::copy<Query>(get_view_query(feed));
     relation_close(feed, NoLock);
     Node *keys = nullptr;
     for (TargetEntry *entry : pg::each<TargetEntry>(query->targetList))

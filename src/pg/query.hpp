@@ -4,6 +4,12 @@
 
 namespace pg {
 
+// A copy of a tree, which the caller knows the kind of.
+template <class Tree = Node>
+Tree *copy(const void *tree) {
+    return static_cast<Tree *>(copyObjectImpl(tree));
+}
+
 inline RangeTblRef *reference_to(int entry) {
     RangeTblRef *reference = makeNode(RangeTblRef);
     reference->rtindex = entry;
@@ -36,6 +42,40 @@ inline int add_target(Query *query, Node *expression, const char *name) {
                                 makeTargetEntry(reinterpret_cast<Expr *>(expression), static_cast<AttrNumber>(number),
                                                 name ? pstrdup(name) : nullptr, false));
     return number;
+}
+
+// The names of its visible columns, "value" where there is none.
+inline List *column_names(const Query *query) {
+    List *names = NIL;
+    for (TargetEntry *each : pg::each<TargetEntry>(query->targetList))
+        if (!each->resjunk) names = lappend(names, makeString(pstrdup(each->resname ? each->resname : "value")));
+    return names;
+}
+
+// The number of a column among those that are listed as Vars, from 1; 0 where it is not there.
+inline int number_of(const List *columns, const Var *column) {
+    int number = 0;
+    for (Var *each : pg::each<Var>(columns)) {
+        number++;
+        if (each->varno == column->varno && each->varattno == column->varattno) return number;
+    }
+    return 0;
+}
+
+// Appends an expression's type to the columns' types of a union.
+inline void add_column_type(SetOperationStmt *types, const void *expression) {
+    auto *value = static_cast<const Node *>(expression);
+    types->colTypes = lappend_oid(types->colTypes, exprType(value));
+    types->colTypmods = lappend_int(types->colTypmods, exprTypmod(value));
+    types->colCollations = lappend_oid(types->colCollations, exprCollation(value));
+}
+
+// The types of a query's visible columns, as those of a union of such queries.
+inline SetOperationStmt *column_types(const List *targets) {
+    SetOperationStmt *types = makeNode(SetOperationStmt);
+    for (TargetEntry *each : pg::each<TargetEntry>(targets))
+        if (!each->resjunk) add_column_type(types, each->expr);
+    return types;
 }
 
 // A UNION ALL, still of nothing.

@@ -148,10 +148,10 @@ Oid make_altered_shadow(Rebuild &rebuild) {
 void index_altered_shadow(Rebuild &rebuild) {
     // One that the live table has already, on columns that stay, comes with the others.
     const Block &block = shadow(rebuild).block();
-    const char *wanted = declare::identity_index(pg::qualified_name(rebuild.shadow), block);
+    const char *wanted =
+        declare::identity_index(identity_name(rebuild.shadow), pg::qualified_name(rebuild.shadow), block);
     if (wanted == nullptr || OidIsValid(identity_of_shadow(rebuild))) return;
-    pg::spi_execute(psprintf("CREATE %sINDEX %s%s", strncmp(wanted, "CREATE UNIQUE", 13) == 0 ? "UNIQUE " : "",
-                             identity_name(rebuild.shadow), strstr(wanted, " ON ")));
+    pg::spi_execute(wanted);
     CommandCounterIncrement();
 }
 

@@ -13,6 +13,12 @@ const char *identity_sequence(const char *table, const char *column) {
         psprintf("SELECT pg_get_serial_sequence(%s, %s)", quote_literal_cstr(table), quote_literal_cstr(column)));
 }
 
+bool draws_number(Node *node, void *context) {
+    if (node == nullptr) return false;
+    if (IsA(node, FuncExpr) && reinterpret_cast<FuncExpr *>(node)->funcid == F_NEXTVAL) return true;
+    return pg::walk_children(node, draws_number, context);
+}
+
 // A sequence that belongs to the column, and goes with it.
 void make_probe(const Drawn &drawn, Oid owner) {
     const char *column = quote_identifier(get_attname(drawn.twin, drawn.column, false));
@@ -47,7 +53,7 @@ pg::vector<Drawn> watch_defaults(Oid twin) {
             found.probe = identity_sequence(pg::qualified_name(twin), NameStr(column->attname));
         } else {
             const char *text = deparse_expression(value, NIL, false, false);
-            found.numbers = strstr(text, "nextval(") != nullptr;
+            found.numbers = draws_number(value, nullptr);
             found.probe = quote_qualified_identifier(schema, psprintf("projections_default_%u_%d", twin, i + 1));
             defaults.push_back(watched_default(found, text));
             probed.push_back(found);

@@ -102,6 +102,17 @@ void copy_index(Oid index, Oid shadow) {
 
 } // namespace
 
+// Whether it is over the hash of whole rows. Its expression is looked at as it is stored: to plan it would run
+// functions of the user's, whose index it may be.
+static bool hashes_rows(Relation index) {
+    bool null;
+    Datum stored = SysCacheGetAttr(INDEXRELID, index->rd_indextuple, Anum_pg_index_indexprs, &null);
+    if (null || index->rd_index->indnatts != 1) return false;
+    auto *expressions = static_cast<List *>(stringToNode(TextDatumGetCString(stored)));
+    auto *hash = static_cast<FuncExpr *>(linitial(expressions));
+    return IsA(hash, FuncExpr) && hash->funcid == F_HASH_RECORD_EXTENDED;
+}
+
 // An index of a shadow says by its name which index it is made for: indexes come and go while a rebuild runs.
 const char *counterpart_name(Oid index, Oid shadow) { return psprintf("rebuild_%u_%u", shadow, index); }
 
@@ -120,8 +131,7 @@ pg::vector<Oid> identity_indexes(catalog::Projection &projection) {
         for (int i = 0; key && i < form->indnatts; i++)
             key = std::any_of(block.row_key.begin(), block.row_key.end(),
                               [&](const compile::Key &each) { return each.column + 1 == form->indkey.values[i]; });
-        bool hash = block.counts_equal_rows() && form->indnatts == 1 && form->indkey.values[0] == 0 &&
-                    strstr(pg_get_indexdef_string(lfirst_oid(cell)), "hash_record_extended(") != nullptr;
+        bool hash = block.counts_equal_rows() && hashes_rows(index);
         if (plain && (key || hash)) found.push_back(lfirst_oid(cell));
         index_close(index, AccessShareLock);
     }

@@ -78,24 +78,14 @@ constexpr const char *columns_query =
 
 const char *create_table(Oid table, const char *twin, const char *schema) {
     const char *columns = texts(psprintf(columns_query, table, quote_literal_cstr(schema))).front();
-    const char *format =
-        texts(psprintf("SELECT format('CREATE %%s TABLE %%%%s (%%%%s) USING %%I %%s %%s', CASE c.relpersistence WHEN "
-                       "'u' THEN 'UNLOGGED' ELSE '' END, m.amname, (SELECT 'WITH (' || string_agg(format('%%s = %%L', "
-                       "split_part(o, '=', 1), substr(o, strpos(o, '=') + 1)), ', ') || ')' FROM unnest(c.reloptions) "
-                       "AS o), 'TABLESPACE ' || quote_ident(s.spcname)) FROM pg_class AS c JOIN pg_am AS m ON m.oid = "
-                       "c.relam LEFT JOIN pg_tablespace AS s ON s.oid = c.reltablespace WHERE c.oid = %u",
-                       table))
-            .front();
-    StringInfoData text;
-    initStringInfo(&text);
-    // The format is ours: %s twice, for the name and the columns.
-    const char *first = strstr(format, "%s"), *second = strstr(first + 2, "%s");
-    appendBinaryStringInfo(&text, format, static_cast<int>(first - format));
-    appendStringInfoString(&text, twin);
-    appendBinaryStringInfo(&text, first + 2, static_cast<int>(second - first - 2));
-    appendStringInfoString(&text, columns);
-    appendStringInfoString(&text, second + 2);
-    return text.data;
+    return texts(psprintf("SELECT format('CREATE %%s TABLE %%s (%%s) USING %%I %%s %%s', CASE c.relpersistence WHEN "
+                          "'u' THEN 'UNLOGGED' ELSE '' END, %s, %s, m.amname, (SELECT 'WITH (' || "
+                          "string_agg(format('%%s = %%L', split_part(o, '=', 1), substr(o, strpos(o, '=') + 1)), ', ') "
+                          "|| ')' FROM unnest(c.reloptions) AS o), 'TABLESPACE ' || quote_ident(s.spcname)) FROM "
+                          "pg_class AS c JOIN pg_am AS m ON m.oid = c.relam LEFT JOIN pg_tablespace AS s ON s.oid = "
+                          "c.reltablespace WHERE c.oid = %u",
+                          quote_literal_cstr(twin), quote_literal_cstr(columns), table))
+        .front();
 }
 
 // What CREATE TABLE does not say.
