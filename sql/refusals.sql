@@ -60,7 +60,7 @@ SELECT refused_query('SELECT k, n FROM t FOR KEY SHARE');
 SELECT refused_query('SELECT k, n FROM t TABLESAMPLE bernoulli (10)');
 SELECT refused_query('VALUES (1, 2)');
 SELECT refused_query('SELECT v FROM (VALUES (1), (2)) AS v (v)');
-SELECT refused_query('SELECT k, v FROM t JOIN (VALUES (1), (2)) AS v (v) ON v = k');
+SELECT refused_query('SELECT k, v FROM t FULL JOIN (VALUES (1), (2)) AS v (v) ON v = k');
 SELECT refused_query('SELECT i FROM generate_series(1, 3) AS i');
 SELECT refused_query('SELECT k, i FROM t, generate_series(1, t.n) AS i');
 SELECT refused_query('SELECT id, generate_series(1, n) AS i FROM t');

@@ -29,13 +29,18 @@ constexpr Refusal table[] = {
     {Construct::limit, "LIMIT, OFFSET, FETCH", "query, FROM, WITH", "LIMIT and OFFSET depend on all rows",
      "Apply them when reading the projection.", "limit offset fetch"},
     {Construct::sublink,
-     "a scalar subquery that is no aggregate, or correlated otherwise than by equality; ARRAY; IN and ANY below OR or "
-     "in "
+     "an aggregate in a scalar subquery, correlated otherwise than by equality; ARRAY; IN and ANY below OR or in "
      "SELECT",
      "SELECT, WHERE, ON", "this subquery in an expression is not supported yet",
-     "A scalar subquery works where it is an aggregate, correlated by equality or not at all; EXISTS so everywhere; "
-     "EXISTS, IN and ANY as conditions of WHERE that AND connects. Else write the subquery as a join.",
+     "A scalar subquery works where it is an aggregate, correlated by equality or not at all, or finds one row by a "
+     "unique key; EXISTS so everywhere; EXISTS, IN and ANY as conditions of WHERE that AND connects. Else write the "
+     "subquery as a join.",
      "exists in any some all array"},
+    {Construct::scalar_rows, "a scalar subquery that may have several rows", "SELECT, WHERE",
+     "no unique key says that this scalar subquery has one row at most",
+     "Compare all columns of a unique index, neither deferrable nor partial, by equality with what is outside; or take "
+     "an aggregate, such as max().",
+     nullptr},
     {Construct::not_in, "NOT IN, ALL", "ON of an outer join",
      "NOT IN and ALL in the condition of an outer join are not supported yet",
      "Write NOT EXISTS (SELECT … WHERE …), which says what NULLs mean.", "not"},
@@ -49,7 +54,8 @@ constexpr Refusal table[] = {
     {Construct::derived_table, "a subquery that reads columns of what stands beside it, and is grouped or limited",
      "FROM (LATERAL)", "subqueries in FROM that %s are not supported yet",
      "Write the subquery as a join of its tables, or make it a projection of its own.", "from"},
-    {Construct::values, "VALUES", "FROM", "VALUES in FROM is not supported", "Put the values into a table.", "values"},
+    {Construct::values, "VALUES in EXISTS or FULL JOIN, or that make more than 64 branches", "FROM",
+     "this use of VALUES is not supported", "Put the values into a table.", "values"},
     {Construct::function, "a function", "FROM", "functions in FROM are not supported", what_works, "from"},
     {Construct::other_from, "XMLTABLE, JSON_TABLE and others", "FROM", "only tables are supported in FROM", what_works,
      "from"},

@@ -1,21 +1,17 @@
-// Subqueries in expressions. One that is an aggregate is a part of one row, or of a row for each value that it is
-// correlated by, which the query joins: where there is no such row, the aggregates are those of no rows. EXISTS and IN
-// over more than one table ask for the presence of rows of a part; NOT IN and ALL, for the absence of rows for which
-// the comparison is not what it should be.
+// Subqueries in expressions. One that finds a row by its key is a LEFT JOIN (lookups.cpp). One that is an aggregate is
+// a part of one row, or of a row for each value that it is correlated by, which the query joins: where there is no such
+// row, the aggregates are those of no rows. EXISTS and IN over more than one table ask for the presence of rows of a
+// part; NOT IN and ALL, for the absence of rows for which the comparison is not what it should be.
 #include "compile/analysis.hpp"
+#include "compile/correlated.hpp"
 #include "compile/expressions.hpp"
+#include "compile/lookups.hpp"
 #include "compile/parts.hpp"
 #include "compile/rewrite.hpp"
 #include "pg/query.hpp"
 
 namespace compile {
-namespace {
 
-Node *copy(const void *node) { return static_cast<Node *>(copyObjectImpl(node)); }
-
-bool reads_level(Node *node, int level) { return contain_vars_of_level(node, level); }
-
-// Takes the conditions of the subquery's FROM, inner joins', apart.
 void take_conditions(Node *item, List **conditions) {
     if (IsA(item, FromExpr)) {
         auto *from = castNode(FromExpr, item);
@@ -31,164 +27,35 @@ void take_conditions(Node *item, List **conditions) {
     }
 }
 
-// ---------------------------------------------------------------------------------------------------------- aggregates
-
-struct Correlation {
-    Node *inner, *outer; // the outer one as the query around has it
-    OpExpr *comparison;
-    bool inner_first;
-};
-
-// Whether what is equal by one collation is equal by the other.
-bool same_equality(Oid a, Oid b) {
-    return a == b || !OidIsValid(a) || !OidIsValid(b) ||
-           (get_collation_isdeterministic(a) && get_collation_isdeterministic(b));
-}
-
-// A key that is grouped as it is compared.
-Node *as_compared(Node *key, Oid collation) {
-    if (same_equality(exprCollation(key), collation)) return key;
-    CollateExpr *collate = makeNode(CollateExpr);
-    collate->arg = reinterpret_cast<Expr *>(key);
-    collate->collOid = collation;
-    collate->location = -1;
-    return reinterpret_cast<Node *>(collate);
-}
-
-// inner = outer, by an equality that groups as the inner type's own does.
-bool correlates(Node *condition, Correlation *found) {
-    if (!IsA(condition, OpExpr)) return false;
-    auto *comparison = reinterpret_cast<OpExpr *>(condition);
-    if (list_length(comparison->args) != 2) return false;
-    for (int i = 0; i < 2; i++) {
-        auto *inner = static_cast<Node *>(list_nth(comparison->args, i));
-        auto *outer = static_cast<Node *>(list_nth(comparison->args, 1 - i));
-        if (reads_level(inner, 1) || reads_level(outer, 0) || checkExprHasSubLink(condition)) continue;
-        TypeCacheEntry *type = lookup_type_cache(exprType(inner), TYPECACHE_BTREE_OPFAMILY);
-        if (!OidIsValid(type->btree_opf) || !op_in_opfamily(comparison->opno, type->btree_opf) ||
-            get_op_opfamily_strategy(comparison->opno, type->btree_opf) != BTEqualStrategyNumber)
-            return false;
-        outer = copy(outer);
-        IncrementVarSublevelsUp(outer, -1, 1);
-        *found = {as_compared(copy(inner), comparison->inputcollid), outer, comparison, i == 0};
-        return true;
-    }
-    return false;
-}
-
-struct Aggregates {
-    const RangeTblEntry *entry;
-    int index;
-    List *aggregates; // whose numbers are their columns of the part
-    bool always;      // there is a row
-};
-
-Node *of_part(Node *node, Aggregates *of) {
-    if (node == nullptr) return nullptr;
-    if (!IsA(node, Aggref)) return pg::mutate_children(node, of_part, of);
-    int number = 0;
-    for (Node *each : pg::each<Node>(of->aggregates)) {
-        number++;
-        if (equal(each, node)) break;
-    }
-    auto *column = reinterpret_cast<Node *>(column_of(of->entry, of->index, number));
-    Oid function = reinterpret_cast<Aggref *>(node)->aggfnoid;
-    bool counts = function == F_COUNT_ || function == F_COUNT_ANY || function == F_REGR_COUNT;
-    if (of->always || !counts) return column;
-    return coalesce(column, bigint_constant(0));
-}
-
-bool collect_aggregates(Node *node, List **aggregates) {
-    if (node == nullptr) return false;
-    if (!IsA(node, Aggref)) return pg::walk_children(node, collect_aggregates, aggregates);
-    for (Node *each : pg::each<Node>(*aggregates))
-        if (equal(each, node)) return false;
-    *aggregates = lappend(*aggregates, node);
-    return false;
-}
-
-// Whether nothing but conditions says which rows it has.
 bool is_plain(const Query *subquery) {
     return !subquery->setOperations && !subquery->limitCount && !subquery->limitOffset && !subquery->groupClause &&
            !subquery->groupingSets && !subquery->hasAggs && !subquery->havingQual && !subquery->hasWindowFuncs &&
            !subquery->hasTargetSRFs && !subquery->hasDistinctOn && !subquery->rowMarks && !subquery->cteList;
 }
 
-// Whether it is an aggregate of rows, and nothing else.
-bool is_aggregate(const Query *subquery) {
-    return subquery->hasAggs && !subquery->setOperations && !subquery->groupClause && !subquery->groupingSets &&
-           !subquery->havingQual && !subquery->limitCount && !subquery->limitOffset && !subquery->hasWindowFuncs &&
-           !subquery->hasTargetSRFs && !subquery->rowMarks && !subquery->cteList;
-}
-
-struct Scalars {
-    const Cutting &cutting;
-    Query *query;
-};
-
-// Joins the part, by LEFT JOIN where it may have no row.
-int join(Query *query, RangeTblEntry *entry, Node *condition) {
-    int index = add_entry(query, entry);
-    RangeTblRef *reference = pg::reference_to(index);
-    if (condition == nullptr) {
-        query->jointree->fromlist = lappend(query->jointree->fromlist, reference);
-        return index;
-    }
+void left_join(Query *query, int entry, Node *condition) {
     JoinExpr *made = makeNode(JoinExpr);
     made->jointype = JOIN_LEFT;
     List *from = query->jointree->fromlist;
     made->larg = list_length(from) == 1 ? static_cast<Node *>(linitial(from))
                                         : reinterpret_cast<Node *>(makeFromExpr(from, nullptr));
-    made->rarg = reinterpret_cast<Node *>(reference);
+    made->rarg = reinterpret_cast<Node *>(pg::reference_to(entry));
     made->quals = condition;
     query->jointree->fromlist = list_make1(made);
-    return index;
 }
 
-// The subquery's aggregates as columns of a part that the query joins; null where they cannot be.
-Node *join_aggregates(Scalars *to, Query *subquery, Node *expression) {
-    List *conditions = NIL;
-    take_conditions(reinterpret_cast<Node *>(subquery->jointree), &conditions);
-    pg::vector<Correlation> correlations;
-    List *inner = NIL;
-    for (Node *each : pg::each<Node>(conditions)) {
-        Correlation correlation{};
-        if (!reads_level(each, 1))
-            inner = lappend(inner, each);
-        else if (correlates(each, &correlation))
-            correlations.push_back(correlation);
-        else
-            return nullptr;
-    }
-    subquery->jointree->quals = inner ? reinterpret_cast<Node *>(make_ands_explicit(inner)) : nullptr;
-    List *aggregates = NIL;
-    collect_aggregates(expression, &aggregates);
-    subquery->targetList = NIL;
-    for (Node *each : pg::each<Node>(aggregates))
-        pg::add_target(subquery, copy(each), get_func_name(reinterpret_cast<Aggref *>(each)->aggfnoid));
-    for (const Correlation &each : correlations)
-        group_by(to->cutting, subquery, pg::add_target(subquery, each.inner, "key"));
-    if (reads_outside(subquery)) return nullptr;
-    note_sublinks(subquery);
+namespace {
 
-    RangeTblEntry *entry = part_entry(to->cutting, subquery, "part");
-    int index = list_length(to->query->rtable) + 1;
-    List *match = NIL;
-    int column = list_length(aggregates);
-    for (const Correlation &each : correlations) {
-        column++;
-        auto *comparison = reinterpret_cast<OpExpr *>(copy(each.comparison));
-        auto *key = reinterpret_cast<Node *>(column_of(entry, index, column));
-        comparison->args = each.inner_first ? list_make2(key, each.outer) : list_make2(each.outer, key);
-        comparison->location = -1;
-        match = lappend(match, comparison);
-    }
-    join(to->query, entry, match ? reinterpret_cast<Node *>(make_ands_explicit(match)) : nullptr);
-    Aggregates of{entry, index, aggregates, match == NIL};
-    Node *value = of_part(expression, &of);
-    IncrementVarSublevelsUp(value, -1, 1); // what it reads of the query around, it stands in now
-    return value;
-}
+Node *copy(const void *node) { return static_cast<Node *>(copyObjectImpl(node)); }
+
+bool reads_level(Node *node, int level) { return contain_vars_of_level(node, level); }
+
+// ------------------------------------------------------------------------------------------------------------ scalars
+
+struct Scalars {
+    const Cutting &cutting;
+    Query *query;
+};
 
 // EXISTS where it is no condition of its own: there are some.
 Node *join_existence(Scalars *to, SubLink *link) {
@@ -196,7 +63,7 @@ Node *join_existence(Scalars *to, SubLink *link) {
     if (!is_plain(subquery)) return nullptr;
     subquery->targetList = subquery->distinctClause = NIL;
     subquery->hasAggs = true;
-    Node *counted = join_aggregates(to, subquery, count_rows());
+    Node *counted = join_aggregates(to->cutting, to->query, subquery, count_rows());
     if (counted == nullptr) return nullptr;
     return operation(">", counted, bigint_constant(0));
 }
@@ -211,7 +78,10 @@ Node *join_scalars(Node *node, Scalars *to) {
         auto *changed = reinterpret_cast<Query *>(copy(subquery));
         changed->distinctClause = changed->sortClause = NIL; // of one row
         auto *target = static_cast<TargetEntry *>(linitial(changed->targetList));
-        joined = join_aggregates(to, changed, reinterpret_cast<Node *>(target->expr));
+        joined = join_aggregates(to->cutting, to->query, changed, reinterpret_cast<Node *>(target->expr));
+    } else if (link->subLinkType == EXPR_SUBLINK) {
+        joined = join_scalars(join_lookup(to->cutting, to->query, subquery), to);
+        if (joined == nullptr && is_plain(subquery)) to->cutting.place.refuse(Construct::scalar_rows, link->location);
     } else if (link->subLinkType == EXISTS_SUBLINK)
         joined = join_existence(to, link);
     return joined ? joined : node;
@@ -294,6 +164,7 @@ Query *plain_presence(const Cutting &cutting, Query *subquery) {
 Query *one_table(const Cutting &cutting, SubLink *link) {
     auto *subquery = castNode(Query, link->subselect);
     if (link->subLinkType == EXISTS_SUBLINK) forget_limit(subquery);
+    if (is_values(subquery)) cutting.place.refuse(Construct::values, link->location);
     if (is_plain(subquery)) subquery->distinctClause = NIL; // a row is there, or it is not
     if (is_one_table(subquery)) return subquery;
     auto *changed = reinterpret_cast<Query *>(copy(subquery));
@@ -303,6 +174,8 @@ Query *one_table(const Cutting &cutting, SubLink *link) {
         rows = plain_presence(cutting, changed);
     else if (!reads_outside(changed))
         rows = select_all(cutting, changed);
+    else
+        rows = correlated_rows(cutting, changed);
     return rows ? rows : subquery;
 }
 
