@@ -24,6 +24,14 @@ INSERT INTO kinds (query) VALUES
     ('SELECT id FROM a WHERE EXISTS (SELECT FROM b WHERE b.k = a.k GROUP BY b.t HAVING count(*) > 1)'),
     ('SELECT id FROM a WHERE n IN (SELECT sum(b.n) FROM b WHERE b.k = a.k GROUP BY b.t)'),
     ('SELECT id FROM a WHERE NOT EXISTS (SELECT b.t, count(*) FROM b WHERE b.k = a.k GROUP BY b.t HAVING max(b.n) > 4)'),
+    ('SELECT id FROM a WHERE n > 6 OR k IN (SELECT k FROM b WHERE n > 2)'),
+    ('SELECT id FROM a WHERE n > 6 OR (k, t) IN (SELECT k, t FROM b) OR n IN (SELECT count(*) FROM b GROUP BY k)'),
+    ('SELECT id FROM a WHERE n > 6 OR NOT (k IN (SELECT n FROM b) AND n < 5)'),
+    ('SELECT id FROM a WHERE n > 6 AND (k, t) IN (SELECT k, t FROM b) OR NOT (k IN (SELECT n FROM b) AND n < 5)'),
+    ('SELECT id, k IN (SELECT n FROM b) AS x FROM a'),
+    ('SELECT id, k NOT IN (SELECT n FROM b WHERE n IS NOT NULL) AS y FROM a'),
+    ('SELECT id, n <> ALL (SELECT n FROM b WHERE b.k = a.k) AS z FROM a'),
+    ('SELECT id, CASE WHEN n IN (SELECT b.n FROM b JOIN a AS c ON c.id = b.id) THEN 1 ELSE 2 END AS x FROM a'),
     ('SELECT id FROM a WHERE n NOT IN (SELECT max(b.n) FROM b WHERE b.k = a.k GROUP BY b.t)');
 CREATE VIEW differences AS
     SELECT number, mode, d.* FROM kinds, (VALUES ('inline'), ('async')) AS m(mode), test.differences(to_regclass(mode || '_' || number), query) AS d

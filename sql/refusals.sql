@@ -47,7 +47,7 @@ SELECT refused_query('SELECT k FROM t INTERSECT ALL SELECT n FROM u');
 SELECT refused_query('SELECT k, (SELECT n FROM u WHERE u.t = t.id) AS m FROM t');
 SELECT refused_query('SELECT k, ARRAY(SELECT n FROM u WHERE u.t = t.id) AS m FROM t');
 SELECT refused_query('SELECT k, (SELECT max(n) FROM u WHERE u.t > t.id) AS m FROM t');
-SELECT refused_query('SELECT k, n FROM t WHERE n > 0 OR n IN (SELECT n FROM u)');
+SELECT refused_query('SELECT k, n FROM t WHERE n > 0 OR n > ANY (SELECT n FROM u)');
 SELECT refused_query('SELECT t.k FROM t LEFT JOIN u ON u.t NOT IN (SELECT n FROM u)');
 SELECT refused_query('SELECT k, variance(n), count(DISTINCT n) FROM t GROUP BY k');
 SELECT refused_query('SELECT k, row_number() OVER (PARTITION BY k ORDER BY n) AS r FROM t');

@@ -50,43 +50,6 @@ Node *copy(const void *node) { return static_cast<Node *>(copyObjectImpl(node));
 
 bool reads_level(Node *node, int level) { return contain_vars_of_level(node, level); }
 
-// ------------------------------------------------------------------------------------------------------------ scalars
-
-struct Scalars {
-    const Cutting &cutting;
-    Query *query;
-};
-
-// EXISTS where it is no condition of its own: there are some.
-Node *join_existence(Scalars *to, SubLink *link) {
-    auto *subquery = reinterpret_cast<Query *>(copy(link->subselect));
-    if (!is_plain(subquery)) return nullptr;
-    subquery->targetList = subquery->distinctClause = NIL;
-    subquery->hasAggs = true;
-    Node *counted = join_aggregates(to->cutting, to->query, subquery, count_rows());
-    if (counted == nullptr) return nullptr;
-    return operation(">", counted, bigint_constant(0));
-}
-
-Node *join_scalars(Node *node, Scalars *to) {
-    if (node == nullptr) return nullptr;
-    if (!IsA(node, SubLink)) return pg::mutate_children(node, join_scalars, to);
-    auto *link = reinterpret_cast<SubLink *>(node);
-    auto *subquery = castNode(Query, link->subselect);
-    Node *joined = nullptr;
-    if (link->subLinkType == EXPR_SUBLINK && is_aggregate(subquery)) {
-        auto *changed = reinterpret_cast<Query *>(copy(subquery));
-        changed->distinctClause = changed->sortClause = NIL; // of one row
-        auto *target = static_cast<TargetEntry *>(linitial(changed->targetList));
-        joined = join_aggregates(to->cutting, to->query, changed, reinterpret_cast<Node *>(target->expr));
-    } else if (link->subLinkType == EXPR_SUBLINK) {
-        joined = join_scalars(join_lookup(to->cutting, to->query, subquery), to);
-        if (joined == nullptr && is_plain(subquery)) to->cutting.place.refuse(Construct::scalar_rows, link->location);
-    } else if (link->subLinkType == EXISTS_SUBLINK)
-        joined = join_existence(to, link);
-    return joined ? joined : node;
-}
-
 // ----------------------------------------------------------------------------------------------------------- presences
 
 // Columns of the subquery's tables that its conditions on what is outside, and its own columns, need.
@@ -179,20 +142,20 @@ Query *one_table(const Cutting &cutting, SubLink *link) {
     return rows ? rows : subquery;
 }
 
-// None of the rows meets the condition.
-Node *none(Query *rows, Node *condition) {
-    auto *subquery = reinterpret_cast<Query *>(copy(rows));
-    subquery->jointree->quals = make_and_qual(subquery->jointree->quals, condition);
-    subquery->targetList = NIL;
-    return exists(subquery, true);
-}
-
 Node *is_null(Node *value) {
     NullTest *test = makeNode(NullTest);
     test->arg = reinterpret_cast<Expr *>(value);
     test->nulltesttype = IS_NULL;
     test->location = -1;
     return reinterpret_cast<Node *>(test);
+}
+
+// None of the rows meets the condition.
+Node *none(Query *rows, Node *condition) {
+    auto *subquery = reinterpret_cast<Query *>(copy(rows));
+    subquery->jointree->quals = make_and_qual(subquery->jointree->quals, condition);
+    subquery->targetList = NIL;
+    return exists(subquery, true);
 }
 
 Node *boolean_test(Node *condition, BoolTestType type) {
@@ -252,6 +215,107 @@ bool is_presence(Node *conjunct) {
     return conjunct && IsA(conjunct, SubLink) && reinterpret_cast<SubLink *>(conjunct)->subLinkType != EXPR_SUBLINK;
 }
 
+// ------------------------------------------------------------------------------------------------------------ scalars
+
+struct Scalars {
+    const Cutting &cutting;
+    Query *query;
+};
+
+// EXISTS where it is no condition of its own: there are some.
+Node *join_existence(Scalars *to, SubLink *link) {
+    auto *subquery = reinterpret_cast<Query *>(copy(link->subselect));
+    if (!is_plain(subquery)) return nullptr;
+    subquery->targetList = subquery->distinctClause = NIL;
+    subquery->hasAggs = true;
+    Node *counted = join_aggregates(to->cutting, to->query, subquery, count_rows());
+    if (counted == nullptr) return nullptr;
+    return operation(">", counted, bigint_constant(0));
+}
+
+// The rows that a comparison with ANY is about, and the comparison with one of them.
+Query *compared_rows(const Cutting &cutting, SubLink *link, Node **comparison) {
+    auto *rows = reinterpret_cast<Query *>(copy(one_table(cutting, link)));
+    auto *compared = copy(link->testexpr);
+    IncrementVarSublevelsUp(compared, 1, 0);
+    *comparison = put_compared(compared, rows);
+    return rows;
+}
+
+// x = ANY, where NULL is not false: true where a row is equal, and else NULL where x or a row is.
+Node *join_membership(Scalars *to, SubLink *link) {
+    Node *compared;
+    Query *rows = compared_rows(to->cutting, link, &compared);
+    if (!is_plain(rows) || !IsA(compared, OpExpr) || !op_strict(reinterpret_cast<OpExpr *>(compared)->opno))
+        return nullptr;
+    List *args = reinterpret_cast<OpExpr *>(compared)->args;
+    auto *value = static_cast<Node *>(linitial(args)), *row = static_cast<Node *>(lsecond(args));
+    if (reads_level(value, 0) || reads_level(row, 1)) return nullptr;
+    auto *equal = reinterpret_cast<Query *>(copy(rows));
+    equal->jointree->quals = make_and_qual(equal->jointree->quals, compared);
+    Node *found = join_existence(to, reinterpret_cast<SubLink *>(exists(equal, false)));
+    if (found == nullptr) return nullptr;
+
+    Node *none = makeBoolConst(false, false), *unknown = makeBoolConst(false, true);
+    Node *some_null = operation(">", count_rows(), aggregate("count", copy(row)));
+    Node *otherwise = choice(
+        {{operation("=", count_rows(), bigint_constant(0)), none}, {either(is_null(copy(value)), some_null), unknown}},
+        copy(none));
+    rows->targetList = rows->distinctClause = NIL;
+    rows->hasAggs = true;
+    otherwise = join_aggregates(to->cutting, to->query, rows, otherwise);
+    return otherwise ? choice({{found, makeBoolConst(true, false)}}, otherwise) : nullptr;
+}
+
+// x <> ALL is NOT (x = ANY).
+Node *join_absence(Scalars *to, SubLink *link) {
+    if (!IsA(link->testexpr, OpExpr)) return nullptr;
+    auto *asked = reinterpret_cast<SubLink *>(copy(link));
+    auto *comparison = reinterpret_cast<OpExpr *>(asked->testexpr);
+    comparison->opno = get_negator(comparison->opno);
+    if (!OidIsValid(comparison->opno)) return nullptr;
+    comparison->opfuncid = get_opcode(comparison->opno);
+    asked->subLinkType = ANY_SUBLINK;
+    Node *member = join_membership(to, asked);
+    return member ? reinterpret_cast<Node *>(makeBoolExpr(NOT_EXPR, list_make1(member), -1)) : nullptr;
+}
+
+// Comparisons with ANY for which NULL is as good as false, as those of conditions that AND and OR connect: EXISTS.
+Node *ask_existence(Node *node, Scalars *to) {
+    if (IsA(node, List) || (IsA(node, BoolExpr) && !is_notclause(node)))
+        return pg::mutate_children(node, ask_existence, to);
+    if (!IsA(node, SubLink) || reinterpret_cast<SubLink *>(node)->subLinkType != ANY_SUBLINK) return node;
+    Node *compared;
+    Query *rows = compared_rows(to->cutting, reinterpret_cast<SubLink *>(node), &compared);
+    if (!is_plain(rows)) return node;
+    rows->jointree->quals = make_and_qual(rows->jointree->quals, compared);
+    rows->targetList = NIL;
+    return exists(rows, false);
+}
+
+Node *join_scalars(Node *node, Scalars *to) {
+    if (node == nullptr) return nullptr;
+    if (!IsA(node, SubLink)) return pg::mutate_children(node, join_scalars, to);
+    auto *link = reinterpret_cast<SubLink *>(node);
+    auto *subquery = castNode(Query, link->subselect);
+    Node *joined = nullptr;
+    if (link->subLinkType == EXPR_SUBLINK && is_aggregate(subquery)) {
+        auto *changed = reinterpret_cast<Query *>(copy(subquery));
+        changed->distinctClause = changed->sortClause = NIL; // of one row
+        auto *target = static_cast<TargetEntry *>(linitial(changed->targetList));
+        joined = join_aggregates(to->cutting, to->query, changed, reinterpret_cast<Node *>(target->expr));
+    } else if (link->subLinkType == EXPR_SUBLINK) {
+        joined = join_scalars(join_lookup(to->cutting, to->query, subquery), to);
+        if (joined == nullptr && is_plain(subquery)) to->cutting.place.refuse(Construct::scalar_rows, link->location);
+    } else if (link->subLinkType == EXISTS_SUBLINK)
+        joined = join_existence(to, link);
+    else if (link->subLinkType == ANY_SUBLINK)
+        joined = join_membership(to, link);
+    else if (link->subLinkType == ALL_SUBLINK)
+        joined = join_absence(to, link);
+    return joined ? joined : node;
+}
+
 // Conditions of inner joins and WHERE; those of outer joins stay.
 void cut_conditions(const Cutting &cutting, Query *query) {
     List *conditions = NIL, *changed = NIL, *plain = NIL;
@@ -263,7 +327,7 @@ void cut_conditions(const Cutting &cutting, Query *query) {
             plain = lappend(plain, each);
     Scalars to{cutting, query};
     List *joined = NIL;
-    for (Node *each : pg::each<Node>(plain)) joined = lappend(joined, join_scalars(each, &to));
+    for (Node *each : pg::each<Node>(plain)) joined = lappend(joined, join_scalars(ask_existence(each, &to), &to));
     joined = list_concat(joined, changed);
     query->jointree->quals = joined ? reinterpret_cast<Node *>(make_ands_explicit(joined)) : nullptr;
 }

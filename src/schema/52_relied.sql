@@ -87,8 +87,8 @@ $$;
 COMMENT ON FUNCTION projections_internal._identifies(oid, oid, oid) IS
     'Internal: whether the rows of a projection are told apart by the primary key of a source, too.';
 
--- Tables that scalar subqueries read, each with the unique index by which one row is found; 0: there is none any more. The
--- aliases of such tables begin with _one_ (src/compile/lookups.cpp).
+-- Tables that scalar subqueries read, each with the unique index by which one row is found; 0: there is none any more.
+-- The aliases of such tables begin with _one_ (src/compile/lookups.cpp).
 CREATE FUNCTION projections_internal._found_by_key(projection oid)
     RETURNS TABLE(source oid, index oid, columns int2[])
     LANGUAGE c STRICT STABLE AS 'MODULE_PATHNAME', 'projections_found_by_key';

@@ -82,7 +82,8 @@ BEGIN
             SELECT u FROM unnest(wanted) u
             WHERE u NOT IN (SELECT r FROM projections_internal._unrecorded() r)
                OR NOT EXISTS (SELECT FROM projections_internal._differences(ARRAY[u]) x
-                              WHERE x.aspect IN ('capture trigger', 'guard trigger', 'primary key', 'unique key', 'key index')));
+                              WHERE x.aspect IN ('capture trigger', 'guard trigger', 'primary key', 'unique key',
+                                               'key index')));
     END IF;
     FOR d IN
         SELECT x.projection, x.name, x.place, x.value, c.*, p.shadow_of,
