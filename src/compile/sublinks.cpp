@@ -142,10 +142,10 @@ Query *one_table(const Cutting &cutting, SubLink *link) {
     return rows ? rows : subquery;
 }
 
-Node *is_null(Node *value) {
+Node *null_test(Node *value, NullTestType type) {
     NullTest *test = makeNode(NullTest);
     test->arg = reinterpret_cast<Expr *>(value);
-    test->nulltesttype = IS_NULL;
+    test->nulltesttype = type;
     test->location = -1;
     return reinterpret_cast<Node *>(test);
 }
@@ -172,9 +172,9 @@ Node *not_in(Query *rows, OpExpr *equality, bool *done) {
     auto *value = static_cast<Node *>(linitial(equality->args)), *row = static_cast<Node *>(lsecond(equality->args));
     *done = !reads_level(value, 0) && !reads_level(row, 1);
     if (!*done) return nullptr;
-    return reinterpret_cast<Node *>(
-        make_ands_explicit(list_make3(none(rows, reinterpret_cast<Node *>(equality)), none(rows, is_null(copy(row))),
-                                      none(rows, is_null(copy(value))))));
+    return reinterpret_cast<Node *>(make_ands_explicit(list_make3(none(rows, reinterpret_cast<Node *>(equality)),
+                                                                  none(rows, null_test(copy(row), IS_NULL)),
+                                                                  none(rows, null_test(copy(value), IS_NULL)))));
 }
 
 // x op ALL and NOT (x op ANY): no row for which the comparison is not true, or not false.
@@ -222,15 +222,15 @@ struct Scalars {
     Query *query;
 };
 
-// EXISTS where it is no condition of its own: there are some.
+// EXISTS where it is no condition of its own: bool_or(true) is not NULL. It stays what it is as long as there are some,
+// and what reads the part has no change to follow then; a count would.
 Node *join_existence(Scalars *to, SubLink *link) {
     auto *subquery = reinterpret_cast<Query *>(copy(link->subselect));
     if (!is_plain(subquery)) return nullptr;
     subquery->targetList = subquery->distinctClause = NIL;
     subquery->hasAggs = true;
-    Node *counted = join_aggregates(to->cutting, to->query, subquery, count_rows());
-    if (counted == nullptr) return nullptr;
-    return operation(">", counted, bigint_constant(0));
+    Node *some = join_aggregates(to->cutting, to->query, subquery, aggregate("bool_or", makeBoolConst(true, false)));
+    return some ? null_test(some, IS_NOT_NULL) : nullptr;
 }
 
 // The rows that a comparison with ANY is about, and the comparison with one of them.
@@ -256,11 +256,11 @@ Node *join_membership(Scalars *to, SubLink *link) {
     Node *found = join_existence(to, reinterpret_cast<SubLink *>(exists(equal, false)));
     if (found == nullptr) return nullptr;
 
-    Node *none = makeBoolConst(false, false), *unknown = makeBoolConst(false, true);
-    Node *some_null = operation(">", count_rows(), aggregate("count", copy(row)));
-    Node *otherwise = choice(
-        {{operation("=", count_rows(), bigint_constant(0)), none}, {either(is_null(copy(value)), some_null), unknown}},
-        copy(none));
+    // NULL where there is no row.
+    Node *some_null = aggregate("bool_or", null_test(copy(row), IS_NULL));
+    Node *otherwise = choice({{null_test(copy(some_null), IS_NULL), makeBoolConst(false, false)},
+                              {either(null_test(copy(value), IS_NULL), some_null), makeBoolConst(false, true)}},
+                             makeBoolConst(false, false));
     rows->targetList = rows->distinctClause = NIL;
     rows->hasAggs = true;
     otherwise = join_aggregates(to->cutting, to->query, rows, otherwise);
