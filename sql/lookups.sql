@@ -122,5 +122,9 @@ SELECT severity, object, problem, hint FROM projections.validate() WHERE object 
 SELECT * FROM test.check_all();
 SELECT projections.drop('named');
 DROP INDEX emails;
+-- A user's alias does not say so.
+SELECT projections.create('named', 'SELECT _one_o.id, _one_c.name FROM orders _one_o JOIN customers _one_c ON _one_c.email = _one_o.email');
+SELECT count(*) FROM projections_internal.reliance WHERE aspect = 'unique key';
+SELECT projections.drop('named');
 DROP TABLE kinds CASCADE;
 DROP TABLE orders, customers, regions CASCADE;

@@ -261,6 +261,21 @@ Node *of_no_table(const Lookup &lookup) {
 
 } // namespace
 
+namespace {
+
+bool free_aliases(Node *node, void *context) {
+    if (node == nullptr) return false;
+    if (IsA(node, Query)) return pg::walk_query(castNode(Query, node), free_aliases, context, QTW_EXAMINE_RTES_BEFORE);
+    if (!IsA(node, RangeTblEntry)) return pg::walk_children(node, free_aliases, context);
+    auto *entry = reinterpret_cast<RangeTblEntry *>(node);
+    if (is_found_by_key(entry)) entry->alias->aliasname = entry->eref->aliasname = pstrdup(entry->alias->aliasname + 1);
+    return false;
+}
+
+} // namespace
+
+void free_aliases(Query *query) { free_aliases(reinterpret_cast<Node *>(query), nullptr); }
+
 bool same_equality(Oid a, Oid b) {
     return a == b || !OidIsValid(a) || !OidIsValid(b) ||
            (get_collation_isdeterministic(a) && get_collation_isdeterministic(b));

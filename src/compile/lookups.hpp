@@ -9,6 +9,9 @@ namespace compile {
 // value. Null where it may have several rows, or is something else.
 Node *join_lookup(const Cutting &cutting, Query *query, const Query *scalar);
 
+// Renames aliases of a user's query that read like those of look-ups.
+void free_aliases(Query *query);
+
 // A table of a definition that a scalar subquery read.
 struct FoundByKey {
     Oid table, index;               // the unique index by which a row of it is found; 0: there is none any more
