@@ -157,7 +157,7 @@ DECLARE
     conditions text := CASE WHEN definitions.below(3) = 0 THEN ' WHERE ' || definitions.condition() ELSE '' END;
     shape int := definitions.below(10);
     kind text := definitions.kind_of();
-    query text;
+    drawn text;
 BEGIN
     IF definitions.below(8) = 0 THEN
         froms := froms || format(' %s JOIN (VALUES (1, %s), (2, %s), (2, %s)) AS v(i, w) ON v.i = s.i2', definitions.one_of('', 'LEFT'),
@@ -171,13 +171,13 @@ BEGIN
         FOR i IN 1..1 + definitions.below(3) LOOP outputs := outputs || definitions.aggregate(); END LOOP;
         IF shape = 0 THEN outputs := outputs || format('grouping(%s)', keys[1]); END IF;
     END IF;
-    query := format('SELECT %s%s FROM %s%s%s', CASE WHEN shape = 8 THEN 'DISTINCT ' ELSE '' END,
+    drawn := format('SELECT %s%s FROM %s%s%s', CASE WHEN shape = 8 THEN 'DISTINCT ' ELSE '' END,
         (SELECT string_agg(format('%s AS c%s', o, i), ', ') FROM unnest(keys || outputs) WITH ORDINALITY AS u (o, i)),
         froms, conditions, CASE WHEN shape < 7 THEN ' GROUP BY ' || array_to_string(keys, ', ') ELSE '' END);
     IF definitions.below(12) = 0 THEN
-        query := query || ' UNION ALL SELECT ' || array_to_string(array_fill('NULL'::text, ARRAY[cardinality(keys || outputs)]), ', ');
+        drawn := drawn || ' UNION ALL SELECT ' || array_to_string(array_fill('NULL'::text, ARRAY[cardinality(keys || outputs)]), ', ');
     END IF;
-    RETURN query;
+    RETURN drawn;
 END
 $$;
 
