@@ -18,6 +18,6 @@ CREATE TABLE projection (
 ) WITH (fillfactor = 50);
 
 INSERT INTO spending
-SELECT customer_id, region, count(*), sum(amount) FROM orders JOIN customers USING (customer_id) GROUP BY customer_id;
+SELECT customer_id, region, count(*), sum(amount) FROM orders JOIN customers USING (customer_id) GROUP BY customer_id, region;
 INSERT INTO regional SELECT region, count(*), sum(amount) FROM spending WHERE amount > 700 GROUP BY region;
 INSERT INTO projection :definition;
