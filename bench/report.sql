@@ -23,7 +23,7 @@ CREATE TEMP VIEW shown AS
 SELECT s.place, s.scenario, s.unit,
        base.median AS base, triggers.median AS triggers, triggers.variant, triggers.retries,
        ours.median AS ours, ours.retries AS our_retries,
-       ratios.triggers_to_none, ratios.ours_to_none, ratios.ours_to_triggers
+       ratios.triggers_to_none, ratios.ours_to_none, ratios.ours_to_triggers, ratios.ours_to_refresh
 FROM (SELECT DISTINCT place, scenario, unit FROM measured) AS s
 LEFT JOIN medians AS base ON base.scenario = s.scenario AND base.variant = 'none'
 LEFT JOIN best_triggers AS triggers ON triggers.scenario = s.scenario
@@ -31,10 +31,12 @@ LEFT JOIN medians AS ours ON ours.scenario = s.scenario AND ours.variant = 'ours
 CROSS JOIN LATERAL (
     SELECT array_agg(t.value / n.value) AS triggers_to_none,
            array_agg(o.value / n.value) AS ours_to_none,
-           array_agg(o.value / t.value) AS ours_to_triggers
+           array_agg(o.value / t.value) AS ours_to_triggers,
+           array_agg(o.value / v.value) AS ours_to_refresh
     FROM (SELECT DISTINCT round FROM measured) AS r
     LEFT JOIN measured AS n ON (n.scenario, n.variant, n.round) = (s.scenario, 'none', r.round)
     LEFT JOIN measured AS t ON (t.scenario, t.variant, t.round) = (s.scenario, triggers.variant, r.round)
+    LEFT JOIN measured AS v ON (v.scenario, v.variant, v.round) = (s.scenario, 'refresh', r.round)
     LEFT JOIN measured AS o ON (o.scenario, o.variant, o.round) = (s.scenario, 'ours', r.round)
 ) AS ratios;
 
@@ -53,13 +55,13 @@ CREATE FUNCTION pg_temp.deadlocks(retries float8) RETURNS text LANGUAGE sql AS $
     SELECT CASE WHEN retries > 0 THEN format(', %s deadlocks', ceil(retries)) ELSE '' END
 $$;
 
-SELECT '| scenario', 'unit', 'none', 'triggers', 'ours', 'triggers ÷ none', 'ours ÷ none', 'ours ÷ triggers |'
+SELECT '| scenario', 'unit', 'none', 'triggers', 'ours', 'triggers ÷ none', 'ours ÷ none', 'ours ÷ triggers', 'ours ÷ refresh |'
 UNION ALL
-SELECT '| ---', '---', '--:', '--:', '--:', '--:', '--:', '--: |';
+SELECT '| ---', '---', '--:', '--:', '--:', '--:', '--:', '--:', '--: |';
 SELECT '| ' || scenario, CASE unit WHEN 's' THEN 's, less is better' ELSE unit END, pg_temp.amount(base, unit),
        pg_temp.amount(triggers, unit) || coalesce(' (' || variant || ')', '')
            || pg_temp.deadlocks(retries),
        pg_temp.amount(ours, unit) || pg_temp.deadlocks(our_retries), pg_temp.ratio(triggers_to_none), pg_temp.ratio(ours_to_none),
-       pg_temp.ratio(ours_to_triggers) || ' |'
+       pg_temp.ratio(ours_to_triggers), pg_temp.ratio(ours_to_refresh) || ' |'
 FROM shown
 ORDER BY place;

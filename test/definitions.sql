@@ -133,6 +133,22 @@ BEGIN
 END
 $$;
 
+-- A value of another row: found by its key, or an aggregate of those that are equal in something.
+CREATE FUNCTION definitions.scalar() RETURNS text LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    kind text := definitions.kind_of();
+    correlation text := definitions.one_of('t', 'ti', 'num', 'c3', 'v', 'tz', 'an', 'ci');
+    value text := regexp_replace(definitions.value(kind), '\ms\.', 'x.', 'g');
+    condition text := CASE definitions.below(3) WHEN 0 THEN ' AND ' || regexp_replace(definitions.condition(), '\ms\.', 'x.', 'g') ELSE '' END;
+BEGIN
+    RETURN CASE definitions.below(4)
+        WHEN 0 THEN format('(SELECT count(%s) FROM drawn.bare x WHERE x.%I = s.%2$I%s)', value, correlation, condition)
+        WHEN 1 THEN format('EXISTS (SELECT FROM drawn.bare x WHERE x.%I = s.%1$I%s)', correlation, condition)
+        ELSE format('(SELECT %s FROM drawn.source x WHERE x.id = s.i4%s)', value, condition)
+    END;
+END
+$$;
+
 CREATE FUNCTION definitions.query() RETURNS text LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     keys text[] := '{}';
@@ -140,17 +156,28 @@ DECLARE
     froms text := definitions.one_of('drawn.source s', 'drawn.source s', 'drawn.source s JOIN drawn.other o ON o.id = s.i4', 'drawn.bare s');
     conditions text := CASE WHEN definitions.below(3) = 0 THEN ' WHERE ' || definitions.condition() ELSE '' END;
     shape int := definitions.below(10);
+    kind text := definitions.kind_of();
+    drawn text;
 BEGIN
+    IF definitions.below(8) = 0 THEN
+        froms := froms || format(' %s JOIN (VALUES (1, %s), (2, %s), (2, %s)) AS v(i, w) ON v.i = s.i2', definitions.one_of('', 'LEFT'),
+            definitions.literal(kind), definitions.literal(kind), definitions.literal(kind));
+        keys := keys || definitions.one_of('v.w', 'coalesce(v.i, 0)');
+    END IF;
     FOR i IN 1..CASE WHEN shape < 7 THEN 1 + definitions.below(2) WHEN shape < 8 THEN 0 ELSE 1 + definitions.below(4) END LOOP
-        keys := keys || CASE WHEN definitions.below(12) = 0 THEN '1 + s.i4' ELSE definitions.value(definitions.kind_of()) END;
+        keys := keys || CASE WHEN definitions.below(12) = 0 THEN '1 + s.i4' WHEN definitions.below(8) = 0 THEN definitions.scalar() ELSE definitions.value(definitions.kind_of()) END;
     END LOOP;
     IF shape < 8 THEN
         FOR i IN 1..1 + definitions.below(3) LOOP outputs := outputs || definitions.aggregate(); END LOOP;
         IF shape = 0 THEN outputs := outputs || format('grouping(%s)', keys[1]); END IF;
     END IF;
-    RETURN format('SELECT %s%s FROM %s%s%s', CASE WHEN shape = 8 THEN 'DISTINCT ' ELSE '' END,
+    drawn := format('SELECT %s%s FROM %s%s%s', CASE WHEN shape = 8 THEN 'DISTINCT ' ELSE '' END,
         (SELECT string_agg(format('%s AS c%s', o, i), ', ') FROM unnest(keys || outputs) WITH ORDINALITY AS u (o, i)),
         froms, conditions, CASE WHEN shape < 7 THEN ' GROUP BY ' || array_to_string(keys, ', ') ELSE '' END);
+    IF definitions.below(12) = 0 THEN
+        drawn := drawn || ' UNION ALL SELECT ' || array_to_string(array_fill('NULL'::text, ARRAY[cardinality(keys || outputs)]), ', ');
+    END IF;
+    RETURN drawn;
 END
 $$;
 
@@ -160,6 +187,9 @@ BEGIN
     EXECUTE statement;
 END
 $$;
+
+-- As they were drawn: what is stored of them is what the compiler has made of them.
+CREATE TABLE definitions.written (name text PRIMARY KEY, query text NOT NULL);
 
 -- A definition that the server can run either becomes a projection or is refused as what it is.
 CREATE FUNCTION definitions.make(number int) RETURNS text LANGUAGE plpgsql AS $$
@@ -177,6 +207,7 @@ BEGIN
     END;
     BEGIN
         CALL definitions.execute(format('SELECT projections.create(%L, %L)', 'drawn.p' || number, query));
+        INSERT INTO definitions.written VALUES ('drawn.p' || number, query);
         RETURN 'accepted';
     EXCEPTION WHEN OTHERS THEN
         GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT, state = RETURNED_SQLSTATE, message = MESSAGE_TEXT;
@@ -191,6 +222,7 @@ DECLARE
     name text;
 BEGIN
     FOR name IN SELECT d.projection FROM projections.definitions AS d LOOP PERFORM projections.drop(name); END LOOP;
+    TRUNCATE definitions.written;
     DROP TABLE IF EXISTS drawn.source, drawn.bare, drawn.other;
     EXECUTE format('CREATE TABLE drawn.source (id int PRIMARY KEY, %s)', (SELECT string_agg(format('%I %s', k.name, type), ', ') FROM definitions.kind AS k));
     EXECUTE format('CREATE TABLE drawn.bare (id int, %s)', (SELECT string_agg(format('%I %s', k.name, type), ', ') FROM definitions.kind AS k));
@@ -223,13 +255,16 @@ $$;
 -- Every projection equals its definition, and verify says so, too.
 CREATE FUNCTION definitions.check_all() RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    name text;
+    projection text;
     found text;
 BEGIN
-    FOR name IN SELECT d.projection FROM projections.definitions AS d LOOP
-        PERFORM test.check(name::regclass);
-        SELECT string_agg(v::text, '; ') INTO found FROM projections.verify(name) AS v;
-        IF found IS NOT NULL THEN RAISE EXCEPTION 'verify(%): %', name, found; END IF;
+    FOR projection IN SELECT d.projection FROM projections.definitions AS d LOOP
+        PERFORM test.check(projection::regclass);
+        SELECT string_agg(d::text, '; ') INTO found
+        FROM definitions.written AS w, test.differences(projection::regclass, w.query) AS d WHERE w.name = projection;
+        IF found IS NOT NULL THEN RAISE EXCEPTION '%, of what was written: %', projection, found; END IF;
+        SELECT string_agg(v::text, '; ') INTO found FROM projections.verify(projection) AS v;
+        IF found IS NOT NULL THEN RAISE EXCEPTION 'verify(%): %', projection, found; END IF;
     END LOOP;
 END
 $$;

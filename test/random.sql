@@ -189,6 +189,13 @@ DECLARE
             WHEN 9 THEN format('%s.u = %s.t COLLATE "C"', other, name)
             ELSE 'true' END END;
 BEGIN
+    IF correlated IS NULL AND random.below(3) = 0 THEN -- of one row, by its key
+        RETURN format(CASE random.below(3)
+            WHEN 0 THEN '(SELECT coalesce(%1$s.n, 5) FROM drawn.t%3$s AS %1$s WHERE %1$s.id = %2$s.k)'
+            WHEN 1 THEN '(SELECT %1$s.n FROM drawn.t%3$s AS %1$s JOIN drawn.t1 AS %1$s_j ON %1$s_j.id = %1$s.k AND %1$s_j.b WHERE %1$s.id = %2$s.n)'
+            ELSE '(SELECT %1$s.n FROM drawn.t%3$s AS %1$s WHERE %1$s.id = %2$s.k AND ' || random.condition(other) || ')' END,
+            other, name, 1 + random.below(2));
+    END IF;
     RETURN format('(SELECT %s FROM %s AS %s%s WHERE %s%s)',
         replace(random.one_of('avg(e.n)', 'max(e.m)', 'count(*)', 'count(e.k)', 'sum(e.n)', 'min(e.n)', 'count(DISTINCT e.n)', 'max(e.n) - min(e.n)',
                               'coalesce(sum(e.n), -1)', 'count(*) FILTER (WHERE e.b) + 1', 'CASE WHEN count(*) = 0 THEN 7 ELSE max(e.n) END',
@@ -214,7 +221,13 @@ DECLARE
         ELSE format('%s.id = %s.k', other, name) END;
 BEGIN
     IF depth > 0 THEN
-        CASE random.below(8)
+        CASE random.below(10)
+            WHEN 8 THEN
+                RETURN format('(%1$s.%5$s %6$sIN (SELECT %2$s.%7$s FROM %3$s AS %2$s WHERE true%4$s) OR %8$s)', name, other, source, filter,
+                              random.one_of('k', 'n', 'm'), random.one_of('', 'NOT '), random.one_of('k', 'n', 'm'), random.condition(name));
+            WHEN 9 THEN
+                RETURN format('%1$sEXISTS (SELECT %3$s.t FROM %2$s AS %3$s WHERE %3$s.%4$s = %5$s.%4$s%6$s GROUP BY %3$s.t HAVING %7$s)', random.one_of('', 'NOT '), source, other,
+                              random.one_of('k', 't', 'm', 'c', 'u'), name, filter, random.having(other));
             WHEN 0 THEN
                 source := format('%1$s AS %2$s JOIN %3$s AS %2$s_j ON %2$s_j.k = %2$s.n', source, other, random.source(depth - 1));
                 RETURN format('%sEXISTS (SELECT 1 FROM %s WHERE %s%s)', random.one_of('', 'NOT '), source, match, filter);
@@ -256,6 +269,7 @@ DECLARE
     outputs text[] := '{}';
     shape int := random.below(10);
     selected text;
+    beside text := '';
     grouped text := '';
     shared text := '';
     correlated text;
@@ -321,6 +335,18 @@ BEGIN
         END LOOP;
         IF parts AND random.below(2) = 0 THEN outputs := outputs || random.scalar('a' || 1 + random.below(tables), 'o', depth - 1); END IF;
     END IF;
+    -- LATERAL aggregates and groups, and VALUES
+    IF parts AND shape >= 6 AND random.below(4) = 0 THEN
+        beside := format(random.one_of(' LEFT JOIN LATERAL (SELECT count(*) AS n, max(l.m) AS m FROM drawn.t%2$s AS l WHERE l.%1$s = a1.%1$s) AS l ON true',
+                                       ' CROSS JOIN LATERAL (SELECT count(l.n) + 1 AS n, min(l.m) AS m FROM drawn.t%2$s AS l WHERE l.%1$s = a1.%1$s) AS l',
+                                       ' LEFT JOIN LATERAL (SELECT l.b, count(*) AS n, max(l.m) AS m FROM drawn.t%2$s AS l WHERE l.%1$s = a1.%1$s GROUP BY l.b) AS l ON l.n > 1',
+                                       ' LEFT JOIN LATERAL (VALUES (a1.n, 1.5), (7, a1.m)) AS l(n, m) ON l.n > 1',
+                                       ' JOIN (VALUES (1, 1.5), (2, 2.5), (2, NULL)) AS l(n, m) ON l.n = a1.k',
+                                       ' LEFT JOIN (VALUES (1, 1.5), (2, 2.5), (2, NULL)) AS l(n, m) ON l.n = a1.k'),
+                         random.one_of('k', 't', 'm', 'c', 'u'), 1 + random.below(3));
+        outputs := outputs || CASE WHEN shape = 6 THEN '{sum(l.n),max(l.m)}' ELSE '{l.n,l.m}' END::text[];
+        outer_join := true;
+    END IF;
     -- one subquery by a name, perhaps twice
     IF parts AND sources[1] ~ '^\(' AND random.below(3) = 0 THEN
         shared := format('WITH w AS %s ', regexp_replace(sources[1], ' AS a1$', ''));
@@ -331,13 +357,13 @@ BEGIN
         (SELECT string_agg(format('%s AS c%s', o, i), ', ') FROM unnest(outputs) WITH ORDINALITY AS u (o, i)));
     query := selected || (SELECT string_agg(CASE WHEN i > 1 THEN format('%s%s ON %s', joined, source, joins[i - 1]) ELSE source END, '' ORDER BY i)
                           FROM unnest(sources) WITH ORDINALITY AS u (source, i))
-        || coalesce(' WHERE ' || condition, '') || grouped;
+        || beside || coalesce(' WHERE ' || condition, '') || grouped;
     reversed := selected || (SELECT string_agg(source, ', ' ORDER BY i DESC) FROM unnest(sources) WITH ORDINALITY AS u (source, i))
         || coalesce(' WHERE ' || (SELECT string_agg(c, ' AND ' ORDER BY i DESC) FROM unnest(joins || condition) WITH ORDINALITY AS u (c, i)), '')
         || grouped;
     IF outer_join THEN reversed := query; END IF;
     -- one table the other way round: its rows in two halves
-    IF sources[1] ~ '^drawn\.t\d AS a1$' AND tables = 1 THEN
+    IF sources[1] ~ '^drawn\.t\d AS a1$' AND tables = 1 AND beside = '' THEN
         reversed := replace(query, ' FROM ' || sources[1], format(' FROM (SELECT * FROM %1$s WHERE k > 1 UNION ALL SELECT * FROM %1$s WHERE (k > 1) IS NOT TRUE) AS a1', split_part(sources[1], ' ', 1)));
     END IF;
 END

@@ -79,6 +79,8 @@ void add_entry_key(Analysis &a, int entry);
 // fewest_keys.cpp: of a whole query, the primary keys of as few tables of FROM as tell its rows apart. Raises PJ002
 // where they do not.
 void add_fewest_keys(Analysis &a);
+// Whether there are such, of a query from which parts may still be cut.
+bool has_fewest_keys(Query *query);
 
 // states.cpp: plain aggregates, and the columns that hold them.
 struct Plain { // a plain aggregate of one argument

@@ -10,6 +10,7 @@
 #include "compile/analysis.hpp"
 #include "compile/canonical.hpp"
 #include "compile/columns.hpp"
+#include "compile/lookups.hpp"
 #include "compile/print.hpp"
 #include "compile/rewrite.hpp"
 #include "pg/query.hpp"
@@ -51,7 +52,11 @@ Block *new_block(MemoryContext memory) {
 
 } // namespace
 
-Query *normal_form(const Query *query, const char *text) { return rewrite(query, Place{text}, true); }
+Query *normal_form(const Query *query, const char *text) {
+    Query *normal = rewrite(query, Place{text}, true);
+    free_aliases(normal);
+    return normal;
+}
 
 Block *compile_query(Query *query, const char *text, bool (*is_event_source)(Oid), List *parts, StringInfo stages) {
     Block *block = new_block(CurrentMemoryContext);

@@ -84,8 +84,9 @@ struct Presence {
     Query *rows; // SELECT FROM the table WHERE it matches; the columns of the arm's FROM are one level up
 };
 
-// One SELECT of a UNION ALL that the definition reads; without a union, the core itself. Its occurrences are its range
-// table entries, the first of them number `first` of all, and then the tables of its presences.
+// One SELECT of a UNION ALL that the definition reads, maybe of no table; without a union, the core itself. Its
+// occurrences are its range table entries, the first of them number `first` of all, and then the tables of its
+// presences.
 struct Arm {
     Query *query; // flat: entries 1..n, one qual list, no joins; a union's columns are its target list
     int first;
@@ -145,9 +146,13 @@ struct Block {
     bool always_has_row() const { return identity == Identity::one_row; }
     bool unites() const { return arms.size() > 1; }
     // Some term reads another table.
-    bool joins() const { return occurrence_source.size() > arms.size(); }
+    bool joins() const {
+        if (is_whole()) return occurrence_source.size() > 1;
+        return std::any_of(arms.begin(), arms.end(),
+                           [](const Arm &arm) { return arm.entries() > 1 || !arm.presences.empty(); });
+    }
     // Deltas of one source need no other table: they fold in memory.
-    bool folds() const { return grouped() && occurrence_source.size() == 1 && !is_whole(); }
+    bool folds() const { return grouped() && occurrence_source.size() == 1 && !unites() && !is_whole(); }
     // Its core has subqueries, outer joins or DISTINCT ON, and is read again as it is.
     bool is_whole() const { return !traces.empty(); }
     // Whether there are rows of a source decides whether others are in the table.

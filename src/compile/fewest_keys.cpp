@@ -17,7 +17,8 @@ struct Equality { // a column of an entry, and what it equals
 
 class Rows {
 public:
-    explicit Rows(Analysis &a) : a_(a) {
+    // Of a's core.
+    explicit Rows(const Analysis &a) : a_(a) {
         missing_ = collect(reinterpret_cast<Node *>(a.core->jointree), nullptr);
         add_entries(reinterpret_cast<Node *>(a.core->jointree), &all_);
     }
@@ -28,10 +29,12 @@ private:
     Bitmapset *collect(Node *item, Bitmapset *side);
     void add_equalities(Node *condition, Bitmapset *side);
     void add_equality(Node *left, Node *right, const OpExpr *of, Bitmapset *side);
+    bool is_equated(int entry, AttrNumber column, Oid type, Oid collation, Bitmapset *known) const;
+    bool group_follows(int entry, const Query *groups, Bitmapset *known) const;
     bool follows(int entry, Bitmapset *known) const;
     Bitmapset *closure(Bitmapset *from) const;
 
-    Analysis &a_;
+    const Analysis &a_;
     Bitmapset *all_ = nullptr, *missing_ = nullptr;
     pg::vector<Equality> equalities_;
 };
@@ -50,7 +53,11 @@ Bitmapset *Rows::collect(Node *item, Bitmapset *side) {
     Bitmapset *optional = nullptr;
     if (join->jointype == JOIN_LEFT) add_entries(join->rarg, &optional);
     if (join->jointype == JOIN_RIGHT) add_entries(join->larg, &optional);
-    if (join->jointype == JOIN_FULL) a_.place.refuse(Construct::full_join_of_slices, -1);
+    if (join->jointype == JOIN_FULL) { // of neither side are there all rows
+        add_entries(join->larg, &optional);
+        add_entries(join->rarg, &optional);
+        return optional;
+    }
     Bitmapset *within = bms_is_empty(optional) ? side : optional;
     Bitmapset *missing = bms_union(collect(join->larg, join->jointype == JOIN_RIGHT ? within : side),
                                    collect(join->rarg, join->jointype == JOIN_LEFT ? within : side));
@@ -89,25 +96,43 @@ bool reads_only(Node *node, Bitmapset *entries) {
     return bms_is_subset(pull_varnos(nullptr, node), entries);
 }
 
+// Whether a column of the entry equals something of the known ones.
+bool Rows::is_equated(int entry, AttrNumber column, Oid type, Oid collation, Bitmapset *known) const {
+    TypeCacheEntry *cache = lookup_type_cache(type, TYPECACHE_BTREE_OPFAMILY);
+    for (const Equality &each : equalities_)
+        if (each.entry == entry && each.column == column && each.collation == collation &&
+            (bms_is_empty(each.side) || bms_is_member(entry, each.side)) &&
+            get_op_opfamily_strategy(each.operation, cache->btree_opf) == BTEqualStrategyNumber &&
+            reads_only(each.other, known))
+            return true;
+    return false;
+}
+
+// Whether the groups of a subquery are told apart by what equals something of the known ones.
+bool Rows::group_follows(int entry, const Query *groups, Bitmapset *known) const {
+    if (!groups->groupClause || groups->groupingSets || groups->setOperations || groups->hasTargetSRFs) return false;
+    for (SortGroupClause *clause : pg::each<SortGroupClause>(groups->groupClause)) {
+        const TargetEntry *column = get_sortgroupclause_tle(clause, groups->targetList);
+        auto *expression = reinterpret_cast<Node *>(column->expr);
+        if (column->resjunk ||
+            !is_equated(entry, column->resno, exprType(expression), exprCollation(expression), known))
+            return false;
+    }
+    return true;
+}
+
 // Whether there is one row of the entry at most for a row of the known ones.
 bool Rows::follows(int entry, Bitmapset *known) const {
     const RangeTblEntry *of = rt_fetch(entry, a_.core->rtable);
-    if (of->rtekind == RTE_SUBQUERY) return is_one_row(of->subquery);
+    if (of->rtekind == RTE_SUBQUERY) return is_one_row(of->subquery) || group_follows(entry, of->subquery, known);
     if (of->rtekind != RTE_RELATION) return false;
     pg::vector<AttrNumber> key;
     if (!find_key(a_, entry, key)) return false;
     for (AttrNumber column : key) {
-        Oid type = get_atttype(of->relid, column), collation;
+        Oid type, collation;
         int32 typmod;
         get_atttypetypmodcoll(of->relid, column, &type, &typmod, &collation);
-        TypeCacheEntry *cache = lookup_type_cache(type, TYPECACHE_BTREE_OPFAMILY);
-        bool found = false;
-        for (const Equality &each : equalities_)
-            found |= each.entry == entry && each.column == column && each.collation == collation &&
-                     (bms_is_empty(each.side) || bms_is_member(entry, each.side)) &&
-                     get_op_opfamily_strategy(each.operation, cache->btree_opf) == BTEqualStrategyNumber &&
-                     reads_only(each.other, known);
-        if (!found) return false;
+        if (!is_equated(entry, column, type, collation, known)) return false;
     }
     return true;
 }
@@ -147,6 +172,14 @@ Bitmapset *Rows::fewest() {
 }
 
 } // namespace
+
+bool has_fewest_keys(Query *query) {
+    Analysis a{query, Place{nullptr}, true, false, nullptr, nullptr};
+    a.core = query;
+    Rows rows(a);
+    Bitmapset *fewest = rows.fewest();
+    return !bms_is_empty(fewest) && rows.undetermined(fewest) == nullptr;
+}
 
 void add_fewest_keys(Analysis &a) {
     Rows rows(a);

@@ -56,16 +56,16 @@ Node *over_groups(Node *node, Pieces *pieces) {
     return pg::mutate_children(node, over_groups, pieces);
 }
 
-// Subqueries beside aggregates; those within their arguments read the rows.
-bool has_sublink(Node *node, void *context) {
-    if (node == nullptr || IsA(node, Aggref)) return false;
+// Subqueries beside aggregates; those within their arguments, or in what is grouped by, read the rows.
+bool has_sublink(Node *node, Query *query) {
+    if (node == nullptr || IsA(node, Aggref) || is_grouped_expression(query, node)) return false;
     if (IsA(node, SubLink)) return true;
-    return pg::walk_children(node, has_sublink, context);
+    return pg::walk_children(node, has_sublink, query);
 }
 
-bool has_sublink(const Query *query) {
-    return query->hasSubLinks && (has_sublink(reinterpret_cast<Node *>(query->targetList), nullptr) ||
-                                  has_sublink(query->havingQual, nullptr));
+bool has_sublink(Query *query) {
+    return query->hasSubLinks && (has_sublink(reinterpret_cast<Node *>(query->targetList), query) ||
+                                  has_sublink(query->havingQual, query));
 }
 
 bool asks_of_groups(Node *node, void *context) {

@@ -10,17 +10,46 @@ namespace compile {
 namespace {
 
 constexpr std::size_t most_outer_joins = 3;
+constexpr std::size_t most_branches = 64;
 
 struct OuterJoin {
     int entry;       // of the side that may be missing: one table
     Node *condition; // ON
 };
 
+// VALUES: in a branch, its columns are those of one row.
+struct Values {
+    int entry;
+    List *rows; // of target lists
+};
+
 struct From {
     const Place *place;
+    const Query *query;
     List *kept = NIL;       // references to what is always there
     List *conditions = NIL; // WHERE, and ON of inner joins
     pg::vector<OuterJoin> outer = {};
+    pg::vector<Values> values = {}; // kept ones, and sides of outer joins
+
+    void note_values(int entry) {
+        if (List *rows = rows_of(rt_fetch(entry, query->rtable))) values.push_back({entry, rows});
+    }
+    bool is_missing(int entry, uint32 missing) const {
+        for (std::size_t i = 0; i < outer.size(); i++)
+            if (outer[i].entry == entry) return missing & (UINT32_C(1) << i);
+        return false;
+    }
+    Bitmapset *nulls(uint32 missing) const {
+        Bitmapset *entries = nullptr;
+        for (const OuterJoin &each : outer)
+            if (is_missing(each.entry, missing)) entries = bms_add_member(entries, each.entry);
+        return entries;
+    }
+    List *rows(int entry) const {
+        for (const Values &each : values)
+            if (each.entry == entry) return each.rows;
+        return NIL;
+    }
 };
 
 [[noreturn]] void refuse(const From &from, const char *what) { from.place->refuse(Construct::outer_join, -1, what); }
@@ -33,6 +62,7 @@ Node *condition_of(const Place &place, const JoinExpr *join) {
 
 void walk(From &from, Node *item) {
     if (IsA(item, RangeTblRef)) {
+        from.note_values(reinterpret_cast<RangeTblRef *>(item)->rtindex);
         from.kept = lappend(from.kept, item);
         return;
     }
@@ -54,6 +84,7 @@ void walk(From &from, Node *item) {
     if (!IsA(missing, RangeTblRef)) refuse(from, "outer joins whose optional side is a join are not");
     walk(from, kept);
     from.outer.push_back({reinterpret_cast<RangeTblRef *>(missing)->rtindex, condition_of(*from.place, join)});
+    from.note_values(from.outer.back().entry);
 }
 
 bool has_outer_join(Node *item) {
@@ -113,7 +144,11 @@ Node *over_union(Node *node, Columns *columns) {
 // A union has at least one column.
 void add_some_column(const Query *query, const From &from, Columns *columns) {
     int entry = static_cast<RangeTblRef *>(linitial(from.kept))->rtindex;
-    Oid relation = rt_fetch(entry, query->rtable)->relid;
+    const RangeTblEntry *read = rt_fetch(entry, query->rtable);
+    if (read->rtekind == RTE_VALUES)
+        columns->vars = list_make1(makeVar(entry, 1, linitial_oid(read->coltypes), linitial_int(read->coltypmods),
+                                           linitial_oid(read->colcollations), 0));
+    Oid relation = read->relid;
     for (AttrNumber number = 1; OidIsValid(relation) && columns->vars == NIL; number++) {
         Oid type, collation;
         int32 typmod;
@@ -167,11 +202,48 @@ Node *no_match(const Query *query, int entry, Node *condition) {
     return exists(rows, true);
 }
 
+// A row of VALUES, which may read what stands beside it, as a branch has it.
+List *present(const From &from, uint32 missing, List *row) {
+    return reinterpret_cast<List *>(without(reinterpret_cast<Node *>(row), from.nulls(missing)));
+}
+
+// No row of VALUES for which the condition is true.
+Node *no_row(const Query *query, int entry, List *rows, Node *condition) {
+    Node *none = nullptr;
+    for (List *row : pg::each<List>(rows)) {
+        BooleanTest *test = makeNode(BooleanTest);
+        test->arg = static_cast<Expr *>(copyObjectImpl(condition ? condition : makeBoolConst(true, false)));
+        test->booltesttype = IS_NOT_TRUE;
+        test->location = -1;
+        Query *asked = makeNode(Query); // for its conditions
+        asked->commandType = CMD_SELECT;
+        asked->rtable = static_cast<List *>(copyObjectImpl(query->rtable));
+        asked->jointree = makeFromExpr(NIL, reinterpret_cast<Node *>(test));
+        none = make_and_qual(none, pg::replace_columns(asked, entry, row)->jointree->quals);
+    }
+    return none;
+}
+
+// The same over one row of VALUES.
+Query *of_row(const Query *query, const Values &values, List *row) {
+    auto *made = static_cast<Query *>(copyObjectImpl(query));
+    List *from = NIL;
+    for (RangeTblRef *each : pg::each<RangeTblRef>(made->jointree->fromlist))
+        if (each->rtindex != values.entry) from = lappend(from, each);
+    made->jointree->fromlist = from;
+    return pg::replace_columns(made, values.entry, row);
+}
+
+// What reads VALUES of one row, and has no outer joins, is no union.
+Query *of_one_row(Query *query, const From &from, Node *conditions) {
+    query->jointree = makeFromExpr(from.kept, conditions);
+    for (const Values &each : from.values) query = of_row(query, each, static_cast<List *>(linitial(each.rows)));
+    return query;
+}
+
 // The branch in which outer join i has matches if bit i of `missing` is not set.
 Query *branch_of(const Query *query, const From &from, const Columns &columns, List *names, uint32 missing) {
-    Bitmapset *nulls = nullptr;
-    for (std::size_t i = 0; i < from.outer.size(); i++)
-        if (missing & (UINT32_C(1) << i)) nulls = bms_add_member(nulls, from.outer[i].entry);
+    Bitmapset *nulls = from.nulls(missing);
     Query *made = makeNode(Query);
     made->commandType = CMD_SELECT;
     made->canSetTag = true;
@@ -183,8 +255,10 @@ Query *branch_of(const Query *query, const From &from, const Columns &columns, L
         if (missing & (UINT32_C(1) << i)) {
             // Of itself nothing is missing here: it is what is looked for.
             condition = without(outer.condition, bms_del_member(bms_copy(nulls), outer.entry));
-            condition = no_match(query, outer.entry, condition);
-            made->hasSubLinks = true;
+            List *rows = NIL;
+            for (List *row : pg::each<List>(from.rows(outer.entry))) rows = lappend(rows, present(from, missing, row));
+            condition = rows ? no_row(query, outer.entry, rows, condition) : no_match(query, outer.entry, condition);
+            made->hasSubLinks |= rows == NIL;
         } else
             made->jointree->fromlist = lappend(made->jointree->fromlist, pg::reference_to(outer.entry));
         if (condition) made->jointree->quals = make_and_qual(made->jointree->quals, condition);
@@ -216,8 +290,9 @@ JoinExpr *full_join(const Query *query) {
 }
 
 From from_of(const Query *query, const Place &place, const JoinExpr *full, bool right) {
-    From from{&place};
+    From from{&place, query};
     if (full) {
+        if (reads_values(query)) place.refuse(Construct::values, -1);
         from.kept = list_make1(right ? full->rarg : full->larg);
         Node *missing = right ? full->larg : full->rarg;
         from.outer.push_back({reinterpret_cast<RangeTblRef *>(missing)->rtindex, condition_of(place, full)});
@@ -230,11 +305,22 @@ From from_of(const Query *query, const Place &place, const JoinExpr *full, bool 
 Query *unite(const Query *query, const From &from, const Columns &columns, List *names) {
     Query *united = pg::make_union();
     SetOperationStmt *types = types_of(columns);
-    auto add = [&](const From &of, uint32 missing) {
+    std::size_t branches = 0;
+    // Those of each row of what VALUES it reads from number `next` on.
+    auto add_rows = [&](auto &self, const From &of, uint32 missing, Query *branch, std::size_t next) -> void {
+        if (next < of.values.size()) {
+            const Values &values = of.values[next];
+            if (of.is_missing(values.entry, missing)) return self(self, of, missing, branch, next + 1);
+            for (List *row : pg::each<List>(values.rows))
+                self(self, of, missing, of_row(branch, values, present(of, missing, row)), next + 1);
+            return;
+        }
+        if (++branches > most_branches) of.place->refuse(Construct::values, -1);
         // Subqueries that were below an outer join are not in a branch.
-        Query *branch = branch_of(query, of, columns, names, missing);
-        branch = rewrite_level(branch, *of.place, GetUserId(), false);
-        pg::add_to_union(united, branch, "branch", names, types);
+        pg::add_to_union(united, rewrite_level(branch, *of.place, GetUserId(), false), "branch", names, types);
+    };
+    auto add = [&](const From &of, uint32 missing) {
+        add_rows(add_rows, of, missing, branch_of(query, of, columns, names, missing), 0);
     };
     for (uint32 missing = 0; missing < (UINT32_C(1) << from.outer.size()); missing++) add(from, missing);
     if (const JoinExpr *full = full_join(query)) add(from_of(query, *from.place, full, true), 1);
@@ -277,12 +363,15 @@ bool has_outer_join(const Query *query) { return has_outer_join(reinterpret_cast
 
 Query *split_outer_joins(Query *query, const Place &place) {
     if (query->setOperations || query->jointree == nullptr) return query;
-    if (!has_outer_join(query)) return query;
+    if (!has_outer_join(query) && !reads_values(query)) return query;
     From from = from_of(query, place, full_join(query), false);
     if (from.outer.size() > most_outer_joins)
         refuse(from, psprintf("more than %zu outer joins are not", most_outer_joins));
     Node *conditions = nullptr;
     for (Node *each : pg::each<Node>(from.conditions)) conditions = make_and_qual(conditions, each);
+    if (from.outer.empty() && std::all_of(from.values.begin(), from.values.end(),
+                                          [](const Values &each) { return list_length(each.rows) == 1; }))
+        return of_one_row(query, from, conditions);
 
     Columns columns;
     collect(reinterpret_cast<Node *>(query->targetList), &columns);

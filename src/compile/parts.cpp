@@ -5,6 +5,7 @@
 
 #include "compile/analysis.hpp"
 #include "compile/columns.hpp"
+#include "compile/correlated.hpp"
 #include "compile/rewrite.hpp"
 #include "pg/query.hpp"
 
@@ -33,7 +34,7 @@ void name_columns(Query *part) {
 
 bool is_inlined(Query *subquery) {
     if (obstacle(subquery) || subquery->hasSubLinks) return false;
-    return reads_outside(subquery) || reads_one_table(subquery);
+    return reads_outside(subquery) || reads_one_table(subquery) || is_values(subquery);
 }
 
 // Subqueries in FROM, but for a union that is all of it.
@@ -81,7 +82,10 @@ void cut_arms(const Cutting &cutting, Query *query) {
     for (RangeTblEntry *entry : pg::each<RangeTblEntry>(query->rtable)) {
         if (entry->rtekind != RTE_SUBQUERY) continue;
         Query *arm = cut_level(cutting, entry->subquery);
-        if (!arm->setOperations && (obstacle(arm) || has_outer_join(arm))) arm = select_all(cutting, arm);
+        if (is_values(arm))
+            arm = union_of_values(arm);
+        else if (!arm->setOperations && (obstacle(arm) || has_outer_join(arm) || reads_values(arm)))
+            arm = select_all(cutting, arm);
         entry->subquery = arm;
     }
 }
@@ -182,6 +186,7 @@ Query *cut_level(const Cutting &cutting, Query *query) {
         cut_below(cutting, query);
         return query;
     }
+    cut_laterals(cutting, query);
     cut_sublinks(cutting, query);
     renew_joins(query); // what a condition over a part rejects is no outer join
     cut_joins(cutting, query);

@@ -50,6 +50,15 @@ void note_sublinks(Query *query);
 
 // sublinks.cpp: subqueries in expressions become joins with parts, or presences of rows of one table.
 void cut_sublinks(const Cutting &cutting, Query *query);
+// Takes the conditions of a FROM, or an item of it, apart: inner joins'.
+void take_conditions(Node *item, List **conditions);
+// Whether nothing but conditions says which rows it has.
+bool is_plain(const Query *subquery);
+// Makes FROM one LEFT JOIN with the entry.
+void left_join(Query *query, int entry, Node *condition);
+
+// lookups.cpp: whether what is equal by one collation is equal by the other.
+bool same_equality(Oid a, Oid b);
 
 // join_parts.cpp: sides of outer joins that are joins.
 void cut_joins(const Cutting &cutting, Query *query);

@@ -125,6 +125,9 @@ Query *net_query(const Presence &presence, int source) {
     return query;
 }
 
+// Whether its conditions are about the FROM alone, and the table alone.
+bool is_apart(const Match &match) { return match.outer && match.equal.empty() && match.mixed == NIL; }
+
 Node *bigint(int value) { return cast_to(int_constant(value), INT8OID); }
 
 Node *greatest_of_none(Node *net) {
@@ -159,6 +162,12 @@ Node *test_before(const Presence &presence, int source) {
     Node *net = coalesce(reinterpret_cast<Node *>(link), bigint(0));
     Node *before = either(operation("<", net, bigint(0)), exists_after(presence, greatest_of_none(net)));
     return presence.negated ? negated(before) : before;
+}
+
+Node *test_now(const Presence &presence) {
+    auto *rows = castNode(Query, copy(presence.rows));
+    ask_once(presence, rows);
+    return exists(rows, presence.negated);
 }
 
 // Adds an entry to a FROM, which has its place in it.
@@ -220,6 +229,10 @@ Node *net_of(Query *query, const Presence &presence, const Match &match, int sou
 
 } // namespace
 
+void ask_once(const Presence &presence, Query *rows) {
+    if (is_apart(match_of(presence))) rows->limitOffset = bigint_constant(0);
+}
+
 const char *add_presence_term(Query *query, const Block &block, const Arm &arm, const Presence &presence,
                               uint32 changed) {
     int source = block.occurrence_source[presence.occurrence - 1];
@@ -230,7 +243,7 @@ const char *add_presence_term(Query *query, const Block &block, const Arm &arm, 
         if (other.occurrence == presence.occurrence) continue;
         int others = block.occurrence_source[other.occurrence - 1];
         bool before = other.occurrence < presence.occurrence && (changed & (UINT32_C(1) << others));
-        add_condition(query, before ? test_before(other, others) : presence_test(other));
+        add_condition(query, before ? test_before(other, others) : test_now(other));
     }
     for (Node *each : pg::each<Node>(match.outer)) add_condition(query, one_level_down(each));
     int keys = add_entry(query, keys_entry(presence, match));

@@ -21,7 +21,10 @@ constexpr Refusal table[] = {
      "Leave out the locking clause.", "for"},
     {Construct::set_operation, "INTERSECT ALL, EXCEPT ALL", "query, FROM, WITH",
      "INTERSECT ALL and EXCEPT ALL are not supported yet",
-     "Leave out ALL; or make a projection of each part, and combine them in a view.", "intersect except"},
+     "Leave out ALL; or return each row once, with how often it is there: GROUP BY all columns over a UNION ALL of "
+     "both "
+     "sides, and least() or the difference of their counts.",
+     "intersect except"},
     {Construct::recursive, "WITH RECURSIVE", "WITH", "recursive queries are not supported", what_works, "with"},
     {Construct::with, "WITH", "WITH", "this use of WITH is not supported yet",
      "Write the query without WITH, as joins of tables.", "with"},
@@ -36,18 +39,25 @@ constexpr Refusal table[] = {
     {Construct::limit, "LIMIT, OFFSET, FETCH", "query, FROM, WITH", "LIMIT and OFFSET depend on all rows",
      "Apply them when reading the projection.", "limit offset fetch"},
     {Construct::sublink,
-     "a scalar subquery that is no aggregate, or correlated otherwise than by equality; ARRAY; IN and ANY below OR or "
-     "in "
-     "SELECT",
+     "an aggregate, EXISTS or IN in an expression, correlated otherwise than by equality; ARRAY; other comparisons with "
+     "ANY and ALL in expressions",
      "SELECT, WHERE, ON", "this subquery in an expression is not supported yet",
-     "A scalar subquery works where it is an aggregate, correlated by equality or not at all; EXISTS so everywhere; "
-     "EXISTS, IN and ANY as conditions of WHERE that AND connects. Else write the subquery as a join.",
+     "A scalar subquery works where it is an aggregate, correlated by equality or not at all, or finds one row by a "
+     "unique key; EXISTS and IN so everywhere but in ON of outer joins; EXISTS, IN and ANY, by any condition, as "
+     "conditions of WHERE that AND connects. Else write the subquery as a join.",
      "exists in any some all array"},
+    {Construct::scalar_rows, "a scalar subquery that may have several rows", "SELECT, WHERE",
+     "no unique key says that this scalar subquery has one row at most",
+     "Compare all columns of a unique index, neither deferrable nor partial, by equality with what is outside; or take "
+     "an aggregate, such as max().",
+     nullptr},
     {Construct::not_in, "NOT IN, ALL", "ON of an outer join",
      "NOT IN and ALL in the condition of an outer join are not supported yet",
      "Write NOT EXISTS (SELECT … WHERE …), which says what NULLs mean.", "not"},
-    {Construct::presence_rows, "EXISTS, IN over groups or LIMIT that read columns of the query around them", "WHERE",
-     "EXISTS and IN with a subquery that %s are not supported here yet",
+    {Construct::presence_rows,
+     "EXISTS, IN over LIMIT or unions that read columns of the query around them, or over groups other than by "
+     "equality",
+     "WHERE", "EXISTS and IN with a subquery that %s are not supported here yet",
      "Let the subquery read nothing of the query around it but in a condition of WHERE.", "exists in any some"},
     {Construct::full_join_of_slices, "FULL JOIN beside what is read again for each key", "FROM",
      "FULL JOIN beside DISTINCT ON, LATERAL or a document is not supported yet",
@@ -77,10 +87,13 @@ constexpr Refusal table[] = {
      "A projection follows the rows of at least one table.", nullptr},
     {Construct::outer_join, "an outer join over tables that LATERAL needs", "FROM", "%s supported yet",
      "Use an inner join, and read the unmatched rows from their table.", "left right full"},
-    {Construct::derived_table, "a subquery that reads columns of what stands beside it, and is grouped or limited",
+    {Construct::derived_table,
+     "a subquery that reads columns of what stands beside it, and is limited, a union, or grouped and not correlated "
+     "by equality",
      "FROM (LATERAL)", "subqueries in FROM that %s are not supported yet",
      "Write the subquery as a join of its tables, or make it a projection of its own.", "from"},
-    {Construct::values, "VALUES", "FROM", "VALUES in FROM is not supported", "Put the values into a table.", "values"},
+    {Construct::values, "VALUES in EXISTS or FULL JOIN, or that make more than 64 branches", "FROM",
+     "this use of VALUES is not supported", "Put the values into a table.", "values"},
     {Construct::function, "a function", "FROM", "functions in FROM are not supported", what_works, "from"},
     {Construct::other_from, "XMLTABLE, JSON_TABLE and others", "FROM", "only tables are supported in FROM", what_works,
      "from"},

@@ -17,6 +17,7 @@ enum class Construct {
     distinct_on,
     limit,
     sublink,
+    scalar_rows,
     not_in,
     presence_rows,
     full_join_of_slices,

@@ -140,7 +140,9 @@ Query *rewrite_level(Query *query, const Place &place, Oid as, bool user) {
     forget_groups_entry(query);
     query = unite_grouping_sets(query);
     renew_joins(query);
-    return inline_subqueries(query, place, as, user);
+    query = inline_subqueries(query, place, as, user);
+    compare_with_values(query);
+    return query;
 }
 
 Query *rewrite(const Query *query, const Place &place, bool user) {

@@ -25,10 +25,19 @@ Query *select_from_union(Query *query, bool all = false);
 // GROUPING SETS as a union of queries that group by one of them each.
 Query *unite_grouping_sets(Query *query);
 
-// outer_joins.cpp: a query whose FROM has outer joins, over the union that they are. Raises PJ002.
+// outer_joins.cpp: a query whose FROM has outer joins or VALUES, over the union that they are. Raises PJ002.
+Query *split_outer_joins(Query *query, const Place &place);
 // Whether FROM has an outer join.
 bool has_outer_join(const Query *query);
-Query *split_outer_joins(Query *query, const Place &place);
+
+// values.cpp: whether a plain query reads VALUES and nothing else, and as the union of constants that it is.
+bool is_values(const Query *query);
+Query *union_of_values(Query *query);
+// The rows of what FROM reads, each a target list of its columns; NIL where that is not VALUES, plainly.
+List *rows_of(const RangeTblEntry *entry);
+bool reads_values(const Query *query);
+// Comparisons with ANY and ALL of VALUES become comparisons with each of them.
+void compare_with_values(Query *query);
 
 // presence.cpp: whether a query has subqueries in expressions that do not ask for the presence of rows.
 bool has_other_sublinks(const Query *query);

@@ -1,6 +1,6 @@
 // Set operations as SELECTs. UNION is DISTINCT over UNION ALL. INTERSECT and EXCEPT count the rows of both sides and
-// keep what has some here and some, or none, there; with ALL, they have no such form. GROUPING SETS are a union of
-// queries that group by one set each.
+// keep what has some here and some, or none, there; with ALL, they have no such form: a group is one row, and nothing
+// makes as many copies of it as it counts. GROUPING SETS are a union of queries that group by one set each.
 #include "compile/expressions.hpp"
 #include "compile/rewrite.hpp"
 #include "pg/query.hpp"

@@ -73,12 +73,12 @@ bool returns_rows(const Query *query) {
 
 bool stays_whole(Query *query) {
     if (!returns_rows(query)) return false;
-    if (query->hasDistinctOn || reads_beside(query)) return true;
+    if (query->hasDistinctOn) return true;
     Query targets = *query;
     targets.jointree = makeFromExpr(NIL, nullptr);
-    bool found = false;
+    bool found = reads_beside(query);
     each_sublink(&targets, [&](SubLink *link) { found |= is_anew(link); });
-    return found;
+    return found && has_fewest_keys(query);
 }
 
 bool is_whole(const Query *query) {

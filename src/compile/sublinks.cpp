@@ -1,21 +1,19 @@
-// Subqueries in expressions. One that is an aggregate is a part of one row, or of a row for each value that it is
-// correlated by, which the query joins: where there is no such row, the aggregates are those of no rows. EXISTS and IN
-// over more than one table ask for the presence of rows of a part; NOT IN and ALL, for the absence of rows for which
-// the comparison is not what it should be.
+// Subqueries in expressions. One that finds a row by its key is a LEFT JOIN (lookups.cpp). One that is an aggregate is
+// a part of one row, or of a row for each value that it is correlated by, which the query joins: where there is no such
+// row, the aggregates are those of no rows. EXISTS and IN over more than one table ask for the presence of rows of a
+// part; NOT IN and ALL, for the absence of rows for which the comparison is not what it should be.
 #include "compile/analysis.hpp"
+#include "compile/correlated.hpp"
 #include "compile/expressions.hpp"
+#include "compile/lookups.hpp"
 #include "compile/parts.hpp"
 #include "compile/rewrite.hpp"
 #include "pg/query.hpp"
 
 namespace compile {
-namespace {
 
 using pg::copy;
 
-bool reads_level(Node *node, int level) { return contain_vars_of_level(node, level); }
-
-// Takes the conditions of the subquery's FROM, inner joins', apart.
 void take_conditions(Node *item, List **conditions) {
     if (IsA(item, FromExpr)) {
         auto *from = castNode(FromExpr, item);
@@ -31,191 +29,28 @@ void take_conditions(Node *item, List **conditions) {
     }
 }
 
-// ---------------------------------------------------------------------------------------------------------- aggregates
-
-struct Correlation {
-    Node *inner, *outer; // the outer one as the query around has it
-    OpExpr *comparison;
-    bool inner_first;
-};
-
-// Whether what is equal by one collation is equal by the other.
-bool same_equality(Oid a, Oid b) {
-    return a == b || !OidIsValid(a) || !OidIsValid(b) ||
-           (get_collation_isdeterministic(a) && get_collation_isdeterministic(b));
-}
-
-// A key that is grouped as it is compared.
-Node *as_compared(Node *key, Oid collation) {
-    if (same_equality(exprCollation(key), collation)) return key;
-    CollateExpr *collate = makeNode(CollateExpr);
-    collate->arg = reinterpret_cast<Expr *>(key);
-    collate->collOid = collation;
-    collate->location = -1;
-    return reinterpret_cast<Node *>(collate);
-}
-
-// inner = outer, by an equality that groups as the inner type's own does.
-bool correlates(Node *condition, Correlation *found) {
-    if (!IsA(condition, OpExpr)) return false;
-    auto *comparison = reinterpret_cast<OpExpr *>(condition);
-    if (list_length(comparison->args) != 2) return false;
-    for (int i = 0; i < 2; i++) {
-        auto *inner = static_cast<Node *>(list_nth(comparison->args, i));
-        auto *outer = static_cast<Node *>(list_nth(comparison->args, 1 - i));
-        if (reads_level(inner, 1) || reads_level(outer, 0) || checkExprHasSubLink(condition)) continue;
-        TypeCacheEntry *type = lookup_type_cache(exprType(inner), TYPECACHE_BTREE_OPFAMILY);
-        if (!OidIsValid(type->btree_opf) || !op_in_opfamily(comparison->opno, type->btree_opf) ||
-            get_op_opfamily_strategy(comparison->opno, type->btree_opf) != BTEqualStrategyNumber)
-            return false;
-        outer = copy(outer);
-        IncrementVarSublevelsUp(outer, -1, 1);
-        *found = {as_compared(copy(inner), comparison->inputcollid), outer, comparison, i == 0};
-        return true;
-    }
-    return false;
-}
-
-struct Aggregates {
-    const RangeTblEntry *entry;
-    int index;
-    List *aggregates; // whose numbers are their columns of the part
-    bool always;      // there is a row
-};
-
-Node *of_part(Node *node, Aggregates *of) {
-    if (node == nullptr) return nullptr;
-    if (!IsA(node, Aggref)) return pg::mutate_children(node, of_part, of);
-    int number = 0;
-    for (Node *each : pg::each<Node>(of->aggregates)) {
-        number++;
-        if (equal(each, node)) break;
-    }
-    auto *column = reinterpret_cast<Node *>(column_of(of->entry, of->index, number));
-    Oid function = reinterpret_cast<Aggref *>(node)->aggfnoid;
-    bool counts = function == F_COUNT_ || function == F_COUNT_ANY || function == F_REGR_COUNT;
-    if (of->always || !counts) return column;
-    return coalesce(column, bigint_constant(0));
-}
-
-bool collect_aggregates(Node *node, List **aggregates) {
-    if (node == nullptr) return false;
-    if (!IsA(node, Aggref)) return pg::walk_children(node, collect_aggregates, aggregates);
-    for (Node *each : pg::each<Node>(*aggregates))
-        if (equal(each, node)) return false;
-    *aggregates = lappend(*aggregates, node);
-    return false;
-}
-
-// Whether nothing but conditions says which rows it has.
 bool is_plain(const Query *subquery) {
     return !subquery->setOperations && !subquery->limitCount && !subquery->limitOffset && !subquery->groupClause &&
            !subquery->groupingSets && !subquery->hasAggs && !subquery->havingQual && !subquery->hasWindowFuncs &&
            !subquery->hasTargetSRFs && !subquery->hasDistinctOn && !subquery->rowMarks && !subquery->cteList;
 }
 
-// Whether it is an aggregate of rows, and nothing else.
-bool is_aggregate(const Query *subquery) {
-    return subquery->hasAggs && !subquery->setOperations && !subquery->groupClause && !subquery->groupingSets &&
-           !subquery->havingQual && !subquery->limitCount && !subquery->limitOffset && !subquery->hasWindowFuncs &&
-           !subquery->hasTargetSRFs && !subquery->rowMarks && !subquery->cteList;
-}
-
-struct Scalars {
-    const Cutting &cutting;
-    Query *query;
-};
-
-// Joins the part, by LEFT JOIN where it may have no row.
-int join(Query *query, RangeTblEntry *entry, Node *condition) {
-    int index = add_entry(query, entry);
-    RangeTblRef *reference = pg::reference_to(index);
-    if (condition == nullptr) {
-        query->jointree->fromlist = lappend(query->jointree->fromlist, reference);
-        return index;
-    }
+void left_join(Query *query, int entry, Node *condition) {
     JoinExpr *made = makeNode(JoinExpr);
     made->jointype = JOIN_LEFT;
     List *from = query->jointree->fromlist;
     made->larg = list_length(from) == 1 ? static_cast<Node *>(linitial(from))
                                         : reinterpret_cast<Node *>(makeFromExpr(from, nullptr));
-    made->rarg = reinterpret_cast<Node *>(reference);
+    made->rarg = reinterpret_cast<Node *>(pg::reference_to(entry));
     made->quals = condition;
     query->jointree->fromlist = list_make1(made);
-    return index;
 }
 
-// The subquery's aggregates as columns of a part that the query joins; null where they cannot be.
-Node *join_aggregates(Scalars *to, Query *subquery, Node *expression) {
-    List *conditions = NIL;
-    take_conditions(reinterpret_cast<Node *>(subquery->jointree), &conditions);
-    pg::vector<Correlation> correlations;
-    List *inner = NIL;
-    for (Node *each : pg::each<Node>(conditions)) {
-        Correlation correlation{};
-        if (!reads_level(each, 1))
-            inner = lappend(inner, each);
-        else if (correlates(each, &correlation))
-            correlations.push_back(correlation);
-        else
-            return nullptr;
-    }
-    subquery->jointree->quals = inner ? reinterpret_cast<Node *>(make_ands_explicit(inner)) : nullptr;
-    List *aggregates = NIL;
-    collect_aggregates(expression, &aggregates);
-    subquery->targetList = NIL;
-    for (Node *each : pg::each<Node>(aggregates))
-        pg::add_target(subquery, copy(each), get_func_name(reinterpret_cast<Aggref *>(each)->aggfnoid));
-    for (const Correlation &each : correlations)
-        group_by(to->cutting, subquery, pg::add_target(subquery, each.inner, "key"));
-    if (reads_outside(subquery)) return nullptr;
-    note_sublinks(subquery);
+namespace {
 
-    RangeTblEntry *entry = part_entry(to->cutting, subquery, "part");
-    int index = list_length(to->query->rtable) + 1;
-    List *match = NIL;
-    int column = list_length(aggregates);
-    for (const Correlation &each : correlations) {
-        column++;
-        auto *comparison = reinterpret_cast<OpExpr *>(copy(each.comparison));
-        auto *key = reinterpret_cast<Node *>(column_of(entry, index, column));
-        comparison->args = each.inner_first ? list_make2(key, each.outer) : list_make2(each.outer, key);
-        comparison->location = -1;
-        match = lappend(match, comparison);
-    }
-    join(to->query, entry, match ? reinterpret_cast<Node *>(make_ands_explicit(match)) : nullptr);
-    Aggregates of{entry, index, aggregates, match == NIL};
-    Node *value = of_part(expression, &of);
-    IncrementVarSublevelsUp(value, -1, 1); // what it reads of the query around, it stands in now
-    return value;
-}
+Node *copy(const void *node) { return static_cast<Node *>(copyObjectImpl(node)); }
 
-// EXISTS where it is no condition of its own: there are some.
-Node *join_existence(Scalars *to, SubLink *link) {
-    auto *subquery = reinterpret_cast<Query *>(copy(link->subselect));
-    if (!is_plain(subquery)) return nullptr;
-    subquery->targetList = subquery->distinctClause = NIL;
-    subquery->hasAggs = true;
-    Node *counted = join_aggregates(to, subquery, count_rows());
-    if (counted == nullptr) return nullptr;
-    return operation(">", counted, bigint_constant(0));
-}
-
-Node *join_scalars(Node *node, Scalars *to) {
-    if (node == nullptr) return nullptr;
-    if (!IsA(node, SubLink)) return pg::mutate_children(node, join_scalars, to);
-    auto *link = reinterpret_cast<SubLink *>(node);
-    auto *subquery = castNode(Query, link->subselect);
-    Node *joined = nullptr;
-    if (link->subLinkType == EXPR_SUBLINK && is_aggregate(subquery)) {
-        auto *changed = reinterpret_cast<Query *>(copy(subquery));
-        changed->distinctClause = changed->sortClause = NIL; // of one row
-        auto *target = static_cast<TargetEntry *>(linitial(changed->targetList));
-        joined = join_aggregates(to, changed, reinterpret_cast<Node *>(target->expr));
-    } else if (link->subLinkType == EXISTS_SUBLINK)
-        joined = join_existence(to, link);
-    return joined ? joined : node;
-}
+bool reads_level(Node *node, int level) { return contain_vars_of_level(node, level); }
 
 // ----------------------------------------------------------------------------------------------------------- presences
 
@@ -288,6 +123,7 @@ Query *plain_presence(const Cutting &cutting, Query *subquery) {
 Query *one_table(const Cutting &cutting, SubLink *link) {
     auto *subquery = castNode(Query, link->subselect);
     if (link->subLinkType == EXISTS_SUBLINK) forget_limit(subquery);
+    if (is_values(subquery)) cutting.place.refuse(Construct::values, link->location);
     if (is_plain(subquery)) subquery->distinctClause = NIL; // a row is there, or it is not
     if (is_one_table(subquery)) return subquery;
     auto *changed = reinterpret_cast<Query *>(copy(subquery));
@@ -297,7 +133,17 @@ Query *one_table(const Cutting &cutting, SubLink *link) {
         rows = plain_presence(cutting, changed);
     else if (!reads_outside(changed))
         rows = select_all(cutting, changed);
+    else
+        rows = correlated_rows(cutting, changed);
     return rows ? rows : subquery;
+}
+
+Node *null_test(Node *value, NullTestType type) {
+    NullTest *test = makeNode(NullTest);
+    test->arg = reinterpret_cast<Expr *>(value);
+    test->nulltesttype = type;
+    test->location = -1;
+    return reinterpret_cast<Node *>(test);
 }
 
 // None of the rows meets the condition.
@@ -314,9 +160,9 @@ Node *not_in(Query *rows, OpExpr *equality, bool *done) {
     auto *value = static_cast<Node *>(linitial(equality->args)), *row = static_cast<Node *>(lsecond(equality->args));
     *done = !reads_level(value, 0) && !reads_level(row, 1);
     if (!*done) return nullptr;
-    return reinterpret_cast<Node *>(
-        make_ands_explicit(list_make3(none(rows, reinterpret_cast<Node *>(equality)), none(rows, is_null(copy(row))),
-                                      none(rows, is_null(copy(value))))));
+    return reinterpret_cast<Node *>(make_ands_explicit(list_make3(none(rows, reinterpret_cast<Node *>(equality)),
+                                                                  none(rows, null_test(copy(row), IS_NULL)),
+                                                                  none(rows, null_test(copy(value), IS_NULL)))));
 }
 
 // x op ALL and NOT (x op ANY): no row for which the comparison is not true, or not false.
@@ -357,6 +203,107 @@ bool is_presence(Node *conjunct) {
     return conjunct && IsA(conjunct, SubLink) && reinterpret_cast<SubLink *>(conjunct)->subLinkType != EXPR_SUBLINK;
 }
 
+// ------------------------------------------------------------------------------------------------------------ scalars
+
+struct Scalars {
+    const Cutting &cutting;
+    Query *query;
+};
+
+// EXISTS where it is no condition of its own: bool_or(true) is not NULL. It stays what it is as long as there are some,
+// and what reads the part has no change to follow then; a count would.
+Node *join_existence(Scalars *to, SubLink *link) {
+    auto *subquery = reinterpret_cast<Query *>(copy(link->subselect));
+    if (!is_plain(subquery)) return nullptr;
+    subquery->targetList = subquery->distinctClause = NIL;
+    subquery->hasAggs = true;
+    Node *some = join_aggregates(to->cutting, to->query, subquery, aggregate("bool_or", makeBoolConst(true, false)));
+    return some ? null_test(some, IS_NOT_NULL) : nullptr;
+}
+
+// The rows that a comparison with ANY is about, and the comparison with one of them.
+Query *compared_rows(const Cutting &cutting, SubLink *link, Node **comparison) {
+    auto *rows = reinterpret_cast<Query *>(copy(one_table(cutting, link)));
+    auto *compared = copy(link->testexpr);
+    IncrementVarSublevelsUp(compared, 1, 0);
+    *comparison = put_compared(compared, rows);
+    return rows;
+}
+
+// x = ANY, where NULL is not false: true where a row is equal, and else NULL where x or a row is.
+Node *join_membership(Scalars *to, SubLink *link) {
+    Node *compared;
+    Query *rows = compared_rows(to->cutting, link, &compared);
+    if (!is_plain(rows) || !IsA(compared, OpExpr) || !op_strict(reinterpret_cast<OpExpr *>(compared)->opno))
+        return nullptr;
+    List *args = reinterpret_cast<OpExpr *>(compared)->args;
+    auto *value = static_cast<Node *>(linitial(args)), *row = static_cast<Node *>(lsecond(args));
+    if (reads_level(value, 0) || reads_level(row, 1)) return nullptr;
+    auto *equal = reinterpret_cast<Query *>(copy(rows));
+    equal->jointree->quals = make_and_qual(equal->jointree->quals, compared);
+    Node *found = join_existence(to, reinterpret_cast<SubLink *>(exists(equal, false)));
+    if (found == nullptr) return nullptr;
+
+    // NULL where there is no row.
+    Node *some_null = aggregate("bool_or", null_test(copy(row), IS_NULL));
+    Node *otherwise = choice({{null_test(copy(some_null), IS_NULL), makeBoolConst(false, false)},
+                              {either(null_test(copy(value), IS_NULL), some_null), makeBoolConst(false, true)}},
+                             makeBoolConst(false, false));
+    rows->targetList = rows->distinctClause = NIL;
+    rows->hasAggs = true;
+    otherwise = join_aggregates(to->cutting, to->query, rows, otherwise);
+    return otherwise ? choice({{found, makeBoolConst(true, false)}}, otherwise) : nullptr;
+}
+
+// x <> ALL is NOT (x = ANY).
+Node *join_absence(Scalars *to, SubLink *link) {
+    if (!IsA(link->testexpr, OpExpr)) return nullptr;
+    auto *asked = reinterpret_cast<SubLink *>(copy(link));
+    auto *comparison = reinterpret_cast<OpExpr *>(asked->testexpr);
+    comparison->opno = get_negator(comparison->opno);
+    if (!OidIsValid(comparison->opno)) return nullptr;
+    comparison->opfuncid = get_opcode(comparison->opno);
+    asked->subLinkType = ANY_SUBLINK;
+    Node *member = join_membership(to, asked);
+    return member ? reinterpret_cast<Node *>(makeBoolExpr(NOT_EXPR, list_make1(member), -1)) : nullptr;
+}
+
+// Comparisons with ANY for which NULL is as good as false, as those of conditions that AND and OR connect: EXISTS.
+Node *ask_existence(Node *node, Scalars *to) {
+    if (IsA(node, List) || (IsA(node, BoolExpr) && !is_notclause(node)))
+        return pg::mutate_children(node, ask_existence, to);
+    if (!IsA(node, SubLink) || reinterpret_cast<SubLink *>(node)->subLinkType != ANY_SUBLINK) return node;
+    Node *compared;
+    Query *rows = compared_rows(to->cutting, reinterpret_cast<SubLink *>(node), &compared);
+    if (!is_plain(rows)) return node;
+    rows->jointree->quals = make_and_qual(rows->jointree->quals, compared);
+    rows->targetList = NIL;
+    return exists(rows, false);
+}
+
+Node *join_scalars(Node *node, Scalars *to) {
+    if (node == nullptr) return nullptr;
+    if (!IsA(node, SubLink)) return pg::mutate_children(node, join_scalars, to);
+    auto *link = reinterpret_cast<SubLink *>(node);
+    auto *subquery = castNode(Query, link->subselect);
+    Node *joined = nullptr;
+    if (link->subLinkType == EXPR_SUBLINK && is_aggregate(subquery)) {
+        auto *changed = reinterpret_cast<Query *>(copy(subquery));
+        changed->distinctClause = changed->sortClause = NIL; // of one row
+        auto *target = static_cast<TargetEntry *>(linitial(changed->targetList));
+        joined = join_aggregates(to->cutting, to->query, changed, reinterpret_cast<Node *>(target->expr));
+    } else if (link->subLinkType == EXPR_SUBLINK) {
+        joined = join_scalars(join_lookup(to->cutting, to->query, subquery), to);
+        if (joined == nullptr && is_plain(subquery)) to->cutting.place.refuse(Construct::scalar_rows, link->location);
+    } else if (link->subLinkType == EXISTS_SUBLINK)
+        joined = join_existence(to, link);
+    else if (link->subLinkType == ANY_SUBLINK)
+        joined = join_membership(to, link);
+    else if (link->subLinkType == ALL_SUBLINK)
+        joined = join_absence(to, link);
+    return joined ? joined : node;
+}
+
 // Conditions of inner joins and WHERE; those of outer joins stay.
 void cut_conditions(const Cutting &cutting, Query *query) {
     List *conditions = NIL, *changed = NIL, *plain = NIL;
@@ -368,7 +315,7 @@ void cut_conditions(const Cutting &cutting, Query *query) {
             plain = lappend(plain, each);
     Scalars to{cutting, query};
     List *joined = NIL;
-    for (Node *each : pg::each<Node>(plain)) joined = lappend(joined, join_scalars(each, &to));
+    for (Node *each : pg::each<Node>(plain)) joined = lappend(joined, join_scalars(ask_existence(each, &to), &to));
     joined = list_concat(joined, changed);
     query->jointree->quals = joined ? reinterpret_cast<Node *>(make_ands_explicit(joined)) : nullptr;
 }

@@ -35,9 +35,15 @@ const char *either_state_text(const Source &source, int index) {
                     weight_column(source.relation));
 }
 
+void ask_once(const Arm &arm, Query *query) {
+    int number = 0;
+    for (const Presence &each : arm.presences) ask_once(each, presence_within(arm, query, number++));
+}
+
 // The arm before it is grouped: what block.feed() has, still without weights.
 Query *ungrouped(const Block &block, const Arm &arm) {
     Query *query = pg::copy<Query>(arm.query);
+    ask_once(arm, query);
     query->groupClause = NIL;
     query->hasAggs = false;
     if (block.grouped() || block.unites()) {
@@ -237,6 +243,7 @@ void group_by_ordinal(Query *query) {
 
 const char *recompute_text(const Block &block, uint64 nulls, const char *rows) {
     Query *query = pg::copy<Query>(block.core);
+    if (!block.unites() && !block.is_whole()) ask_once(block.arms.front(), query);
     if (rows) replace_entry(query, 1, "delta_0");
     const char *with = rows ? psprintf("WITH delta_0 AS NOT MATERIALIZED (%s) ", rows) : "";
     if (block.row_key.empty()) return psprintf("%sSELECT d.*, 0::bigint FROM (%s) AS d", with, deparse(query));

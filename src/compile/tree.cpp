@@ -152,7 +152,6 @@ TreeNode *build_joins(Analysis &a) {
     a.renumbered.resize(list_length(a.query->rtable) + 1, 0);
     TreeNode *tree = new_node(a, NodeKind::inner);
     if (a.query->jointree) add_inputs(a, reinterpret_cast<Node *>(a.query->jointree), tree);
-    if (tree->inputs.empty()) a.place.refuse(Construct::no_table, -1);
 
     List *references = NIL;
     for (const TreeNode *leaf : tree->inputs)
@@ -180,6 +179,7 @@ void build_tree(Analysis &a) {
         return;
     }
     a.block->tree = build_joins(a);
+    if (a.block->tree->inputs.empty()) a.place.refuse(Construct::no_table, -1);
     a.block->core = a.core;
     a.block->arms.push_back(make_arm(a, a.block->tree));
 }

@@ -87,6 +87,7 @@ void build_union(Analysis &a, RangeTblEntry *entry) {
         tree->inputs.push_back(add_arm(a, each, like, names));
         distribute_presences(a, block->arms.back());
     }
+    if (block->occurrence_source.empty()) a.place.refuse(Construct::no_table, -1); // of constants alone
 
     Query *united = union_of(*block, names, like);
     Query *core = a.core = block->core = pg::select_from(pg::subquery_entry(united, entry->eref->aliasname, names));

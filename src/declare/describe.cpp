@@ -2,6 +2,7 @@
 #include "declare/describe.hpp"
 
 #include "compile/deparse.hpp"
+#include "compile/lookups.hpp"
 #include "compile/refusals.hpp"
 #include "declare/parts.hpp"
 #include "pg/list.hpp"
@@ -387,6 +388,26 @@ Datum projections_identifying_sources(PG_FUNCTION_ARGS) {
     });
     if (sources == nullptr) PG_RETURN_NULL();
     PG_RETURN_ARRAYTYPE_P(sources);
+}
+
+PG_FUNCTION_INFO_V1(projections_found_by_key);
+Datum projections_found_by_key(PG_FUNCTION_ARGS) {
+    InitMaterializedSRF(fcinfo, 0);
+    auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
+    auto use = [](const compile::FoundByKey &found, void *context) {
+        pg::vector<Datum> columns;
+        for (AttrNumber column : found.columns) columns.push_back(Int16GetDatum(column));
+        Datum values[] = {ObjectIdGetDatum(found.table), ObjectIdGetDatum(found.index),
+                          PointerGetDatum(construct_array(columns.data(), static_cast<int>(columns.size()), INT2OID,
+                                                          sizeof(int16), true, TYPALIGN_SHORT))};
+        bool nulls[] = {false, false, false};
+        auto *to = static_cast<ReturnSetInfo *>(context);
+        tuplestore_putvalues(to->setResult, to->setDesc, values, nulls);
+    };
+    catalog::look(PG_GETARG_OID(0), [&](catalog::Projection &projection) {
+        if (projection.kind == catalog::Kind::query) compile::each_lookup(projection.block(), use, result);
+    });
+    PG_RETURN_NULL();
 }
 
 PG_FUNCTION_INFO_V1(projections_explain);

@@ -17,6 +17,12 @@ CREATE FUNCTION projections_internal._conditions()
         '%1$s needs it',
      'The projection tells its rows apart by it.', 'Drop the projection first, and create it again afterwards.',
      '%2$s has not the primary key any more by which its rows are told apart', NULL, NULL, NULL),
+    ('unique key', 'refuse', '', false, false, 'cannot drop or change the unique index over (%3$s) of %2$s because '
+        'projection %1$s needs it',
+     'A scalar subquery has one row at most by it.', 'Another unique index over the same columns may take its place: '
+         'create that first.',
+     'no unique index over (%3$s) of %2$s says any more that a scalar subquery has one row at most',
+     'CREATE UNIQUE INDEX ON %2$s (%3$s);', NULL, NULL),
     ('source column', 'refuse', 'c', false, false, 'cannot retype column %3$s of %2$s because projection %1$s reads it',
      'The projection was compiled for its type.', 'Drop the projection first, and create it again afterwards.',
      'column %3$s of %2$s has not the type any more that it was compiled for', NULL, NULL, NULL),

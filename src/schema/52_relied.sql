@@ -87,6 +87,30 @@ $$;
 COMMENT ON FUNCTION projections_internal._identifies(oid, oid, oid) IS
     'Internal: whether the rows of a projection are told apart by the primary key of a source, too.';
 
+-- Tables that scalar subqueries read, each with the unique index by which one row is found; 0: there is none any more.
+-- The aliases of such tables begin with _one_ (src/compile/lookups.cpp).
+CREATE FUNCTION projections_internal._found_by_key(projection oid)
+    RETURNS TABLE(source oid, index oid, columns int2[])
+    LANGUAGE c STRICT STABLE AS 'MODULE_PATHNAME', 'projections_found_by_key';
+COMMENT ON FUNCTION projections_internal._found_by_key(oid) IS
+    'Internal: tables of which a projection reads one row by a unique key.';
+CREATE FUNCTION projections_internal._unique_keys(projection oid, definition oid)
+    RETURNS TABLE(source oid, index oid, columns int2[])
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_rewrite w WHERE w.ev_class = definition AND w.ev_action::text LIKE '%:aliasname \_one\_%')
+    THEN
+        RETURN QUERY SELECT DISTINCT f.* FROM projections_internal._found_by_key(projection) f;
+    END IF;
+EXCEPTION WHEN OTHERS THEN
+    IF NOT projections_internal._does_not_compile(SQLSTATE) THEN
+        RAISE;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION projections_internal._unique_keys(oid, oid) IS
+    'Internal: the same, of a definition that may be broken.';
+
 -- What is published without an identity cannot be updated.
 CREATE FUNCTION projections_internal._lacks_identity(relation oid) RETURNS boolean
     LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
@@ -160,6 +184,12 @@ BEGIN
         UNION ALL SELECT 'projection' FROM projections_internal.projection p WHERE p.relation = s.source
             AND p.kind = 'query' AND p.shape <> 'bag' LIMIT 1) i ON true
     WHERE s.shape = 'rows' AND projections_internal._identifies(s.source, s.relation, s.definition)
+    UNION ALL
+    SELECT k.relation, 'unique key', coalesce(nullif(u.index, 0), u.source), u.columns::text,
+        CASE u.index WHEN 0 THEN 'missing' ELSE 'there' END, 'there', projections_internal._name(u.source),
+        (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY array_position(u.columns, a.attnum))
+         FROM pg_attribute a WHERE a.attrelid = u.source AND a.attnum = ANY (u.columns))
+    FROM known k CROSS JOIN LATERAL projections_internal._unique_keys(k.relation, k.definition) u WHERE k.kind = 'query'
     UNION ALL
     SELECT c.relation, 'source column', c.attrelid, c.attnum::text, format('%s %s %s', c.atttypid, c.atttypmod,
         c.attcollation), NULL, projections_internal._name(c.attrelid), quote_ident(c.attname)
@@ -320,4 +350,5 @@ REVOKE EXECUTE ON FUNCTION projections_internal._reliance_digest(oid, oid[]),
     projections_internal._does_not_compile(text),
     projections_internal._relied_index(projections_internal.projection), projections_internal._lacks_identity(oid),
     projections_internal._identifying_sources(oid), projections_internal._identifies(oid, oid, oid),
+    projections_internal._found_by_key(oid), projections_internal._unique_keys(oid, oid),
     projections_internal._relied(oid[]), projections_internal._differences(oid[]) FROM PUBLIC;

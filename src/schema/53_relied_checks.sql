@@ -82,7 +82,8 @@ BEGIN
             SELECT u FROM unnest(wanted) u
             WHERE u NOT IN (SELECT r FROM projections_internal._unrecorded() r)
                OR NOT EXISTS (SELECT FROM projections_internal._differences(ARRAY[u]) x
-                              WHERE x.aspect IN ('capture trigger', 'guard trigger', 'primary key', 'key index')));
+                              WHERE x.aspect IN ('capture trigger', 'guard trigger', 'primary key', 'unique key',
+                                               'key index')));
     END IF;
     FOR d IN
         SELECT x.projection, x.name, x.place, x.value, c.*, p.shadow_of,
@@ -102,7 +103,7 @@ BEGIN
     LOOP
         IF refuses AND d.action = 'refuse' THEN
             RAISE EXCEPTION USING
-                ERRCODE = CASE WHEN d.aspect IN ('primary key', 'capture trigger', 'guard trigger',
+                ERRCODE = CASE WHEN d.aspect IN ('primary key', 'unique key', 'capture trigger', 'guard trigger',
                     'key index') THEN 'dependent_objects_still_exist'
                                ELSE 'object_not_in_prerequisite_state' END,
                 MESSAGE = format(d.message, d.owner, d.name, d.place, d.value),
