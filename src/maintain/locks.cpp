@@ -9,8 +9,6 @@ namespace {
 using pg::LockClass;
 
 constexpr uint32 block_tag = 31, keys_tag = 30;
-// Each takes room in the server's lock table.
-constexpr std::size_t most_keys = 256;
 
 void lock(Oid projection, uint32 what, LOCKMODE mode, LockClass of_class = LockClass::block) {
     LOCKTAG tag = pg::advisory_tag(of_class, projection, what);
@@ -55,13 +53,22 @@ void lock_sources(const compile::Block &block, int source, bool exclusive) {
                                    : RowExclusiveLock);
 }
 
-void lock_keys(Oid projection, pg::vector<uint32> &hashes) {
+uint32 key_of_class(uint32 lock_class, uint32 hash) { return hash_combine(murmurhash32(lock_class), hash); }
+
+void lock_keys(Oid projection, pg::vector<uint32> &hashes, std::size_t most) {
+    if (hashes.empty()) return;
     std::sort(hashes.begin(), hashes.end());
     hashes.erase(std::unique(hashes.begin(), hashes.end()), hashes.end());
-    bool each = hashes.size() <= most_keys;
+    bool each = hashes.size() <= most;
     lock(projection, keys_tag, each ? RowExclusiveLock : ShareRowExclusiveLock);
     if (!each) return;
     for (uint32 hash : hashes) lock(projection, hash, ExclusiveLock, LockClass::key);
+}
+
+void lock_keys(Oid projection, uint32 lock_class, std::span<const uint32> hashes) {
+    pg::vector<uint32> keys;
+    for (uint32 hash : hashes) keys.push_back(key_of_class(lock_class, hash));
+    lock_keys(projection, keys, most_block_keys);
 }
 
 void lock_block(const compile::Block &block) { lock(block.projection, block_tag, ShareRowExclusiveLock); }

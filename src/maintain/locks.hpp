@@ -2,7 +2,8 @@
 //
 //  1. relations, by OID: sources AccessShare, projections RowExclusive;
 //  2. per block, upstream first: its source tags;
-//  3. rows of the projection, in key order; of a reducer, its keys in the order of their hashes.
+//  3. keys, of one flush all at once, in the order of their hashes: what a block asks about by key, or a reducer's;
+//  4. rows of the projection, in key order.
 #pragma once
 #include "catalog/projection.hpp"
 
@@ -21,9 +22,17 @@ void lock_relations(std::span<catalog::Projection *const> roots, bool applied = 
 // may go on to do so.
 void lock_sources(const compile::Block &block, int source, bool exclusive);
 
-// Keeps writers of the same keys of a reducer apart, whether the keys have rows or not. Many keys are locked as one:
-// all. (test/isolation/specs/inline_keys.spec)
-void lock_keys(Oid projection, pg::vector<uint32> &hashes);
+// Keeps writers of the same keys of a projection apart, whether the keys have rows or not. A reducer has one class of
+// keys; a block may have several, and one flush locks those of all classes in one call. Equal keys have equal hashes: by
+// the hash function of the operator that compares them. Of more than `most` none is locked alone: all are, together,
+// with a tag that who locks single ones holds, too. (test/isolation/specs/inline_keys.spec)
+// Whoever reads what the keys are about takes a new snapshot after this.
+inline constexpr std::size_t most_reducer_keys = 256, most_block_keys = 32; // each takes room in the lock table
+void lock_keys(Oid projection, pg::vector<uint32> &hashes, std::size_t most);
+// Of one class of a block's.
+void lock_keys(Oid projection, uint32 lock_class, std::span<const uint32> hashes);
+// What the key of a class counts as among those of all classes.
+uint32 key_of_class(uint32 lock_class, uint32 hash);
 
 // Removals from a bag choose physical rows, which two transactions must not both choose.
 void lock_block(const compile::Block &block);
