@@ -21,6 +21,7 @@ Block *compile(Analysis &a) {
     a.query = split_outer_joins(rewrite(a.query, a.place, a.extend), a.place);
     check_clauses(a);
     build_tree(a);
+    find_presence_keys(*a.block);
     build_columns(a);
     if (a.stages) print_normal_form(a.stages, a.core);
     Functions functions = check_functions(reinterpret_cast<Node *>(a.block->expressions()), a.place);

@@ -78,10 +78,13 @@ const Presence *Arm::presence(int occurrence) const {
     return nullptr;
 }
 
-bool Block::asks_presence_of(int source) const {
-    for (const Arm &arm : arms)
-        for (const Presence &each : arm.presences)
-            if (occurrence_source[each.occurrence - 1] == source) return true;
+bool Block::meets_itself(int source) const {
+    for (const Arm &arm : arms) {
+        int last = arm.first + arm.entries() + static_cast<int>(arm.presences.size()), times = 0;
+        for (int occurrence = arm.first; occurrence < last; occurrence++)
+            times += occurrence_source[occurrence - 1] == source;
+        if (times > 1) return true;
+    }
     return false;
 }
 

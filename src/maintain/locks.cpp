@@ -55,13 +55,14 @@ void lock_sources(const compile::Block &block, int source, bool exclusive) {
 
 uint32 key_of_class(uint32 lock_class, uint32 hash) { return hash_combine(murmurhash32(lock_class), hash); }
 
+void lock_all_keys(Oid projection) { lock(projection, keys_tag, ShareRowExclusiveLock); }
+
 void lock_keys(Oid projection, pg::vector<uint32> &hashes, std::size_t most) {
     if (hashes.empty()) return;
     std::sort(hashes.begin(), hashes.end());
     hashes.erase(std::unique(hashes.begin(), hashes.end()), hashes.end());
-    bool each = hashes.size() <= most;
-    lock(projection, keys_tag, each ? RowExclusiveLock : ShareRowExclusiveLock);
-    if (!each) return;
+    if (hashes.size() > most) return lock_all_keys(projection);
+    lock(projection, keys_tag, RowExclusiveLock);
     for (uint32 hash : hashes) lock(projection, hash, ExclusiveLock, LockClass::key);
 }
 

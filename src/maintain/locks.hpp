@@ -23,14 +23,16 @@ void lock_relations(std::span<catalog::Projection *const> roots, bool applied = 
 void lock_sources(const compile::Block &block, int source, bool exclusive);
 
 // Keeps writers of the same keys of a projection apart, whether the keys have rows or not. A reducer has one class of
-// keys; a block may have several, and one flush locks those of all classes in one call. Equal keys have equal hashes: by
-// the hash function of the operator that compares them. Of more than `most` none is locked alone: all are, together,
-// with a tag that who locks single ones holds, too. (test/isolation/specs/inline_keys.spec)
-// Whoever reads what the keys are about takes a new snapshot after this.
+// keys; a block may have several, and one flush locks those of all classes in one call. Equal keys have equal hashes,
+// by the hash function of the operator that compares them. More than `most` are locked as one: all, which meets whoever
+// locks single ones. Whoever reads what the keys are about takes a new snapshot after this.
+// (test/isolation/specs: inline_keys.spec, presence_beside.spec)
 inline constexpr std::size_t most_reducer_keys = 256, most_block_keys = 32; // each takes room in the lock table
 void lock_keys(Oid projection, pg::vector<uint32> &hashes, std::size_t most);
 // Of one class of a block's.
 void lock_keys(Oid projection, uint32 lock_class, std::span<const uint32> hashes);
+// All that a block or reducer may lock.
+void lock_all_keys(Oid projection);
 // What the key of a class counts as among those of all classes.
 uint32 key_of_class(uint32 lock_class, uint32 hash);
 
