@@ -159,9 +159,8 @@ void flush_one(Pending &pending, bool at_commit) {
         int changed = 0, source = 0;
         for (std::size_t i = 0; i < taken.rows.size(); i++)
             if (taken.rows[i]) changed++, source = static_cast<int>(i);
-        // Taking the weak mode first and the strong one later deadlocks with whoever does the same: a transaction that
-        // may still change another source takes the strong one at once.
-        bool alone = taken.cleared || changed != 1 || block.meets_itself(source) || !at_commit;
+        if (!at_commit) lock_early(block);
+        bool alone = taken.cleared || changed != 1 || block.meets_itself(source);
         lock_sources(block, source, alone);
         // Writers of a bag go one at a time anyway.
         if (!alone && !block.counts_equal_rows()) taken.asked_source = source;

@@ -8,7 +8,7 @@ namespace {
 
 using pg::LockClass;
 
-constexpr uint32 block_tag = 31, keys_tag = 30;
+constexpr uint32 block_tag = 31, keys_tag = 30, early_tag = 29;
 
 void lock(Oid projection, uint32 what, LOCKMODE mode, LockClass of_class = LockClass::block) {
     LOCKTAG tag = pg::advisory_tag(of_class, projection, what);
@@ -41,6 +41,8 @@ void lock_relations(std::span<catalog::Projection *const> roots, bool applied) {
     for (catalog::Projection *root : roots) collect(root, modes, applied);
     for (auto [relation, mode] : modes) LockRelationOid(relation, mode);
 }
+
+void lock_early(const compile::Block &block) { lock(block.projection, early_tag, ShareRowExclusiveLock); }
 
 void lock_sources(const compile::Block &block, int source, bool exclusive) {
     uint32 tags = 0;

@@ -1,7 +1,7 @@
 // Locks of maintenance, in the order in which they are taken. All are held to the end of the transaction.
 //
 //  1. relations, by OID: sources AccessShare, projections RowExclusive;
-//  2. per block, upstream first: its source tags;
+//  2. per block, upstream first: the tag of early flushes, and its source tags;
 //  3. keys, of one flush all at once, in the order of their hashes: what a block asks about by key, or a reducer's;
 //  4. rows of the projection, in key order.
 #pragma once
@@ -13,13 +13,19 @@ namespace maintain {
 // that a flush only logs for: their logs are to be applied.
 void lock_relations(std::span<catalog::Projection *const> roots, bool applied = true);
 
+// Keeps transactions apart that flush a block before they commit, before anything else of it. Each may go on to change
+// another source, and has the tags of the first then: two of them would wait for each other
+// (test/isolation/specs/write_read_write.spec). Who flushes at its commit asks for no other tags later, and goes on
+// beside one of them as its source's tags and keys allow.
+void lock_early(const compile::Block &block);
+
 // Keeps writers of different sources of one block apart, and lets writers of one source run side by side.
 //
 // Each row of a join is owed to one row of each source. Two transactions that each add one of them see neither the
 // other's, so neither would add the joined row: test/isolation/specs/join_two_sides.spec. The n sources share ⌈log2 n⌉
 // tags; on each, a source takes one of two modes that conflict with each other and not with themselves, by the bits of
-// its number: any two sources differ in a bit. `exclusive` is for a transaction that changed several sources, or that
-// may go on to do so.
+// its number: any two sources differ in a bit. `exclusive` is for what changed several sources, or one that a term
+// reads again.
 void lock_sources(const compile::Block &block, int source, bool exclusive);
 
 // Keeps writers of the same keys of a projection apart, whether the keys have rows or not. A reducer has one class of
