@@ -62,6 +62,9 @@ void set_quals(const Arm &arm);
 // Of a copy of the arm's query: the subquery of presence `number`.
 Query *presence_within(const Arm &arm, Query *query, int number);
 
+// match.cpp: of each presence, by what its changes are locked.
+void find_presence_keys(Block &block);
+
 // unite.cpp: a FROM that is a union and nothing else; null where it is not.
 RangeTblEntry *united(const Analysis &a);
 void build_union(Analysis &a, RangeTblEntry *entry);

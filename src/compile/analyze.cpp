@@ -28,6 +28,7 @@ Block *compile(Analysis &a) {
         compile_whole(a);
     } else {
         build_tree(a);
+        find_presence_keys(*a.block);
         build_columns(a);
     }
     if (a.stages) print_normal_form(a.stages, a.core);

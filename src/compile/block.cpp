@@ -84,10 +84,14 @@ const Presence *Arm::presence(int occurrence) const {
     return nullptr;
 }
 
-bool Block::asks_presence_of(int source) const {
-    for (const Arm &arm : arms)
-        for (const Presence &each : arm.presences)
-            if (occurrence_source[each.occurrence - 1] == source) return true;
+bool Block::meets_itself(int source) const {
+    if (is_whole()) return std::count(occurrence_source.begin(), occurrence_source.end(), source) > 1;
+    for (const Arm &arm : arms) {
+        int last = arm.first + arm.entries() + static_cast<int>(arm.presences.size()), times = 0;
+        for (int occurrence = arm.first; occurrence < last; occurrence++)
+            times += occurrence_source[occurrence - 1] == source;
+        if (times > 1) return true;
+    }
     return false;
 }
 

@@ -77,11 +77,25 @@ struct Output {
     Node *expression;
 };
 
+// What of a presence's table is equal to something of the arm's FROM where a row matches. Both are not NULL then.
+struct MatchKey {
+    Node *value;       // over the table
+    AttrNumber column; // 0: it is no column as it is
+    Oid equality;      // operator
+    Oid collation;     // of the comparison
+    mutable FmgrInfo hash;
+};
+
 // A condition that asks whether some row of a table matches: EXISTS, NOT EXISTS.
 struct Presence {
     int occurrence; // of the table; after those of the arm's FROM
     bool negated;
     Query *rows; // SELECT FROM the table WHERE it matches; the columns of the arm's FROM are one level up
+    // What its changes are locked by (match.cpp).
+    pg::vector<MatchKey> keys = {};
+    Query *asked = nullptr;    // SELECT the keys, and what else decides, FROM the table WHERE it may match something
+    int lock_class = 0;        // the same for presences of one table with the same keys
+    bool asked_before = false; // an earlier one of the class asks for the same
 };
 
 // One SELECT of a UNION ALL that the definition reads, maybe of no table; without a union, the core itself. Its
@@ -155,8 +169,8 @@ struct Block {
     bool folds() const { return grouped() && occurrence_source.size() == 1 && !unites() && !is_whole(); }
     // Its core has subqueries, outer joins or DISTINCT ON, and is read again as it is.
     bool is_whole() const { return !traces.empty(); }
-    // Whether there are rows of a source decides whether others are in the table.
-    bool asks_presence_of(int source) const;
+    // Some arm has the source more than once: a change of it meets itself there.
+    bool meets_itself(int source) const;
     // A flush may have to read the sources, so none may be half-written.
     bool reads_sources() const { return joins() || reads_keys_again(); }
     // It may read all rows of a key, which an index on the key serves.

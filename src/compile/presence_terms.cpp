@@ -8,6 +8,7 @@
 #include "compile/analysis.hpp"
 #include "compile/deparse.hpp"
 #include "compile/expressions.hpp"
+#include "compile/match.hpp"
 #include "compile/term_parts.hpp"
 #include "compile/terms.hpp"
 #include "pg/list.hpp"
@@ -17,74 +18,6 @@ namespace compile {
 namespace {
 
 using pg::copy;
-
-struct Equal { // outer = inner
-    OpExpr *comparison;
-    Node *outer, *inner;
-};
-
-// The conditions of a presence, by what they are about.
-struct Match {
-    List *inner = NIL; // the table alone, or nothing
-    List *outer = NIL; // the arm's FROM alone
-    pg::vector<Equal> equal = {};
-    List *mixed = NIL; // any other
-};
-
-struct Levels {
-    bool inner = false, outer = false;
-};
-
-bool find_levels(Node *node, Levels *found) {
-    if (node == nullptr) return false;
-    if (IsA(node, Var)) (reinterpret_cast<Var *>(node)->varlevelsup ? found->outer : found->inner) = true;
-    return pg::walk_children(node, find_levels, found);
-}
-
-Levels levels_of(Node *node) {
-    Levels found;
-    find_levels(node, &found);
-    return found;
-}
-
-// Whether equal values of the inner side, as GROUP BY has it, are equal to the same values of the other side.
-bool is_grouping_equality(const OpExpr *comparison, Node *inner) {
-    if (list_length(comparison->args) != 2) return false;
-    Oid type = exprType(inner);
-    TypeCacheEntry *cache = lookup_type_cache(type, TYPECACHE_EQ_OPR | TYPECACHE_BTREE_OPFAMILY | TYPECACHE_HASH_PROC);
-    if (!OidIsValid(cache->eq_opr) || !OidIsValid(cache->btree_opf) || !OidIsValid(cache->hash_proc)) return false;
-    if (get_op_opfamily_strategy(comparison->opno, cache->btree_opf) != BTEqualStrategyNumber) return false;
-    return comparison->inputcollid == exprCollation(inner);
-}
-
-bool add_equality(Match &match, Node *condition) {
-    if (!IsA(condition, OpExpr)) return false;
-    auto *comparison = reinterpret_cast<OpExpr *>(condition);
-    if (list_length(comparison->args) != 2) return false;
-    Node *sides[] = {static_cast<Node *>(linitial(comparison->args)), static_cast<Node *>(lsecond(comparison->args))};
-    for (int i = 0; i < 2; i++) {
-        Levels here = levels_of(sides[i]), there = levels_of(sides[1 - i]);
-        if (here.outer || there.inner || !here.inner || !there.outer) continue;
-        if (!is_grouping_equality(comparison, sides[i])) return false;
-        match.equal.push_back({comparison, sides[1 - i], sides[i]});
-        return true;
-    }
-    return false;
-}
-
-Match match_of(const Presence &presence) {
-    Match match;
-    for (Node *each : pg::each<Node>(make_ands_implicit(reinterpret_cast<Expr *>(presence.rows->jointree->quals)))) {
-        Levels levels = levels_of(each);
-        if (!levels.outer)
-            match.inner = lappend(match.inner, each);
-        else if (!levels.inner)
-            match.outer = lappend(match.outer, each);
-        else if (!add_equality(match, each))
-            match.mixed = lappend(match.mixed, each);
-    }
-    return match;
-}
 
 void add_condition(Query *query, Node *condition) {
     query->jointree->quals = make_and_qual(query->jointree->quals, condition);

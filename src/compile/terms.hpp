@@ -17,6 +17,10 @@ const char *term_text(const Block &block, int occurrence, uint32 changed);
 // changed, with the changed rows' weights. `delta_i` is the changed rows.
 const char *trace_text(const Block &block, int occurrence);
 
+// Of the changed rows of a presence's table, those that may match something: the keys that they match by, what else
+// decides, and the weight.
+const char *presence_keys_text(const Block &block, const Presence &presence);
+
 // The only term of a single source whose added rows are what `rows` selects: its used columns and, where a delta has
 // its weight, a position, in whose order they come.
 const char *additions_text(const Block &block, const char *rows);

@@ -105,7 +105,7 @@ void lock(Queue &queue) {
     queue.first.each([&](std::string_view key, int64) {
         hashes.push_back(hash_bytes(reinterpret_cast<const unsigned char *>(key.data()), static_cast<int>(key.size())));
     });
-    maintain::lock_keys(queue.projection.relation, hashes);
+    maintain::lock_keys(queue.projection.relation, hashes, maintain::most_reducer_keys);
 }
 
 [[noreturn]] void refuse_unseen(Projection &projection) {

@@ -2,6 +2,7 @@
 // folded or collected.
 #include "maintain/changes.hpp"
 
+#include "maintain/presence_keys.hpp"
 #include "maintain/statements.hpp"
 #include "pg/scope.hpp"
 
@@ -41,6 +42,8 @@ struct Fingerprint {
     bool operator==(const Fingerprint &other) const = default;
 };
 
+} // namespace
+
 void add_image(Images &images, MinimalTuple row, int64 weight) {
     struct Slot {
         uint64 key[2];
@@ -60,6 +63,17 @@ void add_image(Images &images, MinimalTuple row, int64 weight) {
         images.list.push_back({copy, weight});
     });
 }
+
+MinimalTuple image_of(TupleTableSlot *row, TupleDesc desc) {
+    Datum values[MaxTupleAttributeNumber];
+    for (int i = 0; i < desc->natts; i++) {
+        bool may_be_toasted = TupleDescAttr(desc, i)->attlen == -1 && !row->tts_isnull[i];
+        values[i] = may_be_toasted ? PointerGetDatum(PG_DETOAST_DATUM_PACKED(row->tts_values[i])) : row->tts_values[i];
+    }
+    return heap_form_minimal_tuple(desc, values, row->tts_isnull);
+}
+
+namespace {
 
 struct Sink { // where the rows of a term go
     Taken *taken;
@@ -82,15 +96,7 @@ void receive_change(TupleTableSlot *row, void *context) {
         sink.taken->fold->add(row->tts_values, row->tts_isnull, weight);
     if (!sink.fingerprinted && !(sink.keep && sink.taken->images)) return;
 
-    // Toasted values are fetched: two images of one value must be the same bytes.
-    Datum values[MaxTupleAttributeNumber];
-    for (int i = 0; i < sink.columns; i++) {
-        Form_pg_attribute attribute = TupleDescAttr(sink.desc, i);
-        values[i] = attribute->attlen == -1 && !row->tts_isnull[i]
-                        ? PointerGetDatum(PG_DETOAST_DATUM_PACKED(row->tts_values[i]))
-                        : row->tts_values[i];
-    }
-    MinimalTuple tuple = heap_form_minimal_tuple(sink.desc, values, row->tts_isnull);
+    MinimalTuple tuple = image_of(row, sink.desc);
     if (sink.fingerprinted) sink.fingerprint.add(tuple, weight);
     if (sink.keep && sink.taken->images) add_image(*sink.taken->images, tuple, weight);
     heap_free_minimal_tuple(tuple);
@@ -258,6 +264,7 @@ void compute_changes(Taken &taken) {
     for (std::size_t i = 0; i < taken.rows.size(); i++)
         if (taken.rows[i])
             name_relation(psprintf("delta_%zu", i), named_as_today(taken.descs[i], block.sources[i]), taken.rows[i]);
+    if (taken.asked_source >= 0) lock_presence_keys(taken, taken.asked_source);
     if (block.grouped()) taken.fold = pg::make<capture::Fold>(taken.memory, block, taken.memory);
     TupleDesc desc = feed_desc(block);
     // Where several sources changed, rows of old states come with their opposites. A fold that tells what came from

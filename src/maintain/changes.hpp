@@ -28,6 +28,8 @@ struct Taken {
     pg::vector<int64> row_counts = {};
     pg::vector<TupleDesc> descs = {};
     Snapshot snapshot = nullptr; // that logged changes were read under: what is recomputed must not be newer
+    // The source whose keys, by which rows of it are asked for, have to be locked; -1: none.
+    int asked_source = -1;
     // The command at which it was taken. What triggers on the projection change in its sources later is the next
     // delta's, and must not be in what is recomputed for this one. (test: sql/savepoints)
     CommandId command = InvalidCommandId;
@@ -54,6 +56,11 @@ struct Additions {
 // positions. In an SPI connection. `variant` tells texts of one projection apart.
 void compute_additions(Taken &taken, const char *rows, uint64 variant, int64 from, int64 to, Snapshot snapshot,
                        Additions &additions);
+
+// Adds a row of images' `desc`; its values are not toasted, as images of one value must be the same bytes.
+void add_image(Images &images, MinimalTuple row, int64 weight);
+// The row in the slot, whose last column may be its weight: the first columns of it, as such a row.
+MinimalTuple image_of(TupleTableSlot *row, TupleDesc desc);
 
 // None yet; in a memory context of their own under `parent`.
 Images *make_images(TupleDesc desc, MemoryContext parent);

@@ -159,12 +159,11 @@ void flush_one(Pending &pending, bool at_commit) {
         int changed = 0, source = 0;
         for (std::size_t i = 0; i < taken.rows.size(); i++)
             if (taken.rows[i]) changed++, source = static_cast<int>(i);
-        // Taking the weak mode first and the strong one later deadlocks with whoever does the same: a transaction that
-        // may still change another source takes the strong one at once.
-        bool self_join = block.sources.size() < block.occurrence_source.size();
-        // Two who take away the last two matches of a row would each see the other's.
-        bool alone = self_join || block.asks_presence_of(source);
-        lock_sources(block, source, taken.cleared || changed != 1 || alone || !at_commit);
+        if (!at_commit) lock_early(block);
+        bool alone = taken.cleared || changed != 1 || block.meets_itself(source);
+        lock_sources(block, source, alone);
+        // Writers of a bag go one at a time anyway.
+        if (!alone && !block.counts_equal_rows()) taken.asked_source = source;
     }
     if (block.counts_equal_rows()) lock_block(block);
 

@@ -8,9 +8,7 @@ namespace {
 
 using pg::LockClass;
 
-constexpr uint32 block_tag = 31, keys_tag = 30;
-// Each takes room in the server's lock table.
-constexpr std::size_t most_keys = 256;
+constexpr uint32 block_tag = 31, keys_tag = 30, early_tag = 29;
 
 void lock(Oid projection, uint32 what, LOCKMODE mode, LockClass of_class = LockClass::block) {
     LOCKTAG tag = pg::advisory_tag(of_class, projection, what);
@@ -44,6 +42,8 @@ void lock_relations(std::span<catalog::Projection *const> roots, bool applied) {
     for (auto [relation, mode] : modes) LockRelationOid(relation, mode);
 }
 
+void lock_early(const compile::Block &block) { lock(block.projection, early_tag, ShareRowExclusiveLock); }
+
 void lock_sources(const compile::Block &block, int source, bool exclusive) {
     uint32 tags = 0;
     while ((std::size_t{1} << tags) < block.sources.size()) tags++;
@@ -55,13 +55,23 @@ void lock_sources(const compile::Block &block, int source, bool exclusive) {
                                    : RowExclusiveLock);
 }
 
-void lock_keys(Oid projection, pg::vector<uint32> &hashes) {
+uint32 key_of_class(uint32 lock_class, uint32 hash) { return hash_combine(murmurhash32(lock_class), hash); }
+
+void lock_all_keys(Oid projection) { lock(projection, keys_tag, ShareRowExclusiveLock); }
+
+void lock_keys(Oid projection, pg::vector<uint32> &hashes, std::size_t most) {
+    if (hashes.empty()) return;
     std::sort(hashes.begin(), hashes.end());
     hashes.erase(std::unique(hashes.begin(), hashes.end()), hashes.end());
-    bool each = hashes.size() <= most_keys;
-    lock(projection, keys_tag, each ? RowExclusiveLock : ShareRowExclusiveLock);
-    if (!each) return;
+    if (hashes.size() > most) return lock_all_keys(projection);
+    lock(projection, keys_tag, RowExclusiveLock);
     for (uint32 hash : hashes) lock(projection, hash, ExclusiveLock, LockClass::key);
+}
+
+void lock_keys(Oid projection, uint32 lock_class, std::span<const uint32> hashes) {
+    pg::vector<uint32> keys;
+    for (uint32 hash : hashes) keys.push_back(key_of_class(lock_class, hash));
+    lock_keys(projection, keys, most_block_keys);
 }
 
 void lock_block(const compile::Block &block) { lock(block.projection, block_tag, ShareRowExclusiveLock); }

@@ -13,6 +13,10 @@
 
 namespace maintain {
 
+namespace {
+constexpr uint32 class_of_slices = 0x736C6963; // no presence's, which are numbered
+} // namespace
+
 void lock_slices(catalog::Projection &projection, Tuplestorestate *keys, TupleDesc desc) {
     if (!projection.block().slices()) return;
     pg::vector<uint32> hashes;
@@ -20,10 +24,11 @@ void lock_slices(catalog::Projection &projection, Tuplestorestate *keys, TupleDe
     tuplestore_rescan(keys);
     while (tuplestore_gettupleslot(keys, true, false, key)) {
         slot_getallattrs(key);
-        hashes.push_back(capture::hash_of_key(projection.block(), key->tts_values, key->tts_isnull));
+        hashes.push_back(
+            key_of_class(class_of_slices, capture::hash_of_key(projection.block(), key->tts_values, key->tts_isnull)));
     }
     ExecDropSingleTupleTableSlot(key);
-    lock_keys(projection.relation, hashes);
+    lock_keys(projection.relation, hashes, most_reducer_keys);
 }
 
 void apply_slices(Taken &taken) {

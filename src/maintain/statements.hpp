@@ -60,6 +60,8 @@ public:
 template <class Body>
 void with_statements(catalog::Projection &projection, Body &&body) {
     catalog::with_pinned(projection.settings, [&] {
+        // Few rows of many joins are costed above what compilation is worth from: it takes a thousand times as long.
+        if (jit_enabled) pg::set_locally("jit", "off");
         pg::with_spi([&] {
             OneStatement statement(projection.relation);
             body();

@@ -14,7 +14,7 @@ enum class LockClass : uint16 {
     hidden_grants = 0x5053,
     // (projection, tag): which source's changes a join takes in, and the tags of all keys and of the whole block.
     block = 0x504A,
-    // (projection, hash of the key), ascending.
+    // (projection, hash of the key), ascending: a reducer's, or what a block asks about by key, with the class of it.
     key = 0x504C,
     // (0, 1), of a session, never waited for: which worker compares projections with their definitions.
     scrub = 0x504D,
