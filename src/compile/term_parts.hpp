@@ -10,9 +10,9 @@ void replace_entry(Query *query, int occurrence, const char *name);
 Node *weight_of(int entry, Oid relation);
 void add_weight(Query *query, int entry, Oid relation);
 
-// presence_terms.cpp: a presence whose conditions are about the FROM alone, and the table alone (NOT IN asks whether the
-// value is NULL while there are rows), as a subquery that is read only where the former hold. OFFSET 0 keeps the planner
-// from a join, which would read the table for each row. (Test: test/work)
+// presence_terms.cpp: a presence whose conditions are about the FROM alone, and the table alone (NOT IN asks whether
+// the value is NULL while there are rows), as a subquery that is read only where the former hold. OFFSET 0 keeps the
+// planner from a join, which would read the table for each row. (Test: test/work)
 void ask_once(const Presence &presence, Query *rows);
 // Makes of an arm's query, whose FROM is in its old state where it changed, the rows that come or
 // go because matches of a presence do: with a weight. `changed` as in term_text. Returns the WITH item that it reads.
