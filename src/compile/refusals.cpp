@@ -39,8 +39,8 @@ constexpr Refusal table[] = {
     {Construct::limit, "LIMIT, OFFSET, FETCH", "query, FROM, WITH", "LIMIT and OFFSET depend on all rows",
      "Apply them when reading the projection.", "limit offset fetch"},
     {Construct::sublink,
-     "an aggregate, EXISTS or IN in an expression, correlated otherwise than by equality; ARRAY; other comparisons with "
-     "ANY and ALL in expressions",
+     "an aggregate, EXISTS or IN in an expression, correlated otherwise than by equality; ARRAY; other comparisons "
+     "with ANY and ALL in expressions",
      "SELECT, WHERE, ON", "this subquery in an expression is not supported yet",
      "A scalar subquery works where it is an aggregate, correlated by equality or not at all, or finds one row by a "
      "unique key; EXISTS and IN so everywhere but in ON of outer joins; EXISTS, IN and ANY, by any condition, as "
