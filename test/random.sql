@@ -108,6 +108,36 @@ BEGIN
 END
 $$;
 
+-- An aggregate that does not add up, in an order that leaves nothing open.
+CREATE FUNCTION random.anew(alias text) RETURNS text LANGUAGE sql VOLATILE AS $$
+    SELECT replace(random.one_of('array_agg(a.n ORDER BY a.n)', 'array_agg(a.m ORDER BY a.m DESC, a.m::text)', 'jsonb_agg(a.k ORDER BY a.k) FILTER (WHERE a.b)',
+                                 'string_agg(a.t, '','' ORDER BY a.t COLLATE "C")', 'bit_or(a.n)', 'percentile_disc(0.5) WITHIN GROUP (ORDER BY a.k)',
+                                 'mode() WITHIN GROUP (ORDER BY a.n)', 'array_agg(DISTINCT a.k)', 'string_agg(DISTINCT a.t COLLATE "C", ''-'')',
+                                 'jsonb_build_object(''n'', count(*), ''all'', array_agg(a.d ORDER BY a.d))', 'variance(DISTINCT a.n)'), 'a.', alias || '.')
+$$;
+
+-- A subquery of the SELECT list that is a document, or chooses a row.
+CREATE FUNCTION random.document(name text, other text, depth int DEFAULT 1) RETURNS text LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    match text := format(random.one_of('%1$s.k = %2$s.k', '%1$s.k = %2$s.id', '%1$s.t = %2$s.t', '%1$s.id = %2$s.n', '%1$s.m = %2$s.m AND %1$s.b = %2$s.b',
+                                       '%1$s.k = %2$s.k AND %1$s.n < %2$s.n', '%1$s.k > %2$s.k'), other, name);
+    inner_one text := CASE WHEN depth > 0 AND random.below(3) = 0 THEN random.document(other, other || 'i', depth - 1) END;
+    source text := format(random.one_of('drawn.t%1$s AS %2$s', 'drawn.t%1$s AS %2$s', 'drawn.v%1$s AS %2$s',
+                                        'drawn.t%1$s AS %2$s LEFT JOIN drawn.t1 AS %2$s_j ON %2$s_j.id = %2$s.n',
+                                        'drawn.t%1$s AS %2$s JOIN drawn.t2 AS %2$s_j ON %2$s_j.k = %2$s.n AND %2$s_j.b'), 1 + random.below(3), other);
+    beside text := CASE WHEN source ~ '_j' THEN format(', %s_j.n', other) ELSE '' END;
+BEGIN
+    match := match || CASE WHEN random.below(3) = 0 THEN ' AND ' || random.condition(other) ELSE '' END;
+    RETURN CASE random.below(5)
+        WHEN 0 THEN format('ARRAY(SELECT %1$s.n FROM %2$s WHERE %3$s ORDER BY %1$s.n)', other, source, match)
+        WHEN 1 THEN format('(SELECT %1$s.n FROM %2$s WHERE %3$s ORDER BY %1$s.k DESC, %1$s.n LIMIT 1)', other, source, match)
+        WHEN 2 THEN format('(SELECT array_agg(x.n ORDER BY x.n) FROM (SELECT %1$s.n FROM %2$s WHERE %3$s ORDER BY %1$s.n, %1$s.k LIMIT 2) AS x)', other, source, match)
+        WHEN 3 THEN format('(SELECT count(*) || '' '' || coalesce(max(%1$s.n), 0) FROM %2$s WHERE %3$s)', other, source, match)
+        ELSE format('(SELECT jsonb_agg(jsonb_build_array(%1$s.n, %1$s.k%4$s%5$s) ORDER BY %1$s.id, %1$s.n, %1$s.k, to_jsonb(jsonb_build_array(%1$s.t, %1$s.m, %1$s.d%4$s))) FROM %2$s WHERE %3$s)',
+                    other, source, match, beside, coalesce(', ' || inner_one, '')) END;
+END
+$$;
+
 -- A table, or what reads one: as it is, or, of `depth` levels at most, by groups.
 CREATE FUNCTION random.source(depth int DEFAULT 0) RETURNS text LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
@@ -193,7 +223,7 @@ BEGIN
         RETURN format(CASE random.below(3)
             WHEN 0 THEN '(SELECT coalesce(%1$s.n, 5) FROM drawn.t%3$s AS %1$s WHERE %1$s.id = %2$s.k)'
             WHEN 1 THEN '(SELECT %1$s.n FROM drawn.t%3$s AS %1$s JOIN drawn.t1 AS %1$s_j ON %1$s_j.id = %1$s.k AND %1$s_j.b WHERE %1$s.id = %2$s.n)'
-            ELSE '(SELECT %1$s.n FROM drawn.t%3$s AS %1$s WHERE %1$s.id = %2$s.k AND ' || random.condition(other) || ')' END,
+            ELSE '(SELECT %1$s.n FROM drawn.t%3$s AS %1$s WHERE %1$s.id = %2$s.k AND ' || replace(random.condition(other), '%', '%%') || ')' END,
             other, name, 1 + random.below(2));
     END IF;
     RETURN format('(SELECT %s FROM %s AS %s%s WHERE %s%s)',
@@ -314,6 +344,7 @@ BEGIN
         FOR i IN 1..1 + random.below(4) LOOP
             outputs := outputs || random.aggregate('a' || 1 + random.below(tables));
         END LOOP;
+        IF parts AND shape < 6 AND random.below(4) = 0 THEN outputs := outputs || random.anew('a' || 1 + random.below(tables)); END IF;
         -- now and then a key that is not returned
         outputs := CASE WHEN random.below(5) > 0 THEN keys ELSE '{}' END || outputs;
         IF parts THEN
@@ -334,6 +365,9 @@ BEGIN
             outputs := outputs || random.key('a' || 1 + random.below(tables));
         END LOOP;
         IF parts AND random.below(2) = 0 THEN outputs := outputs || random.scalar('a' || 1 + random.below(tables), 'o', depth - 1); END IF;
+        FOR i IN 1..CASE WHEN parts AND random.below(2) = 0 THEN 1 + random.below(2) ELSE 0 END LOOP
+            outputs := outputs || random.document('a' || 1 + random.below(tables), 'd' || i);
+        END LOOP;
     END IF;
     -- LATERAL aggregates and groups, and VALUES
     IF parts AND shape >= 6 AND random.below(4) = 0 THEN
@@ -388,9 +422,6 @@ BEGIN
                                    ELSE 'SELECT p.c1, count(*) AS c2 FROM %s AS p %s GROUP BY p.c1' END, below,
                         CASE WHEN random.below(2) = 0 THEN 'JOIN drawn.t1 AS a1 ON p.c1::text = a1.k::text' ELSE '' END);
         drawn.reversed := drawn.query;
-    END IF;
-    IF form = 'async' AND (parts OR drawn.query ~ ' JOIN | UNION |EXISTS| IN \(SELECT') THEN -- not supported yet
-        form := 'reversed';
     END IF;
     other := CASE form WHEN 'reversed' THEN drawn.reversed
                        WHEN 'cascade' THEN regexp_replace(drawn.query, 'drawn\.t(\d)', 'drawn.copy\1', 'g')

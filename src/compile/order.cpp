@@ -24,10 +24,12 @@ bool is_free(const Aggref *aggregate) {
     return is_exact(type) && (name == "sum" || name == "avg" || name.starts_with("stddev") || name.starts_with("var"));
 }
 
-// Whether the result shows the order, and not only its last digits.
+// Whether the result shows the order, and not only by its last digits or by which of equal values it is.
 bool shows_order(const Aggref *aggregate) {
     Oid type = aggregate->aggtype;
-    return !(type == FLOAT4OID || type == FLOAT8OID);
+    const char *name = get_func_name(aggregate->aggfnoid);
+    bool extremum = strcmp(name, "min") == 0 || strcmp(name, "max") == 0;
+    return type != FLOAT4OID && type != FLOAT8OID && !(aggregate->aggfnoid < FirstNormalObjectId && extremum);
 }
 
 struct Ordering { // of an aggregate's arguments, or of a query's columns

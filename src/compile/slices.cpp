@@ -46,16 +46,38 @@ bool reads_beside(const Query *query) {
     return false;
 }
 
-// Whether a subquery of the SELECT list is no sum over rows that match.
+bool is_anew(SubLink *link);
+
+// Whether a subquery is more than sums over rows that match: those are parts, however many rows there are.
+bool is_anew(Query *subquery) {
+    check_stack_depth();
+    if (subquery->limitCount || subquery->limitOffset || subquery->setOperations || subquery->hasDistinctOn)
+        return true;
+    if (needs_slices(subquery)) return true;
+    bool found = false;
+    each_sublink(subquery, [&](SubLink *inner) { found |= is_anew(inner); });
+    for (RangeTblEntry *entry : pg::each<RangeTblEntry>(subquery->rtable))
+        if (entry->rtekind == RTE_SUBQUERY && reads_outside(entry->subquery)) found |= is_anew(entry->subquery);
+    return found;
+}
+
+// Whether a subquery of the SELECT list is. (One that finds a row by its key is a look-up.)
 bool is_anew(SubLink *link) {
     auto *subquery = castNode(Query, link->subselect);
     if (!reads_outside(subquery)) return false;
     if (link->subLinkType == ARRAY_SUBLINK) return true;
-    if (link->subLinkType != EXPR_SUBLINK) return false;
-    if (subquery->limitCount || subquery->limitOffset || !subquery->hasAggs || needs_slices(subquery)) return true;
-    bool found = false;
-    each_sublink(subquery, [&](SubLink *inner) { found |= is_anew(inner); });
-    return found;
+    return link->subLinkType == EXPR_SUBLINK && is_anew(subquery);
+}
+
+// Whether FROM has a LATERAL subquery that is.
+bool has_anew_beside(const Query *query) {
+    Bitmapset *read = nullptr;
+    add_entries(reinterpret_cast<Node *>(query->jointree), &read);
+    for (int index = -1; (index = bms_next_member(read, index)) >= 0;) {
+        const RangeTblEntry *entry = rt_fetch(index, query->rtable);
+        if (entry->rtekind == RTE_SUBQUERY && reads_outside(entry->subquery) && is_anew(entry->subquery)) return true;
+    }
+    return false;
 }
 
 } // namespace
@@ -76,9 +98,10 @@ bool stays_whole(Query *query) {
     if (query->hasDistinctOn) return true;
     Query targets = *query;
     targets.jointree = makeFromExpr(NIL, nullptr);
-    bool found = reads_beside(query);
+    bool found = has_anew_beside(query), concerns_all = false;
     each_sublink(&targets, [&](SubLink *link) { found |= is_anew(link); });
-    return found && has_fewest_keys(query);
+    each_sublink(query, [&](SubLink *link) { concerns_all |= !reads_outside(castNode(Query, link->subselect)); });
+    return found && !concerns_all && has_fewest_keys(query);
 }
 
 bool is_whole(const Query *query) {
@@ -115,30 +138,6 @@ bool visit(Node *node, Levels *levels) {
     Block *block = levels->a.block;
     note_used(block->sources[source_index(levels->a.place, block, entry->relid)], var->varattno);
     return false;
-}
-
-Node *flatten_level(Node *node, Query *level) {
-    if (node == nullptr) return nullptr;
-    if (IsA(node, Query)) {
-        auto *query = castNode(Query, node);
-        return reinterpret_cast<Node *>(query);
-    }
-    return pg::flatten_joins(level, node);
-}
-
-// Columns of joins become columns of tables, at each level: an outer one first, as inner ones may read it.
-bool name_columns(Node *node, void *) {
-    if (node == nullptr) return false;
-    if (!IsA(node, Query)) return pg::walk_children(node, name_columns, static_cast<void *>(nullptr));
-    auto *query = castNode(Query, node);
-    if (query->jointree && !query->setOperations) {
-        auto flat = [&](Node *each) { return flatten_level(each, query); };
-        query->targetList = reinterpret_cast<List *>(flat(reinterpret_cast<Node *>(query->targetList)));
-        query->havingQual = flat(query->havingQual);
-        query->jointree = reinterpret_cast<FromExpr *>(flat(reinterpret_cast<Node *>(query->jointree)));
-    }
-    for (RangeTblEntry *entry : pg::each<RangeTblEntry>(query->rtable)) pg::forget_privileges(entry);
-    return pg::walk_query(query, name_columns, static_cast<void *>(nullptr), QTW_IGNORE_JOINALIASES);
 }
 
 using Paths = pg::vector<pg::vector<Level>>;
@@ -228,7 +227,7 @@ void add_distinct_keys(Analysis &a) {
 void compile_whole(Analysis &a) {
     Block *block = a.block;
     auto *copied = pg::copy<Query>(a.query);
-    name_columns(reinterpret_cast<Node *>(copied), nullptr);
+    renew_entries(copied);
     a.core = block->core = canonical_query(copied, a.place);
     if (a.extend) determine_order(a.core, a.place);
     Paths paths;
