@@ -59,6 +59,7 @@ SELECT * FROM made(
     'nested: SELECT u.id, (SELECT jsonb_agg(jsonb_build_object(''title'', p.title, ''comments'', (SELECT jsonb_agg(jsonb_build_object(''body'', c.body, ''by'', (SELECT w.name FROM users w WHERE w.id = c.who)) ORDER BY c.id) FROM comments c WHERE c.post = p.id)) ORDER BY p.id) FROM posts p WHERE p.author = u.id) AS posts FROM users u',
     'array: SELECT p.id, ARRAY(SELECT c.body FROM comments c WHERE c.post = p.id AND c.at > 0 ORDER BY c.id DESC) AS bodies, (SELECT b.name FROM users u JOIN users b ON b.id = u.boss WHERE u.id = p.author) AS boss FROM posts p WHERE p.score > 1',
     'first: SELECT u.id, (SELECT c.body FROM comments c WHERE c.who = u.id ORDER BY c.at DESC, c.id LIMIT 1) AS first, EXISTS (SELECT FROM posts p WHERE p.author = u.id) AS writes FROM users u WHERE NOT EXISTS (SELECT FROM tags t WHERE t.post = u.id AND t.tag = ''t1'')',
+    'missing: SELECT p.id, ARRAY(SELECT c.body FROM comments c WHERE c.post = p.id ORDER BY c.id) AS bodies FROM posts p LEFT JOIN users u ON u.id = p.author WHERE u.id IS NULL OR u.boss > 1',
     -- LATERAL, DISTINCT ON
     'top: SELECT p.id, l.top, l.n FROM posts p LEFT JOIN LATERAL (SELECT jsonb_agg(x.body ORDER BY x.id) AS top, count(*) AS n FROM (SELECT c.id, c.body FROM comments c WHERE c.post = p.id ORDER BY c.id DESC LIMIT 3) x) l ON true',
     'one: SELECT p.id, l.body FROM posts p, LATERAL (SELECT c.body FROM comments c WHERE c.post = p.id ORDER BY c.at, c.id LIMIT 1) l',
@@ -181,7 +182,8 @@ SET client_min_messages = notice;
 SELECT key, strategy FROM projections.explain('SELECT post, array_agg(body) AS bodies, sum(at::float8) AS at FROM remarks GROUP BY post');
 SET client_min_messages = warning;
 SELECT projections.create('documents.unordered', 'SELECT post, array_agg(body) AS bodies, sum(at::float8) AS at FROM remarks GROUP BY post');
-SELECT query FROM projections.definitions WHERE projection = 'documents.unordered';
+SELECT projections.create('documents.tied', 'SELECT u.id, ARRAY(SELECT p.score FROM posts p WHERE p.author = u.id ORDER BY p.title) AS scores FROM users u');
+SELECT query FROM projections.definitions WHERE projection IN ('documents.unordered', 'documents.tied');
 SELECT count(*) FROM projections.verify('documents.unordered');
 
 -- refused

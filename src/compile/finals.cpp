@@ -150,9 +150,9 @@ bool adds_up(const Aggref *aggregate) {
     if (aggregate->aggfnoid >= FirstNormalObjectId || aggregate->aggkind != AGGKIND_NORMAL || aggregate->aggorder)
         return false;
     std::string_view name(get_func_name(aggregate->aggfnoid));
-    if (name == "count" || name == "bool_and" || name == "bool_or" || name == "every") return true;
+    for (std::string_view each : {"count", "min", "max", "bool_and", "bool_or", "every"})
+        if (name == each) return true;
     Oid type = aggregate->aggargtypes ? linitial_oid(aggregate->aggargtypes) : InvalidOid;
-    if (name == "min" || name == "max") return OidIsValid(lookup_type_cache(type, TYPECACHE_CMP_PROC)->cmp_proc);
     bool number = type == INT2OID || type == INT4OID || type == INT8OID || type == NUMERICOID || type == FLOAT4OID ||
                   type == FLOAT8OID;
     if (name == "sum") return number || type == CASHOID;

@@ -17,7 +17,7 @@ struct Columns {
 Columns columns_of_entry(Query *query, int index) {
     Columns columns;
     RangeTblEntry *entry = rt_fetch(index, query->rtable);
-    expandRTE(entry, index, 0, -1, false, &columns.names, &columns.vars);
+    pg::expand_entry(entry, index, &columns.names, &columns.vars);
     for (Var *var : pg::each<Var>(columns.vars)) columns.numbers = lappend_int(columns.numbers, var->varattno);
     return columns;
 }

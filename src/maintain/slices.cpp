@@ -5,7 +5,8 @@
 // no substitute: one may not be there yet. (test/isolation/specs/slices.spec)
 //
 // In REPEATABLE READ and above the own and a new snapshot must read the same. What they read may be the same while the
-// table's row, made of what others have committed since, is not: the rows are locked, which core refuses then.
+// table's row, made of what others have committed since, is not: a row that need not be written is locked, which core
+// refuses then (write_row).
 #include "maintain/apply.hpp"
 #include "maintain/apply_values.hpp"
 #include "maintain/locks.hpp"
@@ -40,7 +41,6 @@ void apply_slices(Taken &taken) {
     for (const capture::Group *group : groups) put_key(keys, desc, group->key, group->key_nulls, 0);
     lock_slices(projection, keys, desc);
     with_statements(projection, [&] {
-        if (IsolationUsesXactSnapshot()) lock_rows(projection, keys, desc);
         apply_recomputed(projection, taken.memory, keys, desc, {taken.snapshot, nullptr, taken.command});
     });
     tuplestore_end(keys);

@@ -62,6 +62,15 @@ Query *mutate_query(Query *query, Node *(*callback)(Node *, Context *), Context 
 #endif
 }
 
+// The names and Vars of an entry's columns.
+inline void expand_entry(RangeTblEntry *entry, int index, List **names, List **vars) {
+#if PG_VERSION_NUM >= 180000
+    expandRTE(entry, index, 0, VAR_RETURNING_DEFAULT, -1, false, names, vars);
+#else
+    expandRTE(entry, index, 0, -1, false, names, vars);
+#endif
+}
+
 // The query with the columns of one of its entries replaced by expressions.
 inline Query *replace_columns(Query *query, int entry, List *targets) {
     auto *of = static_cast<RangeTblEntry *>(list_nth(query->rtable, entry - 1));
