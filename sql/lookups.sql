@@ -128,3 +128,4 @@ SELECT count(*) FROM projections_internal.reliance WHERE aspect = 'unique key';
 SELECT projections.drop('named');
 DROP TABLE kinds CASCADE;
 DROP TABLE orders, customers, regions CASCADE;
+DROP COLLATION no_case;

@@ -32,6 +32,7 @@ const char *text_of(Reason reason) {
     case Reason::digits:
         return "sums are added; a group is recomputed on removal, as its digits depend on all its values";
     case Reason::slices: return "an aggregate does not add up: the rows of a changed key are read again";
+    case Reason::chosen: return "which row of a key is chosen is decided anew when one of them changes";
     case Reason::read_again: return "a document's row is read again when a row that it is made of changes";
     case Reason::primary_keys: return "joined rows are identified by the sources' primary keys";
     case Reason::no_primary_key: return "a source has no primary key: equal rows are counted";

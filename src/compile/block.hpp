@@ -19,7 +19,7 @@ enum class Way {
 };
 
 // Why identity and way are what they are.
-enum class Reason { sums, extrema, digits, slices, read_again, primary_keys, no_primary_key, united_rows };
+enum class Reason { sums, extrema, digits, slices, chosen, read_again, primary_keys, no_primary_key, united_rows };
 
 // Their names, as the catalog and users know them, and the reason in words: nothing else names them.
 const char *name_of(Identity identity);

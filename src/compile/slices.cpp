@@ -236,9 +236,9 @@ void compile_whole(Analysis &a) {
     order_columns(a);
     block->arms.push_back(Arm{a.core, 1});
     block->way = Way::slice;
-    block->reason = Reason::slices;
     if (a.core->hasDistinctOn) {
         block->identity = Identity::key;
+        block->reason = Reason::chosen;
         add_distinct_keys(a);
     } else {
         block->identity = Identity::rows;

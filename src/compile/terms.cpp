@@ -213,9 +213,9 @@ int add_affected(Query *query, const Block &block) {
     return index;
 }
 
-// Key number i is that of the affected row; `null`: NULL.
-Node *key_is_affected(const Block &block, int i, int affected, bool null) {
-    auto *key = pg::copy<Expr>(block.row_key[i].expression);
+// Key number i, as `expression` has it, is that of the affected row; `null`: NULL.
+Node *key_is_affected(const Block &block, int i, Node *expression, int affected, bool null) {
+    auto *key = pg::copy<Expr>(expression);
     if (null) return is_null(reinterpret_cast<Node *>(key));
     const Key &type = block.row_key[i];
     Var *value = makeVar(affected, static_cast<AttrNumber>(i + 1), type.type, -1, type.collation, 0);
@@ -241,6 +241,59 @@ void group_by_ordinal(Query *query) {
 
 } // namespace
 
+namespace {
+
+// Joins a query, whose keys are as `key` has them, with the affected keys, and returns the ordinal of each.
+template <class KeyOf>
+void read_affected(const Block &block, Query *query, uint64 nulls, KeyOf &&key) {
+    int affected = add_affected(query, block), keys = static_cast<int>(block.row_key.size());
+    List *conditions = make_ands_implicit(reinterpret_cast<Expr *>(query->jointree->quals));
+    for (int i = 0; i < keys; i++)
+        conditions = lappend(conditions, key_is_affected(block, i, key(block.row_key[i].expression), affected,
+                                                         nulls & (UINT64CONST(1) << i)));
+    query->jointree->quals = reinterpret_cast<Node *>(make_ands_explicit(conditions));
+    Var *ordinal = makeVar(affected, static_cast<AttrNumber>(keys + 1), INT8OID, -1, InvalidOid, 0);
+    pg::add_target(query, reinterpret_cast<Node *>(ordinal), "ordinal");
+}
+
+void add_ordinal_column(Node *operation) {
+    if (operation == nullptr || !IsA(operation, SetOperationStmt)) return;
+    auto *both = castNode(SetOperationStmt, operation);
+    both->colTypes = lappend_oid(both->colTypes, INT8OID);
+    both->colTypmods = lappend_int(both->colTypmods, -1);
+    both->colCollations = lappend_oid(both->colCollations, InvalidOid);
+    add_ordinal_column(both->larg);
+    add_ordinal_column(both->rarg);
+}
+
+void name_ordinal(RangeTblEntry *entry) {
+    entry->eref =
+        makeAlias(entry->eref->aliasname, lappend(list_copy(entry->eref->colnames), makeString(pstrdup("ordinal"))));
+    if (entry->alias) entry->alias = entry->eref;
+}
+
+// The same of a union, in each of its arms: the planner takes a condition on a union into what is one table, and reads
+// all of what is a join. (test/work: slice_joined)
+void read_affected_arms(const Block &block, Query *query, uint64 nulls) {
+    RangeTblEntry *entry = rt_fetch(1, query->rtable);
+    Query *united = entry->subquery;
+    int number = 0;
+    for (const Arm &arm : block.arms) {
+        RangeTblEntry *of = rt_fetch(++number, united->rtable);
+        read_affected(block, of->subquery, nulls, [&](Node *key) { return block.over(arm, key); });
+        name_ordinal(of);
+    }
+    add_ordinal_column(united->setOperations);
+    auto column = static_cast<AttrNumber>(list_length(united->targetList) + 1);
+    for (Query *reading : {united, query}) {
+        Var *ordinal = makeVar(1, column, INT8OID, -1, InvalidOid, 0);
+        pg::add_target(reading, reinterpret_cast<Node *>(ordinal), "ordinal");
+    }
+    name_ordinal(entry);
+}
+
+} // namespace
+
 const char *recompute_text(const Block &block, uint64 nulls, const char *rows) {
     Query *query = pg::copy<Query>(block.core);
     if (!block.unites() && !block.is_whole()) ask_once(block.arms.front(), query);
@@ -248,14 +301,11 @@ const char *recompute_text(const Block &block, uint64 nulls, const char *rows) {
     const char *with = rows ? psprintf("WITH delta_0 AS NOT MATERIALIZED (%s) ", rows) : "";
     if (block.row_key.empty()) return psprintf("%sSELECT d.*, 0::bigint FROM (%s) AS d", with, deparse(query));
 
-    int affected = add_affected(query, block), keys = static_cast<int>(block.row_key.size());
-    List *conditions = make_ands_implicit(reinterpret_cast<Expr *>(query->jointree->quals));
-    for (int i = 0; i < keys; i++)
-        conditions = lappend(conditions, key_is_affected(block, i, affected, nulls & (UINT64CONST(1) << i)));
-    query->jointree->quals = reinterpret_cast<Node *>(make_ands_explicit(conditions));
     // One key has one ordinal: grouping by it too changes no group.
-    Var *ordinal = makeVar(affected, static_cast<AttrNumber>(keys + 1), INT8OID, -1, InvalidOid, 0);
-    pg::add_target(query, reinterpret_cast<Node *>(ordinal), "ordinal");
+    if (block.unites())
+        read_affected_arms(block, query, nulls);
+    else
+        read_affected(block, query, nulls, [](Node *key) { return key; });
     if (query->groupClause != NIL) group_by_ordinal(query);
     return psprintf("%s%s", with, deparse(query));
 }
