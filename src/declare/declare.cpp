@@ -107,7 +107,9 @@ Request read_request(FunctionCallInfo fcinfo) {
 Oid existing(const Request &request) {
     Oid relation = get_relname_relid(request.relation, request.namespace_oid);
     if (!OidIsValid(relation)) return InvalidOid;
+    // Another session may drop it at any moment. (Test: test/drop_stress)
     catalog::Projection *projection = catalog::projection(relation);
+    if (projection && !catalog::hold(*projection, catalog::Hold::all)) return existing(request);
     bool same = projection && projection->kind == catalog::Kind::query && has_definition(*projection, request.query);
     if (!request.if_not_exists || !same) refuse_existing(relation, projection, same);
     ereport(NOTICE,
