@@ -23,6 +23,7 @@ BEGIN
     INSERT INTO public.planted_ran VALUES (current_user, place, restricted);
 END $$;
 CREATE FUNCTION act_true(place text) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN PERFORM planted.act(place); RETURN true; END $$;
+CREATE FUNCTION act_one(place text) RETURNS bigint IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN PERFORM planted.act(place); RETURN 1; END $$;
 CREATE DOMAIN checked AS int CHECK (planted.act_true('domain'));
 CREATE TABLE s (id int PRIMARY KEY, k int, v int);
 CREATE TABLE events (position bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, k int);
@@ -30,8 +31,11 @@ SELECT projections.register_source('events', 'position');
 INSERT INTO s SELECT i, i % 3, i FROM generate_series(1, 10) i;
 INSERT INTO events (k) VALUES (1), (2);
 CREATE INDEX ON s (v) WHERE act_true('index predicate');
+CREATE TABLE u (id int, v int);
+CREATE UNIQUE INDEX ON u ((id + act_one('index expression')));
+CREATE UNIQUE INDEX ON u (id);
 CREATE INDEX ON events (k) WHERE act_true('index predicate of events');
-GRANT SELECT, TRIGGER ON s, events TO declarer;
+GRANT SELECT, TRIGGER ON s, u, events TO declarer;
 CREATE FUNCTION fold(state jsonb, e events, key text) RETURNS jsonb IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN PERFORM planted.act('reducer'); RETURN '1'; END $$;
 -- Each in a session that has planned nothing yet, whose user is a superuser.
 \c
@@ -51,14 +55,20 @@ SET client_min_messages = error;
 SET ROLE declarer;
 SET search_path = declared;
 SET application_name = 'untouched';
+SELECT projections.create('looked_up', $$SELECT s.id, (SELECT u.v FROM planted.u WHERE u.id = s.k) AS v FROM planted.s$$);
 SELECT projections.create_reducer('reduced', 'planted.events', $$CASE WHEN 1 = ANY ('{1}'::planted.checked[]) THEN k::text END$$, 'planted.fold(jsonb, planted.events, text)', mode => 'inline');
 SELECT projections.create('over_events', 'SELECT k, count(*) AS n FROM planted.events GROUP BY k', 'async');
 SELECT current_user, current_setting('search_path') AS search_path, current_setting('application_name') AS application_name;
 CALL projections.alter('folded', $$SELECT k, count(*) AS n, sum(v) AS v FROM planted.s WHERE planted.act_true('condition of alter') AND k = ANY ('{0,1,2}'::planted.checked[]) GROUP BY k$$);
 SELECT current_user, current_setting('search_path') AS search_path, current_setting('application_name') AS application_name;
+SELECT projections.create('documented', $$SELECT s.id, planted.act_true('document') AS t, ARRAY(SELECT o.v FROM planted.s o WHERE o.k = s.k ORDER BY o.v) AS vs FROM planted.s$$);
+SELECT projections.create('limited', $$SELECT s.id, l.v FROM planted.s LEFT JOIN LATERAL (SELECT o.v FROM planted.s o WHERE o.k = s.k ORDER BY o.v LIMIT planted.act_one('limit beside')) l ON true$$);
+SELECT projections.create('present', $$SELECT s.id FROM planted.s WHERE EXISTS (SELECT FROM planted.s o WHERE o.k = s.v LIMIT planted.act_one('limit of EXISTS'))$$);
+SELECT current_user, current_setting('search_path') AS search_path, current_setting('application_name') AS application_name;
 RESET ROLE;
 SELECT role, restricted, array_agg(DISTINCT place ORDER BY place) AS places FROM public.planted_ran GROUP BY 1, 2 ORDER BY 1, 2;
 SELECT test.check('declared.folded'), test.check('declared.constants');
+SELECT projections.drop('declared.looked_up'), projections.drop('declared.documented'), projections.drop('declared.limited'), projections.drop('declared.present');
 SELECT projections.drop('declared.folded'), projections.drop('declared.constants'), projections.drop('declared.reduced'), projections.drop('declared.over_events');
 
 -- A trigger with a name of ours that is not as we make it, by whoever has TRIGGER on the table, is not taken for ours.

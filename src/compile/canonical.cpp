@@ -144,9 +144,7 @@ Node *rewrite(Node *node, Place *place) {
 // comparison
 
 // The parser puts some casts of constants elsewhere when it reads its own text; folded, they are the same constant.
-bool same(Node *a, Node *b) {
-    return equal(a, b) || equal(eval_const_expressions(nullptr, copy(a)), eval_const_expressions(nullptr, copy(b)));
-}
+bool same(Node *a, Node *b) { return equal(a, b) || equal(computed(a), computed(b)); }
 
 Difference different(const Arm &declared, Node *a, const Arm &stored, Node *b) {
     return {a ? deparse_among(a, declared.query) : "nothing", b ? deparse_among(b, stored.query) : "nothing"};
@@ -254,7 +252,7 @@ Node *fold(Node *node, void *) {
     if (!IsA(children, FuncExpr) && !IsA(children, OpExpr) && !IsA(children, RelabelType) &&
         !IsA(children, CoerceViaIO))
         return children;
-    return eval_const_expressions(nullptr, children);
+    return computed(children);
 }
 
 const char *told(const Query *query) {

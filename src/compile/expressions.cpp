@@ -2,6 +2,7 @@
 #include "compile/expressions.hpp"
 
 #include "pg/query.hpp"
+#include "pg/scope.hpp"
 
 namespace compile {
 
@@ -22,6 +23,12 @@ Node *float_constant(const char *value) {
 }
 
 Node *null_like(Node *like) { return reinterpret_cast<Node *>(makeNullConst(exprType(like), -1, exprCollation(like))); }
+
+Node *computed(Node *expression) {
+    Node *made = nullptr;
+    pg::as_caller_restricted([&] { made = eval_const_expressions(nullptr, pg::copy(expression)); });
+    return made;
+}
 
 Node *cast_to(Node *expression, Oid type) {
     return coerce_to_target_type(nullptr, expression, exprType(expression), type, -1, COERCION_EXPLICIT,

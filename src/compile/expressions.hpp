@@ -13,6 +13,9 @@ Node *null_like(Node *like);
 // NULL cast to a type with its typmod, as a text would say it.
 Node *typed_null(Oid type, int32 typmod, Oid collation);
 
+// A copy in which all that is constant is computed: as the caller, restricted, for it may call what others wrote.
+Node *computed(Node *expression);
+
 // The expression as it is where it is of the type; else a cast, which there must be. An operator's or a function's
 // types are those of its arguments. AND, OR; COALESCE(first, second).
 Node *cast_to(Node *expression, Oid type);

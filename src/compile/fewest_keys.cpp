@@ -2,6 +2,7 @@
 // others follow from. posts JOIN users ON users.id = posts.author has a row for each post.
 #include "compile/analysis.hpp"
 #include "compile/columns.hpp"
+#include "compile/expressions.hpp"
 #include "compile/rewrite.hpp"
 
 namespace compile {
@@ -87,7 +88,7 @@ void Rows::add_equalities(Node *condition, Bitmapset *side) {
 bool is_one_row(const Query *query) {
     if (query->hasAggs && !query->groupClause && !query->groupingSets) return true;
     if (query->limitCount == nullptr) return false;
-    auto *limit = reinterpret_cast<Const *>(eval_const_expressions(nullptr, query->limitCount));
+    auto *limit = reinterpret_cast<Const *>(computed(query->limitCount));
     return IsA(limit, Const) && !limit->constisnull && DatumGetInt64(limit->constvalue) <= 1;
 }
 

@@ -1,6 +1,7 @@
 // What tells the rows of a projection apart: the grouped columns or, without groups, the sources' primary keys.
 #include "compile/analysis.hpp"
 #include "compile/columns.hpp"
+#include "pg/index.hpp"
 
 namespace compile {
 
@@ -89,8 +90,7 @@ bool identifies(Relation index, bool primary) {
     const Form_pg_index form = index->rd_index;
     if (!form->indimmediate || !form->indisvalid) return false;
     if (primary) return form->indisprimary;
-    return form->indisunique && form->indnullsnotdistinct && RelationGetIndexExpressions(index) == NIL &&
-           heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, nullptr);
+    return form->indisunique && form->indnullsnotdistinct && pg::is_of_columns(index->rd_indextuple);
 }
 
 // Whose key says which rows are there: of a stored definition, columns that it returns.

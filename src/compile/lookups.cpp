@@ -7,6 +7,7 @@
 #include "compile/analysis.hpp"
 #include "compile/expressions.hpp"
 #include "compile/rewrite.hpp"
+#include "pg/index.hpp"
 #include "pg/query.hpp"
 
 namespace compile {
@@ -57,8 +58,7 @@ bool is_equal_by(Relation index, int key, const Equality &equality) {
 bool is_unique(Relation index) {
     const Form_pg_index form = index->rd_index;
     return form->indisunique && form->indimmediate && form->indisvalid && index->rd_rel->relam == BTREE_AM_OID &&
-           RelationGetIndexExpressions(index) == NIL &&
-           heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, nullptr);
+           pg::is_of_columns(index->rd_indextuple);
 }
 
 // A unique index all of whose columns are compared; 0 where there is none. `columns`: those.

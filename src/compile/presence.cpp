@@ -90,7 +90,7 @@ Node *put_compared(Node *node, Query *subquery) {
 
 void forget_limit(Query *subquery) {
     if (subquery->limitOffset || subquery->limitCount == nullptr) return;
-    auto *count = reinterpret_cast<Const *>(eval_const_expressions(nullptr, subquery->limitCount));
+    auto *count = reinterpret_cast<Const *>(computed(subquery->limitCount));
     if (!IsA(count, Const) || count->constisnull || DatumGetInt64(count->constvalue) < 1) return;
     subquery->limitCount = nullptr;
     subquery->sortClause = NIL;

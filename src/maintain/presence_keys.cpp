@@ -17,6 +17,7 @@
 
 #include "maintain/locks.hpp"
 #include "maintain/statements.hpp"
+#include "pg/index.hpp"
 
 namespace maintain {
 namespace {
@@ -46,10 +47,8 @@ const oidvector *vector_of(HeapTuple tuple, AttrNumber column) {
 bool is_kept_apart(const Presence &presence, Oid index) {
     HeapTuple tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(index));
     if (!HeapTupleIsValid(tuple)) return false;
-    bool whole =
-        heap_attisnull(tuple, Anum_pg_index_indpred, nullptr) && heap_attisnull(tuple, Anum_pg_index_indexprs, nullptr);
-    bool apart =
-        whole && tells_apart(presence, reinterpret_cast<Form_pg_index>(GETSTRUCT(tuple)),
+    bool apart = pg::is_of_columns(tuple) &&
+                 tells_apart(presence, reinterpret_cast<Form_pg_index>(GETSTRUCT(tuple)),
                              vector_of(tuple, Anum_pg_index_indclass), vector_of(tuple, Anum_pg_index_indcollation));
     ReleaseSysCache(tuple);
     return apart;
