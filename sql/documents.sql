@@ -60,6 +60,7 @@ SELECT * FROM made(
     'array: SELECT p.id, ARRAY(SELECT c.body FROM comments c WHERE c.post = p.id AND c.at > 0 ORDER BY c.id DESC) AS bodies, (SELECT b.name FROM users u JOIN users b ON b.id = u.boss WHERE u.id = p.author) AS boss FROM posts p WHERE p.score > 1',
     'first: SELECT u.id, (SELECT c.body FROM comments c WHERE c.who = u.id ORDER BY c.at DESC, c.id LIMIT 1) AS first, EXISTS (SELECT FROM posts p WHERE p.author = u.id) AS writes FROM users u WHERE NOT EXISTS (SELECT FROM tags t WHERE t.post = u.id AND t.tag = ''t1'')',
     'missing: SELECT p.id, ARRAY(SELECT c.body FROM comments c WHERE c.post = p.id ORDER BY c.id) AS bodies FROM posts p LEFT JOIN users u ON u.id = p.author WHERE u.id IS NULL OR u.boss > 1',
+    'counted: SELECT p.id, g.n, g.v, ARRAY(SELECT c.body FROM comments c WHERE c.post = p.id ORDER BY c.id) AS bodies FROM posts p LEFT JOIN (SELECT post, count(who) AS n, variance(at) AS v FROM comments GROUP BY post) AS g ON g.post = p.id',
     -- LATERAL, DISTINCT ON
     'top: SELECT p.id, l.top, l.n FROM posts p LEFT JOIN LATERAL (SELECT jsonb_agg(x.body ORDER BY x.id) AS top, count(*) AS n FROM (SELECT c.id, c.body FROM comments c WHERE c.post = p.id ORDER BY c.id DESC LIMIT 3) x) l ON true',
     'one: SELECT p.id, l.body FROM posts p, LATERAL (SELECT c.body FROM comments c WHERE c.post = p.id ORDER BY c.at, c.id LIMIT 1) l',
@@ -187,6 +188,7 @@ SET client_min_messages = warning;
 SELECT projections.create('documents.unordered', 'SELECT post, array_agg(body) AS bodies, sum(at::float8) AS at FROM remarks GROUP BY post');
 SELECT projections.create('documents.tied', 'SELECT u.id, ARRAY(SELECT p.score FROM posts p WHERE p.author = u.id ORDER BY p.title) AS scores FROM users u');
 SELECT query FROM projections.definitions WHERE projection = 'documents.unordered';
+SELECT substring(query FROM 'LEFT JOIN.*') AS joined FROM projections.definitions WHERE projection = 'documents.counted';
 SELECT substring(query FROM 'ORDER BY .*\)') AS ordered FROM projections.definitions WHERE projection = 'documents.tied';
 SELECT count(*) FROM projections.verify('documents.unordered');
 

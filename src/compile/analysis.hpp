@@ -119,9 +119,6 @@ bool is_whole(const Query *query);
 // The stages of such a query, from normal form to traces.
 void compile_whole(Analysis &a);
 
-// joined.cpp: columns of joins become those of tables, at each level, and the range table holds what FROM reads.
-void renew_entries(Query *query);
-
 // traces.cpp: a level of the query, and which entry of it the next level or the table is; 0: an expression of it.
 struct Level {
     Query *query;

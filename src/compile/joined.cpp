@@ -1,6 +1,5 @@
 // The range table of a query that keeps its form, made as the parser would make it: who prints a query looks into all
 // entries, and into the columns of joins, which rewriting has changed below them.
-#include "compile/analysis.hpp"
 #include "compile/rewrite.hpp"
 #include "pg/query.hpp"
 
@@ -57,20 +56,20 @@ Columns renew(Query *query, Node *item, Bitmapset **read) {
 
 // Within joins there are joins only: what was inlined there is a FROM of its own, of a side whose rows are all kept, so
 // that its condition is one of WHERE.
-Node *as_joins(Query *query, Node *item, List **conditions) {
+Node *as_joins(Node *item, List **conditions) {
     check_stack_depth();
     if (IsA(item, RangeTblRef)) return item;
     if (IsA(item, JoinExpr)) {
         auto *join = castNode(JoinExpr, item);
-        join->larg = as_joins(query, join->larg, conditions);
-        join->rarg = as_joins(query, join->rarg, conditions);
+        join->larg = as_joins(join->larg, conditions);
+        join->rarg = as_joins(join->rarg, conditions);
         return item;
     }
     auto *from = castNode(FromExpr, item);
     if (from->quals) *conditions = lappend(*conditions, from->quals);
     Node *joined = nullptr;
     for (Node *each : pg::each<Node>(from->fromlist)) {
-        Node *next = as_joins(query, each, conditions);
+        Node *next = as_joins(each, conditions);
         if (joined) {
             JoinExpr *both = makeNode(JoinExpr);
             both->jointype = JOIN_INNER;
@@ -84,19 +83,19 @@ Node *as_joins(Query *query, Node *item, List **conditions) {
 }
 
 // The items of FROM side by side, with one condition.
-void flatten_from(Query *query, FromExpr *from, List **items, List **conditions) {
+void flatten_from(FromExpr *from, List **items, List **conditions) {
     if (from->quals) *conditions = lappend(*conditions, from->quals);
     for (Node *each : pg::each<Node>(from->fromlist))
         if (IsA(each, FromExpr))
-            flatten_from(query, castNode(FromExpr, each), items, conditions);
+            flatten_from(castNode(FromExpr, each), items, conditions);
         else
-            *items = lappend(*items, as_joins(query, each, conditions));
+            *items = lappend(*items, as_joins(each, conditions));
 }
 
 void renew_range_table(Query *query) {
     Bitmapset *read = nullptr;
     List *items = NIL, *conditions = NIL;
-    flatten_from(query, query->jointree, &items, &conditions);
+    flatten_from(query->jointree, &items, &conditions);
     query->jointree =
         makeFromExpr(items, conditions ? reinterpret_cast<Node *>(make_ands_explicit(conditions)) : nullptr);
     renew(query, reinterpret_cast<Node *>(query->jointree), &read);

@@ -64,6 +64,10 @@ void each_sublink(Query *query, Use &&use) {
 // The SELECTs of a union, each as a level.
 Query *rewrite_arms(Query *query, const Place &place, Oid as, bool user);
 
+// joined.cpp: columns of joins become those of tables, at each level, and the range table holds what FROM reads: of a
+// query that is to be printed with its joins, once what they join has been replaced.
+void renew_entries(Query *query);
+
 // rewrite.cpp: what is done at each level, before its subqueries are inlined, and again after each.
 Query *rewrite_level(Query *query, const Place &place, Oid as, bool user);
 void renew_joins(Query *query);

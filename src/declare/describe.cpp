@@ -4,6 +4,7 @@
 #include "compile/deparse.hpp"
 #include "compile/lookups.hpp"
 #include "compile/refusals.hpp"
+#include "compile/rewrite.hpp"
 #include "declare/parts.hpp"
 #include "pg/list.hpp"
 #include "pg/query.hpp"
@@ -150,6 +151,7 @@ Query *columns_of(const Block &block, Which which) {
     }
     query->targetList = kept;
     put_parts(reinterpret_cast<Node *>(query), &which);
+    if (block.is_whole()) compile::renew_entries(query); // joins know the columns of what they join
     return query;
 }
 
