@@ -15,11 +15,8 @@ namespace {
 void print_leaf(StringInfo out, const Block &block, int occurrence, const char *kind, int depth) {
     const RangeTblEntry *entry = block.entry(occurrence);
     const Source &source = block.sources[block.occurrence_source[occurrence - 1]];
-    const char *used = pg::joined(static_cast<int>(source.used.size()), ", ", [&](int i) {
-        return quote_identifier(get_attname(source.relation, source.used[i], false));
-    });
     appendStringInfo(out, "%*s%s%d %s AS %s (%s)\n", 2 * depth, "", kind, occurrence, pg::qualified_name(entry->relid),
-                     quote_identifier(entry->eref->aliasname), used);
+                     quote_identifier(entry->eref->aliasname), used_columns(source));
 }
 
 void print_node(StringInfo out, const Block &block, const TreeNode &node, int depth) {

@@ -10,12 +10,16 @@
 #include "pg/scope.hpp"
 
 namespace compile {
+
+const char *used_columns(const Source &source) {
+    return pg::joined(static_cast<int>(source.used.size()), ", ",
+                      [&](int i) { return quote_identifier(get_attname(source.relation, source.used[i], false)); });
+}
+
 namespace {
 
 const char *old_state_text(const Source &source, int index) {
-    const char *columns = pg::joined(static_cast<int>(source.used.size()), ", ", [&](int i) {
-        return quote_identifier(get_attname(source.relation, source.used[i], false));
-    });
+    const char *columns = used_columns(source);
     const char *table = pg::qualified_name(source.relation), *weight = weight_column(source.relation);
     // OFFSET 0: the planner cannot make a bare tuplestore scan depend on a join's other side, and without that it gives
     // up the index on the table beside it, too, and reads the whole table for every delta.
@@ -26,9 +30,7 @@ const char *old_state_text(const Source &source, int index) {
 
 // The rows that there are, and those that went.
 const char *either_state_text(const Source &source, int index) {
-    const char *columns = pg::joined(static_cast<int>(source.used.size()), ", ", [&](int i) {
-        return quote_identifier(get_attname(source.relation, source.used[i], false));
-    });
+    const char *columns = used_columns(source);
     return psprintf("either_%d AS NOT MATERIALIZED (SELECT %s FROM ONLY %s UNION ALL (SELECT %s FROM delta_%d WHERE %s "
                     "OPERATOR(pg_catalog.<) 0 OFFSET 0))",
                     index, columns, pg::qualified_name(source.relation), columns, index,

@@ -8,6 +8,9 @@ namespace compile {
 // source.
 const char *weight_column(Oid source);
 
+// The columns of a source that the definition reads, quoted, separated by commas.
+const char *used_columns(const Source &source);
+
 // Term `occurrence` of the delta: its source's changed rows joined with the others; sources of earlier occurrences that
 // changed too (`changed` has their source's bit) appear in their old state. Yields keys and arguments, or all columns,
 // and then weights, whose product counts.

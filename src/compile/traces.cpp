@@ -270,7 +270,6 @@ void Tracer::reach(const Value &value) {
 }
 
 struct Flattening {
-    const Tracer *tracer;
     int level;
     const pg::vector<Item> *items;
     const pg::vector<int> *numbers;
@@ -291,7 +290,7 @@ Node *flatten(Node *node, Flattening *to) {
 }
 
 Node *Tracer::flat(const Value &value) {
-    Flattening to{this, value.level, &items_, &number_};
+    Flattening to{value.level, &items_, &number_};
     return flatten(value.expression, &to);
 }
 
