@@ -33,45 +33,37 @@ INSERT INTO kinds (query) VALUES
     ('SELECT id, n <> ALL (SELECT n FROM b WHERE b.k = a.k) AS z FROM a'),
     ('SELECT id, CASE WHEN n IN (SELECT b.n FROM b JOIN a AS c ON c.id = b.id) THEN 1 ELSE 2 END AS x FROM a'),
     ('SELECT id FROM a WHERE n NOT IN (SELECT max(b.n) FROM b WHERE b.k = a.k GROUP BY b.t)');
-CREATE VIEW differences AS
-    SELECT number, mode, d.* FROM kinds, (VALUES ('inline'), ('async')) AS m(mode), test.differences(to_regclass(mode || '_' || number), query) AS d
-    WHERE mode = 'inline' OR number % 3 = 1 ORDER BY 1, 2, 3;
 SELECT count(projections.create('inline_' || number, query)) FROM kinds;
 SELECT count(projections.create('async_' || number, query, mode => 'async')) FROM kinds WHERE number % 3 = 1;
-CREATE FUNCTION differing() RETURNS TABLE (LIKE differences) LANGUAGE plpgsql AS $$
-BEGIN
-    PERFORM projections.catch_up('async_' || number) FROM kinds WHERE number % 3 = 1;
-    RETURN QUERY SELECT * FROM differences;
-END $$;
-SELECT * FROM differing();
+SELECT * FROM test.differing();
 INSERT INTO b SELECT i, i % 5, i % 4, 'a' FROM generate_series(30, 40) AS i;
-SELECT * FROM differing();
+SELECT * FROM test.differing();
 INSERT INTO a VALUES (20, 4, 1, 'a'), (21, NULL, 3, NULL), (22, 99, 0, 'b');
 UPDATE b SET k = k + 1, n = n - 1 WHERE id % 3 = 0;
-SELECT * FROM differing();
+SELECT * FROM test.differing();
 UPDATE a SET k = coalesce(k, 0) + 1, n = n % 4 WHERE id % 2 = 0;
-SELECT * FROM differing();
+SELECT * FROM test.differing();
 DELETE FROM b WHERE k IN (1, 2) OR k IS NULL;
-SELECT * FROM differing();
+SELECT * FROM test.differing();
 BEGIN;
 INSERT INTO b VALUES (50, 1, 1, 'a'), (51, NULL, NULL, NULL);
-SELECT * FROM differences WHERE mode = 'inline';
+SELECT * FROM test.differing(later => false);
 SAVEPOINT s;
 UPDATE a SET k = 3;
 DELETE FROM b WHERE n IS NULL;
-SELECT * FROM differences WHERE mode = 'inline';
+SELECT * FROM test.differing(later => false);
 ROLLBACK TO s;
 COMMIT;
-SELECT * FROM differing();
+SELECT * FROM test.differing();
 SELECT count(projections.pause('inline_' || number, 'test')) FROM kinds;
 UPDATE b SET k = 1 WHERE id > 30;
 DELETE FROM a WHERE id < 4;
 SELECT count(projections.resume('inline_' || number)) FROM kinds;
-SELECT * FROM differing();
+SELECT * FROM test.differing();
 TRUNCATE b;
-SELECT * FROM differing();
+SELECT * FROM test.differing();
 INSERT INTO b VALUES (1, 1, 1, 'a'), (2, 1, 2, 'a'), (3, 3, 3, 'c');
-SELECT * FROM differing();
+SELECT * FROM test.differing();
 SELECT number, v FROM kinds, projections.verify('inline_' || number) AS v;
 SELECT count(projections.drop('inline_' || number)), count(CASE WHEN number % 3 = 1 THEN projections.drop('async_' || number) END) FROM kinds;
 

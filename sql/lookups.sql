@@ -33,49 +33,41 @@ INSERT INTO kinds (query) VALUES
     ('SELECT o.id, (SELECT o.amount + 1 WHERE o.amount > 3) AS a FROM orders o WHERE EXISTS (SELECT FROM customers c WHERE c.id = o.customer AND c.region > (SELECT 1))'),
     ('SELECT DISTINCT (SELECT c.name FROM customers c WHERE c.id = o.customer) AS name, (SELECT c.region FROM customers c WHERE c.id = o.customer) AS region FROM orders o'),
     ('SELECT o.id, t.n, (SELECT c.name FROM customers c WHERE c.id = o.customer) AS name, (SELECT x.orders FROM (SELECT count(*) AS orders FROM orders) AS x) AS orders FROM orders o LEFT JOIN regions r ON r.id = o.amount, (SELECT count(*) AS n FROM regions) AS t');
-CREATE VIEW differences AS
-    SELECT number, mode, d.* FROM kinds, (VALUES ('inline'), ('async')) AS m(mode), test.differences(to_regclass(mode || '_' || number), query) AS d
-    WHERE mode = 'inline' OR number % 3 = 1 ORDER BY 1, 2, 3;
 SELECT count(projections.create('inline_' || number, query)) FROM kinds;
 SELECT count(projections.create('async_' || number, query, mode => 'async')) FROM kinds WHERE number % 3 = 1;
-CREATE FUNCTION differing() RETURNS TABLE (LIKE differences) LANGUAGE plpgsql AS $$
-BEGIN
-    PERFORM projections.catch_up('async_' || number) FROM kinds WHERE number % 3 = 1;
-    RETURN QUERY SELECT * FROM differences;
-END $$;
-SELECT * FROM differing();
+SELECT * FROM test.differing();
 INSERT INTO customers VALUES (0, 'zero', 2, NULL, true), (6, 'd', 1, 'f@x', false);
-SELECT * FROM differing();
+SELECT * FROM test.differing();
 UPDATE customers SET flag = NOT flag, region = 3 - region WHERE id < 3;
-SELECT * FROM differing();
+SELECT * FROM test.differing();
 UPDATE customers SET id = id + 10 WHERE id IN (2, 3);
-SELECT * FROM differing();
+SELECT * FROM test.differing();
 UPDATE orders SET customer = customer + 1, amount = amount + 1 WHERE id % 3 = 0;
 INSERT INTO orders VALUES (20, 12, 11, 'c@x'), (21, 13, 2, 'none'), (22, NULL, 1, NULL);
-SELECT * FROM differing();
+SELECT * FROM test.differing();
 DELETE FROM regions WHERE id = 1;
-SELECT * FROM differing();
+SELECT * FROM test.differing();
 BEGIN;
 INSERT INTO regions VALUES (3, 'east'), (9, 'west');
 UPDATE customers SET email = NULL, name = upper(name) WHERE id = 1;
-SELECT * FROM differences WHERE mode = 'inline';
+SELECT * FROM test.differing(later => false);
 SAVEPOINT s;
 DELETE FROM customers WHERE id = 1;
 UPDATE customers SET id = 1 WHERE id = 4;
-SELECT * FROM differences WHERE mode = 'inline';
+SELECT * FROM test.differing(later => false);
 ROLLBACK TO s;
 DELETE FROM orders WHERE id < 5;
 COMMIT;
-SELECT * FROM differing();
+SELECT * FROM test.differing();
 SELECT count(projections.pause('inline_' || number, 'test')) FROM kinds;
 UPDATE customers SET region = 9, name = id || 'n';
 DELETE FROM customers WHERE id = 12;
 SELECT count(projections.resume('inline_' || number)) FROM kinds;
-SELECT * FROM differing();
+SELECT * FROM test.differing();
 TRUNCATE customers;
-SELECT * FROM differing();
+SELECT * FROM test.differing();
 INSERT INTO customers VALUES (1, 'a', 1, 'a@x', true), (2, 'b', 2, NULL, false);
-SELECT * FROM differing();
+SELECT * FROM test.differing();
 SELECT number, v FROM kinds, projections.verify('inline_' || number) AS v;
 SELECT count(projections.drop('inline_' || number)), count(CASE WHEN number % 3 = 1 THEN projections.drop('async_' || number) END) FROM kinds;
 

@@ -35,45 +35,37 @@ INSERT INTO kinds (query) VALUES
     ('SELECT v.at, i.kind, count(*) AS n FROM items i, LATERAL (VALUES (i.low + i.high, 5)) AS v(at, n) WHERE v.n < i.amount GROUP BY v.at, i.kind'),
     ('SELECT id, kind IN (VALUES (1), (2), (NULL)) AS x, (kind, low) NOT IN (VALUES (1, 1), (2, amount)) AS y FROM items WHERE low IN (SELECT v.x FROM (VALUES (0), (2)) AS v(x)) OR amount > ALL (VALUES (3), (high))'),
     ('SELECT DISTINCT v.name, i.kind FROM items i CROSS JOIN (VALUES (''a''), (''b''), (NULL)) AS v(name)');
-CREATE VIEW differences AS
-    SELECT number, mode, d.* FROM kinds, (VALUES ('inline'), ('async')) AS m(mode), test.differences(to_regclass(mode || '_' || number), query) AS d
-    WHERE mode = 'inline' OR number % 3 = 1 ORDER BY 1, 2, 3;
 SELECT count(projections.create('inline_' || number, query)) FROM kinds;
 SELECT count(projections.create('async_' || number, query, mode => 'async')) FROM kinds WHERE number % 3 = 1;
-CREATE FUNCTION differing() RETURNS TABLE (LIKE differences) LANGUAGE plpgsql AS $$
-BEGIN
-    PERFORM projections.catch_up('async_' || number) FROM kinds WHERE number % 3 = 1;
-    RETURN QUERY SELECT * FROM differences;
-END $$;
-SELECT * FROM differing();
+SELECT * FROM test.differing();
 INSERT INTO items SELECT i, i % 10, i * 7 % 11, i % 3, NULL FROM generate_series(21, 30) AS i;
-SELECT * FROM differing();
+SELECT * FROM test.differing();
 UPDATE items SET kind = kind + 1, amount = 20 - amount WHERE id % 2 = 0;
-SELECT * FROM differing();
+SELECT * FROM test.differing();
 DELETE FROM items WHERE kind IN (1, 3) OR amount > 15;
-SELECT * FROM differing();
+SELECT * FROM test.differing();
 BEGIN;
 INSERT INTO tags VALUES (2, 'two'), (5, 'five'), (NULL, NULL);
 UPDATE items SET kind = 2 WHERE kind IS NULL;
-SELECT * FROM differences WHERE mode = 'inline';
+SELECT * FROM test.differing(later => false);
 SAVEPOINT s;
 UPDATE tags SET kind = 8 - kind;
-SELECT * FROM differences WHERE mode = 'inline';
+SELECT * FROM test.differing(later => false);
 ROLLBACK TO s;
 COMMIT;
-SELECT * FROM differing();
+SELECT * FROM test.differing();
 SELECT count(projections.pause('inline_' || number, 'test')) FROM kinds;
 UPDATE items SET low = high, high = amount, kind = 9;
 DELETE FROM tags WHERE name = 'x';
 SELECT count(projections.resume('inline_' || number)) FROM kinds;
-SELECT * FROM differing();
+SELECT * FROM test.differing();
 TRUNCATE items;
-SELECT * FROM differing();
+SELECT * FROM test.differing();
 INSERT INTO items SELECT i, i % 4, i * 7 % 11, i % 3, i % 4 FROM generate_series(1, 9) AS i;
 TRUNCATE tags;
-SELECT * FROM differing();
+SELECT * FROM test.differing();
 INSERT INTO tags VALUES (1, 'x');
-SELECT * FROM differing();
+SELECT * FROM test.differing();
 SELECT number, v FROM kinds, projections.verify('inline_' || number) AS v;
 -- A row that is wrong is put right, also one of a constant.
 ALTER TABLE inline_1 DISABLE TRIGGER projections_guard;
@@ -82,7 +74,7 @@ ALTER TABLE inline_8 DISABLE TRIGGER projections_guard;
 UPDATE inline_8 SET n = 7 WHERE kind = 9;
 SELECT projections.repair('inline_1'), projections.repair('inline_8');
 CALL projections.rebuild('inline_14');
-SELECT * FROM differing();
+SELECT * FROM test.differing();
 SELECT count(projections.drop('inline_' || number)), count(CASE WHEN number % 3 = 1 THEN projections.drop('async_' || number) END) FROM kinds;
 
 SET client_min_messages = warning;

@@ -130,6 +130,17 @@ BEGIN
 END
 $$;
 
+-- Of the queries in a test's table kinds (number, query), each of which is the projection inline_<number>, and every third
+-- async_<number> too, which is brought up to date first: what differs. Without `later`, of the inline ones.
+CREATE FUNCTION test.differing(later boolean DEFAULT true) RETURNS TABLE (number int, mode text, problem text, contents jsonb) LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM projections.catch_up('async_' || k.number) FROM kinds AS k WHERE later AND k.number % 3 = 1;
+    RETURN QUERY SELECT k.number, m.mode, d.* FROM kinds AS k, (VALUES ('inline'), ('async')) AS m(mode),
+        test.differences(to_regclass(m.mode || '_' || k.number), k.query) AS d
+    WHERE m.mode = 'inline' OR (later AND k.number % 3 = 1) ORDER BY 1, 2, 3;
+END
+$$;
+
 CREATE FUNCTION test.check(target regclass) RETURNS text
 LANGUAGE plpgsql AS $$
 DECLARE
