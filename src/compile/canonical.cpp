@@ -49,7 +49,7 @@ Node *null_if(const OpExpr *of) {
     auto *a = static_cast<Node *>(linitial(of->args));
     CaseWhen *when = makeNode(CaseWhen);
     when->expr = reinterpret_cast<Expr *>(comparison(of, of->args));
-    when->result = reinterpret_cast<Expr *>(makeNullConst(exprType(a), -1, exprCollation(a)));
+    when->result = reinterpret_cast<Expr *>(null_like(a));
     when->location = -1;
     CaseExpr *choice = makeNode(CaseExpr);
     choice->casetype = exprType(a);

@@ -22,7 +22,7 @@ Node *float_constant(const char *value) {
                                               FLOAT8PASSBYVAL));
 }
 
-Node *null_like(Node *like) { return reinterpret_cast<Node *>(makeNullConst(exprType(like), -1, exprCollation(like))); }
+Node *null_like(Node *like) { return typed_null(exprType(like), -1, exprCollation(like)); }
 
 Node *computed(Node *expression) {
     Node *made = nullptr;
@@ -84,7 +84,27 @@ Node *aggregate(const char *name, Node *argument) {
     return parsed;
 }
 
+namespace {
+
+// What an outer join gives in the place of a domain's value: NULL, though the domain may forbid it. A cast would check.
+Node *null_of_domain(Oid domain, Oid collation) {
+    Oid array = get_array_type(domain);
+    auto *none = makeConst(array, -1, get_typcollation(array), -1, PointerGetDatum(construct_empty_array(domain)), false,
+                           false);
+    SubscriptingRef *element = makeNode(SubscriptingRef);
+    element->refcontainertype = array;
+    element->refelemtype = element->refrestype = domain;
+    element->reftypmod = -1;
+    element->refcollid = collation;
+    element->refupperindexpr = list_make1(int_constant(1));
+    element->refexpr = reinterpret_cast<Expr *>(none);
+    return reinterpret_cast<Node *>(element);
+}
+
+} // namespace
+
 Node *typed_null(Oid type, int32 typmod, Oid collation) {
+    if (get_typtype(type) == TYPTYPE_DOMAIN) return null_of_domain(type, collation);
     auto *null = reinterpret_cast<Node *>(makeNullConst(type, -1, collation));
     return coerce_to_target_type(nullptr, null, type, type, typmod, COERCION_EXPLICIT, COERCE_EXPLICIT_CAST, -1);
 }
