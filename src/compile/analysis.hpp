@@ -78,10 +78,14 @@ void collect_group_keys(Analysis &a);
 void compile_rows(Analysis &a);
 // Whether an entry of core has columns that tell its rows apart; and those as keys of the block, returned.
 bool find_key(const Analysis &a, int entry, pg::vector<AttrNumber> &columns);
-void add_entry_key(Analysis &a, int entry);
+void add_entry_key(Analysis &a, int entry, void (*add)(Analysis &, int));
+// The same as a key of slices of rows.
+void add_slice_key(Analysis &a, int column);
 // fewest_keys.cpp: of a whole query, the primary keys of as few tables of FROM as tell its rows apart. Raises PJ002
 // where they do not.
 void add_fewest_keys(Analysis &a);
+// Of one whose FROM gives several rows for those of its tables: what tells these apart, as keys of slices of rows.
+void add_tables_keys(Analysis &a);
 // Whether there are such, of a query from which parts may still be cut.
 bool has_fewest_keys(Query *query);
 
@@ -116,8 +120,20 @@ bool needs_slices(const Query *query);
 // none but those.
 bool stays_whole(Query *query);
 bool is_whole(const Query *query);
+// Whether its rows come in slices: by windows, by functions that return sets, or by LATERAL subqueries of several rows.
+bool reads_slices(const Query *query);
+// Whether the rows of an entry of FROM are made by a function.
+bool gives_rows(const RangeTblEntry *entry);
 // The stages of such a query, from normal form to traces.
 void compile_whole(Analysis &a);
+
+// first_rows.cpp: whether it has ORDER BY and LIMIT over one table; and of such a query, whether an index has the rows
+// in that order. Raises PJ002 where none has.
+bool is_first_rows(const Query *query);
+void check_first_rows(const Analysis &a);
+
+// windows.cpp: what all windows of a query partition by, as clauses over its target list.
+List *common_partition(const Query *query);
 
 // traces.cpp: a level of the query, and which entry of it the next level or the table is; 0: an expression of it.
 struct Level {
@@ -129,6 +145,24 @@ void build_traces(Analysis &a, const pg::vector<pg::vector<Level>> &paths);
 
 // order.cpp: gives each aggregate whose result depends on the order of its rows an order that leaves nothing open.
 void determine_order(Query *query, const Place &place);
+struct Ordering { // of an aggregate's arguments, or of a query's columns
+    List **targets, **clauses;
+    Index last;
+    bool only_returned = false; // what is not returned cannot be ordered by
+
+    bool has(Node *expression) const;
+    // Orders by what is not ordered by yet, and by what tells equal values apart.
+    void add_value(TargetEntry *argument);
+
+private:
+    void add(TargetEntry *argument);
+};
+// Whether the aggregate of that name over the type gives the same in any order.
+bool is_free_of_order(Oid function, Oid argument_type, Oid collation);
+// Whether what is ordered by tells all rows of FROM apart: columns of it are a primary key of each table.
+bool is_total_order(List *clauses, List *targets, const Query *query);
+// windows.cpp: the same of window functions that tell rows apart which their ORDER BY does not. Raises PJ002.
+void determine_windows(Query *query, const Place &place);
 
 // outputs.cpp: columns computed from keys and finals.
 void compile_groups(Analysis &a);

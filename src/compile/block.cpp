@@ -21,6 +21,7 @@ const char *name_of(Way way) {
     switch (way) {
     case Way::delta: return "algebraic";
     case Way::slice: return "slice";
+    case Way::refresh: return "refresh";
     }
     pg_unreachable();
 }
@@ -34,6 +35,10 @@ const char *text_of(Reason reason) {
     case Reason::slices: return "an aggregate does not add up: the rows of a changed key are read again";
     case Reason::chosen: return "which row of a key is chosen is decided anew when one of them changes";
     case Reason::read_again: return "a document's row is read again when a row that it is made of changes";
+    case Reason::partitions: return "the rows of a window's partition are read again when one of them changes";
+    case Reason::several_rows: return "what several rows are made of a row is read again when the row changes";
+    case Reason::first_rows: return "the first rows are read again, which an index has in their order";
+    case Reason::asked_for: return "all rows are read again when a source changes, as options.fallback says";
     case Reason::primary_keys: return "joined rows are identified by the sources' primary keys";
     case Reason::no_primary_key: return "a source has no primary key: equal rows are counted";
     case Reason::united_rows: return "rows of a union have no key: equal rows are counted";
@@ -116,6 +121,7 @@ void add_expressions(Query *query, List **all) {
             if (each) *all = lappend(*all, each);
     for (RangeTblEntry *entry : pg::each<RangeTblEntry>(query->rtable)) {
         if (entry->rtekind == RTE_FUNCTION) *all = lappend(*all, entry->functions);
+        if (entry->rtekind == RTE_TABLEFUNC) *all = lappend(*all, entry->tablefunc);
         if (entry->rtekind == RTE_SUBQUERY) add_expressions(entry->subquery, all);
     }
     each_sublink(query, [&](SubLink *link) { add_expressions(castNode(Query, link->subselect), all); });

@@ -14,12 +14,27 @@ enum class Identity {
 
 // How a change gets into the table.
 enum class Way {
-    delta, // sums move by what changed, and images of rows come and go
-    slice  // changed rows tell keys, whose rows are read again from the sources and written where they differ
+    delta,  // sums move by what changed, and images of rows come and go
+    slice,  // changed rows tell keys, whose rows are read again from the sources and written where they differ
+    refresh // all rows are one slice: no key is told
 };
 
 // Why identity and way are what they are.
-enum class Reason { sums, extrema, digits, slices, chosen, read_again, primary_keys, no_primary_key, united_rows };
+enum class Reason {
+    sums,
+    extrema,
+    digits,
+    slices,
+    chosen,
+    read_again,
+    partitions,
+    several_rows,
+    first_rows,
+    asked_for,
+    primary_keys,
+    no_primary_key,
+    united_rows
+};
 
 // Their names, as the catalog and users know them, and the reason in words: nothing else names them.
 const char *name_of(Identity identity);
@@ -141,7 +156,8 @@ struct Block {
     pg::vector<int> occurrence_source; // for each occurrence, which source it is
     pg::vector<Trace> traces;          // one for each occurrence where the core is whole; else none
     pg::vector<Key> row_key;           // what finds a row of the table: the columns of its unique index
-    pg::vector<Key> keys;              // what sums are kept by, and slices are; the row's own, in the same order
+    // What sums are kept by, and slices are: the row's own in the same order, but for slices of rows.
+    pg::vector<Key> keys;
     List *arguments;
     pg::vector<State> states;
     int row_count = -1; // the state that is count(*); none of a slice
@@ -152,7 +168,12 @@ struct Block {
     const char *changed = nullptr;     // why its results are not those of its definition any more
     bool settings_dependent = false;   // calls stable built-ins: evaluate under the pinned settings
 
-    bool slices() const { return way == Way::slice; }
+    bool slices() const { return way != Way::delta; }
+    bool refreshes() const { return way == Way::refresh; }
+    // A slice is any number of rows that nothing else tells apart.
+    bool slices_of_rows() const { return slices() && counts_equal_rows(); }
+    // The keys by which rows are read again.
+    const pg::vector<Key> &told_keys() const { return slices() ? keys : row_key; }
     // Its delta is by key: sums, or nothing but the keys of slices; else images of rows.
     bool grouped() const { return row_count >= 0 || slices(); }
     bool has_key() const { return identity == Identity::key || identity == Identity::rows; }

@@ -227,6 +227,7 @@ bool tell(Node *node, StringInfo out) {
     }
     case T_ScalarArrayOpExpr: appendStringInfo(out, "a%u", reinterpret_cast<ScalarArrayOpExpr *>(node)->opno); break;
     case T_FuncExpr: appendStringInfo(out, "f%u", reinterpret_cast<FuncExpr *>(node)->funcid); break;
+    case T_WindowFunc: appendStringInfo(out, "w%u", reinterpret_cast<WindowFunc *>(node)->winfnoid); break;
     case T_Aggref: appendStringInfo(out, "g%u", reinterpret_cast<Aggref *>(node)->aggfnoid); break;
     case T_SortGroupClause: {
         auto *clause = reinterpret_cast<SortGroupClause *>(node);
@@ -284,7 +285,8 @@ bool same_keys(const Block &a, const Block &b) {
     if (a.row_key.size() != b.row_key.size() || a.identity != b.identity || a.way != b.way) return false;
     for (std::size_t i = 0; i < a.row_key.size(); i++)
         if (a.row_key[i].column != b.row_key[i].column || a.row_key[i].equality != b.row_key[i].equality) return false;
-    return true;
+    return std::equal(a.keys.begin(), a.keys.end(), b.keys.begin(), b.keys.end(),
+                      [](const Key &x, const Key &y) { return x.column == y.column && x.equality == y.equality; });
 }
 
 bool same_states(const Block &a, const Block &b) {

@@ -28,10 +28,15 @@ constexpr struct {
 
 } // namespace
 
+static bool is_of_whole(Construct construct) {
+    return construct == Construct::distinct_on || construct == Construct::window ||
+           construct == Construct::set_returning || construct == Construct::limit;
+}
+
 void check_clauses(const Analysis &a) {
     for (const auto &clause : clauses) {
         if (!clause.is_in(a.query)) continue;
-        if (clause.construct == Construct::distinct_on && is_whole(a.query)) continue;
+        if (is_of_whole(clause.construct) && is_whole(a.query)) continue;
         a.place.refuse(clause.construct, -1);
     }
 }

@@ -23,6 +23,11 @@ public:
         missing_ = collect(reinterpret_cast<Node *>(a.core->jointree), nullptr);
         add_entries(reinterpret_cast<Node *>(a.core->jointree), &all_);
     }
+    // Leaves out what is no table: how many rows it gives for theirs does not matter.
+    void only_tables() {
+        for (int entry = -1; (entry = bms_next_member(all_, entry)) >= 0;)
+            if (rt_fetch(entry, a_.core->rtable)->rtekind != RTE_RELATION) all_ = bms_del_member(all_, entry);
+    }
     Bitmapset *fewest();
     const char *undetermined(Bitmapset *from) const;
 
@@ -182,12 +187,26 @@ bool has_fewest_keys(Query *query) {
     return !bms_is_empty(fewest) && rows.undetermined(fewest) == nullptr;
 }
 
-void add_fewest_keys(Analysis &a) {
-    Rows rows(a);
+namespace {
+
+void add_keys(Analysis &a, Rows &rows, void (*add)(Analysis &, int)) {
     Bitmapset *fewest = rows.fewest();
     if (const char *name = rows.undetermined(fewest)) a.place.refuse(Construct::undetermined_rows, -1, name);
     if (bms_is_empty(fewest)) a.place.refuse(Construct::one_document, -1);
-    for (int entry = -1; (entry = bms_next_member(fewest, entry)) >= 0;) add_entry_key(a, entry);
+    for (int entry = -1; (entry = bms_next_member(fewest, entry)) >= 0;) add_entry_key(a, entry, add);
+}
+
+} // namespace
+
+void add_fewest_keys(Analysis &a) {
+    Rows rows(a);
+    add_keys(a, rows, add_group_key);
+}
+
+void add_tables_keys(Analysis &a) {
+    Rows rows(a);
+    rows.only_tables();
+    add_keys(a, rows, add_slice_key);
 }
 
 } // namespace compile

@@ -97,26 +97,40 @@ const char *name_of(const Query *query, Node *expression) {
     return "key";
 }
 
+bool is_among(Index reference, List *clauses) {
+    for (SortGroupClause *clause : pg::each<SortGroupClause>(clauses))
+        if (clause->tleSortGroupRef == reference) return true;
+    return false;
+}
+
+// Whether what is asked of the groups refers to a column, returned or not.
+bool is_kept(const Query *query, Index reference) {
+    if (reference == 0) return false;
+    bool kept = is_among(reference, query->distinctClause) ||
+                (query->hasDistinctOn && is_among(reference, query->sortClause));
+    for (WindowClause *window : pg::each<WindowClause>(query->windowClause))
+        kept |= is_among(reference, window->partitionClause) || is_among(reference, window->orderClause);
+    return kept;
+}
+
 } // namespace
 
 Query *split_groups(const Cutting &cutting, Query *query) {
-    if (query->groupingSets || query->hasWindowFuncs || query->hasDistinctOn || query->hasTargetSRFs) return nullptr;
+    if (query->groupingSets || query->hasTargetSRFs) return nullptr;
     if (query->havingQual) having_to_where(query);
     if (!is_grouped(query)) return nullptr;
-    if (!query->havingQual && !query->distinctClause && !has_sublink(query)) return nullptr;
+    if (!query->havingQual && !query->distinctClause && !query->hasWindowFuncs && !has_sublink(query)) return nullptr;
     if (query->limitCount || query->limitOffset || query->rowMarks) return nullptr;
 
     Pieces pieces{query};
     List *targets = NIL;
     for (TargetEntry *entry : pg::each<TargetEntry>(query->targetList)) {
-        bool distinct = false;
-        for (SortGroupClause *clause : pg::each<SortGroupClause>(query->distinctClause))
-            distinct |= clause->tleSortGroupRef == entry->ressortgroupref;
-        if (entry->resjunk && !distinct) continue;
+        bool kept = is_kept(query, entry->ressortgroupref);
+        if (entry->resjunk && !kept) continue;
         auto *copy = static_cast<TargetEntry *>(palloc(sizeof(TargetEntry)));
         *copy = *entry;
         copy->expr = reinterpret_cast<Expr *>(over_groups(reinterpret_cast<Node *>(entry->expr), &pieces));
-        if (!distinct) copy->ressortgroupref = 0;
+        if (!kept) copy->ressortgroupref = 0;
         targets = lappend(targets, copy);
     }
     Node *condition = over_groups(query->havingQual, &pieces);
@@ -125,7 +139,8 @@ Query *split_groups(const Cutting &cutting, Query *query) {
         pieces.number_of(pg::copy(get_sortgroupclause_expr(clause, query->targetList)));
 
     auto *groups = pg::copy<Query>(query);
-    groups->targetList = groups->groupClause = groups->distinctClause = groups->sortClause = NIL;
+    groups->targetList = groups->groupClause = groups->distinctClause = groups->sortClause = groups->windowClause = NIL;
+    groups->hasWindowFuncs = groups->hasDistinctOn = false;
     groups->havingQual = nullptr;
     for (Node *each : pg::each<Node>(pieces.expressions)) {
         int column = pg::add_target(groups, each, name_of(query, each));
@@ -140,6 +155,10 @@ Query *split_groups(const Cutting &cutting, Query *query) {
     Query *outer = pg::select_from(pg::subquery_entry(groups, "groups", pg::column_names(groups)));
     outer->targetList = targets;
     outer->distinctClause = query->distinctClause;
+    outer->hasDistinctOn = query->hasDistinctOn;
+    outer->hasWindowFuncs = query->hasWindowFuncs;
+    if (query->hasDistinctOn) outer->sortClause = query->sortClause;
+    outer->windowClause = query->windowClause;
     outer->jointree->quals = condition;
     note_sublinks(outer);
     return outer;

@@ -53,6 +53,12 @@ void add_group_key(Analysis &a, int column) {
     a.block->keys.push_back(key);
 }
 
+void add_slice_key(Analysis &a, int column) {
+    for (const Key &key : a.block->keys)
+        if (key.column == column) return;
+    a.block->keys.push_back(make_key(a, column));
+}
+
 bool is_key_column(const Block *block, int column) {
     for (const Key &key : block->row_key)
         if (key.column == column) return true;
@@ -158,9 +164,9 @@ bool find_key(const Analysis &a, int entry, pg::vector<AttrNumber> &columns) {
     return identifying.found;
 }
 
-void add_entry_key(Analysis &a, int entry) {
+void add_entry_key(Analysis &a, int entry, void (*add)(Analysis &, int)) {
     Identifying identifying = identifying_columns(a, entry, rt_fetch(entry, a.core->rtable)->relid);
-    for (AttrNumber attribute : identifying.columns) add_group_key(a, column_returning(a, entry, attribute));
+    for (AttrNumber attribute : identifying.columns) add(a, column_returning(a, entry, attribute));
 }
 
 namespace {

@@ -12,16 +12,10 @@ bool is_exact(Oid type) {
            type == INTERVALOID;
 }
 
-// Aggregates of pg_catalog whose result is the same in any order.
 bool is_free(const Aggref *aggregate) {
-    if (aggregate->aggfnoid >= FirstNormalObjectId) return false;
-    std::string_view name(get_func_name(aggregate->aggfnoid));
-    for (std::string_view each : {"count", "bool_and", "bool_or", "every", "bit_and", "bit_or", "bit_xor", "range_agg",
-                                  "range_intersect_agg", "regr_count"})
-        if (name == each) return true;
-    Oid type = aggregate->aggargtypes ? linitial_oid(aggregate->aggargtypes) : InvalidOid;
-    if (name == "min" || name == "max") return !is_told_apart(type, -1, aggregate->inputcollid);
-    return is_exact(type) && (name == "sum" || name == "avg" || name.starts_with("stddev") || name.starts_with("var"));
+    return is_free_of_order(aggregate->aggfnoid,
+                            aggregate->aggargtypes ? linitial_oid(aggregate->aggargtypes) : InvalidOid,
+                            aggregate->inputcollid);
 }
 
 // Whether the result shows the order, and not only by its last digits or by which of equal values it is.
@@ -31,31 +25,6 @@ bool shows_order(const Aggref *aggregate) {
     bool extremum = strcmp(name, "min") == 0 || strcmp(name, "max") == 0;
     return type != FLOAT4OID && type != FLOAT8OID && !(aggregate->aggfnoid < FirstNormalObjectId && extremum);
 }
-
-struct Ordering { // of an aggregate's arguments, or of a query's columns
-    List **targets, **clauses;
-    Index last;
-    bool only_returned = false; // what is not returned cannot be ordered by
-
-    bool has(Node *expression) {
-        for (SortGroupClause *each : pg::each<SortGroupClause>(*clauses))
-            if (equal(get_sortgroupclause_expr(each, *targets), expression)) return true;
-        return false;
-    }
-    void add(TargetEntry *argument) {
-        auto *expression = reinterpret_cast<Node *>(argument->expr);
-        if (has(expression)) return;
-        TypeCacheEntry *type =
-            lookup_type_cache(exprType(expression), TYPECACHE_EQ_OPR | TYPECACHE_LT_OPR | TYPECACHE_HASH_PROC);
-        if (argument->ressortgroupref == 0) argument->ressortgroupref = ++last;
-        SortGroupClause *clause = makeNode(SortGroupClause);
-        clause->tleSortGroupRef = argument->ressortgroupref;
-        clause->eqop = type->eq_opr;
-        clause->sortop = type->lt_opr;
-        clause->hashable = OidIsValid(type->hash_proc);
-        *clauses = lappend(*clauses, clause);
-    }
-};
 
 // An implicit cast is not written; over it stands another, which would be read back as one of what is below.
 void write_out(Node *cast) {
@@ -83,23 +52,56 @@ Node *text_of(Node *value) {
     return reinterpret_cast<Node *>(collated);
 }
 
-void order_by_value(Ordering &ordering, TargetEntry *argument) {
+} // namespace
+
+// Of pg_catalog.
+bool is_free_of_order(Oid function, Oid argument_type, Oid collation) {
+    if (function >= FirstNormalObjectId) return false;
+    std::string_view name(get_func_name(function));
+    for (std::string_view each : {"count", "bool_and", "bool_or", "every", "bit_and", "bit_or", "bit_xor", "range_agg",
+                                  "range_intersect_agg", "regr_count"})
+        if (name == each) return true;
+    if (name == "min" || name == "max") return !is_told_apart(argument_type, -1, collation);
+    return is_exact(argument_type) &&
+           (name == "sum" || name == "avg" || name.starts_with("stddev") || name.starts_with("var"));
+}
+
+bool Ordering::has(Node *expression) const {
+    for (SortGroupClause *each : pg::each<SortGroupClause>(*clauses))
+        if (equal(get_sortgroupclause_expr(each, *targets), expression)) return true;
+    return false;
+}
+
+void Ordering::add(TargetEntry *argument) {
+    auto *expression = reinterpret_cast<Node *>(argument->expr);
+    if (has(expression)) return;
+    TypeCacheEntry *type =
+        lookup_type_cache(exprType(expression), TYPECACHE_EQ_OPR | TYPECACHE_LT_OPR | TYPECACHE_HASH_PROC);
+    if (argument->ressortgroupref == 0) argument->ressortgroupref = ++last;
+    SortGroupClause *clause = makeNode(SortGroupClause);
+    clause->tleSortGroupRef = argument->ressortgroupref;
+    clause->eqop = type->eq_opr;
+    clause->sortop = type->lt_opr;
+    clause->hashable = OidIsValid(type->hash_proc);
+    *clauses = lappend(*clauses, clause);
+}
+
+void Ordering::add_value(TargetEntry *argument) {
     auto *value = reinterpret_cast<Node *>(argument->expr);
     if (IsA(value, Const)) return;
     TypeCacheEntry *type = lookup_type_cache(exprType(value), TYPECACHE_EQ_OPR | TYPECACHE_LT_OPR);
     bool sorted = OidIsValid(type->lt_opr) && OidIsValid(type->eq_opr);
-    if (sorted) ordering.add(argument);
+    if (sorted) add(argument);
     if (sorted && !is_told_apart(exprType(value), exprTypmod(value), exprCollation(value))) return;
-    Node *text = ordering.only_returned ? nullptr : text_of(value);
-    if (text == nullptr || ordering.has(text)) return;
+    Node *text = only_returned ? nullptr : text_of(value);
+    if (text == nullptr || has(text)) return;
     TargetEntry *added = makeTargetEntry(reinterpret_cast<Expr *>(text),
-                                         static_cast<AttrNumber>(list_length(*ordering.targets) + 1), nullptr, true);
-    *ordering.targets = lappend(*ordering.targets, added);
-    ordering.add(added);
+                                         static_cast<AttrNumber>(list_length(*targets) + 1), nullptr, true);
+    *targets = lappend(*targets, added);
+    add(added);
 }
 
-// Whether what is ordered by tells all rows of FROM apart: columns of it are a primary key of each table.
-bool is_total(const Aggref *aggregate, const Query *query) {
+bool is_total_order(List *clauses, List *targets, const Query *query) {
     for (int i = 1; i <= list_length(query->rtable); i++) {
         const RangeTblEntry *entry = rt_fetch(i, query->rtable);
         if (entry->rtekind != RTE_RELATION) return false;
@@ -109,8 +111,8 @@ bool is_total(const Aggref *aggregate, const Query *query) {
         int column = -1;
         while ((column = bms_next_member(key, column)) >= 0) {
             bool ordered = false;
-            for (SortGroupClause *each : pg::each<SortGroupClause>(aggregate->aggorder)) {
-                auto *var = reinterpret_cast<Var *>(get_sortgroupclause_expr(each, aggregate->args));
+            for (SortGroupClause *each : pg::each<SortGroupClause>(clauses)) {
+                auto *var = reinterpret_cast<Var *>(get_sortgroupclause_expr(each, targets));
                 ordered |= IsA(var, Var) && static_cast<int>(var->varno) == i && var->varlevelsup == 0 &&
                            var->varattno == column + FirstLowInvalidHeapAttributeNumber;
             }
@@ -118,6 +120,12 @@ bool is_total(const Aggref *aggregate, const Query *query) {
         }
     }
     return true;
+}
+
+namespace {
+
+bool is_total(const Aggref *aggregate, const Query *query) {
+    return is_total_order(aggregate->aggorder, aggregate->args, query);
 }
 
 // ORDER BY of a query whose rows it chooses, or whose order is shown: what it leaves open, the values decide.
@@ -128,7 +136,7 @@ void complete_order(Query *query) {
     Ordering ordering{&query->targetList, &query->sortClause, last, merged};
     for (int i = 0, columns = list_length(query->targetList); i < columns; i++) {
         auto *entry = static_cast<TargetEntry *>(list_nth(query->targetList, i));
-        if (!entry->resjunk) order_by_value(ordering, entry);
+        if (!entry->resjunk) ordering.add_value(entry);
     }
 }
 
@@ -159,7 +167,7 @@ bool order(Node *node, Walk *walk) {
         ordering.last = std::max(ordering.last, each->ressortgroupref);
     int arguments = list_length(aggregate->aggargtypes);
     for (int i = 0; i < arguments; i++)
-        order_by_value(ordering, static_cast<TargetEntry *>(list_nth(aggregate->args, i)));
+        ordering.add_value(static_cast<TargetEntry *>(list_nth(aggregate->args, i)));
     return pg::walk_children(node, order, walk); // subqueries in its arguments
 }
 
@@ -167,6 +175,7 @@ bool order(Node *node, Walk *walk) {
 
 void determine_order(Query *query, const Place &place) {
     check_stack_depth();
+    if (query->hasWindowFuncs) determine_windows(query, place);
     if (query->hasDistinctOn || query->limitCount || query->limitOffset) complete_order(query);
     Walk walk{query, place};
     pg::walk_query(query, order, &walk, QTW_IGNORE_JOINALIASES);

@@ -182,6 +182,7 @@ Query *cut_level(const Cutting &cutting, Query *query) {
     }
     if (Query *over_groups = split_groups(cutting, query)) return cut_level(cutting, over_groups);
     if (Query *over_values = split_distinct(cutting, query)) return cut_level(cutting, over_values);
+    if (Query *over_rows = split_rows(query)) return cut_level(cutting, over_rows);
     if (stays_whole(query)) {
         cut_below(cutting, query);
         return query;

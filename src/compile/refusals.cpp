@@ -9,6 +9,8 @@ constexpr const char *what_works =
     "incrementally; "
     "apply the rest in a view over the projection.";
 
+#define as_a_whole "let all rows be read again for each change, with options => '{\"fallback\": \"refresh\"}'."
+
 constexpr const char *by_groups = "GROUP BY something: then what is computed again is the groups that change. Or "
                                   "aggregate the projection's rows when "
                                   "reading them.";
@@ -28,16 +30,27 @@ constexpr Refusal table[] = {
     {Construct::recursive, "WITH RECURSIVE", "WITH", "recursive queries are not supported", what_works, "with"},
     {Construct::with, "WITH", "WITH", "this use of WITH is not supported yet",
      "Write the query without WITH, as joins of tables.", "with"},
-    {Construct::window, "window functions", "SELECT", "window functions are not supported yet", what_works, "over"},
-    {Construct::set_returning, "set-returning functions", "SELECT",
-     "set-returning functions in the SELECT list are not supported", what_works, nullptr},
+    {Construct::window, "windows that partition by nothing, or by nothing in common", "SELECT",
+     "its windows have no expression of PARTITION BY in common, so all rows would be read again for each change",
+     "PARTITION BY something in every window: then what is read again is the partitions that change. Or " as_a_whole,
+     "over"},
+    {Construct::undecided_window, "a window function that depends on which of equal rows comes last", "SELECT",
+     "%s depends on the order of rows that its window's ORDER BY does not tell apart",
+     "Order by columns that tell all rows apart, such as a primary key, or give the frame in ROWS.", "over"},
+    {Construct::set_returning, "set-returning functions beside groups, DISTINCT ON or LIMIT", "SELECT",
+     "this use of set-returning functions in the SELECT list is not supported yet",
+     "Write the function in FROM, or in a subquery of FROM.", nullptr},
     {Construct::grouping_sets, "more than 64 grouping sets, or with a window", "GROUP BY",
      "these GROUPING SETS, ROLLUP or CUBE are not supported yet", what_works, "grouping rollup cube"},
     {Construct::distinct_on, "DISTINCT ON over groups or windows", "SELECT",
      "DISTINCT ON over groups or windows is not supported yet",
      "Make the groups a projection of their own, and choose among its rows.", "distinct"},
-    {Construct::limit, "LIMIT, OFFSET, FETCH", "query, FROM, WITH", "LIMIT and OFFSET depend on all rows",
-     "Apply them when reading the projection.", "limit offset fetch"},
+    {Construct::limit, "LIMIT, OFFSET, FETCH over joins, groups or without ORDER BY", "query, FROM, WITH",
+     "LIMIT and OFFSET depend on all rows", "Apply them when reading the projection, or " as_a_whole,
+     "limit offset fetch"},
+    {Construct::unordered_first_rows, "ORDER BY … LIMIT without an index of that order", "query, FROM, WITH",
+     "no index has the rows in the order of ORDER BY, so all of them would be read again for each change%s",
+     "Create such an index; or apply LIMIT when reading the projection; or " as_a_whole, "limit offset fetch"},
     {Construct::sublink,
      "an aggregate, EXISTS or IN in an expression, correlated otherwise than by equality; ARRAY; other comparisons "
      "with ANY and ALL in expressions",

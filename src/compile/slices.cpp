@@ -84,14 +84,37 @@ bool has_anew_beside(const Query *query) {
 
 namespace {
 
+bool only_selects(const Query *query) {
+    return query->commandType == CMD_SELECT && !query->setOperations && query->jointree && !query->hasAggs &&
+           !query->groupClause && !query->groupingSets && !query->havingQual && !query->limitCount &&
+           !query->limitOffset && !query->rowMarks;
+}
+
 // Whether its rows are those of FROM, or chosen among them by DISTINCT ON.
 bool returns_rows(const Query *query) {
-    return !query->setOperations && query->jointree && !query->hasAggs && !query->groupClause && !query->groupingSets &&
-           !query->havingQual && !(query->distinctClause && !query->hasDistinctOn) && !query->hasWindowFuncs &&
-           !query->hasTargetSRFs && !query->limitCount && !query->limitOffset && !query->rowMarks;
+    return only_selects(query) && !(query->distinctClause && !query->hasDistinctOn) && !query->hasWindowFuncs &&
+           !query->hasTargetSRFs;
+}
+
+bool has_functions_beside(const Query *query) {
+    Bitmapset *read = nullptr;
+    add_entries(reinterpret_cast<Node *>(query->jointree), &read);
+    for (int index = -1; (index = bms_next_member(read, index)) >= 0;)
+        if (gives_rows(rt_fetch(index, query->rtable))) return true;
+    return false;
 }
 
 } // namespace
+
+bool gives_rows(const RangeTblEntry *entry) {
+    return entry->rtekind == RTE_FUNCTION || entry->rtekind == RTE_TABLEFUNC;
+}
+
+bool reads_slices(const Query *query) {
+    if (!only_selects(query) || query->distinctClause) return false;
+    return query->hasWindowFuncs || query->hasTargetSRFs || has_functions_beside(query) ||
+           (reads_beside(query) && !has_fewest_keys(const_cast<Query *>(query)));
+}
 
 bool stays_whole(Query *query) {
     if (!returns_rows(query)) return false;
@@ -101,10 +124,11 @@ bool stays_whole(Query *query) {
     bool found = has_anew_beside(query), concerns_all = false;
     each_sublink(&targets, [&](SubLink *link) { found |= is_anew(link); });
     each_sublink(query, [&](SubLink *link) { concerns_all |= !reads_outside(castNode(Query, link->subselect)); });
-    return found && !concerns_all && has_fewest_keys(query);
+    return found && !concerns_all && (has_fewest_keys(query) || reads_slices(query));
 }
 
 bool is_whole(const Query *query) {
+    if (reads_slices(query) || is_first_rows(query)) return true;
     return returns_rows(query) && (query->hasDistinctOn || has_other_sublinks(query) || reads_beside(query));
 }
 
@@ -147,9 +171,8 @@ void find_tables(Analysis &a, Query *query, pg::vector<Level> path, Paths &paths
 void find_table(Analysis &a, RangeTblEntry *entry, pg::vector<Level> path, Paths &paths) {
     switch (entry->rtekind) {
     case RTE_SUBQUERY: find_tables(a, entry->subquery, path, paths); return;
-    case RTE_FUNCTION:
-        if (path.size() > 1) return; // its rows follow from those beside it
-        break;
+    case RTE_FUNCTION: // its rows follow from those beside it
+    case RTE_TABLEFUNC:
     case RTE_VALUES:
     case RTE_RESULT: return;
     default: break;
@@ -185,8 +208,11 @@ bool is_in(const TargetEntry *entry, List *clauses) {
     return false;
 }
 
-// The user's columns, what DISTINCT ON needs as a key, and then what only orders.
-void order_columns(Analysis &a) {
+// What tells slices apart by a clause: DISTINCT ON, or what windows partition by.
+List *key_clauses(const Query *core) { return core->hasDistinctOn ? core->distinctClause : common_partition(core); }
+
+// The user's columns, what is needed as a key, and then what only orders.
+void order_columns(Analysis &a, List *keys) {
     Query *core = a.core;
     List *all = core->targetList, *ordering = NIL;
     core->targetList = NIL;
@@ -201,7 +227,7 @@ void order_columns(Analysis &a) {
     }
     for (TargetEntry *entry : pg::each<TargetEntry>(all)) {
         if (!entry->resjunk) continue;
-        if (!is_in(entry, core->distinctClause)) {
+        if (!is_in(entry, keys)) {
             ordering = lappend(ordering, entry);
             continue;
         }
@@ -215,11 +241,28 @@ void order_columns(Analysis &a) {
     }
 }
 
-void add_distinct_keys(Analysis &a) {
-    for (SortGroupClause *clause : pg::each<SortGroupClause>(a.core->distinctClause))
+// The columns that clauses are about.
+template <class Add>
+void add_keys(Analysis &a, List *clauses, Add &&add) {
+    for (SortGroupClause *clause : pg::each<SortGroupClause>(clauses))
         for (int i = 0; i < a.block->columns(); i++)
-            if (a.block->column(i)->ressortgroupref == clause->tleSortGroupRef && !is_key_column(a.block, i))
-                add_group_key(a, i);
+            if (a.block->column(i)->ressortgroupref == clause->tleSortGroupRef) add(a, i);
+}
+
+// Rows in slices: identity and keys.
+void compile_slices_of_rows(Analysis &a, List *clauses) {
+    Block *block = a.block;
+    block->identity = Identity::multiset;
+    if (is_first_rows(a.core)) {
+        block->reason = Reason::first_rows;
+    } else if (a.core->hasWindowFuncs) {
+        block->reason = Reason::partitions;
+        if (clauses == NIL) a.place.refuse(Construct::window, -1);
+        add_keys(a, clauses, add_slice_key);
+    } else {
+        block->reason = Reason::several_rows;
+        add_tables_keys(a);
+    }
 }
 
 } // namespace
@@ -229,17 +272,23 @@ void compile_whole(Analysis &a) {
     auto *copied = pg::copy<Query>(a.query);
     renew_entries(copied);
     a.core = block->core = canonical_query(copied, a.place);
+    if (a.extend && is_first_rows(a.core)) check_first_rows(a);
     if (a.extend) determine_order(a.core, a.place);
     Paths paths;
     find_tables(a, a.core, {}, paths);
     if (paths.empty()) a.place.refuse(Construct::no_table, -1);
-    order_columns(a);
+    List *clauses = key_clauses(a.core);
+    order_columns(a, clauses);
     block->arms.push_back(Arm{a.core, 1});
     block->way = Way::slice;
     if (a.core->hasDistinctOn) {
         block->identity = Identity::key;
         block->reason = Reason::chosen;
-        add_distinct_keys(a);
+        add_keys(a, clauses, [](Analysis &analysis, int column) {
+            if (!is_key_column(analysis.block, column)) add_group_key(analysis, column);
+        });
+    } else if (reads_slices(a.core) || is_first_rows(a.core)) {
+        compile_slices_of_rows(a, clauses);
     } else {
         block->identity = Identity::rows;
         block->reason = Reason::read_again;

@@ -202,7 +202,7 @@ namespace {
 // The relation of the affected keys, joined to the rest; returns its place in the range table.
 int add_affected(Query *query, const Block &block) {
     List *names = NIL;
-    for (std::size_t i = 0; i < block.row_key.size(); i++) names = lappend(names, makeString(psprintf("k%zu", i)));
+    for (std::size_t i = 0; i < block.told_keys().size(); i++) names = lappend(names, makeString(psprintf("k%zu", i)));
     names = lappend(names, makeString(pstrdup("ordinal")));
     RangeTblEntry *affected = makeNode(RangeTblEntry);
     affected->rtekind = RTE_CTE;
@@ -219,7 +219,7 @@ int add_affected(Query *query, const Block &block) {
 Node *key_is_affected(const Block &block, int i, Node *expression, int affected, bool null) {
     auto *key = pg::copy<Expr>(expression);
     if (null) return is_null(reinterpret_cast<Node *>(key));
-    const Key &type = block.row_key[i];
+    const Key &type = block.told_keys()[i];
     Var *value = makeVar(affected, static_cast<AttrNumber>(i + 1), type.type, -1, type.collation, 0);
     return reinterpret_cast<Node *>(
         make_opclause(type.equality, BOOLOID, false, key, reinterpret_cast<Expr *>(value), InvalidOid, type.collation));
@@ -248,10 +248,10 @@ namespace {
 // Joins a query, whose keys are as `key` has them, with the affected keys, and returns the ordinal of each.
 template <class KeyOf>
 void read_affected(const Block &block, Query *query, uint64 nulls, KeyOf &&key) {
-    int affected = add_affected(query, block), keys = static_cast<int>(block.row_key.size());
+    int affected = add_affected(query, block), keys = static_cast<int>(block.told_keys().size());
     List *conditions = make_ands_implicit(reinterpret_cast<Expr *>(query->jointree->quals));
     for (int i = 0; i < keys; i++)
-        conditions = lappend(conditions, key_is_affected(block, i, key(block.row_key[i].expression), affected,
+        conditions = lappend(conditions, key_is_affected(block, i, key(block.told_keys()[i].expression), affected,
                                                          nulls & (UINT64CONST(1) << i)));
     query->jointree->quals = reinterpret_cast<Node *>(make_ands_explicit(conditions));
     Var *ordinal = makeVar(affected, static_cast<AttrNumber>(keys + 1), INT8OID, -1, InvalidOid, 0);
@@ -301,7 +301,7 @@ const char *recompute_text(const Block &block, uint64 nulls, const char *rows) {
     if (!block.unites() && !block.is_whole()) ask_once(block.arms.front(), query);
     if (rows) replace_entry(query, 1, "delta_0");
     const char *with = rows ? psprintf("WITH delta_0 AS NOT MATERIALIZED (%s) ", rows) : "";
-    if (block.row_key.empty()) return psprintf("%sSELECT d.*, 0::bigint FROM (%s) AS d", with, deparse(query));
+    if (block.told_keys().empty()) return psprintf("%sSELECT d.*, 0::bigint FROM (%s) AS d", with, deparse(query));
 
     // One key has one ordinal: grouping by it too changes no group.
     if (block.unites())

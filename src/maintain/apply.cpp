@@ -163,11 +163,11 @@ void remove_from_group(Taken &taken, Parameters &parameters) {
 } // namespace
 
 TupleDesc affected_desc(const Block &block) {
-    int keys = static_cast<int>(block.row_key.size());
+    int keys = static_cast<int>(block.told_keys().size());
     TupleDesc desc = CreateTemplateTupleDesc(keys + 1);
     for (int i = 0; i < keys; i++) {
-        TupleDescInitEntry(desc, static_cast<AttrNumber>(i + 1), psprintf("k%d", i), block.row_key[i].type, -1, 0);
-        TupleDescInitEntryCollation(desc, static_cast<AttrNumber>(i + 1), block.row_key[i].collation);
+        TupleDescInitEntry(desc, static_cast<AttrNumber>(i + 1), psprintf("k%d", i), block.told_keys()[i].type, -1, 0);
+        TupleDescInitEntryCollation(desc, static_cast<AttrNumber>(i + 1), block.told_keys()[i].collation);
     }
     TupleDescInitEntry(desc, static_cast<AttrNumber>(keys + 1), "ordinal", INT8OID, -1, 0);
     return desc;
@@ -316,6 +316,19 @@ NullMask mask_of(TupleTableSlot *key, std::size_t keys) {
 
 } // namespace
 
+pg::flat_map<NullMask, Tuplestorestate *> by_null_pattern(Tuplestorestate *keys, TupleDesc desc) {
+    pg::flat_map<NullMask, Tuplestorestate *> patterns;
+    TupleTableSlot *key = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+    tuplestore_rescan(keys);
+    while (tuplestore_gettupleslot(keys, true, false, key)) {
+        Tuplestorestate *&store = patterns[mask_of(key, desc->natts - 1)];
+        if (store == nullptr) store = tuplestore_begin_heap(true, false, work_mem);
+        put_key(store, desc, key->tts_values, key->tts_isnull, tuplestore_tuple_count(store));
+    }
+    ExecDropSingleTupleTableSlot(key);
+    return patterns;
+}
+
 void put_key(Tuplestorestate *store, TupleDesc desc, const Datum *keys, const bool *key_nulls, int64 ordinal) {
     std::size_t count = desc->natts - 1;
     Datum values[MaxHeapAttributeNumber];
@@ -347,16 +360,7 @@ int64 apply_recomputed(catalog::Projection &projection, MemoryContext memory, Tu
     for (int attempt = 0; tuplestore_tuple_count(keys) > 0; attempt++) {
         CHECK_FOR_INTERRUPTS();
         if (attempt == attempts) fail_busy(projection);
-        // One pass per null pattern that occurs.
-        pg::flat_map<NullMask, Tuplestorestate *> patterns;
-        TupleTableSlot *key = MakeSingleTupleTableSlot(key_desc, &TTSOpsMinimalTuple);
-        tuplestore_rescan(keys);
-        while (tuplestore_gettupleslot(keys, true, false, key)) {
-            Tuplestorestate *&store = patterns[mask_of(key, block.row_key.size())];
-            if (store == nullptr) store = tuplestore_begin_heap(true, false, work_mem);
-            put_key(store, desc, key->tts_values, key->tts_isnull, tuplestore_tuple_count(store));
-        }
-        ExecDropSingleTupleTableSlot(key);
+        pg::flat_map<NullMask, Tuplestorestate *> patterns = by_null_pattern(keys, key_desc);
         Tuplestorestate *again = tuplestore_begin_heap(true, false, work_mem);
         for (auto [mask, store] : patterns) written += recompute_pattern(projection, store, desc, mask, again, how);
         for (auto [mask, store] : patterns) tuplestore_end(store);

@@ -4,6 +4,10 @@
 
 namespace maintain {
 
+// Which columns of a key are NULL: `=` finds no NULL and IS NOT DISTINCT FROM uses no index, so each pattern has its
+// own text.
+using NullMask = uint64;
+
 // The rows that left and came, for blocks without groups. Equal images cancel out.
 struct Images {
     struct Image {

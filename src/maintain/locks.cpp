@@ -74,6 +74,11 @@ void lock_keys(Oid projection, uint32 lock_class, std::span<const uint32> hashes
     lock_keys(projection, keys, most_block_keys);
 }
 
-void lock_block(const compile::Block &block) { lock(block.projection, block_tag, ShareRowExclusiveLock); }
+void lock_block(const compile::Block &block) {
+    if (block.slices())
+        lock_all_keys(block.projection);
+    else
+        lock(block.projection, block_tag, ShareRowExclusiveLock);
+}
 
 } // namespace maintain

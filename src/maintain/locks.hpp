@@ -42,7 +42,8 @@ void lock_all_keys(Oid projection);
 // What the key of a class counts as among those of all classes.
 uint32 key_of_class(uint32 lock_class, uint32 hash);
 
-// Removals from a bag choose physical rows, which two transactions must not both choose.
+// Removals from a bag choose physical rows, which two transactions must not both choose. Of one that is written by
+// slices: keeps all of them.
 void lock_block(const compile::Block &block);
 
 } // namespace maintain

@@ -7,10 +7,14 @@
 // In REPEATABLE READ and above the own and a new snapshot must read the same. What they read may be the same while the
 // table's row, made of what others have committed since, is not: a row that need not be written is locked, which core
 // refuses then (write_row).
+// Slices of rows that nothing tells apart are compared as a whole: what the table has of them and what they should be.
+// The locks on their keys keep others from writing either meanwhile. Of each row only a hash is kept in memory.
+#include "compile/terms.hpp"
 #include "maintain/apply.hpp"
 #include "maintain/apply_values.hpp"
 #include "maintain/locks.hpp"
 #include "maintain/statements.hpp"
+#include "pg/list.hpp"
 
 namespace maintain {
 
@@ -32,6 +36,157 @@ void lock_slices(catalog::Projection &projection, Tuplestorestate *keys, TupleDe
     lock_keys(projection.relation, hashes, most_reducer_keys);
 }
 
+namespace {
+
+struct RowHash {
+    uint64 low, high;
+};
+
+RowHash hash_of(MinimalTuple row) {
+    auto *bytes = reinterpret_cast<unsigned char *>(row);
+    auto size = static_cast<int>(row->t_len);
+    return {DatumGetUInt64(hash_any_extended(bytes, size, 1)), DatumGetUInt64(hash_any_extended(bytes, size, 2))};
+}
+
+// Rows as they were read, and their sum: equal for equal multisets.
+struct Rows {
+    TupleDesc desc; // without what was read beside them
+    Tuplestorestate *store;
+    RowHash sum = {0, 0};
+};
+
+void receive_row(TupleTableSlot *row, void *context) {
+    auto &rows = *static_cast<Rows *>(context);
+    slot_getallattrs(row);
+    MinimalTuple image = image_of(row, rows.desc);
+    TupleTableSlot *slot = MakeSingleTupleTableSlot(rows.desc, &TTSOpsMinimalTuple);
+    ExecStoreMinimalTuple(image, slot, false);
+    tuplestore_puttupleslot(rows.store, slot);
+    ExecDropSingleTupleTableSlot(slot);
+    RowHash hash = hash_of(image);
+    rows.sum = {rows.sum.low + hash.low, rows.sum.high + hash.high};
+    heap_free_minimal_tuple(image);
+}
+
+// The rows of the table that are of the affected keys.
+const char *table_text(catalog::Projection &projection, NullMask nulls) {
+    const compile::Block &block = projection.block();
+    const char *columns = pg::joined(block.columns(), ", ",
+                                     [&](int i) { return psprintf("t.%s", column_name(projection, i)); });
+    if (block.keys.empty()) return psprintf("SELECT %s FROM ONLY %s AS t", columns, table_name(projection));
+    const char *match = pg::joined(static_cast<int>(block.keys.size()), " AND ", [&](int i) {
+        const char *column = column_name(projection, block.keys[i].column);
+        return nulls & (UINT64CONST(1) << i)
+                   ? psprintf("t.%s IS NULL", column)
+                   : psprintf("t.%s %s a.k%d", column, operator_text(block.keys[i].equality), i);
+    });
+    return psprintf("SELECT %s FROM affected AS a, ONLY %s AS t WHERE %s", columns, table_name(projection), match);
+}
+
+// What `make()` gives a text for, under each of the snapshots that have to agree.
+template <class Text>
+Rows read_both(Taken &taken, TupleDesc desc, int kind, NullMask nulls, int64 keys, Snapshot given, Text &&text) {
+    auto read = [&](Snapshot snapshot) {
+        Rows rows{desc, tuplestore_begin_heap(true, false, work_mem)};
+        Snapshot registered = as_of(snapshot, taken.command);
+        if (keys <= large_delta)
+            read_rows(cached_query(taken.projection, kind, nulls, text), registered, receive_row, &rows);
+        else {
+            SPIPlanPtr once = pg::spi_prepare(text());
+            read_rows(once, registered, receive_row, &rows);
+            SPI_freeplan(once);
+        }
+        UnregisterSnapshot(registered);
+        return rows;
+    };
+    if (given) return read(given);
+    Rows fresh = read(GetLatestSnapshot());
+    if (IsolationUsesXactSnapshot()) {
+        Rows own = read(GetTransactionSnapshot());
+        if (own.sum.low != fresh.sum.low || own.sum.high != fresh.sum.high) fail_serialization();
+        tuplestore_end(own.store);
+    }
+    return fresh;
+}
+
+struct Net { // of the rows of one look
+    RowHash hash;
+    int64 count;
+};
+
+// Counts the rows by their looks.
+void count_rows(HTAB *nets, const Rows &rows, int64 weight) {
+    TupleTableSlot *slot = MakeSingleTupleTableSlot(rows.desc, &TTSOpsMinimalTuple);
+    tuplestore_rescan(rows.store);
+    while (tuplestore_gettupleslot(rows.store, true, false, slot)) {
+        bool free, found;
+        MinimalTuple image = ExecFetchSlotMinimalTuple(slot, &free);
+        RowHash hash = hash_of(image);
+        auto *net = static_cast<Net *>(hash_search(nets, &hash, HASH_ENTER, &found));
+        if (!found) net->count = 0;
+        net->count += weight;
+        if (free) heap_free_minimal_tuple(image);
+    }
+    ExecDropSingleTupleTableSlot(slot);
+}
+
+// Takes those rows over whose looks one side has more of.
+void take_different(Taken &taken, HTAB *nets, const Rows &rows, int64 weight) {
+    TupleTableSlot *slot = MakeSingleTupleTableSlot(rows.desc, &TTSOpsMinimalTuple);
+    tuplestore_rescan(rows.store);
+    while (tuplestore_gettupleslot(rows.store, true, false, slot)) {
+        bool free;
+        MinimalTuple image = ExecFetchSlotMinimalTuple(slot, &free);
+        RowHash hash = hash_of(image);
+        auto *net = static_cast<Net *>(hash_search(nets, &hash, HASH_FIND, nullptr));
+        if (net->count * weight > 0) {
+            net->count -= weight;
+            add_image(*taken.images, image, weight);
+        }
+        if (free) heap_free_minimal_tuple(image);
+    }
+    ExecDropSingleTupleTableSlot(slot);
+    tuplestore_end(rows.store);
+}
+
+// Of keys of one null pattern.
+void compare_slices(Taken &taken, Tuplestorestate *keys, TupleDesc key_desc, NullMask nulls) {
+    catalog::Projection &projection = taken.projection;
+    const compile::Block &block = taken.block;
+    int64 count = tuplestore_tuple_count(keys);
+    if (!block.keys.empty()) name_relation("affected", key_desc, keys);
+    CommandCounterIncrement();
+    Rows should = read_both(taken, taken.images->desc, -2, nulls, count, taken.snapshot,
+                            [&] { return compile::recompute_text(block, nulls); });
+    // Of what a worker applies he alone writes the table.
+    Rows has = read_both(taken, taken.images->desc, -4, nulls, count, taken.snapshot ? GetLatestSnapshot() : nullptr,
+                         [&] { return table_text(projection, nulls); });
+    HASHCTL control{};
+    control.keysize = sizeof(RowHash);
+    control.entrysize = sizeof(Net);
+    control.hcxt = CurrentMemoryContext;
+    HTAB *nets = hash_create("projection rows compared", 256, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+    count_rows(nets, should, 1);
+    count_rows(nets, has, -1);
+    take_different(taken, nets, should, 1);
+    take_different(taken, nets, has, -1);
+    hash_destroy(nets);
+}
+
+void apply_slices_of_rows(Taken &taken, Tuplestorestate *keys, TupleDesc desc) {
+    taken.images = pg::within(taken.memory, [&] {
+        return make_images(ExecCleanTypeFromTL(taken.block.core->targetList), taken.memory);
+    });
+    pg::flat_map<NullMask, Tuplestorestate *> patterns = by_null_pattern(keys, desc);
+    for (auto [nulls, store] : patterns) {
+        compare_slices(taken, store, desc, nulls);
+        tuplestore_end(store);
+    }
+    apply_images(taken);
+}
+
+} // namespace
+
 void apply_slices(Taken &taken) {
     pg::vector<capture::Group *> groups = taken.fold->sorted();
     if (groups.empty()) return;
@@ -41,6 +196,7 @@ void apply_slices(Taken &taken) {
     for (const capture::Group *group : groups) put_key(keys, desc, group->key, group->key_nulls, 0);
     lock_slices(projection, keys, desc);
     with_statements(projection, [&] {
+        if (taken.block.slices_of_rows()) return apply_slices_of_rows(taken, keys, desc);
         apply_recomputed(projection, taken.memory, keys, desc, {taken.snapshot, nullptr, taken.command});
     });
     tuplestore_end(keys);

@@ -4,13 +4,10 @@
 #include "capture/pending.hpp"
 #include "catalog/settings.hpp"
 #include "compile/terms.hpp"
+#include "maintain/changes.hpp"
 #include "pg/scope.hpp"
 
 namespace maintain {
-
-// Which columns of a key are NULL: `=` finds no NULL and IS NOT DISTINCT FROM uses no index, so each pattern has its
-// own text.
-using NullMask = uint64;
 
 enum class Statement {
     add,       // UPDATE of a group by its states' deltas, unless that empties it
