@@ -21,6 +21,8 @@ void apply_logged(Taken &taken);
 void refill(Taken &taken);
 // What a fold's keys are about, read again. As the owner.
 void apply_slices(Taken &taken);
+// The same of slices of rows, for given keys, which may be there more than once. Returns the rows written.
+int64 recompute_slices(catalog::Projection &projection, Tuplestorestate *keys, TupleDesc desc, const Recompute &how);
 // Of slices: keeps other writers of the keys away, whether there are rows of them or not. Before what is read.
 void lock_slices(catalog::Projection &projection, Tuplestorestate *keys, TupleDesc desc);
 // The keys of rows, as columns k0… and their number; and one of them.

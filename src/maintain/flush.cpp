@@ -324,6 +324,10 @@ int64 recompute_keys(Projection &projection, Tuplestorestate *keys, TupleDesc de
     renew_statements(projection);
     if (block.joins()) lock_sources(block, 0, true);
     int64 written = 0;
+    if (block.slices_of_rows()) {
+        maintaining(projection, [&] { written = recompute_slices(projection, keys, desc, how); });
+        return written;
+    }
     maintaining(projection, [&] {
         lock_slices(projection, keys, desc);
         with_statements(projection, [&] {

@@ -61,11 +61,11 @@ int64 execute_over(Taken &taken, Statement statement, int64 rows, NullMask nulls
 }
 
 // Which values of the row's key are NULL: what is equal to them, no index finds together with the others.
-NullMask key_nulls(const Block &block, TupleTableSlot *row) {
+NullMask key_nulls(const pg::vector<compile::Key> &keys, TupleTableSlot *row) {
     slot_getallattrs(row);
     NullMask nulls = 0;
-    for (std::size_t i = 0; i < block.row_key.size(); i++)
-        if (row->tts_isnull[block.row_key[i].column]) nulls |= UINT64CONST(1) << i;
+    for (std::size_t i = 0; i < keys.size(); i++)
+        if (row->tts_isnull[keys[i].column]) nulls |= UINT64CONST(1) << i;
     return nulls;
 }
 
@@ -74,6 +74,7 @@ void drop_equal_rows(Taken &taken, TupleTableSlot *row, int64 count) {
     slot_getallattrs(row);
     for (int i = 0; i < taken.block.columns(); i++) parameters.add(row->tts_values[i], row->tts_isnull[i]);
     parameters.add(Int64GetDatum(count), false);
+    if (taken.block.slices()) parameters.mask = key_nulls(taken.block.keys, row);
     if (execute(taken.projection, Statement::drop_equal, parameters) == count) return;
     fail_missing(taken.projection, "A row that maintenance has to remove is not there.");
 }
@@ -101,7 +102,7 @@ void apply_images(Taken &taken) {
             bool stays = hash_search(kept, hash, HASH_FIND, nullptr);
             changed |= stays;
             if (stays) continue;
-            Tuplestorestate *&store = gone[key_nulls(block, slot)];
+            Tuplestorestate *&store = gone[key_nulls(block.row_key, slot)];
             if (store == nullptr) store = tuplestore_begin_heap(true, false, work_mem);
             tuplestore_puttupleslot(store, slot);
         } else {

@@ -173,7 +173,7 @@ void compare_slices(Taken &taken, Tuplestorestate *keys, TupleDesc key_desc, Nul
     hash_destroy(nets);
 }
 
-void apply_slices_of_rows(Taken &taken, Tuplestorestate *keys, TupleDesc desc) {
+int64 apply_slices_of_rows(Taken &taken, Tuplestorestate *keys, TupleDesc desc) {
     taken.images = pg::within(taken.memory, [&] {
         return make_images(ExecCleanTypeFromTL(taken.block.core->targetList), taken.memory);
     });
@@ -183,23 +183,50 @@ void apply_slices_of_rows(Taken &taken, Tuplestorestate *keys, TupleDesc desc) {
         tuplestore_end(store);
     }
     apply_images(taken);
+    return static_cast<int64>(taken.images->list.size());
 }
 
 } // namespace
 
-void apply_slices(Taken &taken) {
+static int64 read_slices_again(Taken &taken) {
     pg::vector<capture::Group *> groups = taken.fold->sorted();
-    if (groups.empty()) return;
+    int64 written = 0;
+    if (groups.empty()) return written;
     catalog::Projection &projection = taken.projection;
     TupleDesc desc = affected_desc(taken.block);
     Tuplestorestate *keys = tuplestore_begin_heap(true, false, work_mem);
     for (const capture::Group *group : groups) put_key(keys, desc, group->key, group->key_nulls, 0);
     lock_slices(projection, keys, desc);
     with_statements(projection, [&] {
-        if (taken.block.slices_of_rows()) return apply_slices_of_rows(taken, keys, desc);
-        apply_recomputed(projection, taken.memory, keys, desc, {taken.snapshot, nullptr, taken.command});
+        written = taken.block.slices_of_rows()
+                      ? apply_slices_of_rows(taken, keys, desc)
+                      : apply_recomputed(projection, taken.memory, keys, desc, {taken.snapshot, nullptr, taken.command});
     });
     tuplestore_end(keys);
+    return written;
+}
+
+void apply_slices(Taken &taken) { read_slices_again(taken); }
+
+int64 recompute_slices(catalog::Projection &projection, Tuplestorestate *keys, TupleDesc desc, const Recompute &how) {
+    MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext, "projection slices", ALLOCSET_DEFAULT_SIZES);
+    int64 written = 0;
+    pg::within(memory, [&] {
+        auto &taken = *new (palloc(sizeof(Taken))) Taken{projection, projection.block(), memory};
+        taken.fold = pg::make<capture::Fold>(memory, taken.block, memory);
+        taken.snapshot = how.snapshot;
+        TupleTableSlot *key = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+        tuplestore_rescan(keys);
+        while (tuplestore_gettupleslot(keys, true, false, key)) {
+            slot_getallattrs(key);
+            taken.fold->add(key->tts_values, key->tts_isnull, 1);
+        }
+        ExecDropSingleTupleTableSlot(key);
+        CommandCounterIncrement();
+        written = read_slices_again(taken);
+    });
+    MemoryContextDelete(memory);
+    return written;
 }
 
 } // namespace maintain

@@ -231,16 +231,29 @@ const char *key_join(Projection &projection, const char *left, const char *right
     });
 }
 
-const char *drop_equal_text(Projection &projection) {
+// " AND t.k = $1 …": the keys of slices, by which rows are indexed; their values are among those of all columns.
+const char *of_slice(Projection &projection, NullMask nulls) {
+    const Block &block = projection.block();
+    if (!block.slices()) return "";
+    return pg::joined(static_cast<int>(block.keys.size()), "", [&](int i) {
+        const Key &key = block.keys[i];
+        const char *column = column_name(projection, key.column);
+        return nulls & (UINT64CONST(1) << i)
+                   ? psprintf(" AND t.%s IS NULL", column)
+                   : psprintf(" AND t.%s %s $%d", column, operator_text(key.equality), key.column + 1);
+    });
+}
+
+const char *drop_equal_text(Projection &projection, NullMask nulls) {
     int columns = projection.block().columns();
     const char *mine = pg::joined(columns, ", ", [&](int i) { return psprintf("t.%s", column_name(projection, i)); });
     const char *given = all_parameters(projection.block());
     // Of equal rows, those that look like the one that went.
     return psprintf("DELETE FROM ONLY %s WHERE ctid = ANY (ARRAY(SELECT t.ctid FROM ONLY %s AS t WHERE "
                     "hash_record_extended(ROW(%s), 0) = hash_record_extended(ROW(%s), 0) AND "
-                    "%s OPERATOR(pg_catalog.=) %s ORDER BY (%s) DESC LIMIT $%d))",
+                    "%s OPERATOR(pg_catalog.=) %s%s ORDER BY (%s) DESC LIMIT $%d))",
                     table_name(projection), table_name(projection), mine, given, row_of_table(projection),
-                    row_of_parameters(projection), is_image(projection), columns + 1);
+                    row_of_parameters(projection), of_slice(projection, nulls), is_image(projection), columns + 1);
 }
 
 const char *statement_text(Projection &projection, Statement statement, NullMask nulls) {
@@ -291,7 +304,7 @@ const char *statement_text(Projection &projection, Statement statement, NullMask
     case Statement::copy:
         return psprintf("INSERT INTO %s (%s) SELECT %s FROM came", table, all_columns(projection),
                         all_columns(projection));
-    case Statement::drop_equal: return drop_equal_text(projection);
+    case Statement::drop_equal: return drop_equal_text(projection, nulls);
     }
     pg_unreachable();
 }

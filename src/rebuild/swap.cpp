@@ -107,10 +107,10 @@ void copy_index(Oid index, Oid shadow) {
 static bool hashes_rows(Relation index) {
     bool null;
     Datum stored = SysCacheGetAttr(INDEXRELID, index->rd_indextuple, Anum_pg_index_indexprs, &null);
-    if (null || index->rd_index->indnatts != 1) return false;
+    if (null) return false;
     auto *expressions = static_cast<List *>(stringToNode(TextDatumGetCString(stored)));
     auto *hash = static_cast<FuncExpr *>(linitial(expressions));
-    return IsA(hash, FuncExpr) && hash->funcid == F_HASH_RECORD_EXTENDED;
+    return list_length(expressions) == 1 && IsA(hash, FuncExpr) && hash->funcid == F_HASH_RECORD_EXTENDED;
 }
 
 // An index of a shadow says by its name which index it is made for: indexes come and go while a rebuild runs.
@@ -131,7 +131,8 @@ pg::vector<Oid> identity_indexes(catalog::Projection &projection) {
         for (int i = 0; key && i < form->indnatts; i++)
             key = std::any_of(block.row_key.begin(), block.row_key.end(),
                               [&](const compile::Key &each) { return each.column + 1 == form->indkey.values[i]; });
-        bool hash = block.counts_equal_rows() && hashes_rows(index);
+        bool hash = block.counts_equal_rows() && hashes_rows(index) &&
+                    form->indnatts == static_cast<int>(block.keys.size()) + 1;
         if (plain && (key || hash)) found.push_back(lfirst_oid(cell));
         index_close(index, AccessShareLock);
     }

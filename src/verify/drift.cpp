@@ -328,7 +328,7 @@ Compared compare_projection(Projection &projection, Scope scope, void (*report)(
 namespace {
 
 struct Collecting {
-    const Layout &layout;
+    const pg::vector<int> &columns; // of keys
     Drift &drift;
     MemoryContext memory;
     Tuplesortstate *keys;
@@ -340,17 +340,17 @@ void collect(const Difference &difference, void *context) {
     to.drift.duplicates |= difference.problem == Problem::duplicate;
     TupleTableSlot *row = difference.expected ? difference.expected : difference.found;
     pg::within(to.memory, [&] {
-        if (to.layout.counted) {
+        if (to.keys == nullptr) {
             tuplestore_puttupleslot(difference.expected ? to.drift.missing : to.drift.extra, row);
             return;
         }
         ExecClearTuple(to.key);
         int i = 0;
-        for (int column : to.layout.keys) {
+        for (int column : to.columns) {
             to.key->tts_values[i] = row->tts_values[column];
             to.key->tts_isnull[i++] = row->tts_isnull[column];
         }
-        if (to.layout.keys.empty()) {
+        if (to.columns.empty()) {
             to.key->tts_values[0] = Int64GetDatum(0);
             to.key->tts_isnull[0] = false;
         }
@@ -358,12 +358,12 @@ void collect(const Difference &difference, void *context) {
     });
 }
 
-TupleDesc key_desc_of(const Layout &layout) {
-    auto count = static_cast<int>(layout.keys.size());
+TupleDesc key_desc_of(const Layout &layout, const pg::vector<int> &columns) {
+    auto count = static_cast<int>(columns.size());
     TupleDesc desc = CreateTemplateTupleDesc(std::max(count, 1));
     for (int i = 0; i < count; i++)
         TupleDescCopyEntry(desc, static_cast<AttrNumber>(i + 1), layout.desc,
-                           static_cast<AttrNumber>(layout.keys[i] + 1));
+                           static_cast<AttrNumber>(columns[i] + 1));
     if (count == 0) TupleDescInitEntry(desc, 1, "ordinal", INT8OID, -1, 0);
     return desc;
 }
@@ -400,13 +400,15 @@ Drift find_drift(Projection &projection, Scope scope, Basis basis) {
     if (projection.kind != Kind::query) elog(ERROR, "projection %s is no query", projection.name());
     Drift drift;
     Layout layout = layout_of(projection);
-    Collecting collecting{layout, drift, CurrentMemoryContext, nullptr, nullptr};
-    if (layout.counted) {
+    pg::vector<int> columns; // rows without a key of their own are told by their slice's
+    for (const compile::Key &key : projection.block().told_keys()) columns.push_back(key.column);
+    Collecting collecting{columns, drift, CurrentMemoryContext, nullptr, nullptr};
+    if (layout.counted && !projection.block().slices()) {
         drift.row_desc = layout.desc;
         drift.missing = tuplestore_begin_heap(true, false, work_mem);
         drift.extra = tuplestore_begin_heap(true, false, work_mem);
     } else {
-        drift.key_desc = key_desc_of(layout);
+        drift.key_desc = key_desc_of(layout, columns);
         drift.keys = tuplestore_begin_heap(true, false, work_mem);
         collecting.keys = begin_key_sort(drift.key_desc);
         collecting.key = MakeSingleTupleTableSlot(drift.key_desc, &TTSOpsVirtual);

@@ -36,8 +36,8 @@ const char *traced(Projection &projection, int occurrence, const char *rows) {
     initStringInfo(&names);
     for (int i = 0; i < columns; i++) {
         int key = -1;
-        for (std::size_t k = 0; k < block.row_key.size(); k++)
-            if (block.grouped() ? static_cast<int>(k) == i : block.row_key[k].column == i) key = static_cast<int>(k);
+        for (std::size_t k = 0; k < block.told_keys().size(); k++)
+            if (block.grouped() ? static_cast<int>(k) == i : block.told_keys()[k].column == i) key = static_cast<int>(k);
         appendStringInfoString(&names, key >= 0 ? psprintf("k%d, ", key) : psprintf("x%d, ", i));
     }
     int source = block.occurrence_source[occurrence - 1];
@@ -48,9 +48,9 @@ const char *traced(Projection &projection, int occurrence, const char *rows) {
 // "'a', t.k0, 'b', t.k1": what jsonb_build_object makes a key of.
 const char *key_parts(Projection &projection) {
     const compile::Block &block = projection.block();
-    return pg::joined(static_cast<int>(block.row_key.size()), ", ", [&](int i) {
+    return pg::joined(static_cast<int>(block.told_keys().size()), ", ", [&](int i) {
         const char *name =
-            get_attname(projection.relation, static_cast<AttrNumber>(block.row_key[i].column + 1), false);
+            get_attname(projection.relation, static_cast<AttrNumber>(block.told_keys()[i].column + 1), false);
         return psprintf("%s, t.k%d", quote_literal_cstr(name), i);
     });
 }
@@ -133,7 +133,7 @@ const char *time_text(Projection &projection) {
 
 void stale_keys(Projection &projection, int64 min_lag, ReturnSetInfo *result) {
     if (projection.flow != Flow::events && projection.flow != Flow::log) return;
-    if (projection.kind == Kind::query && projection.block().counts_equal_rows())
+    if (projection.kind == Kind::query && projection.block().counts_equal_rows() && !projection.block().slices())
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("projection %s has no key", projection.name()),
                         errdetail("A source has no primary key, so its rows cannot be addressed."),
                         errhint("projections.health() says how far behind it is.")));
@@ -240,8 +240,8 @@ const char *touched_keys(Projection &projection, const SourceRows &rows) {
     const compile::Block &block = projection.block();
     pg::TextList from(" UNION ALL ");
     const char *columns =
-        pg::joined(static_cast<int>(block.row_key.size()), ", ", [](int i) { return psprintf("k%d", i); });
-    const char *names = block.row_key.empty() ? "0::bigint AS ordinal" : columns;
+        pg::joined(static_cast<int>(block.told_keys().size()), ", ", [](int i) { return psprintf("k%d", i); });
+    const char *names = block.told_keys().empty() ? "0::bigint AS ordinal" : columns;
     bool whole = projection.flow == Flow::events; // partitions, archived events
     for (std::size_t i = 0; i < block.occurrence_source.size(); i++) {
         const compile::Source &source = block.sources[block.occurrence_source[i]];
@@ -257,7 +257,7 @@ const char *touched_keys(Projection &projection, const SourceRows &rows) {
             among_keys(rows));
         from.add("SELECT %s FROM %s", names, traced(projection, static_cast<int>(i + 1), selected));
     }
-    return psprintf("SELECT DISTINCT * FROM (%s) AS u ORDER BY %s", from.text(), block.row_key.empty() ? "1" : columns);
+    return psprintf("SELECT DISTINCT * FROM (%s) AS u ORDER BY %s", from.text(), block.told_keys().empty() ? "1" : columns);
 }
 
 int64 refresh_states(Projection &projection, const SourceRows &rows) {
@@ -294,7 +294,8 @@ int64 refresh_projection(Projection &projection, const SourceRows &rows) {
         return 0;
     }
     if (projection.kind != Kind::query) return refresh_states(projection, rows);
-    if (projection.block().counts_equal_rows()) return apply_row_drift(projection, find_drift(projection, {}));
+    if (projection.block().counts_equal_rows() && !projection.block().slices())
+        return apply_row_drift(projection, find_drift(projection, {}));
     TupleDesc desc = nullptr;
     Tuplestorestate *keys = owner_rows(projection, touched_keys(projection, rows), rows.keys, &desc);
     int64 written = tuplestore_tuple_count(keys) ? events::refresh_keys(projection, keys, desc) : 0;
