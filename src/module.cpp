@@ -294,6 +294,7 @@ void _PG_init() {
     capture::apply_event = events::apply_inline;
     maintain::apply_queued = events::apply_queued;
     maintain::flush_ended = events::flush_ended;
+    maintain::refreshed = shared::note_refresh;
     events::refold_late = verify::refold_late;
     RegisterXactCallback(transaction_event, nullptr);
     RegisterSubXactCallback(subtransaction_event, nullptr);

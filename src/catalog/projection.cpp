@@ -14,7 +14,7 @@ namespace {
 // Columns of projections_internal.projection. What an older version's table lacks reads as null.
 struct Columns {
     int relation, definition, kind, mode, user_columns, shape, sources, changes, settings, paused_at, shadow_of,
-        part_of, building;
+        part_of, building, options;
 };
 constexpr struct {
     const char *name;
@@ -32,7 +32,8 @@ constexpr struct {
                      {"paused_at", &Columns::paused_at, nullptr},
                      {"shadow_of", &Columns::shadow_of, nullptr},
                      {"part_of", &Columns::part_of, "0.3.0"},
-                     {"building", &Columns::building, nullptr}};
+                     {"building", &Columns::building, nullptr},
+                     {"options", &Columns::options, nullptr}};
 
 // Versions of the SQL objects whose catalog this library reads and keeps rightly, besides its own.
 constexpr const char *older_versions[] = {"0.2.0"};
@@ -100,6 +101,11 @@ const char **pinned_values(Datum array) {
     return result;
 }
 
+bool has_option(Datum options, const char *name) {
+    JsonbValue found;
+    return getKeyJsonValueFromContainer(&DatumGetJsonbP(options)->root, name, static_cast<int>(strlen(name)), &found);
+}
+
 Kind kind_of(const char *name) {
     if (strcmp(name, "handler") == 0) return Kind::handler;
     if (strcmp(name, "reducer") == 0) return Kind::reducer;
@@ -154,7 +160,10 @@ Projection *read(const Row &row) {
     projection->user_columns = DatumGetInt32(row[&Columns::user_columns]);
     projection->kind = kind_of(TextDatumGetCString(row[&Columns::kind]));
     const char *shape = row.has(&Columns::shape) ? TextDatumGetCString(row[&Columns::shape]) : "";
-    projection->bag = strcmp(shape, "bag") == 0;
+    bool bag = strcmp(shape, "bag") == 0;
+    projection->stored = !bag                                               ? compile::Stored::by_key
+                         : has_option(row[&Columns::options], "fallback") ? compile::Stored::refreshed
+                                                                            : compile::Stored::as_bag;
     projection->one_row = strcmp(shape, "total") == 0;
     projection->sources = oids(row[&Columns::sources]);
     projection->settings = pinned_values(row[&Columns::settings]);
@@ -373,7 +382,7 @@ const compile::Block &Projection::block() {
         // holds have constants in the form that the pinned settings give them and read them in.
         pg::as_owner(owner(), [&] {
             with_pinned(settings,
-                        [&] { compiled = compile::compile_definition(relation, definition, user_columns, bag); });
+                        [&] { compiled = compile::compile_definition(relation, definition, user_columns, stored); });
         });
         MemoryContextSetParent(compiled->memory, memory);
     }
@@ -383,9 +392,9 @@ const compile::Block &Projection::block() {
 void Projection::refuse_changed() {
     const compile::Block &known = block();
     if (known.changed == nullptr) return;
-    compile::Place stored{nullptr};
+    compile::Place nowhere{nullptr};
     // It may have been changed back.
-    if (compile::check_functions(reinterpret_cast<Node *>(known.expressions()), stored).changed == nullptr) return;
+    if (compile::check_functions(reinterpret_cast<Node *>(known.expressions()), nowhere).changed == nullptr) return;
     const char *quoted = quote_literal_cstr(known_name());
     ereport(ERROR, (errcode(pg::error::projection_stale),
                     errmsg("projection %s cannot be maintained: %s", known_name(), known.changed),
@@ -477,7 +486,7 @@ void register_callbacks() {
     pg::has_one_schema = [] { return cached().has_one_schema; };
     compile::how_kept = [](Oid relation) {
         Projection *found = projection(relation);
-        if (found == nullptr || found->kind != Kind::query || found->bag) return compile::Kept::not_by_key;
+        if (found == nullptr || found->kind != Kind::query || found->stored != compile::Stored::by_key) return compile::Kept::not_by_key;
         return found->one_row ? compile::Kept::as_one_row : compile::Kept::by_key;
     };
     CacheRegisterRelcacheCallback(relation_changed, 0);

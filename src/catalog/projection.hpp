@@ -38,7 +38,8 @@ struct Projection {
     Oid shadow_of; // the projection that this is the next generation of; InvalidOid for what users know
     Oid part_of;   // the projection that this is a part of, hidden below it; InvalidOid for what users know
     int user_columns;
-    bool bag, one_row;       // by its shape
+    bool one_row;            // by its shape
+    compile::Stored stored;  // by that, and options.fallback
     pg::vector<Oid> changes; // change logs, one for each source, where flow is log
     const char **settings;   // as pinned at create, in the order of pinned_settings
     pg::vector<Oid> sources;

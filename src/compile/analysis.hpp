@@ -17,6 +17,7 @@ struct Analysis {
     Block *block;
     List *parts = NIL;           // tables of parts that it may read
     StringInfo stages = nullptr; // where they are printed; null: nowhere
+    bool refresh = false;        // all of it is read again
     Query *core = nullptr;
     pg::vector<int> renumbered = {}; // old range table index → new
     bool over_union = false;         // core reads one entry, which is a union
@@ -126,6 +127,12 @@ bool reads_slices(const Query *query);
 bool gives_rows(const RangeTblEntry *entry);
 // The stages of such a query, from normal form to traces.
 void compile_whole(Analysis &a);
+
+// Notes the columns that a query which keeps its form uses of its tables.
+void note_used_columns(Analysis &a);
+
+// refresh.cpp: the same of a query that is read again as a whole.
+void compile_refreshed(Analysis &a);
 
 // first_rows.cpp: whether it has ORDER BY and LIMIT over one table; and of such a query, whether an index has the rows
 // in that order. Raises PJ002 where none has.

@@ -19,7 +19,27 @@ namespace compile {
 
 namespace {
 
+// Of every block.
+void check_block(Analysis &a) {
+    Functions functions = check_functions(reinterpret_cast<Node *>(a.block->expressions()), a.place);
+    a.block->settings_dependent = functions.settings_dependent;
+    a.block->changed = functions.changed;
+}
+
+Block *finish(Analysis &a) {
+    if (a.extend) check_key_columns(*a.block, a.place);
+    if (list_length(a.core->targetList) > MaxHeapAttributeNumber / 2) a.place.refuse(Construct::too_many_columns, -1);
+    if (a.stages) print_block(a.stages, *a.block);
+    return a.block;
+}
+
 Block *compile(Analysis &a) {
+    if (a.refresh) {
+        compile_refreshed(a);
+        if (a.stages) print_normal_form(a.stages, a.core);
+        check_block(a);
+        return finish(a);
+    }
     a.query = rewrite(a.query, a.place, a.extend);
     bool whole = is_whole(a.query);
     if (!whole) a.query = split_outer_joins(a.query, a.place);
@@ -32,17 +52,12 @@ Block *compile(Analysis &a) {
         build_columns(a);
     }
     if (a.stages) print_normal_form(a.stages, a.core);
-    Functions functions = check_functions(reinterpret_cast<Node *>(a.block->expressions()), a.place);
-    a.block->settings_dependent = functions.settings_dependent;
-    a.block->changed = functions.changed;
+    check_block(a);
     if (!whole && (a.core->hasAggs || a.core->groupClause != NIL))
         compile_groups(a);
     else if (!whole)
         compile_rows(a);
-    if (a.extend) check_key_columns(*a.block, a.place);
-    if (list_length(a.core->targetList) > MaxHeapAttributeNumber / 2) a.place.refuse(Construct::too_many_columns, -1);
-    if (a.stages) print_block(a.stages, *a.block);
-    return a.block;
+    return finish(a);
 }
 
 Block *new_block(MemoryContext memory) {
@@ -65,7 +80,15 @@ Block *compile_query(Query *query, const char *text, bool (*is_event_source)(Oid
     return compile(a);
 }
 
-Block *compile_definition(Oid projection, Oid definition, int user_columns, bool bag) {
+Block *compile_refreshed(const Query *query, const char *text, bool (*is_event_source)(Oid)) {
+    Block *block = new_block(CurrentMemoryContext);
+    Place place{text};
+    Analysis a{with_views_open(query, place), place, true, true, is_event_source, block};
+    a.refresh = true;
+    return compile(a);
+}
+
+Block *compile_definition(Oid projection, Oid definition, int user_columns, Stored stored) {
     MemoryContext memory = AllocSetContextCreate(CacheMemoryContext, "projection block", ALLOCSET_SMALL_SIZES);
     MemoryContext before = MemoryContextSwitchTo(memory);
     Relation view = relation_open(definition, AccessShareLock);
@@ -80,7 +103,8 @@ Block *compile_definition(Oid projection, Oid definition, int user_columns, bool
     block->projection = projection;
     block->definition = definition;
     block->user_columns = user_columns;
-    Analysis a{query, Place{nullptr}, false, bag, nullptr, block};
+    Analysis a{query, Place{nullptr}, false, stored != Stored::by_key, nullptr, block};
+    a.refresh = stored == Stored::refreshed;
     compile(a);
     MemoryContextSwitchTo(before);
     return block;

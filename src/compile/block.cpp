@@ -46,6 +46,11 @@ const char *text_of(Reason reason) {
     pg_unreachable();
 }
 
+Stored stored_as(const Block &block) {
+    if (block.refreshes()) return Stored::refreshed;
+    return block.counts_equal_rows() ? Stored::as_bag : Stored::by_key;
+}
+
 List *Block::feed() const {
     List *expressions = NIL;
     if (grouped()) {
@@ -122,8 +127,11 @@ void add_expressions(Query *query, List **all) {
     for (RangeTblEntry *entry : pg::each<RangeTblEntry>(query->rtable)) {
         if (entry->rtekind == RTE_FUNCTION) *all = lappend(*all, entry->functions);
         if (entry->rtekind == RTE_TABLEFUNC) *all = lappend(*all, entry->tablefunc);
+        if (entry->rtekind == RTE_VALUES) *all = lappend(*all, entry->values_lists);
         if (entry->rtekind == RTE_SUBQUERY) add_expressions(entry->subquery, all);
     }
+    for (CommonTableExpr *each : pg::each<CommonTableExpr>(query->cteList))
+        add_expressions(castNode(Query, each->ctequery), all);
     each_sublink(query, [&](SubLink *link) { add_expressions(castNode(Query, link->subselect), all); });
 }
 

@@ -227,8 +227,19 @@ enum class Kept {
 };
 extern Kept (*how_kept)(Oid);
 
+// Compiles a query that compile_query() refuses, so that all rows are read again for each change. It need not be in
+// normal form. Raises PJ002 for what may not be a projection at all.
+Block *compile_refreshed(const Query *query, const char *text, bool (*is_event_source)(Oid));
+
+// What the catalog says of a definition.
+enum class Stored {
+    by_key, // or as the sources' keys say
+    as_bag, // its rows have no identity, whatever primary keys the sources have gained since
+    refreshed
+};
+Stored stored_as(const Block &block);
+
 // Compiles the stored definition (a hidden view, which yields every column of the table) of a projection.
-// `bag` says that rows have no identity, whatever primary keys the sources have gained since.
-Block *compile_definition(Oid projection, Oid definition, int user_columns, bool bag);
+Block *compile_definition(Oid projection, Oid definition, int user_columns, Stored stored);
 
 } // namespace compile

@@ -163,6 +163,30 @@ void rewrite_entries(Query *query, const Place &place, Oid as, bool user) {
 
 } // namespace
 
+namespace {
+
+void open_views(Query *query, const Place &place, Oid as) {
+    check_stack_depth();
+    each_sublink(query, [&](SubLink *link) { open_views(castNode(Query, link->subselect), place, as); });
+    for (CommonTableExpr *each : pg::each<CommonTableExpr>(query->cteList))
+        open_views(castNode(Query, each->ctequery), place, as);
+    for (RangeTblEntry *entry : pg::each<RangeTblEntry>(query->rtable)) {
+        Oid reader = as;
+        if (entry->rtekind == RTE_RELATION && entry->inFromCl) open_view(query, entry, place, &reader);
+        if (entry->rtekind == RTE_SUBQUERY) open_views(entry->subquery, place, reader);
+    }
+}
+
+} // namespace
+
+Query *with_views_open(const Query *query, const Place &place) {
+    auto *copy = pg::copy<Query>(query);
+    if (copy->commandType != CMD_SELECT || copy->hasModifyingCTE) return copy;
+    forget_order(copy); // rewrite() has said so
+    open_views(copy, place, GetUserId());
+    return copy;
+}
+
 void inline_with(Query *query, const Place &place) { inline_with(query, place, nullptr); }
 
 const char *obstacle_of_union(const Query *query) {

@@ -70,11 +70,18 @@ void reduce_outer_joins(Node *item, Relids not_null) {
     reduce_outer_joins(join->rarg, inner || join->jointype == JOIN_LEFT ? here : not_null);
 }
 
-bool is_grouped_by(const Query *query, const TargetEntry *entry) {
-    for (List *clauses : {query->groupClause, query->distinctClause})
-        for (SortGroupClause *clause : pg::each<SortGroupClause>(clauses))
-            if (clause->tleSortGroupRef == entry->ressortgroupref) return true;
+bool is_among(const TargetEntry *entry, List *clauses) {
+    for (SortGroupClause *clause : pg::each<SortGroupClause>(clauses))
+        if (clause->tleSortGroupRef == entry->ressortgroupref) return true;
     return false;
+}
+
+// Whether more than ORDER BY refers to it.
+bool is_referred_to(const Query *query, const TargetEntry *entry) {
+    bool referred = is_among(entry, query->groupClause) || is_among(entry, query->distinctClause);
+    for (WindowClause *window : pg::each<WindowClause>(query->windowClause))
+        referred |= is_among(entry, window->partitionClause) || is_among(entry, window->orderClause);
+    return referred;
 }
 
 void forget_groups_entry(Query *query) {
@@ -122,7 +129,7 @@ bool forget_order(Query *query) {
     query->sortClause = NIL;
     List *kept = NIL;
     for (TargetEntry *entry : pg::each<TargetEntry>(query->targetList))
-        if (!entry->resjunk || is_grouped_by(query, entry)) kept = lappend(kept, entry);
+        if (!entry->resjunk || is_referred_to(query, entry)) kept = lappend(kept, entry);
     query->targetList = kept;
     return true;
 }
@@ -149,10 +156,10 @@ Query *rewrite(const Query *query, const Place &place, bool user) {
     auto *copy = pg::copy<Query>(query);
     if (copy->commandType != CMD_SELECT || copy->hasModifyingCTE) return copy;
     forget_all_nulling(reinterpret_cast<Node *>(copy), nullptr);
-    inline_with(copy, place);
     if (forget_order(copy) && place.text)
         ereport(NOTICE, (errmsg("ORDER BY is ignored: a table has no order"),
                          errhint("Apply it when reading the projection.")));
+    inline_with(copy, place);
     return rewrite_level(select_from_union(copy, true), place, GetUserId(), user);
 }
 

@@ -10,7 +10,9 @@ namespace compile {
 // views are read with his rights.
 Query *rewrite(const Query *query, const Place &place, bool user);
 
-// inlining.cpp
+// inlining.cpp: a copy with nothing changed but views, at any level, which are the subqueries that they stand for, and
+// an ORDER BY that no row depends on.
+Query *with_views_open(const Query *query, const Place &place);
 void inline_with(Query *query, const Place &place);
 // Puts plain subqueries, and with `user` views, in the place of their references; `as` is who reads the views.
 Query *inline_subqueries(Query *query, const Place &place, Oid as, bool user);

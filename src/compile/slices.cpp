@@ -164,6 +164,15 @@ bool visit(Node *node, Levels *levels) {
     return false;
 }
 
+} // namespace
+
+void note_used_columns(Analysis &a) {
+    Levels levels{a};
+    visit_level(a.core, &levels);
+}
+
+namespace {
+
 using Paths = pg::vector<pg::vector<Level>>;
 
 void find_tables(Analysis &a, Query *query, pg::vector<Level> path, Paths &paths);
@@ -294,8 +303,7 @@ void compile_whole(Analysis &a) {
         block->reason = Reason::read_again;
         add_fewest_keys(a);
     }
-    Levels levels{a};
-    visit_level(a.core, &levels);
+    note_used_columns(a);
     build_traces(a, paths);
 }
 

@@ -93,6 +93,7 @@ Request read_request(FunctionCallInfo fcinfo) {
     request.options = PG_ARGISNULL(4) ? DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")) : PG_GETARG_DATUM(4);
     // What they have an effect on is known better when the query has been compiled.
     request.options = check_options({"query", request.async, true, false, false, nullptr}, request.options);
+    request.fallback = option_is(request.options, "fallback", "refresh");
     request.fill_later = option_is(request.options, "fill", "online");
     if (request.fill_later) catalog::require_current_sql();
     request.if_not_exists = !PG_ARGISNULL(5) && PG_GETARG_BOOL(5);
@@ -213,7 +214,7 @@ void compare_stored(const Block &declared, Oid definition) {
     Block *stored = nullptr;
     pg::as_caller_restricted([&] {
         stored =
-            compile::compile_definition(InvalidOid, definition, declared.user_columns, declared.counts_equal_rows());
+            compile::compile_definition(InvalidOid, definition, declared.user_columns, compile::stored_as(declared));
     });
     MemoryContextSetParent(stored->memory, CurrentMemoryContext);
     compile::Difference found = compile::difference(declared, *stored);
@@ -364,17 +365,46 @@ void tell(const Request &request, const Block &block, const Made &made, Timestam
         report(made.table, block, made.plan, made.rows, began);
 }
 
+// The query followed step by step or, where that is refused, read again as a whole.
+Block *compile_with_fallback(Request &request, Parts &parts, ErrorData **refusal) {
+    Block *block = nullptr;
+    *refusal = pg::attempt([&] { block = compile_text(request.query, parts.maker()); }, [] {});
+    if (*refusal == nullptr) {
+        request.options = DirectFunctionCall2(jsonb_delete, request.options, CStringGetTextDatum("fallback"));
+        ereport(NOTICE, (errmsg("option \"fallback\" is not needed, and left out"),
+                         errdetail("The query is followed without reading all of it again.")));
+        return block;
+    }
+    if ((*refusal)->sqlerrcode != pg::error::unsupported_query) pg::rethrow(*refusal);
+    parts.forget();
+    return compile_text_refreshed(request.query);
+}
+
+// What a change will cost, and why.
+void tell_cost(const Made &made, const ErrorData *refusal, TimestampTz began) {
+    const char *reason = strstr(refusal->message, ": ");
+    ereport(NOTICE,
+            (errmsg("projection %s is read again as a whole for each change: %s", pg::qualified_name(made.table),
+                    reason ? reason + 2 : refusal->message),
+             errdetail("Each transaction that changes a source takes about as long for it as filling it did, %ld ms for "
+                       UINT64_FORMAT " rows, and one goes after the other.",
+                       TimestampDifferenceMilliseconds(began, GetCurrentTimestamp()), made.rows)));
+}
+
 Oid create(FunctionCallInfo fcinfo) {
     TimestampTz began = GetCurrentTimestamp();
     Request request = read_request(fcinfo);
     Oid found = existing(request);
     if (OidIsValid(found)) return found;
     Parts parts{request};
-    Block *block = compile_text(request.query, parts.maker());
+    ErrorData *refusal = nullptr; // of what is read again as a whole for that
+    Block *block = request.fallback ? compile_with_fallback(request, parts, &refusal)
+                                    : compile_text(request.query, parts.maker());
     if (!PG_ARGISNULL(3)) check_key(PG_GETARG_DATUM(3), *block);
     Made made = make_projection(request, *block);
     parts.belong_to(made.table);
     tell(request, *block, made, began);
+    if (refusal) tell_cost(made, refusal, began);
     return made.table;
 }
 

@@ -25,6 +25,7 @@ struct Request {
     bool async;
     Datum options;
     bool fill_later;     // options.fill
+    bool fallback;       // options.fallback
     const char *part_of; // the name of the projection that it will be a part of; null: it is none
 };
 

@@ -213,7 +213,10 @@ Block *compile_normal(Query *query, const char *text, List *parts, StringInfo st
     return block;
 }
 
-Block *compile_text(const char *text, const compile::PartMaker &maker, StringInfo stages) {
+namespace {
+
+// The text as the parser has it. Raises PJ002 where it is not one SELECT.
+RawStmt *only_select(const char *text) {
     List *statements = pg_parse_query(text);
     if (list_length(statements) != 1)
         ereport(ERROR,
@@ -231,6 +234,23 @@ Block *compile_text(const char *text, const compile::PartMaker &maker, StringInf
         ereport(ERROR, (errcode(pg::error::unsupported_query),
                         errmsg("this query cannot be a projection: SELECT INTO makes a table of its own"),
                         errdetail("projections.create() makes the table."), errhint("Leave out INTO.")));
+    return raw;
+}
+
+} // namespace
+
+Block *compile_text_refreshed(const char *text) {
+    RawStmt *raw = only_select(text);
+    Block *block = nullptr;
+    pg::as_caller_restricted([&] {
+        block = compile::compile_refreshed(parse_analyze_fixedparams(raw, text, nullptr, 0, nullptr), text,
+                                           catalog::is_event_source);
+    });
+    return block;
+}
+
+Block *compile_text(const char *text, const compile::PartMaker &maker, StringInfo stages) {
+    RawStmt *raw = only_select(text);
     Query *query = nullptr;
     pg::as_caller_restricted(
         [&] { query = compile::normal_form(parse_analyze_fixedparams(raw, text, nullptr, 0, nullptr), text); });

@@ -21,6 +21,8 @@ const char *index_advice(const compile::Block &block, int occurrence);
 
 // Analyzes a user's query text (one SELECT) and compiles it. `maker` makes its parts.
 // `stages`: where to print what the compiler makes of it, step by step.
+// The same of a query that compile_text() refuses, to be read again as a whole for each change.
+compile::Block *compile_text_refreshed(const char *text);
 compile::Block *compile_text(const char *text, const compile::PartMaker &maker, StringInfo stages = nullptr);
 // A query in normal form, whose parts have been cut out.
 compile::Block *compile_normal(Query *query, const char *text, List *parts, StringInfo stages = nullptr);

@@ -23,7 +23,7 @@ struct Option {
 };
 
 constexpr Option options[] = {
-    {"fallback", Value::unsupported, queries, false, 0, 0, {}},
+    {"fallback", Value::choice, queries, false, 0, 0, {"refresh"}},
     {"fill", Value::choice, queries, false, 0, 0, {"create", "online"}},
     {"finish", Value::choice, all, false, 0, 0, {"auto", "merge", "swap"}},
     {"slots", Value::integer, all, true, 1, 64, {}},

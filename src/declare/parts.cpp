@@ -104,6 +104,7 @@ Oid find_part(Query *part, void *context) {
 } // namespace
 
 bool has_definition(catalog::Projection &projection, const char *text) {
+    if (projection.block().refreshes()) return is_same(*compile_text_refreshed(text), projection);
     Comparing comparing{projection, text};
     comparing.unseen = catalog::parts_of(projection.relation);
     const Block *block = compile_text(text, {find_part, &comparing, &comparing.seen});

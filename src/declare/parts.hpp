@@ -19,6 +19,11 @@ public:
     compile::PartMaker maker() { return {make, this, &made_}; }
     // What they were compiled to, inner first.
     std::span<const compile::Block *const> blocks() const { return {blocks_.data(), blocks_.size()}; }
+    // What it made has been undone.
+    void forget() {
+        made_ = NIL;
+        blocks_.clear();
+    }
     // Says whose they are, once that is made.
     void belong_to(Oid projection) const;
 

@@ -45,27 +45,7 @@ const char *bounded(const char *text);
 
 template <class Body>
 ErrorData *attempt(Body &&body) {
-    MemoryContext memory = CurrentMemoryContext;
-    ResourceOwner owner = CurrentResourceOwner;
-    ErrorData *volatile error = nullptr;
-    BeginInternalSubTransaction(nullptr);
-    MemoryContextSwitchTo(memory);
-    PG_TRY();
-    {
-        body();
-        ReleaseCurrentSubTransaction();
-    }
-    PG_CATCH();
-    {
-        stop_event_timer();
-        MemoryContextSwitchTo(memory);
-        error = CopyErrorData();
-        FlushErrorState();
-        RollbackAndReleaseCurrentSubTransaction();
-    }
-    PG_END_TRY();
-    MemoryContextSwitchTo(memory);
-    CurrentResourceOwner = owner;
+    ErrorData *error = pg::attempt(body, stop_event_timer);
     if (error && must_rethrow(error)) pg::rethrow(error);
     return error;
 }

@@ -28,6 +28,7 @@ using catalog::Projection;
 constinit Writing *innermost = nullptr;
 constinit ApplyQueued apply_queued = nullptr;
 constinit FlushEnded flush_ended = nullptr;
+constinit Refreshed refreshed = nullptr;
 
 // Every error of maintenance names the projection. Of the server's limits, an index row's is the one that data can hit.
 void name_projection(void *argument) {
@@ -167,12 +168,14 @@ void flush_one(Pending &pending, bool at_commit) {
     }
     if (block.counts_equal_rows() && !block.slices()) lock_block(block);
 
+    TimestampTz began = block.refreshes() ? GetCurrentTimestamp() : 0;
     maintaining(projection, [&] {
         if (taken.fold)
             apply_fold(taken);
         else
             with_statements(projection, [&] { apply_logged(taken); });
     });
+    if (block.refreshes()) refreshed(projection.relation, began);
     end_taken(pending, taken, before);
 }
 

@@ -34,6 +34,10 @@ extern ApplyQueued apply_queued;
 using FlushEnded = void (*)(Oid projection, const ErrorData *error);
 extern FlushEnded flush_ended;
 
+// Told of an inline projection that was read again as a whole. Set by the module.
+using Refreshed = void (*)(Oid projection, TimestampTz began);
+extern Refreshed refreshed;
+
 // Within a statement, when a delta grows over its memory.
 void flush_early(Oid projection);
 

@@ -123,6 +123,34 @@ void undoing(Body &&body) {
     if (error) pg::rethrow(error);
 }
 
+// Runs `body` in a subtransaction. Returns null, or the error after the subtransaction is rolled back, in the memory
+// context that is current at the call; `before_undoing` runs first then.
+template <class Body, class Before>
+ErrorData *attempt(Body &&body, Before &&before_undoing) {
+    MemoryContext memory = CurrentMemoryContext;
+    ResourceOwner owner = CurrentResourceOwner;
+    ErrorData *volatile error = nullptr;
+    BeginInternalSubTransaction(nullptr);
+    MemoryContextSwitchTo(memory);
+    PG_TRY();
+    {
+        body();
+        ReleaseCurrentSubTransaction();
+    }
+    PG_CATCH();
+    {
+        before_undoing();
+        MemoryContextSwitchTo(memory);
+        error = CopyErrorData();
+        FlushErrorState();
+        RollbackAndReleaseCurrentSubTransaction();
+    }
+    PG_END_TRY();
+    MemoryContextSwitchTo(memory);
+    CurrentResourceOwner = owner;
+    return error;
+}
+
 // Runs `body` with `snapshot` active.
 template <class Body>
 void with_snapshot(Snapshot snapshot, Body &&body) {

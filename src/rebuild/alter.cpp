@@ -123,7 +123,9 @@ Oid make_altered_shadow(Rebuild &rebuild) {
     const Block *block = nullptr;
     if (alteration.query)
         pg::with_setting("search_path", alteration.search_path, [&] {
-            block = declare::compile_text(alteration.query, declare::no_parts("a projection that is altered"));
+            block = projection.block().refreshes()
+                        ? declare::compile_text_refreshed(alteration.query)
+                        : declare::compile_text(alteration.query, declare::no_parts("a projection that is altered"));
             settings = catalog::current_settings();
         });
     else

@@ -354,6 +354,12 @@ BEGIN
                                    ELSE format('SELECT projections.catch_up(%L); -- raises what is wrong',
                                        projection) END);
         END IF;
+        IF message IS NULL THEN
+            message := (SELECT format('all rows are read again for each change: %s times so far, %s ms each',
+                              r.refreshes, round((1000 * r.seconds / greatest(r.refreshes, 1))::numeric, 1))
+                        FROM projections_internal.projection p, projections_internal._refreshes(p.relation) r
+                        WHERE p.relation = f.relation AND p.options ? 'fallback');
+        END IF;
         RETURN NEXT;
     END LOOP;
 END

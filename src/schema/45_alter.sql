@@ -15,6 +15,11 @@ DECLARE
     slots integer;
 BEGIN
     SELECT * INTO STRICT p FROM projections_internal.projection x WHERE x.relation = projection::regclass FOR UPDATE;
+    IF changes ? 'fallback' AND changes ->> 'fallback' IS DISTINCT FROM p.options ->> 'fallback' THEN
+        RAISE EXCEPTION USING ERRCODE = 'feature_not_supported', MESSAGE = 'option "fallback" cannot be changed',
+            DETAIL = 'How a projection is followed is decided when it is created.',
+            HINT = 'Drop the projection, and create it anew.';
+    END IF;
     p.options := jsonb_strip_nulls(p.options || changes);
     p.options := projections_internal._check_options(p.kind, p.mode, p.changes = '{}', p.one_order,
         projections_internal._name(p.relation), p.options);

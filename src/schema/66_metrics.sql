@@ -53,6 +53,17 @@ CREATE FUNCTION projections_internal._throughput(OUT projection regclass, OUT mi
 COMMENT ON FUNCTION projections_internal._throughput() IS
     'Internal: the throughput of this database that no worker has written yet.';
 
+CREATE FUNCTION projections_internal._refreshes(relation regclass, OUT refreshes bigint, OUT seconds double precision)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT coalesce(sum(t.batches), 0)::bigint, coalesce(sum(t.seconds), 0)
+    FROM (SELECT n.batches, n.seconds FROM projections_internal.throughput_total n
+              WHERE n.projection = _refreshes.relation
+          UNION ALL SELECT u.batches, u.seconds FROM projections_internal._throughput() u
+              WHERE u.projection = _refreshes.relation) t
+$$;
+COMMENT ON FUNCTION projections_internal._refreshes(regclass) IS
+    'Internal: how often a projection with options.fallback was read again as a whole, and how long that took.';
+
 CREATE FUNCTION projections_internal._add_throughput(projection regclass, minute timestamptz, events bigint,
     errors bigint,
     batches bigint,
@@ -324,7 +335,8 @@ CREATE FUNCTION projections_internal._metrics(about text) RETURNS TABLE(name tex
         SELECT jsonb_build_object('database', current_database(), 'projection', h.projection) AS labels,
                h.*, p.mode = 'async' AS async, p.changes <> '{}' AS logged, p.building,
                    p.stale_since IS NOT NULL AS stale, p.paused_at IS NOT NULL AS paused,
-               s.events, r.buckets, t.errors, t.batches, t.seconds, b.started_at
+               s.events, r.buckets, t.errors, t.batches, t.seconds, b.started_at,
+               p.options ? 'fallback' AS refreshed
         FROM projections_internal._health(NULL, current_user::regrole) AS h
         JOIN projections_internal.projection p ON projections_internal._name(p.relation) = h.projection
             AND p.shadow_of IS NULL
@@ -385,7 +397,9 @@ CREATE FUNCTION projections_internal._metrics(about text) RETURNS TABLE(name tex
             (27, 'apply_seconds', '{"quantile": "0.95"}', projections_internal._quantile(f.buckets, 0.95) / 1000),
             (27, 'apply_seconds', '{"quantile": "0.99"}', projections_internal._quantile(f.buckets, 0.99) / 1000),
             (27, 'apply_seconds_sum', '{}', CASE WHEN f.async THEN coalesce(f.seconds, 0) END),
-            (27, 'apply_seconds_count', '{}', CASE WHEN f.async THEN coalesce(f.batches, 0) END)
+            (27, 'apply_seconds_count', '{}', CASE WHEN f.async THEN coalesce(f.batches, 0) END),
+            (28, 'refreshes_total', '{}', CASE WHEN f.refreshed THEN coalesce(f.batches, 0) END),
+            (29, 'refresh_seconds_total', '{}', CASE WHEN f.refreshed THEN coalesce(f.seconds, 0) END)
         ) AS m(place, name, more, value)
         WHERE coalesce(about, 'projection') = 'projection' AND m.value IS NOT NULL
         UNION ALL
@@ -433,6 +447,8 @@ CREATE FUNCTION projections_internal._metrics(about text) RETURNS TABLE(name tex
         (25, 'counter', 'Events processed since the projection was made or reset.'),
         (26, 'counter', 'Events that failed, and batches that were rolled back as a whole.'),
         (27, 'summary', 'Time to apply a batch, its commit included; quantiles over the last five minutes.'),
+        (28, 'counter', 'How often all rows were read again, as options.fallback says.'),
+        (29, 'counter', 'The time that this took.'),
         (31, 'counter', 'The last committed position of the source; its rate is the append rate, gaps included.'),
         (32, 'gauge', 'Age of the oldest transaction that has drawn a position and not ended: later events wait for '
             'it.'),

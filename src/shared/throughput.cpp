@@ -203,17 +203,24 @@ void begin_batch() { failed_events = 0; }
 
 void note_failed_event() { failed_events++; }
 
+static void note(const Note &made) {
+    if (notes == nullptr) notes = pg::make<pg::vector<Note>>(TopTransactionContext);
+    // catch_up() applies batch after batch.
+    if (made.began == 0 && !notes->empty() && notes->back().applied.projection == made.applied.projection)
+        add(notes->back().applied, made.applied);
+    else
+        notes->push_back(made);
+}
+
 void note_batch(Oid projection, int64 events, TimestampTz began, Lasts lasts) {
     int64 errors = std::exchange(failed_events, 0);
     if (events == 0 && errors == 0) return;
-    if (notes == nullptr) notes = pg::make<pg::vector<Note>>(TopTransactionContext);
-    Note note{one_batch(projection, events, errors, GetCurrentTimestamp() - began),
-              lasts == Lasts::to_the_commit ? began : 0};
-    // catch_up() applies batch after batch.
-    if (note.began == 0 && !notes->empty() && notes->back().applied.projection == projection)
-        add(notes->back().applied, note.applied);
-    else
-        notes->push_back(note);
+    note({one_batch(projection, events, errors, GetCurrentTimestamp() - began),
+          lasts == Lasts::to_the_commit ? began : 0});
+}
+
+void note_refresh(Oid projection, TimestampTz began) {
+    note({one_batch(projection, 0, 0, GetCurrentTimestamp() - began), 0});
 }
 
 void count_noted(bool committed) {

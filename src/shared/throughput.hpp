@@ -30,6 +30,9 @@ void start_throughput(LWLock *lock);
 enum class Lasts { as_noted, to_the_commit };
 void note_batch(Oid projection, int64 events, TimestampTz began, Lasts lasts);
 
+// An inline projection was read again as a whole in this transaction: a batch of no events, which counts as one.
+void note_refresh(Oid projection, TimestampTz began);
+
 // An event failed in the batch that is being applied, and was recorded.
 void note_failed_event();
 
