@@ -2,7 +2,7 @@
 //
 // Keys are searched for by a query per way of naming: the values of each object are handed, LATERAL and behind OFFSET
 // 0, to a query of the rows with one object's values, as only a condition that is no join's reaches the inside of a
-// grouped definition, and there an index. (Test: by_columns, which counts blocks.)
+// grouped definition, and there an index. (Test: sql/by_columns)
 #include "operate/named_rows.hpp"
 
 #include "catalog/settings.hpp"
