@@ -89,29 +89,59 @@ const EventSource &whole_source_of(const Projection &projection) {
 
 } // namespace
 
-int64 refresh_keys(Projection &projection, Tuplestorestate *keys, TupleDesc desc) {
-    if (projection.flow == Flow::inline_) return maintain::recompute_keys(projection, keys, desc);
+namespace {
+
+// Under the snapshot, and with what this transaction has applied since.
+Keys found_keys(Projection &projection, Snapshot snapshot, const char *rows, FindKeys find, void *context) {
+    PushCopiedSnapshot(snapshot);
+    UpdateActiveSnapshotCommandId();
+    Keys keys = find(projection, GetActiveSnapshot(), rows, context);
+    PopActiveSnapshot();
+    return keys;
+}
+
+// Of an inline projection. Whoever changes rows after the snapshot writes them himself, so keys that it does not see
+// need not be found.
+int64 refresh_inline(Projection &projection, FindKeys find, void *context) {
+    maintain::settle(projection, "recompute");
+    Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+    Keys keys = found_keys(projection, snapshot, nullptr, find, context);
+    UnregisterSnapshot(snapshot);
+    return maintain::recompute_keys(projection, keys.rows, keys.desc);
+}
+
+Keys given_keys(Projection &, Snapshot, const char *, void *context) { return *static_cast<Keys *>(context); }
+
+} // namespace
+
+int64 refresh_found(Projection &projection, FindKeys find, void *context) {
+    if (projection.flow == Flow::inline_) return refresh_inline(projection, find, context);
     maintain::settle(projection, "recompute");
     Projection *root = &projection;
     maintain::lock_relations({&root, 1});
     int slots = lock_slots(projection.relation);
-    int64 written = 0;
+    const char *rows = nullptr;
+    Snapshot snapshot;
     if (projection.flow == Flow::log) {
         // The log and the sources as one snapshot sees them: what is recomputed must not be in the log any more.
-        Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+        snapshot = RegisterSnapshot(GetLatestSnapshot());
         maintain::consume_changes(projection, 0, snapshot);
         CommandCounterIncrement();
-        written = maintain::recompute_keys(projection, keys, desc, {snapshot});
-        UnregisterSnapshot(snapshot);
-        return written;
+    } else {
+        const EventSource &source = whole_source_of(projection);
+        int64 reached = align_slots(projection, slots, source);
+        snapshot = RegisterSnapshot(GetLatestSnapshot());
+        rows = applied_rows(projection, source, reached, snapshot);
     }
-    const EventSource &source = whole_source_of(projection);
-    int64 reached = align_slots(projection, slots, source);
-    Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-    written = maintain::recompute_keys(projection, keys, desc,
-                                       {snapshot, applied_rows(projection, source, reached, snapshot)});
+    Keys keys = found_keys(projection, snapshot, rows, find, context);
+    int64 written = maintain::recompute_keys(projection, keys.rows, keys.desc, {snapshot, rows});
     UnregisterSnapshot(snapshot);
     return written;
+}
+
+int64 refresh_keys(Projection &projection, Tuplestorestate *keys, TupleDesc desc) {
+    Keys given{keys, desc};
+    return refresh_found(projection, given_keys, &given);
 }
 
 int64 recompute_events(Projection &projection, int64 from, int64 to) {

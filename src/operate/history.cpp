@@ -1,6 +1,7 @@
 // The source rows behind a projection's rows.
 #include "compile/deparse.hpp"
 #include "compile/term_parts.hpp"
+#include "operate/named_rows.hpp"
 #include "pg/list.hpp"
 #include "pg/query.hpp"
 #include "pg/scope.hpp"
@@ -100,6 +101,15 @@ PG_FUNCTION_INFO_V1(projections_history);
 // For the projection's owner.
 Datum projections_history(PG_FUNCTION_ARGS) {
     catalog::Projection &projection = rights::own_projection(fcinfo, catalog::Hold::all);
+    if (projection.kind == catalog::Kind::query) {
+        if (PG_ARGISNULL(1))
+            ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"key\" must not be null"),
+                            errhint("Pass an object {column: value}.")));
+        if (!operate::whole_key(projection, PG_GETARG_DATUM(1), &fcinfo->args[1].value)) {
+            InitMaterializedSRF(fcinfo, 0); // nothing is behind what is not there
+            PG_RETURN_NULL();
+        }
+    }
     return rights::call_internal(fcinfo, OIDOID, projection.relation, 1);
 }
 

@@ -6,7 +6,7 @@
 #include "declare/describe.hpp"
 #include "events/slot.hpp"
 #include "events/source.hpp"
-#include "pg/list.hpp"
+#include "operate/named_rows.hpp"
 #include "pg/scope.hpp"
 #include "rights/caller.hpp"
 #include "rights/reader.hpp"
@@ -142,14 +142,6 @@ TimestampTz deadline_after(FunctionCallInfo fcinfo, int argument) {
 
 // ------------------------------------------------------------------------------------------------------------- one row
 
-List *key_column_names(Projection &projection) {
-    if (projection.kind != Kind::query) return list_make1(pstrdup("key"));
-    List *names = NIL;
-    for (const compile::Key &key : projection.block().row_key)
-        names = lappend(names, get_attname(projection.relation, static_cast<AttrNumber>(key.column + 1), false));
-    return names;
-}
-
 void refuse_without_key(Projection &projection) {
     if (projection.kind == Kind::handler)
         ereport(ERROR,
@@ -167,75 +159,63 @@ struct KeyValues {
     const char *condition; // over the columns of t
     pg::vector<Oid> types;
     pg::vector<Datum> values;
+    pg::vector<char> nulls;
 };
 
-const char *equality(Oid type) {
-    TypeCacheEntry *entry = lookup_type_cache(type, TYPECACHE_EQ_OPR);
-    HeapTuple tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(entry->eq_opr));
-    if (!HeapTupleIsValid(tuple)) elog(ERROR, "type %u has no equality", type);
-    auto *form = reinterpret_cast<Form_pg_operator>(GETSTRUCT(tuple));
-    const char *text =
-        psprintf("OPERATOR(%s.%s)", quote_identifier(get_namespace_name(form->oprnamespace)), NameStr(form->oprname));
-    ReleaseSysCache(tuple);
-    return text;
+// What one row of a query gives, as parameters. Within an SPI connection.
+KeyValues values_of(const char *query, Datum key) {
+    KeyValues result{"true", {}, {}, {}};
+    Oid type = JSONBOID;
+    if (pg::spi_execute_with_args(query, 1, &type, &key, nullptr, true, 1) != SPI_OK_SELECT)
+        elog(ERROR, "reading the key failed");
+    for (int i = 1; i <= SPI_tuptable->tupdesc->natts; i++) {
+        bool null;
+        result.types.push_back(SPI_gettypeid(SPI_tuptable->tupdesc, i));
+        result.values.push_back(pg::Row().datum(i, &null));
+        result.nulls.push_back(null ? 'n' : ' ');
+    }
+    return result;
 }
 
-void fail_key(Projection &projection, Datum key, List *names) {
-    pg::TextList columns;
-    for (char *name : pg::each<char>(names)) columns.add("%s", quote_identifier(name));
-    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                    errmsg("%s is not a key of projection %s", DatumGetCString(DirectFunctionCall1(jsonb_out, key)),
-                           projection.name()),
-                    errdetail("Its key columns are (%s).", columns.text()),
-                    errhint("Give the key as an object with exactly these columns.")));
+// Of a reducer or state machine: {"key": …}.
+KeyValues state_key(Projection &projection, Datum key) {
+    Jsonb *json = DatumGetJsonbP(key);
+    if (!JB_ROOT_IS_OBJECT(json) || JB_ROOT_COUNT(json) != 1 ||
+        getKeyJsonValueFromContainer(&json->root, "key", 3, nullptr) == nullptr)
+        ereport(ERROR,
+                (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                 errmsg("%s is not a key of projection %s", DatumGetCString(DirectFunctionCall1(jsonb_out, key)),
+                        projection.name()),
+                 errdetail("Its key column is key."), errhint("Give it as an object with exactly this column.")));
+    KeyValues values = values_of("SELECT $1 OPERATOR(pg_catalog.->>) 'key'", key);
+    values.condition = "t.key OPERATOR(pg_catalog.=) $1";
+    return values;
 }
 
 // Within an SPI connection.
 KeyValues key_values(Projection &projection, Datum key) {
-    List *names = key_column_names(projection);
-    if (!JB_ROOT_IS_OBJECT(DatumGetJsonbP(key)) ||
-        JB_ROOT_COUNT(DatumGetJsonbP(key)) != static_cast<uint32>(list_length(names)))
-        fail_key(projection, key, names);
-    pg::TextList columns, condition(" AND ");
-    for (char *name : pg::each<char>(names)) {
-        columns.add("r.%s", quote_identifier(name));
-        if (getKeyJsonValueFromContainer(&DatumGetJsonbP(key)->root, name, static_cast<int>(strlen(name)), nullptr) ==
-            nullptr)
-            fail_key(projection, key, names);
-    }
-    KeyValues result{"true", {}, {}};
-    if (names == NIL) return result;
-    const char *query = psprintf("SELECT %s FROM pg_catalog.jsonb_populate_record(NULL::%s, $1) AS r", columns.text(),
-                                 projection.name());
-    Oid type = JSONBOID;
-    if (pg::spi_execute_with_args(query, 1, &type, &key, nullptr, true, 1) != SPI_OK_SELECT)
-        elog(ERROR, "reading the key failed");
-    int i = 0;
-    for (char *name : pg::each<char>(names)) {
-        bool null;
-        Datum value = pg::Row().datum(++i, &null);
-        Oid column = SPI_gettypeid(SPI_tuptable->tupdesc, i);
-        if (null) {
-            condition.add("t.%s IS NULL", quote_identifier(name));
-            continue;
-        }
-        result.types.push_back(column);
-        result.values.push_back(value);
-        condition.add("t.%s %s $%zu", quote_identifier(name), equality(column), result.values.size());
-    }
-    result.condition = condition.text();
-    return result;
+    if (projection.kind != Kind::query) return state_key(projection, key);
+    Naming naming = named_row(projection, key).namings.front();
+    pg::TextList columns;
+    int given = 0;
+    for (const Naming::Column &column : naming.columns)
+        if (!column.null) columns.add("r.%s", column_name(projection, column.number));
+    if (columns.empty()) return {condition_of(projection, naming, [](std::size_t) { return ""; }), {}, {}, {}};
+    KeyValues values = values_of(psprintf("SELECT %s FROM pg_catalog.jsonb_populate_record(NULL::%s, $1) AS r",
+                                          columns.text(), projection.name()),
+                                 key);
+    values.condition = condition_of(projection, naming, [&](std::size_t) { return psprintf("$%d", ++given); });
+    return values;
 }
 
-// The first value of a query under a snapshot taken now, in `memory`.
-bool read_json(const char *query, KeyValues &key, MemoryContext memory, Datum *json) {
-    pg::spi_execute_under(GetLatestSnapshot(), query, 1, static_cast<int>(key.values.size()), key.types.data(),
-                          key.values.data());
-    if (SPI_processed == 0) return false;
+// The only value of a query under a snapshot taken now, in `memory`. Returns how many there are, at most 2.
+uint64 read_json(const char *query, KeyValues &key, MemoryContext memory, Datum *json) {
+    pg::spi_execute_under(GetLatestSnapshot(), query, 2, static_cast<int>(key.values.size()), key.types.data(),
+                          key.values.data(), key.nulls.data());
     bool null;
-    Datum value = pg::Row().datum(1, &null);
-    if (!null) pg::within(memory, [&] { *json = PointerGetDatum(PG_DETOAST_DATUM_COPY(value)); });
-    return !null;
+    if (SPI_processed == 1)
+        pg::within(memory, [&] { *json = PointerGetDatum(PG_DETOAST_DATUM_COPY(pg::Row().datum(1, &null))); });
+    return SPI_processed;
 }
 
 int column_count(Oid table) {
@@ -259,7 +239,7 @@ const char *row_query(Projection &projection, const char *from, const char *cond
 // his casts make JSON of the row, and his functions are in the definition.
 bool read_row(Projection &projection, Datum key, bool fresh, Datum *row) {
     MemoryContext outside = CurrentMemoryContext;
-    bool found = false;
+    uint64 found = 0;
     Datum folded = 0; // a reducer's key that has to be folded ahead
     pg::with_spi([&] {
         rights::reading_as_owner(projection.relation, [&] {
@@ -272,11 +252,12 @@ bool read_row(Projection &projection, Datum key, bool fresh, Datum *row) {
             else if (projection.kind == Kind::query)
                 catalog::with_pinned(projection.settings,
                                      [&] { read(psprintf("(%s)", declare::whole_definition(projection.block()))); });
-            else if (!values.values.empty())
+            else if (values.nulls[0] != 'n')
                 folded = pg::within(outside, [&] { return datumCopy(values.values[0], false, -1); });
         });
     });
-    return folded ? verify::fold_ahead(projection, folded, row) : found;
+    if (found > 1) fail_several(projection, key);
+    return folded ? verify::fold_ahead(projection, folded, row) : found == 1;
 }
 
 } // namespace
@@ -296,7 +277,7 @@ Datum projections_read(PG_FUNCTION_ARGS) {
     catalog::Projection &projection = rights::named_projection(fcinfo, catalog::Hold::rows);
     if (PG_ARGISNULL(1))
         ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"key\" must not be null"),
-                        errhint("Pass an object {key column: value}.")));
+                        errhint("Pass an object {column: value}.")));
     rights::require_readable(projection.relation);
     operate::refuse_without_key(projection);
     bool fresh = operate::wait_for(projection, -1, operate::deadline_after(fcinfo, 2));

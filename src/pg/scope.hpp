@@ -185,10 +185,10 @@ inline SPIPlanPtr spi_prepare(const char *sql) {
 
 // Executes a query that only reads, in the current SPI connection, under a snapshot. At most `count` rows; 0: all.
 inline void spi_execute_under(Snapshot snapshot, const char *sql, long count = 0, int arguments = 0,
-                              Oid *types = nullptr, Datum *values = nullptr) {
+                              Oid *types = nullptr, Datum *values = nullptr, const char *nulls = nullptr) {
     SPIPlanPtr plan = spi_prepare(sql, arguments, types);
     if (plan == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-    int code = SPI_execute_snapshot(plan, values, nullptr, snapshot, InvalidSnapshot, true, false, count);
+    int code = SPI_execute_snapshot(plan, values, nulls, snapshot, InvalidSnapshot, true, false, count);
     if (code < 0) elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(code));
 }
 

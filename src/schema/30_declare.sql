@@ -40,9 +40,15 @@ Example: SELECT * FROM projections.explain(''SELECT item, max(price) FROM sales 
 CREATE FUNCTION projections.refresh_rows(name text, keys jsonb) RETURNS bigint
     LANGUAGE c AS 'MODULE_PATHNAME', 'projections_refresh_rows';
 COMMENT ON FUNCTION projections.refresh_rows(text, jsonb) IS
-'Recomputes the rows of the given keys from the sources. keys: one object {key column: value}, or an array of them.
-Returns the number of rows written. Locks those rows; on a join it holds off other writers of the sources'' projection.
-Errors: 22023 not a key of the projection; 0A000 the projection has no key; 42809; 42501 not the owner.
+'Recomputes the rows that the given values determine, from the sources. keys: one object {column: value}, or an array of
+them, which may name different columns. A column may be given that is of the key, appended ones too, or whose value the
+rows of the sources have before anything is made of several of them: a column as it is, or computed from such; no
+aggregate, window function or subquery, and none whose values cannot be compared. An object means all rows that have its
+values, in the projection''s table or by the definition (async: as of what is applied first); NULL means NULL. Rows are
+found by the indexes that tables have; with the columns of the key alone nothing is searched for. {}, where an aggregate
+has no GROUP BY. Returns the number of rows written. Locks those rows; on a join it holds off other writers of the
+sources'' projection.
+Errors: 22023 an object determines no rows; 0A000 the projection has no key; 42809; 42501 not the owner.
 Example: SELECT projections.refresh_rows(''stock'', ''[{"item": "A1"}, {"item": "B2"}]'');';
 
 CREATE FUNCTION projections_internal._definition_query(projection regclass) RETURNS text

@@ -6,8 +6,8 @@ COMMENT ON FUNCTION projections_internal._rows_query(regclass) IS
 'Internal: the query of a projection before it is grouped, with its keys as k1, k2 … and the rows of its tables as r1, '
     'r2 …';
 
--- The text of a query over $1, a key; with the key at hand its NULLs are known, so that equality can use an index for
--- the others.
+-- The text of a query over $1, a whole key; with the key at hand its NULLs are known, so that equality can use an index
+-- for the others.
 CREATE FUNCTION projections_internal._rows_behind(projection regclass, key jsonb) RETURNS text
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -15,15 +15,6 @@ DECLARE
     behind record;
     condition text;
 BEGIN
-    IF jsonb_typeof(key) IS DISTINCT FROM 'object' OR cardinality(names) = 0 AND key <> '{}'
-       OR ARRAY(SELECT k FROM jsonb_object_keys(key) AS k ORDER BY 1) IS DISTINCT
-           FROM ARRAY(SELECT n FROM unnest(names) AS n ORDER BY 1) THEN
-        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
-            MESSAGE = 'this is not a key of the projection',
-            DETAIL = format('The key of %s is (%s).', projections_internal._name(projection),
-                array_to_string(names, ', ')),
-            HINT = 'Pass one JSON object with a value for each column of the key; {} where it has none.';
-    END IF;
     SELECT * INTO behind FROM projections_internal._rows_query(projection);
     SELECT string_agg(CASE WHEN jsonb_typeof(key -> n.name) = 'null' THEN format('q.k%s IS NULL', n.place)
                            ELSE format('q.k%s = (jsonb_populate_record(NULL::%s, $1)).%I', n.place,
@@ -90,10 +81,11 @@ CREATE FUNCTION projections.history(name text, key jsonb)
     RETURNS TABLE(source text, "position" bigint, type text, event_time timestamptz, event jsonb)
     LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'projections_history';
 COMMENT ON FUNCTION projections.history(text, jsonb) IS
-'What made one row of a projection. key: one JSON object, as {"item": "A1"}; for a reducer, state machine or handler
-also the key alone, as "A1". Of a reducer or state machine: the events delivered to that key, by position. Of a query
-projection: the source rows that its row stands for, as they are now; position, type and event_time are NULL where the
-table is no event source. Of a handler: the events of a partition. Runs as the projection''s owner, who the caller must
-be, or a member of it.
-Errors: 42P01 no such relation; 42809 not a projection; 22023 not a key of it; 42501 not the owner.
+'What made one row of a projection. key: one JSON object of columns that determine the row, as {"item": "A1"}: see
+refresh_rows(); for a reducer, state machine or handler {"key": "A1"}, or the key alone, as "A1". Of a reducer or state
+machine: the events delivered to that key, by position. Of a query projection: the source rows that its row stands for,
+as they are now; position, type and event_time are NULL where the table is no event source. Of a handler: the events of
+a partition. Runs as the projection''s owner, who the caller must be, or a member of it.
+Errors: 42P01 no such relation; 42809 not a projection; 22023 not a key of it, or columns that determine no rows; 21000
+they determine several; 22004 no key; 42501 not the owner.
 Example: SELECT position, type, event FROM projections.history(''stock'', ''{"item": "A1"}'');';

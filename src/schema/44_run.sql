@@ -185,11 +185,12 @@ CREATE FUNCTION projections.read(name text, key jsonb, max_wait interval) RETURN
 COMMENT ON FUNCTION projections.read(text, jsonb, interval) IS
 'A row as of now: waits until the projection has applied what was committed before the call, and reads it; where that
 takes longer than max_wait, works the row out from the definition: a query for this key, or the events that a reducer
-has not folded yet. key: one object {key column: value}. Returns the row, or NULL where there is none. A key whose
-events are parked behind a failure gives the row as it is. Needs SELECT on all of the projection, whose row-level
-security must not apply to the caller: it is read as its owner.
-Errors: 22023 not a key of the projection; 0A000 a handler, or a projection without a key; 42501; 55000 as
-projections.wait_for().
+has not folded yet. key: one object {column: value} of columns that determine the row, as refresh_rows() takes them; of
+a reducer or state machine {"key": value}. Returns the row, or NULL where there is none. A key whose events are parked
+behind a failure gives the row as it is. Needs SELECT on all of the projection, whose row-level security must not apply
+to the caller: it is read as its owner.
+Errors: 22023 the object determines no rows; 21000 it determines several; 0A000 a handler, or a projection without a
+key; 42501; 55000 as projections.wait_for().
 Example: SELECT projections.read(''stock'', ''{"item": "A1"}'', ''200 ms'');';
 
 CREATE FUNCTION projections_internal._refuse_archived(projection oid, after bigint) RETURNS void

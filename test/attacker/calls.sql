@@ -3,6 +3,7 @@
 
 attacker: SELECT projections.refresh_rows('attacker.inline_groups', '{"k": 1}');
 attacker: SELECT projections.refresh_rows('attacker.async_log', '{"k": 1}');
+attacker: SELECT projections.refresh_rows('attacker.inline_rows', '[{"v": 1}, {"id": 2, "v": 1}]');
 attacker: SELECT projections_internal.exact_numeric(0.5);
 attacker: SELECT projections_internal.square_root(2.0);
 attacker: BEGIN; SELECT projections.create('attacker.made', 'SELECT attacker.liar(''made'', k) AS k, count(*) AS n FROM attacker.s GROUP BY 1'); ROLLBACK;
@@ -22,6 +23,7 @@ all: SELECT * FROM projections.trace('correlation');
 all: SELECT * FROM projections.position_at('attacker.ev', now());
 all: SELECT * FROM projections.find_incomplete('attacker.ev', '{Opened,Closed}');
 all: SELECT * FROM projections.history('attacker.inline_groups', '{"k": 1}');
+all: SELECT * FROM projections.history('attacker.inline_rows', '{"v": 1}');
 all: SELECT * FROM projections.history('attacker.async_events', '{"type": "Opened"}');
 all: SELECT * FROM projections.history('attacker.reduced', '{"key": "stream 1"}');
 all: SELECT * FROM projections.archive_events('attacker.ev', now(), true);
@@ -59,6 +61,7 @@ all: SELECT projections.read('attacker.async_events', '{"type": "Opened"}', '10 
 all: SELECT projections.read('attacker.reduced', '{"key": "stream 1"}', '0 ms');
 attacker: BEGIN; INSERT INTO attacker.arrived VALUES (99, 99); SELECT projections.read('attacker.async_arrived', '{"n": 99}', '0 ms'); ROLLBACK;
 all: SELECT projections.read('attacker.inline_groups', '{"k": 1}', '0 ms');
+all: SELECT projections.read('attacker.inline_rows', '{"v": 1}', '0 ms');
 attacker: SELECT projections.read('victim.data', '{"data": "SECRET data 1"}', '0 ms');
 all: BEGIN; SELECT projections.reset('attacker.reduced'); ROLLBACK;
 all: BEGIN; SELECT projections.reset('attacker.handled'); ROLLBACK;
