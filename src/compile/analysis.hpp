@@ -141,6 +141,9 @@ void check_first_rows(const Analysis &a);
 
 // windows.cpp: what all windows of a query partition by, as clauses over its target list.
 List *common_partition(const Query *query);
+// Its window functions, in the order of the text; and the window of one.
+pg::vector<WindowFunc *> window_functions(const Query *query);
+const WindowClause *window_of(const Query *query, const WindowFunc *function);
 
 // traces.cpp: a level of the query, and which entry of it the next level or the table is; 0: an expression of it.
 struct Level {

@@ -208,9 +208,32 @@ bool same_sources(const Block &a, const Block &b) {
     return true;
 }
 
+bool tell(Node *node, StringInfo out);
+
+// Windows in the order of the functions that use them, with what they are over: read back, they and what is not
+// returned of that may stand in another order.
+bool tell_windows(const Query *query, StringInfo out) {
+    Query rest = *query;
+    rest.targetList = rest.windowClause = NIL;
+    for (TargetEntry *each : pg::each<TargetEntry>(query->targetList))
+        if (!each->resjunk) rest.targetList = lappend(rest.targetList, each);
+    for (WindowFunc *function : window_functions(query)) {
+        const WindowClause *window = window_of(query, function);
+        for (List *clauses : {window->partitionClause, window->orderClause})
+            for (SortGroupClause *each : pg::each<SortGroupClause>(clauses)) {
+                tell(reinterpret_cast<Node *>(each), out);
+                tell(get_sortgroupclause_expr(each, query->targetList), out);
+            }
+        tell(window->startOffset, out);
+        tell(window->endOffset, out);
+    }
+    return pg::walk_query(&rest, tell, out, QTW_IGNORE_JOINALIASES);
+}
+
 // What text does not tell of an expression: types of constants and casts, which functions and operators, collations.
 bool tell(Node *node, StringInfo out) {
     if (node == nullptr) return false;
+    if (IsA(node, Query) && castNode(Query, node)->hasWindowFuncs) return tell_windows(castNode(Query, node), out);
     if (IsA(node, Query)) return pg::walk_query(castNode(Query, node), tell, out, QTW_IGNORE_JOINALIASES);
     switch (nodeTag(node)) {
     case T_Const: {

@@ -15,6 +15,7 @@ struct Check {
     bool settings_dependent = false;
     int location = -1;
     const char *changed = nullptr;
+    const Node *typed = nullptr; // a call whose columns' types are said beside it
 
     bool stored() const { return place->text == nullptr; }
 };
@@ -133,6 +134,23 @@ void check_clock_literal(const Const *constant, const Check &check) {
         if (strstr(word, clock) != nullptr) check.place->refuse(Construct::clock_literal, constant->location, clock);
 }
 
+// Columns that text is converted to.
+void check_types(List *types, const Check &check) {
+    ListCell *cell;
+    foreach (cell, types)
+        if (!check.stored() && reads_clock(lfirst_oid(cell)))
+            check.place->refuse(Construct::clock_cast, check.location,
+                                psprintf("text that is cast to %s may be 'now' or 'today', which the clock decides",
+                                         format_type_be(lfirst_oid(cell))));
+}
+
+// A function whose columns are said beside it, AS r(a int, …): those tell what it does with text.
+void check_row_types(const RangeTblFunction *function, Check *check) {
+    if (function->funccoltypes == NIL) return;
+    check_types(function->funccoltypes, *check);
+    check->typed = function->funcexpr;
+}
+
 bool walk(Node *node, Check *check) {
     if (node == nullptr) return false;
     int location = exprLocation(node);
@@ -143,7 +161,9 @@ bool walk(Node *node, Check *check) {
     if (IsA(node, NextValueExpr)) check->place->refuse(Construct::sequence, location);
     if (IsA(node, CurrentOfExpr)) check->place->refuse(Construct::cursor, location);
     if (IsA(node, Const)) check_clock_literal(reinterpret_cast<Const *>(node), *check);
-    if (!check->stored())
+    if (IsA(node, RangeTblFunction)) check_row_types(reinterpret_cast<RangeTblFunction *>(node), check);
+    if (IsA(node, TableFunc)) check_types(reinterpret_cast<TableFunc *>(node)->coltypes, *check);
+    if (!check->stored() && node != check->typed)
         if (const char *reason = clock_reason(node)) check->place->refuse(Construct::clock_cast, location, reason);
     // Values as text are as DateStyle, extra_float_digits and others have them, whatever the type's functions say of
     // themselves; a domain's conditions find their functions by search_path.

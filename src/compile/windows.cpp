@@ -9,26 +9,21 @@
 namespace compile {
 namespace {
 
-bool collect(Node *node, List **functions) {
+using WindowFunctions = pg::vector<WindowFunc *>;
+
+bool collect(Node *node, WindowFunctions *functions) {
     if (node == nullptr) return false;
-    if (IsA(node, WindowFunc)) *functions = lappend(*functions, node);
+    if (IsA(node, WindowFunc)) functions->push_back(reinterpret_cast<WindowFunc *>(node));
     return pg::walk_children(node, collect, functions);
 }
 
-List *functions_of(const Query *query) {
-    List *functions = NIL;
-    for (TargetEntry *each : pg::each<TargetEntry>(query->targetList))
-        collect(reinterpret_cast<Node *>(each->expr), &functions);
-    return functions;
-}
-
-bool is_used(const WindowClause *window, List *functions) {
-    for (WindowFunc *each : pg::each<WindowFunc>(functions))
+bool is_used(const WindowClause *window, const WindowFunctions &functions) {
+    for (const WindowFunc *each : functions)
         if (each->winref == window->winref) return true;
     return false;
 }
 
-void forget_unused(Query *query, List *functions) {
+void forget_unused(Query *query, const WindowFunctions &functions) {
     List *used = NIL;
     for (WindowClause *each : pg::each<WindowClause>(query->windowClause))
         if (is_used(each, functions)) used = lappend(used, each);
@@ -59,10 +54,11 @@ Depends depends(const WindowFunc *function, const WindowClause *window) {
     bool by_peers = (frame & (FRAMEOPTION_EXCLUDE_GROUP | FRAMEOPTION_EXCLUDE_TIES)) != 0;
     if (frame & FRAMEOPTION_ROWS) return by_peers ? Depends::on_peers : Depends::on_order;
     Oid type = function->args ? exprType(static_cast<Node *>(linitial(function->args))) : InvalidOid;
-    // Of floats it is the last digits that depend on the order.
+    // Of floats it is the last digits that depend on the order, of min and max the look of equal values.
     bool free = function->winagg && (is_free_of_order(function->winfnoid, type, function->inputcollid) ||
-                                     type == FLOAT4OID || type == FLOAT8OID);
+                                     type == FLOAT4OID || type == FLOAT8OID || name == "min" || name == "max");
     if (free) return Depends::not_at_all;
+    if (window->orderClause == NIL && !by_peers && !(frame & FRAMEOPTION_NONDEFAULT)) return Depends::on_order; // all rows
     bool from_the_first = frame & FRAMEOPTION_START_UNBOUNDED_PRECEDING;
     bool all = from_the_first && (frame & FRAMEOPTION_END_UNBOUNDED_FOLLOWING);
     return !by_peers && (all || (from_the_first && name == "first_value")) ? Depends::on_order : Depends::on_peers;
@@ -84,14 +80,14 @@ TargetEntry *target_of(Query *query, Node *expression) {
 }
 
 // All that a row shows but what windows give, and what those functions are given.
-void order_by_all(Query *query, WindowClause *window, List *functions) {
+void order_by_all(Query *query, WindowClause *window, const WindowFunctions &functions) {
     Index last = 0;
     for (TargetEntry *each : pg::each<TargetEntry>(query->targetList)) last = std::max(last, each->ressortgroupref);
     Ordering ordering{&query->targetList, &window->orderClause, last};
     pg::vector<TargetEntry *> shown;
     for (TargetEntry *each : pg::each<TargetEntry>(query->targetList))
         if (!has_window_function(reinterpret_cast<Node *>(each->expr), nullptr)) shown.push_back(each);
-    for (WindowFunc *each : pg::each<WindowFunc>(functions)) {
+    for (WindowFunc *each : functions) {
         for (Node *argument : pg::each<Node>(each->args)) shown.push_back(target_of(query, argument));
         if (each->aggfilter) shown.push_back(target_of(query, reinterpret_cast<Node *>(each->aggfilter)));
     }
@@ -100,22 +96,39 @@ void order_by_all(Query *query, WindowClause *window, List *functions) {
 }
 
 // The window's functions that depend on the order get one of their own.
-void complete(Query *query, WindowClause *window, List *functions) {
+void complete(Query *query, WindowClause *window, const WindowFunctions &functions) {
     auto *own = pg::copy<WindowClause>(window);
     own->name = own->refname = nullptr;
     own->copiedOrder = false;
     own->winref = 0;
     for (WindowClause *each : pg::each<WindowClause>(query->windowClause)) own->winref = std::max(own->winref, each->winref);
     own->winref++;
+    if (own->orderClause == NIL && !(own->frameOptions & FRAMEOPTION_NONDEFAULT)) // still of all rows
+        own->frameOptions = FRAMEOPTION_NONDEFAULT | FRAMEOPTION_ROWS | FRAMEOPTION_BETWEEN |
+                            FRAMEOPTION_START_UNBOUNDED_PRECEDING | FRAMEOPTION_END_UNBOUNDED_FOLLOWING;
     order_by_all(query, own, functions);
     query->windowClause = lappend(query->windowClause, own);
-    for (WindowFunc *each : pg::each<WindowFunc>(functions)) each->winref = own->winref;
+    for (WindowFunc *each : functions) each->winref = own->winref;
 }
 
 } // namespace
 
+pg::vector<WindowFunc *> window_functions(const Query *query) {
+    WindowFunctions functions;
+    for (TargetEntry *each : pg::each<TargetEntry>(query->targetList))
+        collect(reinterpret_cast<Node *>(each->expr), &functions);
+    return functions;
+}
+
+const WindowClause *window_of(const Query *query, const WindowFunc *function) {
+    for (WindowClause *each : pg::each<WindowClause>(query->windowClause))
+        if (each->winref == function->winref) return each;
+    pg_unreachable();
+}
+
 List *common_partition(const Query *query) {
-    List *functions = functions_of(query), *common = NIL;
+    WindowFunctions functions = window_functions(query);
+    List *common = NIL;
     bool first = true;
     for (WindowClause *window : pg::each<WindowClause>(query->windowClause)) {
         if (!is_used(window, functions)) continue;
@@ -129,19 +142,20 @@ List *common_partition(const Query *query) {
 }
 
 void determine_windows(Query *query, const Place &place) {
-    List *functions = functions_of(query), *windows = list_copy(query->windowClause);
+    WindowFunctions functions = window_functions(query);
+    List *windows = list_copy(query->windowClause);
     for (WindowClause *window : pg::each<WindowClause>(windows)) {
         if (is_total_order(list_concat_copy(window->partitionClause, window->orderClause), query->targetList, query))
             continue;
-        List *dependent = NIL;
-        for (WindowFunc *each : pg::each<WindowFunc>(functions)) {
+        WindowFunctions dependent;
+        for (WindowFunc *each : functions) {
             if (each->winref != window->winref) continue;
             Depends how = depends(each, window);
             if (how == Depends::on_peers)
                 place.refuse(Construct::undecided_window, each->location, get_func_name(each->winfnoid));
-            if (how == Depends::on_order) dependent = lappend(dependent, each);
+            if (how == Depends::on_order) dependent.push_back(each);
         }
-        if (dependent) complete(query, window, dependent);
+        if (!dependent.empty()) complete(query, window, dependent);
     }
     forget_unused(query, functions);
 }
