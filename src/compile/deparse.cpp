@@ -8,7 +8,8 @@ namespace compile {
 
 char *deparse(Query *query) {
     char *text = nullptr;
-    pg::with_plain_text([&] { text = pg_get_querydef(query, false); });
+    // Of a copy: core renews the columns of joins in what it prints, in the memory that is current.
+    pg::with_plain_text([&] { text = pg_get_querydef(pg::copy<Query>(query), false); });
     return text;
 }
 
