@@ -35,6 +35,31 @@ SELECT * FROM test.check_all();
 SELECT k FROM filtered ORDER BY shop;
 
 --
+-- NULL of what is missing has the type's length and the column's collation
+--
+CREATE TABLE tags (id int PRIMARY KEY, tag varchar(5), plain varchar(5) COLLATE "POSIX", text text COLLATE "POSIX", digits numeric(6, 2), since interval hour to minute);
+CREATE TABLE tagged (id int PRIMARY KEY, tag int, shop int);
+SELECT projections.create('tags_found', $$
+    SELECT (SELECT coalesce(x.tag, 'none'::varchar(5)) FROM tags x WHERE x.id = s.tag) AS tag, count(*) AS n FROM tagged s GROUP BY 1$$);
+SELECT projections.create('tags_counted', $$
+    SELECT (SELECT coalesce(x.tag, 'none'::varchar(5)) FROM tags x WHERE x.id = s.tag) AS tag, count(DISTINCT shop) AS n FROM tagged s GROUP BY 1$$);
+SELECT projections.create('tags_joined', $$
+    SELECT s.id, x.tag, x.plain, x.text, x.digits, x.since, coalesce(x.plain, 'none') > 'a' AS named FROM tagged s LEFT JOIN tags x ON x.id = s.tag$$);
+SELECT projections.create('tags_sets', $$
+    SELECT x.tag, x.plain, x.digits, count(*) AS n FROM tagged s LEFT JOIN tags x ON x.id = s.tag GROUP BY GROUPING SETS ((x.tag), (x.plain, x.digits), ())$$);
+SELECT attrelid::regclass, attname, format_type(atttypid, atttypmod), collname
+FROM pg_attribute LEFT JOIN pg_collation AS c ON c.oid = attcollation
+WHERE attrelid IN ('tags_found'::regclass, 'tags_counted'::regclass, 'tags_joined'::regclass, 'tags_sets'::regclass) AND attnum > 0 AND attname !~ '^_'
+ORDER BY attrelid::regclass::text, attnum;
+INSERT INTO tags VALUES (1, 'a', 'A', 'a', 1.5, '1:30'), (2, NULL, 'b', NULL, 2, NULL);
+INSERT INTO tagged VALUES (1, 1, 1), (2, 2, 1), (3, 3, 2), (4, NULL, 2), (5, 1, 2);
+SELECT * FROM test.check_all();
+UPDATE tags SET id = 3 WHERE id = 1;
+UPDATE tagged SET shop = 3 WHERE id < 3;
+SELECT * FROM test.check_all();
+SELECT * FROM tags_found ORDER BY tag;
+
+--
 -- Operators that are found by name
 --
 CREATE TABLE people (id int PRIMARY KEY, e aside.citext, h aside.hstore);

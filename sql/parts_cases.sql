@@ -27,6 +27,10 @@ INSERT INTO kinds (query) VALUES
     ('SELECT count(DISTINCT k) AS k, count(DISTINCT n) FILTER (WHERE k IS NOT NULL) AS n, sum(n) AS s, count(*) AS c, bool_and(n > 0) AS e FROM b'),
     ('SELECT k, sum(DISTINCT n) AS n, avg(DISTINCT n) AS a, count(DISTINCT u) AS u, count(*) FILTER (WHERE n > 1) AS c FROM b GROUP BY k'),
     ('SELECT n, count(*) AS c FROM (SELECT k, sum(n) AS n FROM b GROUP BY k HAVING count(*) > 1) AS s GROUP BY n'),
+    ('SELECT (SELECT count(*) FILTER (WHERE b.n > 2) FROM b WHERE b.k = a.k) AS c, grouping((SELECT count(*) FILTER (WHERE b.n > 2) FROM b WHERE b.k = a.k)) AS g, count(*) AS n FROM a GROUP BY (SELECT count(*) FILTER (WHERE b.n > 2) FROM b WHERE b.k = a.k)'),
+    ('SELECT 1 + (SELECT count(*) FILTER (WHERE b.n > 2) FROM b WHERE b.k = a.k) AS c, count(*) AS n FROM a GROUP BY (SELECT count(*) FILTER (WHERE b.n > 2) FROM b WHERE b.k = a.k)'),
+    ('SELECT k IN (SELECT n FROM b) AS i, NOT (k IN (SELECT n FROM b)) AS o, count(*) AS c FROM a GROUP BY k IN (SELECT n FROM b)'),
+    ('SELECT k, max(DISTINCT t) AS t, count(DISTINCT NULL) AS c FROM b GROUP BY k'),
     ('SELECT sum(n) AS n FROM a HAVING count(*) > 2');
 CREATE VIEW differences AS
     SELECT number, d.* FROM kinds, test.differences(to_regclass('kind_' || number), query) AS d ORDER BY 1, 2, 3;

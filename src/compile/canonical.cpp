@@ -146,8 +146,21 @@ Node *rewrite(Node *node, Place *place) {
 // The parser puts some casts of constants elsewhere when it reads its own text; folded, they are the same constant.
 bool same(Node *a, Node *b) { return equal(a, b) || equal(computed(a), computed(b)); }
 
+const char *type_of(Node *node) {
+    Oid type = exprType(node), collation = exprCollation(node);
+    const char *name = format_type_with_typemod(type, exprTypmod(node));
+    if (!OidIsValid(collation) || collation == get_typcollation(type)) return name;
+    return psprintf("%s COLLATE %s", name, generate_collation_name(collation));
+}
+
+// Both as text; where that is the same, by what it does not show.
 Difference different(const Arm &declared, Node *a, const Arm &stored, Node *b) {
-    return {a ? deparse_among(a, declared.query) : "nothing", b ? deparse_among(b, stored.query) : "nothing"};
+    const char *x = a ? deparse_among(a, declared.query) : "nothing",
+               *y = b ? deparse_among(b, stored.query) : "nothing";
+    if (strcmp(x, y) != 0) return {x, y};
+    const char *type = type_of(a), *other = type_of(b);
+    if (strcmp(type, other) == 0) return {x, "the same with other types or operators"};
+    return {psprintf("%s of type %s", x, type), psprintf("%s of type %s", y, other)};
 }
 
 // A table whose presence is asked for may have got another alias, so that it is not one of those around it.

@@ -22,7 +22,7 @@ Node *float_constant(const char *value) {
                                               FLOAT8PASSBYVAL));
 }
 
-Node *null_like(Node *like) { return typed_null(exprType(like), -1, exprCollation(like)); }
+Node *null_like(Node *like) { return typed_null(exprType(like), exprTypmod(like), exprCollation(like)); }
 
 Node *computed(Node *expression) {
     Node *made = nullptr;
@@ -89,8 +89,8 @@ namespace {
 // What an outer join gives in the place of a domain's value: NULL, though the domain may forbid it. A cast would check.
 Node *null_of_domain(Oid domain, Oid collation) {
     Oid array = get_array_type(domain);
-    auto *none = makeConst(array, -1, get_typcollation(array), -1, PointerGetDatum(construct_empty_array(domain)), false,
-                           false);
+    auto *none =
+        makeConst(array, -1, get_typcollation(array), -1, PointerGetDatum(construct_empty_array(domain)), false, false);
     SubscriptingRef *element = makeNode(SubscriptingRef);
     element->refcontainertype = array;
     element->refelemtype = element->refrestype = domain;
@@ -106,7 +106,16 @@ Node *null_of_domain(Oid domain, Oid collation) {
 Node *typed_null(Oid type, int32 typmod, Oid collation) {
     if (get_typtype(type) == TYPTYPE_DOMAIN) return null_of_domain(type, collation);
     auto *null = reinterpret_cast<Node *>(makeNullConst(type, -1, collation));
-    return coerce_to_target_type(nullptr, null, type, type, typmod, COERCION_EXPLICIT, COERCE_EXPLICIT_CAST, -1);
+    Node *cast = coerce_to_target_type(nullptr, null, type, type, typmod, COERCION_EXPLICIT, COERCE_EXPLICIT_CAST, -1);
+    if (cast == null) return null;
+    assign_expr_collations(nullptr, cast);
+    if (collation == get_typcollation(type)) return cast;
+    // The text of a cast constant does not tell its collation, as that of a constant does.
+    CollateExpr *collated = makeNode(CollateExpr);
+    collated->arg = reinterpret_cast<Expr *>(cast);
+    collated->collOid = collation;
+    collated->location = -1;
+    return reinterpret_cast<Node *>(collated);
 }
 
 Node *exists(Query *rows, bool negated) {

@@ -8,7 +8,7 @@ namespace compile {
 Node *int_constant(int value);
 Node *bigint_constant(int64 value);
 Node *float_constant(const char *value);
-// NULL of the type of `like`, without its typmod: that would read back as a cast of NULL.
+// NULL of the type of `like`, and its typmod: what chooses between both keeps it.
 Node *null_like(Node *like);
 // NULL cast to a type with its typmod, as a text would say it.
 Node *typed_null(Oid type, int32 typmod, Oid collation);

@@ -342,7 +342,9 @@ Query *arm_of(const Distinct &of, int arm) {
         int number = pg::add_target(
             made, expression, here && equal(column.expression, value) ? "value" : name_of(of.query, column.expression));
         made->hasAggs |= here && IsA(expression, Aggref);
-        if (here && equal(column.expression, value)) group_by(of.cutting, made, number);
+        // A group has a constant once, and its text could mean another column that is the same constant.
+        bool once = of.keys && IsA(value, Const);
+        if (here && !once && equal(column.expression, value)) group_by(of.cutting, made, number);
     }
     note_sublinks(made);
     return made;

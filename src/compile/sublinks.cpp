@@ -205,9 +205,14 @@ bool is_presence(Node *conjunct) {
 
 // ------------------------------------------------------------------------------------------------------------ scalars
 
+struct Joined {
+    Node *link, *value;
+};
+
 struct Scalars {
     const Cutting &cutting;
     Query *query;
+    pg::vector<Joined> joined = {}; // what is grouped by is the same wherever it is written again
 };
 
 // EXISTS where it is no condition of its own: bool_or(true) is not NULL. It stays what it is as long as there are some,
@@ -281,10 +286,10 @@ Node *ask_existence(Node *node, Scalars *to) {
     return exists(rows, false);
 }
 
-Node *join_scalars(Node *node, Scalars *to) {
-    if (node == nullptr) return nullptr;
-    if (!IsA(node, SubLink)) return pg::mutate_children(node, join_scalars, to);
-    auto *link = reinterpret_cast<SubLink *>(node);
+Node *join_scalars(Node *node, Scalars *to);
+
+// Null where it stays a subquery.
+Node *join_scalar(SubLink *link, Scalars *to) {
     auto *subquery = castNode(Query, link->subselect);
     Node *joined = nullptr;
     if (link->subLinkType == EXPR_SUBLINK && is_aggregate(subquery)) {
@@ -301,21 +306,34 @@ Node *join_scalars(Node *node, Scalars *to) {
         joined = join_membership(to, link);
     else if (link->subLinkType == ALL_SUBLINK)
         joined = join_absence(to, link);
-    return joined ? joined : node;
+    return joined;
+}
+
+// Each subquery is joined once.
+Node *join_scalars(Node *node, Scalars *to) {
+    if (node == nullptr) return nullptr;
+    if (!IsA(node, SubLink)) return pg::mutate_children(node, join_scalars, to);
+    for (const Joined &each : to->joined)
+        if (equal(each.link, node)) return copy(each.value);
+    Node *link = copy(node);
+    Node *value = join_scalar(reinterpret_cast<SubLink *>(node), to);
+    if (value == nullptr) return node;
+    to->joined.push_back({link, copy(value)});
+    return value;
 }
 
 // Conditions of inner joins and WHERE; those of outer joins stay.
-void cut_conditions(const Cutting &cutting, Query *query) {
+void cut_conditions(Scalars *to) {
+    Query *query = to->query;
     List *conditions = NIL, *changed = NIL, *plain = NIL;
     take_conditions(reinterpret_cast<Node *>(query->jointree), &conditions);
     for (Node *each : pg::each<Node>(conditions))
         if (is_presence(each))
-            changed = lappend(changed, cut_presence(cutting, each));
+            changed = lappend(changed, cut_presence(to->cutting, each));
         else
             plain = lappend(plain, each);
-    Scalars to{cutting, query};
     List *joined = NIL;
-    for (Node *each : pg::each<Node>(plain)) joined = lappend(joined, join_scalars(ask_existence(each, &to), &to));
+    for (Node *each : pg::each<Node>(plain)) joined = lappend(joined, join_scalars(ask_existence(each, to), to));
     joined = list_concat(joined, changed);
     query->jointree->quals = joined ? reinterpret_cast<Node *>(make_ands_explicit(joined)) : nullptr;
 }
@@ -324,8 +342,8 @@ void cut_conditions(const Cutting &cutting, Query *query) {
 
 void cut_sublinks(const Cutting &cutting, Query *query) {
     if (!query->hasSubLinks) return;
-    cut_conditions(cutting, query);
     Scalars to{cutting, query};
+    cut_conditions(&to);
     query->targetList = reinterpret_cast<List *>(join_scalars(reinterpret_cast<Node *>(query->targetList), &to));
     note_sublinks(query);
 }
