@@ -145,7 +145,7 @@ SELECT * FROM test.differing();
 
 -- Rows that ORDER BY does not tell apart are told apart by all that is shown.
 CREATE TABLE ties (g int, v int, w int);
-INSERT INTO ties SELECT 1, i % 2, i FROM generate_series(1, 6) i;
+INSERT INTO ties SELECT 1, i % 2, 7 - i FROM generate_series(1, 6) i;
 SELECT projections.create('numbered', 'SELECT v, w, row_number() OVER (PARTITION BY g ORDER BY v) AS n FROM ties');
 UPDATE ties SET w = w + 10 WHERE w = 2;
 SELECT test.check('numbered');
