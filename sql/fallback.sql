@@ -12,10 +12,10 @@ SELECT projections.create('tree', 'WITH RECURSIVE t AS (SELECT id, boss, 1 AS de
 \set VERBOSITY default
 SET client_min_messages = warning;
 SELECT projections.create('tree', 'WITH RECURSIVE t AS (SELECT id, boss, 1 AS depth FROM staff WHERE boss IS NULL UNION ALL SELECT s.id, s.boss, t.depth + 1 FROM staff s JOIN t ON s.boss = t.id) SELECT * FROM t', options => '{"fallback": "refresh"}');
-RESET client_min_messages;
-SELECT projections.create('needless', 'SELECT boss, count(*) FROM staff GROUP BY boss', 'async', options => '{"fallback": "refresh"}') \g /dev/null
+SELECT projections.create('needless', 'SELECT boss, count(*) FROM staff GROUP BY boss', options => '{"fallback": "refresh"}') \g /dev/null
 SELECT options FROM projections_internal.projection WHERE relation = 'needless'::regclass;
 SELECT projections.drop('needless');
+RESET client_min_messages;
 SELECT projections.create('other', 'SELECT id FROM staff ORDER BY pay LIMIT 2', options => '{"fallback": "recompute"}');
 SELECT projections.create('volatile', 'SELECT id, random() FROM staff', options => '{"fallback": "refresh"}');
 SELECT projections.create('catalog', 'SELECT oid FROM pg_class ORDER BY 1 LIMIT 1', options => '{"fallback": "refresh"}');
