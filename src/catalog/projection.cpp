@@ -3,8 +3,8 @@
 #include "catalog/projection.hpp"
 
 #include "catalog/hidden.hpp"
-
 #include "catalog/settings.hpp"
+#include "catalog/stored.hpp"
 #include "compile/refuse.hpp"
 #include "pg/scope.hpp"
 
@@ -101,11 +101,6 @@ const char **pinned_values(Datum array) {
     return result;
 }
 
-bool has_option(Datum options, const char *name) {
-    JsonbValue found;
-    return getKeyJsonValueFromContainer(&DatumGetJsonbP(options)->root, name, static_cast<int>(strlen(name)), &found);
-}
-
 Kind kind_of(const char *name) {
     if (strcmp(name, "handler") == 0) return Kind::handler;
     if (strcmp(name, "reducer") == 0) return Kind::reducer;
@@ -160,10 +155,7 @@ Projection *read(const Row &row) {
     projection->user_columns = DatumGetInt32(row[&Columns::user_columns]);
     projection->kind = kind_of(TextDatumGetCString(row[&Columns::kind]));
     const char *shape = row.has(&Columns::shape) ? TextDatumGetCString(row[&Columns::shape]) : "";
-    bool bag = strcmp(shape, "bag") == 0;
-    projection->stored = !bag                                               ? compile::Stored::by_key
-                         : has_option(row[&Columns::options], "fallback") ? compile::Stored::refreshed
-                                                                            : compile::Stored::as_bag;
+    projection->stored = stored_as(shape, row[&Columns::options]);
     projection->one_row = strcmp(shape, "total") == 0;
     projection->sources = oids(row[&Columns::sources]);
     projection->settings = pinned_values(row[&Columns::settings]);
@@ -486,7 +478,8 @@ void register_callbacks() {
     pg::has_one_schema = [] { return cached().has_one_schema; };
     compile::how_kept = [](Oid relation) {
         Projection *found = projection(relation);
-        if (found == nullptr || found->kind != Kind::query || found->stored != compile::Stored::by_key) return compile::Kept::not_by_key;
+        if (found == nullptr || found->kind != Kind::query || found->stored != compile::Stored::by_key)
+            return compile::Kept::not_by_key;
         return found->one_row ? compile::Kept::as_one_row : compile::Kept::by_key;
     };
     CacheRegisterRelcacheCallback(relation_changed, 0);

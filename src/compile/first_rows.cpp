@@ -48,14 +48,16 @@ bool has_order(const Wanted &wanted, Relation index, int key, const SortGroupCla
     if (column_of(expression) == 0 || column_of(expression) != index->rd_index->indkey.values[key]) return false;
     if (index->rd_indcollation[key] != exprCollation(expression)) return false;
     int strategy = get_op_opfamily_strategy(clause->sortop, index->rd_opfamily[key]);
-    bool descending = index->rd_indoption[key] & INDOPTION_DESC, nulls_first = index->rd_indoption[key] & INDOPTION_NULLS_FIRST;
+    bool descending = index->rd_indoption[key] & INDOPTION_DESC,
+         nulls_first = index->rd_indoption[key] & INDOPTION_NULLS_FIRST;
     if (strategy != (descending != backwards ? BTGreaterStrategyNumber : BTLessStrategyNumber)) return false;
     return clause->nulls_first == (nulls_first != backwards);
 }
 
 bool serves(const Wanted &wanted, Relation index, bool backwards) {
     const Form_pg_index form = index->rd_index;
-    if (index->rd_rel->relam != BTREE_AM_OID || !form->indisvalid || !pg::is_of_columns(index->rd_indextuple)) return false;
+    if (index->rd_rel->relam != BTREE_AM_OID || !form->indisvalid || !pg::is_of_columns(index->rd_indextuple))
+        return false;
     int key = 0;
     while (key < form->indnkeyatts && list_member_int(wanted.equated, form->indkey.values[key])) key++;
     if (key < list_length(wanted.equated)) return false;
@@ -88,9 +90,13 @@ const char *advice(const Wanted &wanted, Oid table) {
     for (SortGroupClause *clause : pg::each<SortGroupClause>(wanted.query->sortClause)) {
         Node *expression = get_sortgroupclause_expr(clause, wanted.query->targetList);
         if (column_of(expression) == 0) return nullptr;
-        bool greater = get_op_opfamily_strategy(clause->sortop, lookup_type_cache(exprType(expression), TYPECACHE_BTREE_OPFAMILY)->btree_opf) == BTGreaterStrategyNumber;
+        bool greater =
+            get_op_opfamily_strategy(clause->sortop,
+                                     lookup_type_cache(exprType(expression), TYPECACHE_BTREE_OPFAMILY)->btree_opf) ==
+            BTGreaterStrategyNumber;
         const char *nulls = clause->nulls_first == greater ? "" : clause->nulls_first ? " NULLS FIRST" : " NULLS LAST";
-        columns.add("%s%s%s", quote_identifier(get_attname(table, column_of(expression), false)), greater ? " DESC" : "", nulls);
+        columns.add("%s%s%s", quote_identifier(get_attname(table, column_of(expression), false)),
+                    greater ? " DESC" : "", nulls);
     }
     return psprintf("CREATE INDEX ON %s (%s);", pg::qualified_name(table), columns.text());
 }
@@ -98,7 +104,9 @@ const char *advice(const Wanted &wanted, Oid table) {
 } // namespace
 
 bool is_first_rows(const Query *query) {
-    if (query->commandType != CMD_SELECT || !query->limitCount || !query->sortClause || query->limitOption == LIMIT_OPTION_WITH_TIES) return false;
+    if (query->commandType != CMD_SELECT || !query->limitCount || !query->sortClause ||
+        query->limitOption == LIMIT_OPTION_WITH_TIES)
+        return false;
     Query plain = *query;
     plain.limitCount = plain.limitOffset = nullptr;
     plain.sortClause = NIL;

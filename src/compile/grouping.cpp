@@ -64,8 +64,8 @@ bool has_sublink(Node *node, Query *query) {
 }
 
 bool has_sublink(Query *query) {
-    return query->hasSubLinks && (has_sublink(reinterpret_cast<Node *>(query->targetList), query) ||
-                                  has_sublink(query->havingQual, query));
+    return query->hasSubLinks &&
+           (has_sublink(reinterpret_cast<Node *>(query->targetList), query) || has_sublink(query->havingQual, query));
 }
 
 bool asks_of_groups(Node *node, void *context) {
@@ -106,8 +106,8 @@ bool is_among(Index reference, List *clauses) {
 // Whether what is asked of the groups refers to a column, returned or not.
 bool is_kept(const Query *query, Index reference) {
     if (reference == 0) return false;
-    bool kept = is_among(reference, query->distinctClause) ||
-                (query->hasDistinctOn && is_among(reference, query->sortClause));
+    bool kept =
+        is_among(reference, query->distinctClause) || (query->hasDistinctOn && is_among(reference, query->sortClause));
     for (WindowClause *window : pg::each<WindowClause>(query->windowClause))
         kept |= is_among(reference, window->partitionClause) || is_among(reference, window->orderClause);
     return kept;

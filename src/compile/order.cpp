@@ -166,8 +166,7 @@ bool order(Node *node, Walk *walk) {
     for (TargetEntry *each : pg::each<TargetEntry>(aggregate->args))
         ordering.last = std::max(ordering.last, each->ressortgroupref);
     int arguments = list_length(aggregate->aggargtypes);
-    for (int i = 0; i < arguments; i++)
-        ordering.add_value(static_cast<TargetEntry *>(list_nth(aggregate->args, i)));
+    for (int i = 0; i < arguments; i++) ordering.add_value(static_cast<TargetEntry *>(list_nth(aggregate->args, i)));
     return pg::walk_children(node, order, walk); // subqueries in its arguments
 }
 

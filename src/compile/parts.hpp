@@ -39,8 +39,8 @@ Query *split_groups(const Cutting &cutting, Query *query);
 // Aggregates with DISTINCT as plain ones over distinct values; null where there are none.
 Query *split_distinct(const Cutting &cutting, Query *query);
 
-// row_parts.cpp: DISTINCT over windows, and groups over rows that come in slices, as a query over those rows; null where
-// there is none.
+// row_parts.cpp: DISTINCT over windows, and groups over rows that come in slices, as a query over those rows; null
+// where there is none.
 Query *split_rows(Query *query);
 
 // Whether the query or what is below it reads columns of the query around it.

@@ -1,5 +1,6 @@
 // A definition that no key can be traced in, and that its user wants read again as a whole: it keeps its form, WITH
-// RECURSIVE and all, but for views, which are read as they are now. Each of its tables tells that something has changed.
+// RECURSIVE and all, but for views, which are read as they are now. Each of its tables tells that something has
+// changed.
 #include "compile/analysis.hpp"
 #include "compile/canonical.hpp"
 #include "compile/columns.hpp"

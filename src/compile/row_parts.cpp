@@ -1,5 +1,5 @@
-// Rows in slices, below what is made of them: DISTINCT or DISTINCT ON over windows, groups and distinct values over rows
-// that functions or LATERAL subqueries give. The rows become a part, and the rest a query over it.
+// Rows in slices, below what is made of them: DISTINCT or DISTINCT ON over windows, groups and distinct values over
+// rows that functions or LATERAL subqueries give. The rows become a part, and the rest a query over it.
 #include "compile/analysis.hpp"
 #include "compile/parts.hpp"
 #include "compile/rewrite.hpp"
@@ -42,7 +42,8 @@ Query *groups_over_rows(const Query *query) {
     auto *rows = pg::select_from(nullptr);
     rows->rtable = query->rtable;
     rows->jointree = query->jointree;
-    pg::add_target(rows, reinterpret_cast<Node *>(makeConst(INT4OID, -1, InvalidOid, 4, Int32GetDatum(1), false, true)), "one");
+    pg::add_target(rows, reinterpret_cast<Node *>(makeConst(INT4OID, -1, InvalidOid, 4, Int32GetDatum(1), false, true)),
+                   "one");
     note_sublinks(rows);
     if (!reads_slices(rows)) return nullptr;
     rows->targetList = NIL;
@@ -51,7 +52,10 @@ Query *groups_over_rows(const Query *query) {
     outer->rtable = NIL;
     outer->jointree = makeFromExpr(NIL, nullptr);
     outer = pg::mutate_query(outer, over_rows, &reading);
-    if (rows->targetList == NIL) pg::add_target(rows, reinterpret_cast<Node *>(makeConst(INT4OID, -1, InvalidOid, 4, Int32GetDatum(1), false, true)), "one");
+    if (rows->targetList == NIL)
+        pg::add_target(rows,
+                       reinterpret_cast<Node *>(makeConst(INT4OID, -1, InvalidOid, 4, Int32GetDatum(1), false, true)),
+                       "one");
     outer->rtable = list_make1(pg::subquery_entry(rows, "rows", pg::column_names(rows)));
     outer->jointree = makeFromExpr(list_make1(pg::reference_to(1)), nullptr);
     note_sublinks(outer);
@@ -81,9 +85,9 @@ Query *distinct_over_rows(const Query *query) {
         auto *column = pg::copy<TargetEntry>(each);
         each->resjunk = false;
         column->resno = static_cast<AttrNumber>(list_length(outer->targetList) + 1);
-        column->expr = reinterpret_cast<Expr *>(makeVar(1, static_cast<AttrNumber>(list_length(visible)), exprType(reinterpret_cast<Node *>(each->expr)),
-                                                        exprTypmod(reinterpret_cast<Node *>(each->expr)),
-                                                        exprCollation(reinterpret_cast<Node *>(each->expr)), 0));
+        column->expr = reinterpret_cast<Expr *>(makeVar(
+            1, static_cast<AttrNumber>(list_length(visible)), exprType(reinterpret_cast<Node *>(each->expr)),
+            exprTypmod(reinterpret_cast<Node *>(each->expr)), exprCollation(reinterpret_cast<Node *>(each->expr)), 0));
         outer->targetList = lappend(outer->targetList, column);
         if (each->resname == nullptr) each->resname = pstrdup("value");
     }
@@ -100,10 +104,12 @@ Query *distinct_over_rows(const Query *query) {
 } // namespace
 
 Query *split_rows(Query *query) {
-    if (query->setOperations || query->groupingSets || query->limitCount || query->limitOffset || query->rowMarks || query->cteList)
+    if (query->setOperations || query->groupingSets || query->limitCount || query->limitOffset || query->rowMarks ||
+        query->cteList)
         return nullptr;
     bool grouped = query->groupClause || query->hasAggs || query->havingQual;
-    if (!grouped && query->distinctClause && (query->hasWindowFuncs || query->hasTargetSRFs)) return distinct_over_rows(query);
+    if (!grouped && query->distinctClause && (query->hasWindowFuncs || query->hasTargetSRFs))
+        return distinct_over_rows(query);
     if (grouped || query->distinctClause) return groups_over_rows(query);
     return nullptr;
 }

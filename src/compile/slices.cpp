@@ -116,9 +116,29 @@ bool reads_slices(const Query *query) {
            (reads_beside(query) && !has_fewest_keys(const_cast<Query *>(query)));
 }
 
+static bool find_table(Node *node, bool *found) {
+    if (node == nullptr || *found) return false;
+    if (!IsA(node, Query)) return pg::walk_children(node, find_table, found);
+    for (RangeTblEntry *entry : pg::each<RangeTblEntry>(castNode(Query, node)->rtable))
+        *found |= entry->rtekind == RTE_RELATION;
+    return pg::walk_query(castNode(Query, node), find_table, found, QTW_IGNORE_JOINALIASES);
+}
+
+// Whether a subquery of it is about a row's own values: over what functions make of them.
+static bool asks_functions(const Query *query) {
+    bool asks = false;
+    each_sublink(const_cast<Query *>(query), [&](SubLink *link) {
+        bool table = false, values = is_values(castNode(Query, link->subselect));
+        find_table(link->subselect, &table);
+        asks |= !table && !values;
+    });
+    return asks;
+}
+
 bool stays_whole(Query *query) {
     if (!returns_rows(query)) return false;
     if (query->hasDistinctOn) return true;
+    if (asks_functions(query)) return has_fewest_keys(query);
     Query targets = *query;
     targets.jointree = makeFromExpr(NIL, nullptr);
     bool found = has_anew_beside(query), concerns_all = false;
@@ -129,7 +149,8 @@ bool stays_whole(Query *query) {
 
 bool is_whole(const Query *query) {
     if (reads_slices(query) || is_first_rows(query)) return true;
-    return returns_rows(query) && (query->hasDistinctOn || has_other_sublinks(query) || reads_beside(query));
+    return returns_rows(query) &&
+           (query->hasDistinctOn || has_other_sublinks(query) || reads_beside(query) || asks_functions(query));
 }
 
 namespace {

@@ -58,7 +58,8 @@ Depends depends(const WindowFunc *function, const WindowClause *window) {
     bool free = function->winagg && (is_free_of_order(function->winfnoid, type, function->inputcollid) ||
                                      type == FLOAT4OID || type == FLOAT8OID || name == "min" || name == "max");
     if (free) return Depends::not_at_all;
-    if (window->orderClause == NIL && !by_peers && !(frame & FRAMEOPTION_NONDEFAULT)) return Depends::on_order; // all rows
+    if (window->orderClause == NIL && !by_peers && !(frame & FRAMEOPTION_NONDEFAULT))
+        return Depends::on_order; // all rows
     bool from_the_first = frame & FRAMEOPTION_START_UNBOUNDED_PRECEDING;
     bool all = from_the_first && (frame & FRAMEOPTION_END_UNBOUNDED_FOLLOWING);
     return !by_peers && (all || (from_the_first && name == "first_value")) ? Depends::on_order : Depends::on_peers;
@@ -101,7 +102,8 @@ void complete(Query *query, WindowClause *window, const WindowFunctions &functio
     own->name = own->refname = nullptr;
     own->copiedOrder = false;
     own->winref = 0;
-    for (WindowClause *each : pg::each<WindowClause>(query->windowClause)) own->winref = std::max(own->winref, each->winref);
+    for (WindowClause *each : pg::each<WindowClause>(query->windowClause))
+        own->winref = std::max(own->winref, each->winref);
     own->winref++;
     if (own->orderClause == NIL && !(own->frameOptions & FRAMEOPTION_NONDEFAULT)) // still of all rows
         own->frameOptions = FRAMEOPTION_NONDEFAULT | FRAMEOPTION_ROWS | FRAMEOPTION_BETWEEN |

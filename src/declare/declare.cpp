@@ -383,12 +383,11 @@ Block *compile_with_fallback(Request &request, Parts &parts, ErrorData **refusal
 // What a change will cost, and why.
 void tell_cost(const Made &made, const ErrorData *refusal, TimestampTz began) {
     const char *reason = strstr(refusal->message, ": ");
-    ereport(NOTICE,
-            (errmsg("projection %s is read again as a whole for each change: %s", pg::qualified_name(made.table),
-                    reason ? reason + 2 : refusal->message),
-             errdetail("Each transaction that changes a source takes about as long for it as filling it did, %ld ms for "
-                       UINT64_FORMAT " rows, and one goes after the other.",
-                       TimestampDifferenceMilliseconds(began, GetCurrentTimestamp()), made.rows)));
+    ereport(NOTICE, (errmsg("projection %s is read again as a whole for each change: %s",
+                            pg::qualified_name(made.table), reason ? reason + 2 : refusal->message),
+                     errdetail("Each transaction that changes a source takes about as long for it as filling it did, "
+                               "%ld ms for " UINT64_FORMAT " rows, and one goes after the other.",
+                               TimestampDifferenceMilliseconds(began, GetCurrentTimestamp()), made.rows)));
 }
 
 Oid create(FunctionCallInfo fcinfo) {
@@ -398,8 +397,8 @@ Oid create(FunctionCallInfo fcinfo) {
     if (OidIsValid(found)) return found;
     Parts parts{request};
     ErrorData *refusal = nullptr; // of what is read again as a whole for that
-    Block *block = request.fallback ? compile_with_fallback(request, parts, &refusal)
-                                    : compile_text(request.query, parts.maker());
+    Block *block =
+        request.fallback ? compile_with_fallback(request, parts, &refusal) : compile_text(request.query, parts.maker());
     if (!PG_ARGISNULL(3)) check_key(PG_GETARG_DATUM(3), *block);
     Made made = make_projection(request, *block);
     parts.belong_to(made.table);

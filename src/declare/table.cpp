@@ -28,7 +28,8 @@ const char *identity_index(const char *name, const char *table, const Block &blo
         return psprintf("CREATE UNIQUE INDEX %s ON %s (%s) NULLS NOT DISTINCT", name, table, key);
     if (block.counts_equal_rows()) {
         pg::TextList columns; // slices of rows are read by their keys, and single rows removed from them
-        for (const compile::Key &key : block.keys) columns.add("%s", quote_identifier(block.column(key.column)->resname));
+        for (const compile::Key &key : block.keys)
+            columns.add("%s", quote_identifier(block.column(key.column)->resname));
         columns.add("pg_catalog.hash_record_extended(ROW(%s), 0)", column_list(block, false));
         return psprintf("CREATE INDEX %s ON %s (%s)", name, table, columns.text());
     }

@@ -316,14 +316,14 @@ NullMask mask_of(TupleTableSlot *key, std::size_t keys) {
 
 } // namespace
 
-pg::flat_map<NullMask, Tuplestorestate *> by_null_pattern(Tuplestorestate *keys, TupleDesc desc) {
+pg::flat_map<NullMask, Tuplestorestate *> by_null_pattern(Tuplestorestate *keys, TupleDesc from, TupleDesc to) {
     pg::flat_map<NullMask, Tuplestorestate *> patterns;
-    TupleTableSlot *key = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+    TupleTableSlot *key = MakeSingleTupleTableSlot(from, &TTSOpsMinimalTuple);
     tuplestore_rescan(keys);
     while (tuplestore_gettupleslot(keys, true, false, key)) {
-        Tuplestorestate *&store = patterns[mask_of(key, desc->natts - 1)];
+        Tuplestorestate *&store = patterns[mask_of(key, to->natts - 1)];
         if (store == nullptr) store = tuplestore_begin_heap(true, false, work_mem);
-        put_key(store, desc, key->tts_values, key->tts_isnull, tuplestore_tuple_count(store));
+        put_key(store, to, key->tts_values, key->tts_isnull, tuplestore_tuple_count(store));
     }
     ExecDropSingleTupleTableSlot(key);
     return patterns;
@@ -360,7 +360,7 @@ int64 apply_recomputed(catalog::Projection &projection, MemoryContext memory, Tu
     for (int attempt = 0; tuplestore_tuple_count(keys) > 0; attempt++) {
         CHECK_FOR_INTERRUPTS();
         if (attempt == attempts) fail_busy(projection);
-        pg::flat_map<NullMask, Tuplestorestate *> patterns = by_null_pattern(keys, key_desc);
+        pg::flat_map<NullMask, Tuplestorestate *> patterns = by_null_pattern(keys, key_desc, desc);
         Tuplestorestate *again = tuplestore_begin_heap(true, false, work_mem);
         for (auto [mask, store] : patterns) written += recompute_pattern(projection, store, desc, mask, again, how);
         for (auto [mask, store] : patterns) tuplestore_end(store);

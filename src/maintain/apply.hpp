@@ -28,9 +28,9 @@ void lock_slices(catalog::Projection &projection, Tuplestorestate *keys, TupleDe
 // The keys of rows, as columns k0… and their number; and one of them.
 TupleDesc affected_desc(const compile::Block &block);
 void put_key(Tuplestorestate *store, TupleDesc desc, const Datum *keys, const bool *key_nulls, int64 ordinal);
-// The keys, of columns as affected_desc() has them, apart by which of them are NULL, each with its place among its like:
-// one pass of a recomputation each.
-pg::flat_map<NullMask, Tuplestorestate *> by_null_pattern(Tuplestorestate *keys, TupleDesc desc);
+// The keys, which come first in the columns `from`, apart by which of them are NULL: as `to`, of affected_desc(), has
+// them, each with its place among its like. One pass of a recomputation each.
+pg::flat_map<NullMask, Tuplestorestate *> by_null_pattern(Tuplestorestate *keys, TupleDesc from, TupleDesc to);
 // Locks the rows of the given keys that are there, in the order given.
 void lock_rows(catalog::Projection &projection, Tuplestorestate *keys, TupleDesc desc);
 // Recomputes keys whose rows are locked. Returns the rows written.

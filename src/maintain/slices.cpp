@@ -71,8 +71,8 @@ void receive_row(TupleTableSlot *row, void *context) {
 // The rows of the table that are of the affected keys.
 const char *table_text(catalog::Projection &projection, NullMask nulls) {
     const compile::Block &block = projection.block();
-    const char *columns = pg::joined(block.columns(), ", ",
-                                     [&](int i) { return psprintf("t.%s", column_name(projection, i)); });
+    const char *columns =
+        pg::joined(block.columns(), ", ", [&](int i) { return psprintf("t.%s", column_name(projection, i)); });
     if (block.keys.empty()) return psprintf("SELECT %s FROM ONLY %s AS t", columns, table_name(projection));
     const char *match = pg::joined(static_cast<int>(block.keys.size()), " AND ", [&](int i) {
         const char *column = column_name(projection, block.keys[i].column);
@@ -174,10 +174,9 @@ void compare_slices(Taken &taken, Tuplestorestate *keys, TupleDesc key_desc, Nul
 }
 
 int64 apply_slices_of_rows(Taken &taken, Tuplestorestate *keys, TupleDesc desc) {
-    taken.images = pg::within(taken.memory, [&] {
-        return make_images(ExecCleanTypeFromTL(taken.block.core->targetList), taken.memory);
-    });
-    pg::flat_map<NullMask, Tuplestorestate *> patterns = by_null_pattern(keys, desc);
+    taken.images = pg::within(
+        taken.memory, [&] { return make_images(ExecCleanTypeFromTL(taken.block.core->targetList), taken.memory); });
+    pg::flat_map<NullMask, Tuplestorestate *> patterns = by_null_pattern(keys, desc, desc);
     for (auto [nulls, store] : patterns) {
         compare_slices(taken, store, desc, nulls);
         tuplestore_end(store);
@@ -198,9 +197,9 @@ static int64 read_slices_again(Taken &taken) {
     for (const capture::Group *group : groups) put_key(keys, desc, group->key, group->key_nulls, 0);
     lock_slices(projection, keys, desc);
     with_statements(projection, [&] {
-        written = taken.block.slices_of_rows()
-                      ? apply_slices_of_rows(taken, keys, desc)
-                      : apply_recomputed(projection, taken.memory, keys, desc, {taken.snapshot, nullptr, taken.command});
+        written = taken.block.slices_of_rows() ? apply_slices_of_rows(taken, keys, desc)
+                                               : apply_recomputed(projection, taken.memory, keys, desc,
+                                                                  {taken.snapshot, nullptr, taken.command});
     });
     tuplestore_end(keys);
     return written;

@@ -487,7 +487,7 @@ Example: SELECT projections.metrics_text();';
 
 GRANT SELECT ON projections.throughput, projections.hot_keys, projections.rebuilds, projections.activity TO PUBLIC;
 REVOKE EXECUTE ON FUNCTION projections.metrics(text), projections.metrics_text(text),
-    projections_internal._metrics(text),
+    projections_internal._metrics(text), projections_internal._refreshes(regclass),
     projections_internal._running_rebuilds(), projections_internal._expire_throughput(),
         projections_internal._add_conflicts(text, bigint,
     timestamptz),

@@ -362,8 +362,7 @@ TupleDesc key_desc_of(const Layout &layout, const pg::vector<int> &columns) {
     auto count = static_cast<int>(columns.size());
     TupleDesc desc = CreateTemplateTupleDesc(std::max(count, 1));
     for (int i = 0; i < count; i++)
-        TupleDescCopyEntry(desc, static_cast<AttrNumber>(i + 1), layout.desc,
-                           static_cast<AttrNumber>(columns[i] + 1));
+        TupleDescCopyEntry(desc, static_cast<AttrNumber>(i + 1), layout.desc, static_cast<AttrNumber>(columns[i] + 1));
     if (count == 0) TupleDescInitEntry(desc, 1, "ordinal", INT8OID, -1, 0);
     return desc;
 }

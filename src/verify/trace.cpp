@@ -37,7 +37,8 @@ const char *traced(Projection &projection, int occurrence, const char *rows) {
     for (int i = 0; i < columns; i++) {
         int key = -1;
         for (std::size_t k = 0; k < block.told_keys().size(); k++)
-            if (block.grouped() ? static_cast<int>(k) == i : block.told_keys()[k].column == i) key = static_cast<int>(k);
+            if (block.grouped() ? static_cast<int>(k) == i : block.told_keys()[k].column == i)
+                key = static_cast<int>(k);
         appendStringInfoString(&names, key >= 0 ? psprintf("k%d, ", key) : psprintf("x%d, ", i));
     }
     int source = block.occurrence_source[occurrence - 1];
@@ -257,7 +258,8 @@ const char *touched_keys(Projection &projection, const SourceRows &rows) {
             among_keys(rows));
         from.add("SELECT %s FROM %s", names, traced(projection, static_cast<int>(i + 1), selected));
     }
-    return psprintf("SELECT DISTINCT * FROM (%s) AS u ORDER BY %s", from.text(), block.told_keys().empty() ? "1" : columns);
+    return psprintf("SELECT DISTINCT * FROM (%s) AS u ORDER BY %s", from.text(),
+                    block.told_keys().empty() ? "1" : columns);
 }
 
 int64 refresh_states(Projection &projection, const SourceRows &rows) {

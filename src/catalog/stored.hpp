@@ -1,0 +1,18 @@
+// What the catalog's row of a projection says of its definition.
+#pragma once
+#include "compile/block.hpp"
+
+namespace catalog {
+
+// `shape` as the row has it; `options`, jsonb, say which bags are read again as a whole: create leaves the option out
+// where it is not needed.
+inline compile::Stored stored_as(const char *shape, Datum options) {
+    static constexpr char fallback[] = "fallback";
+    JsonbValue found;
+    if (strcmp(shape, "bag") != 0) return compile::Stored::by_key;
+    bool refreshed =
+        getKeyJsonValueFromContainer(&DatumGetJsonbP(options)->root, fallback, sizeof fallback - 1, &found) != nullptr;
+    return refreshed ? compile::Stored::refreshed : compile::Stored::as_bag;
+}
+
+} // namespace catalog
