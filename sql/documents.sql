@@ -192,6 +192,32 @@ SELECT substring(query FROM 'LEFT JOIN.*') AS joined FROM projections.definition
 SELECT substring(query FROM 'ORDER BY .*\)') AS ordered FROM projections.definitions WHERE projection = 'documents.tied';
 SELECT count(*) FROM projections.verify('documents.unordered');
 
+-- many at once, which are written by a few statements
+INSERT INTO posts SELECT i, 1 + i % 3, 'many', round(i / 7.0, i % 3) FROM generate_series(1000, 1400) i;
+INSERT INTO remarks SELECT 5000 + i, 1000 + i % 420, i % 6, 'm' || i, i % 4 FROM generate_series(1, 600) i;
+SELECT * FROM checked();
+UPDATE users SET called = called || '?' WHERE id = 1;
+SELECT * FROM checked();
+BEGIN;
+UPDATE users SET called = 'once more' WHERE id = 2;
+DELETE FROM posts WHERE id BETWEEN 1000 AND 1100;
+UPDATE posts SET id = id + 5000 WHERE id BETWEEN 1300 AND 1330;
+UPDATE remarks SET post = NULL WHERE post > 1350;
+COMMIT;
+SELECT * FROM checked();
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+UPDATE users SET called = 'rr' WHERE id IN (1, 3);
+COMMIT;
+-- what is right is not written
+BEGIN;
+UPDATE users SET called = 'once' WHERE id = 2;
+UPDATE users SET called = 'once more' WHERE id = 2;
+SELECT count(*) AS written FROM post WHERE xmin::text = pg_current_xact_id()::text;
+UPDATE remarks SET at = at + 1 WHERE post > 1000;
+SELECT count(*) AS written FROM post WHERE xmin::text = pg_current_xact_id()::text;
+ROLLBACK;
+SELECT * FROM checked();
+
 -- what is there already is the same
 SELECT projections.create('documents.missing', query, if_not_exists => true) FROM written WHERE name = 'missing';
 INSERT INTO tags VALUES (1, 'last');

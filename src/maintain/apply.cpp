@@ -280,6 +280,11 @@ int64 recompute_pattern(catalog::Projection &projection, Tuplestorestate *keys, 
                            exprTypmod(expression), 0);
     }
     TupleDescInitEntry(row_desc, static_cast<AttrNumber>(block.columns() + 1), "ordinal", INT8OID, -1, 0);
+    if (count > many_keys && block.slices() && !IsolationUsesXactSnapshot()) {
+        int64 changed = write_slices(projection, {fresh.rows, row_desc}, mask);
+        tuplestore_end(fresh.rows);
+        return changed;
+    }
     TupleTableSlot *row = MakeSingleTupleTableSlot(row_desc, &TTSOpsMinimalTuple);
     int64 written = 0;
     while (tuplestore_gettupleslot(fresh.rows, true, false, row)) {
