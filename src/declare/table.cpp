@@ -25,13 +25,13 @@ const char *column_list(const Block &block, bool with_types) {
 
 const char *identity_index(const char *name, const char *table, const Block &block) {
     if (const char *key = key_text(block))
-        return psprintf("CREATE UNIQUE INDEX %s ON %s (%s) NULLS NOT DISTINCT", name, table, key);
+        return psprintf("CREATE UNIQUE INDEX %s%sON %s (%s) NULLS NOT DISTINCT", name, *name ? " " : "", table, key);
     if (block.counts_equal_rows()) {
         pg::TextList columns; // slices of rows are read by their keys, and single rows removed from them
         for (const compile::Key &key : block.keys)
             columns.add("%s", quote_identifier(block.column(key.column)->resname));
         columns.add("pg_catalog.hash_record_extended(ROW(%s), 0)", column_list(block, false));
-        return psprintf("CREATE INDEX %s ON %s (%s)", name, table, columns.text());
+        return psprintf("CREATE INDEX %s%sON %s (%s)", name, *name ? " " : "", table, columns.text());
     }
     return nullptr;
 }
@@ -123,3 +123,18 @@ uint64 fill(Oid table, Oid definition, const Block &block, bool empty) {
 }
 
 } // namespace declare
+
+extern "C" {
+
+PG_FUNCTION_INFO_V1(projections_identity_index);
+Datum projections_identity_index(PG_FUNCTION_ARGS) {
+    const char *statement = nullptr;
+    catalog::look(PG_GETARG_OID(0), [&](catalog::Projection &projection) {
+        if (projection.kind == catalog::Kind::query)
+            statement = declare::identity_index("", projection.name(), projection.block());
+    });
+    if (statement == nullptr) PG_RETURN_NULL();
+    PG_RETURN_TEXT_P(cstring_to_text(statement));
+}
+
+} // extern "C"

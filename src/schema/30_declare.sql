@@ -71,6 +71,11 @@ REVOKE EXECUTE ON FUNCTION projections_internal._plan(text), projections_interna
 CREATE FUNCTION projections_internal._key_columns(projection regclass) RETURNS text[]
     LANGUAGE c STRICT STABLE AS 'MODULE_PATHNAME', 'projections_key_columns';
 COMMENT ON FUNCTION projections_internal._key_columns(regclass) IS 'Internal: the key columns of a projection.';
+CREATE FUNCTION projections_internal._identity_index(projection regclass) RETURNS text
+    LANGUAGE c STRICT STABLE AS 'MODULE_PATHNAME', 'projections_identity_index';
+COMMENT ON FUNCTION projections_internal._identity_index(regclass) IS
+    'Internal: the statement that makes the index by which maintenance finds rows of a query projection; NULL: none.';
+REVOKE EXECUTE ON FUNCTION projections_internal._identity_index(regclass) FROM PUBLIC;
 CREATE FUNCTION projections_internal._library_version() RETURNS text
     LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'projections_library_version';
 COMMENT ON FUNCTION projections_internal._library_version() IS

@@ -275,10 +275,7 @@ CREATE FUNCTION projections_internal._validate_keys() RETURNS TABLE(severity tex
     SELECT 'WARNING', projections_internal._name(k.relation),
         'the index by which rows are found to be removed is missing or '
         'not valid',
-           format('CREATE INDEX ON %s (hash_record_extended(ROW(%s), 0));', projections_internal._name(k.relation),
-                  (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) FROM pg_attribute a
-                      JOIN projections_internal.projection p ON p.relation = k.relation
-                   WHERE a.attrelid = p.definition AND a.attnum > 0)), k.relowner
+           projections_internal._identity_index(k.relation) || ';', k.relowner
     FROM keyed k
     WHERE k.shape = 'bag' AND NOT EXISTS (SELECT FROM indexes i WHERE i.indrelid = k.relation AND i.usable
         AND i.has_expression)
