@@ -53,9 +53,13 @@ INSERT INTO kinds (query) VALUES
     ('SELECT id, total FROM orders WHERE state = ''n'' ORDER BY total, id OFFSET 2 LIMIT 4'),
     ('SELECT f.id, c.name FROM (SELECT id, customer FROM orders WHERE ''o'' = state ORDER BY total DESC, id LIMIT 6) AS f LEFT JOIN customers c ON c.id = f.customer'),
     -- chosen among groups
-    ('SELECT DISTINCT ON (region) region, day, count(*) AS n FROM sales GROUP BY region, day ORDER BY region, count(*) DESC, day');
+    ('SELECT DISTINCT ON (region) region, day, count(*) AS n FROM sales GROUP BY region, day ORDER BY region, count(*) DESC, day'),
+    -- subqueries without FROM, VALUES and LATERAL within LATERAL, beside functions
+    ('SELECT p.id, ARRAY(SELECT s.x FROM unnest(p.tags) AS t(tag) CROSS JOIN LATERAL (VALUES (t.tag), (p.title)) AS s(x) ORDER BY 1) AS all FROM posts p WHERE EXISTS (SELECT FROM unnest(p.tags) AS t(tag) JOIN LATERAL (SELECT t.tag AS x) AS s ON s.x LIKE ''a%'' CROSS JOIN LATERAL (SELECT s.x AS y) AS u WHERE u.y <> ''a2'')'),
+    ('SELECT p.id, l.n FROM posts p, LATERAL (SELECT s.n FROM (SELECT o.total AS n FROM orders o WHERE o.customer = p.n ORDER BY o.total, o.id LIMIT 2) AS s) AS l');
 SELECT count(projections.create('inline_' || number, query)) FROM kinds;
 SELECT count(projections.create('async_' || number, query, mode => 'async')) FROM kinds WHERE number % 3 = 1;
+SELECT count(projections.create('inline_' || number, query, if_not_exists => true)) FROM kinds;
 SELECT k.number, string_agg(DISTINCT e.strategy, ', ') AS strategies, string_agg(DISTINCT e.reason, '; ') FILTER (WHERE e.strategy = 'slice') AS reasons
 FROM kinds k, projections.explain('inline_' || k.number) AS e GROUP BY k.number ORDER BY 1;
 SELECT * FROM test.differing();
@@ -146,6 +150,12 @@ TRUNCATE orders;
 SELECT * FROM test.differing(later => false);
 ROLLBACK;
 SELECT * FROM test.differing();
+
+-- An index that is missing later makes it slower; a primary key by which what is made of rows is told apart cannot go.
+DROP INDEX sales_amount_id_idx;
+UPDATE sales SET amount = amount + 1 WHERE id % 2 = 0;
+SELECT * FROM test.differing();
+ALTER TABLE posts DROP CONSTRAINT posts_pkey;
 
 -- Rows that ORDER BY does not tell apart are told apart by all that is shown.
 CREATE TABLE ties (g int, v int, w int);
