@@ -468,11 +468,11 @@ BEGIN
                     more := more || format(', %s AS w%s', random.window_function('r', partition, total), i);
                 END LOOP;
             END IF;
-            RETURN format('SELECT ' || columns || more || ' FROM %s AS r%s', random.window_function('r', partition, total), source, condition);
+            RETURN format('SELECT ' || columns || replace(more, '%', '%%') || ' FROM %s AS r%s', random.window_function('r', partition, total), source, condition);
         WHEN 3 THEN -- windows over joins
             total := total || ', ' || random.order_of('o', named);
             IF extra THEN more := format(', o.n AS on, o.t AS ot, %s AS w', random.window_function(random.one_of('r', 'o'), partition, total)); END IF;
-            RETURN format('SELECT ' || columns || more || ' FROM %s AS r %s %s AS o ON %s%s', random.window_function(random.one_of('r', 'o'), partition, total), source,
+            RETURN format('SELECT ' || columns || replace(more, '%', '%%') || ' FROM %s AS r %s %s AS o ON %s%s', random.window_function(random.one_of('r', 'o'), partition, total), source,
                           random.one_of('JOIN', 'LEFT JOIN', 'LEFT JOIN', 'RIGHT JOIN'), named, random.one_of('o.k = r.n', 'o.id = r.n', 'o.m = r.m', 'o.c = r.c', 'o.k = r.k AND o.b'), condition);
         WHEN 4 THEN -- windows over groups
             partition := random.one_of('k', 'k', 't', 'm', 'c', 'u', 'b');

@@ -110,12 +110,42 @@ void flatten_from(Query *query, FromExpr *from, List **items, List **conditions)
             *items = lappend(*items, joined);
 }
 
+// What an item of FROM reads, in the order of the text.
+void list_entries(Node *item, pg::vector<int> &entries) {
+    if (IsA(item, RangeTblRef)) {
+        entries.push_back(reinterpret_cast<RangeTblRef *>(item)->rtindex);
+    } else if (IsA(item, JoinExpr)) {
+        list_entries(castNode(JoinExpr, item)->larg, entries);
+        list_entries(castNode(JoinExpr, item)->rarg, entries);
+    } else {
+        for (Node *each : pg::each<Node>(castNode(FromExpr, item)->fromlist)) list_entries(each, entries);
+    }
+}
+
+// The entries in the order of the text, as they are when it is read back: what was inlined has been put last, and keys
+// and traces are chosen in their order. The others follow.
+void put_in_order(Query *query) {
+    pg::vector<int> order;
+    list_entries(reinterpret_cast<Node *>(query->jointree), order);
+    int count = list_length(query->rtable);
+    for (int i = 1; i <= count; i++)
+        if (std::find(order.begin(), order.end(), i) == order.end()) order.push_back(i);
+    OffsetVarNodes(reinterpret_cast<Node *>(query), count, 0);
+    List *entries = NIL;
+    for (int index : order) {
+        entries = lappend(entries, rt_fetch(index, query->rtable));
+        ChangeVarNodes(reinterpret_cast<Node *>(query), index + count, list_length(entries), 0);
+    }
+    query->rtable = entries;
+}
+
 void renew_range_table(Query *query) {
     Bitmapset *read = nullptr;
     List *items = NIL, *conditions = NIL;
     flatten_from(query, query->jointree, &items, &conditions);
     query->jointree =
         makeFromExpr(items, conditions ? reinterpret_cast<Node *>(make_ands_explicit(conditions)) : nullptr);
+    put_in_order(query);
     renew(query, reinterpret_cast<Node *>(query->jointree), &read);
     for (int i = 1; i <= list_length(query->rtable); i++) {
         if (bms_is_member(i, read)) continue;
