@@ -50,6 +50,7 @@ BEGIN
         -- the third has no primary key
         EXECUTE format('CREATE TABLE drawn.t%s (id int %s, %s)', t, CASE WHEN t < 3 THEN 'PRIMARY KEY' END,
                        (SELECT string_agg(name || ' ' || kind, ', ') FROM random.columns));
+        EXECUTE format('CREATE INDEX ON drawn.t%s (n, id); CREATE INDEX ON drawn.t%1$s (k, m DESC, id)', t); -- for LIMIT
         EXECUTE format('CREATE VIEW drawn.v%s AS SELECT id, k, n, m, f, t, b, d, c, u FROM drawn.t%1$s WHERE n IS NULL OR n < 4', t);
     END LOOP;
     FOR t IN 1..3 LOOP
@@ -138,10 +139,11 @@ BEGIN
 END
 $$;
 
--- A table, or what reads one: as it is, or, of `depth` levels at most, by groups.
+-- A table, or what reads one: as it is, or, of `depth` levels at most, by groups or as slices of rows.
 CREATE FUNCTION random.source(depth int DEFAULT 0) RETURNS text LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
     IF depth > 0 AND random.below(4) = 0 THEN RETURN random.grouped(depth - 1); END IF;
+    IF depth > 0 AND random.below(6) = 0 THEN RETURN '(' || random.rows(depth - 1) || ')'; END IF;
     RETURN format(CASE random.below(8) WHEN 0 THEN '(SELECT * FROM drawn.t%s)'
                                        WHEN 1 THEN '(SELECT id, k, n, m, f, upper(t) AS t, b, d, c, u FROM drawn.t%s WHERE k <> 3 ORDER BY n)'
                                        WHEN 2 THEN 'drawn.v%s'
@@ -403,20 +405,173 @@ BEGIN
 END
 $$;
 
+-- An order of rows of `alias` that leaves nothing open.
+CREATE FUNCTION random.order_of(alias text, source text) RETURNS text LANGUAGE sql VOLATILE AS $$
+    SELECT CASE WHEN source ~ '^drawn\.[tv][12]$' THEN alias || '.id'
+                ELSE (SELECT string_agg(alias || '.' || name, ', ') FROM unnest('{id,k,n,m,f,t,b,d,c,u}'::text[]) AS name) END
+$$;
+
+-- A window function over rows of `alias`, in partitions of `partition` at least; `total` is an order that leaves nothing open. An integer.
+CREATE FUNCTION random.window_function(alias text, partition text, total text) RETURNS text LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    parted text := 'PARTITION BY ' || CASE random.below(4) WHEN 0 THEN format('%s, %s.%s', partition, alias, random.one_of('b', 't', 'c'))
+                                                           WHEN 1 THEN format('%s.%s, %s', alias, random.one_of('k', 'm', 'u'), partition) ELSE partition END;
+    direction text := random.one_of('', ' DESC', ' NULLS FIRST', ' DESC NULLS LAST');
+    ordered text := format('%s ORDER BY %s.%s%s', parted, alias, random.one_of('n', 'm', 't', 'c', 'k', 'd'), direction);
+    frame text := random.one_of('ROWS UNBOUNDED PRECEDING', 'ROWS BETWEEN 1 PRECEDING AND 1 FOLLOWING', 'ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING',
+                                'ROWS BETWEEN 2 PRECEDING AND 1 PRECEDING', 'ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING EXCLUDE CURRENT ROW');
+    filter text := CASE WHEN random.below(4) = 0 THEN format(' FILTER (WHERE %s)', random.condition(alias)) ELSE '' END;
+BEGIN
+    RETURN CASE random.below(9)
+        WHEN 0 THEN format('%s() OVER (%s)::int', random.one_of('rank', 'dense_rank'), ordered)
+        WHEN 1 THEN format('row_number() OVER (%s, %s)::int', ordered, total)
+        WHEN 2 THEN format('%s OVER (%s, %s)', format(random.one_of('lag(%s.n)', 'lead(%s.n)', 'lag(%s.n, 2, 7)', 'first_value(%s.k)', 'ntile(2)'), alias), ordered, total)
+        WHEN 3 THEN format('%s OVER (%s, %s %s)', format(random.one_of('last_value(%s.n)', 'nth_value(%s.k, 2)'), alias), ordered, total, frame)
+        WHEN 4 THEN format('%s%s OVER (%s)::int', format(random.one_of('count(*)', 'count(%s.n)', 'sum(%s.n)', 'max(%s.k)', 'min(%s.n)'), alias), filter, parted)
+        WHEN 5 THEN format('%s%s OVER (%s)::int', format(random.one_of('count(*)', 'count(%s.n)', 'sum(%s.n)', 'max(%s.k)'), alias), filter, ordered)
+        WHEN 6 THEN format('%s%s OVER (%s, %s %s)::int', format(random.one_of('count(*)', 'sum(%s.n)', 'max(%s.k)'), alias), filter, ordered, total, frame)
+        WHEN 7 THEN format('%s OVER (%s ORDER BY %s.%s%s %s)::int', format(random.one_of('count(*)', 'sum(%s.k)', 'max(%s.n)'), alias), parted, alias, random.one_of('n', 'k'), direction,
+                           random.one_of('RANGE BETWEEN 1 PRECEDING AND 1 FOLLOWING', 'GROUPS BETWEEN 1 PRECEDING AND CURRENT ROW', 'RANGE BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING EXCLUDE GROUP',
+                                         'RANGE 2 PRECEDING'))
+        ELSE format('round(100 * %s() OVER (%s))::int', random.one_of('percent_rank', 'cume_dist'), ordered) END;
+END
+$$;
+
+-- A function that makes rows of a row of `alias`, with its columns: one of integers, whose name is x.
+CREATE FUNCTION random.set_of(alias text) RETURNS text LANGUAGE sql VOLATILE AS $$
+    SELECT replace(random.one_of('unnest(ARRAY[a.n, a.k, NULL]) AS s(x)', 'unnest(CASE WHEN a.b THEN ARRAY[a.n, 1] WHEN NOT a.b THEN ''{}''::int[] END) AS s(x)',
+                                 'generate_series(1, a.n) AS s(x)', 'generate_series(least(a.n, a.k), greatest(a.n, a.k)) AS s(x)',
+                                 'unnest(ARRAY[a.n, a.n], ARRAY[a.t]) AS s(x, y)', 'unnest(string_to_array(a.t || '',b,,a'', '','')) WITH ORDINALITY AS s(y, x)',
+                                 'jsonb_to_recordset(jsonb_build_array(jsonb_build_object(''x'', a.n), jsonb_build_object(''x'', a.k, ''y'', a.t))) AS s(x int, y text)',
+                                 'jsonb_each_text(jsonb_build_object(''n'', a.n, ''k'', a.k)) AS e(y, v) CROSS JOIN LATERAL (SELECT e.v::int AS x) AS s',
+                                 'ROWS FROM (generate_series(1, a.n), unnest(ARRAY[a.t, a.u])) WITH ORDINALITY AS s(x, y, z)',
+                                 'string_to_table(repeat(''1,'', a.k), '','', '''') AS l(y) CROSS JOIN LATERAL (VALUES (l.y::int), (a.n)) AS s(x)'), 'a.', alias || '.')
+$$;
+
+-- Slices of rows, with the columns of a table; with `extra`, more columns.
+CREATE FUNCTION random.rows(depth int, extra boolean DEFAULT false) RETURNS text LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    source text := random.source(depth);
+    named text := random.source(depth);
+    made text := random.set_of('r');
+    partition text := random.one_of('r.k', 'r.k', 'r.t', 'r.m', 'r.c', 'r.u', 'r.b', 'r.k % 2', 'upper(r.t)', 'coalesce(r.k, 0)');
+    total text := random.order_of('r', source);
+    condition text := CASE WHEN random.below(3) = 0 THEN ' WHERE ' || random.condition('r') ELSE '' END;
+    columns text := 'r.id, r.k, %s AS n, r.m, r.f, r.t, r.b, r.d, r.c, r.u';
+    more text := '';
+    table_of text := 'drawn.t' || 1 + random.below(2);
+BEGIN
+    CASE random.below(10)
+        WHEN 0, 1, 2 THEN -- windows
+            IF extra THEN
+                FOR i IN 1..random.below(3) LOOP
+                    more := more || format(', %s AS w%s', random.window_function('r', partition, total), i);
+                END LOOP;
+            END IF;
+            RETURN format('SELECT ' || columns || replace(more, '%', '%%') || ' FROM %s AS r%s', random.window_function('r', partition, total), source, condition);
+        WHEN 3 THEN -- windows over joins
+            total := total || ', ' || random.order_of('o', named);
+            IF extra THEN more := format(', o.n AS on, o.t AS ot, %s AS w', random.window_function(random.one_of('r', 'o'), partition, total)); END IF;
+            RETURN format('SELECT ' || columns || replace(more, '%', '%%') || ' FROM %s AS r %s %s AS o ON %s%s', random.window_function(random.one_of('r', 'o'), partition, total), source,
+                          random.one_of('JOIN', 'LEFT JOIN', 'LEFT JOIN', 'RIGHT JOIN'), named, random.one_of('o.k = r.n', 'o.id = r.n', 'o.m = r.m', 'o.c = r.c', 'o.k = r.k AND o.b'), condition);
+        WHEN 4 THEN -- windows over groups
+            partition := random.one_of('k', 'k', 't', 'm', 'c', 'u', 'b');
+            RETURN format('SELECT min(r.id) AS id, %s, %s AS n, %s, max(r.f) AS f, %s, %s, r.d, %s, %s FROM %s AS r%s GROUP BY r.%s, r.d%s',
+                CASE partition WHEN 'k' THEN 'r.k' ELSE 'count(*)::int AS k' END,
+                format(random.one_of('rank() OVER (PARTITION BY %1$s ORDER BY sum(r.n), count(*) DESC)::int', 'row_number() OVER (PARTITION BY %1$s ORDER BY r.d)::int',
+                                     'sum(sum(r.n)) OVER (PARTITION BY %1$s)::int', 'lag(count(*)) OVER (PARTITION BY %1$s ORDER BY max(r.n), r.d)::int',
+                                     'count(*) OVER (PARTITION BY %1$s ORDER BY r.d ROWS 1 PRECEDING)::int'), 'r.' || partition),
+                CASE partition WHEN 'm' THEN 'r.m' ELSE 'sum(r.m) AS m' END, CASE partition WHEN 't' THEN 'r.t' ELSE 'max(r.t) AS t' END,
+                CASE partition WHEN 'b' THEN 'r.b' ELSE 'bool_or(r.b) AS b' END, CASE partition WHEN 'c' THEN 'r.c' ELSE 'min(r.c) AS c' END,
+                CASE partition WHEN 'u' THEN 'r.u' ELSE 'max(r.u) AS u' END, source, condition, partition,
+                CASE WHEN random.below(3) = 0 THEN ' HAVING ' || random.having('r') ELSE '' END);
+        WHEN 5, 6 THEN -- functions
+            IF extra AND made ~ '\my\M' AND made !~ ' CROSS ' THEN more := ', s.y'; END IF;
+            IF random.below(4) = 0 THEN
+                RETURN format('SELECT ' || columns || ' FROM %s AS r%s', random.one_of('unnest(ARRAY[r.n, r.k, NULL])', 'generate_series(1, r.n)', 'unnest(string_to_array(r.k || '',3'', '',''))::int'), table_of, condition);
+            END IF;
+            RETURN format(random.one_of('SELECT ' || columns || more || ' FROM %s AS r CROSS JOIN LATERAL %s%s', 'SELECT ' || columns || more || ' FROM %s AS r LEFT JOIN LATERAL %s ON true%s',
+                                        'SELECT ' || columns || more || ' FROM %s AS r LEFT JOIN drawn.t1 AS o ON o.id = r.k CROSS JOIN LATERAL %s%s',
+                                        'SELECT ' || columns || more || ' FROM drawn.t2 AS o JOIN %s AS r ON o.id = r.k LEFT JOIN LATERAL %s ON true%s'), 's.x', table_of, made, condition);
+        WHEN 7 THEN -- LATERAL of several rows
+            RETURN format('SELECT ' || columns || ' FROM %s AS r %s JOIN LATERAL (SELECT l.n, l.t FROM drawn.t%s AS l WHERE %s ORDER BY l.%s, l.n%s%s) AS l ON true%s',
+                random.one_of('l.n', 'length(l.t)'), table_of, random.one_of('LEFT', 'INNER'), 1 + random.below(3),
+                random.one_of('l.k = r.k', 'l.k = r.n', 'l.m = r.m', 'l.c = r.c AND l.b', 'l.t = r.t AND l.n < r.n'), random.one_of('k', 'm DESC', 'd'),
+                ', l.t', random.one_of(' LIMIT 2', ' LIMIT 2', ' OFFSET 1 LIMIT 1', ''), condition);
+        WHEN 8 THEN -- the first rows
+            RETURN format('SELECT ' || columns || ' FROM %s AS r%s LIMIT %s', 'r.n', table_of,
+                random.one_of(' ORDER BY r.n, r.id', ' ORDER BY r.n DESC, r.id DESC', ' ORDER BY r.id', ' WHERE r.k = 1 ORDER BY r.m DESC, r.id', ' WHERE r.n = 2 ORDER BY r.id DESC'),
+                random.one_of('1', '3', '3 OFFSET 1'));
+        ELSE -- the first of each partition
+            RETURN format('SELECT ' || columns || ' FROM (SELECT r.*, %s AS place FROM %s AS r%s) AS r WHERE r.place <= 2', 'r.place',
+                format(random.one_of('row_number() OVER (PARTITION BY %1$s ORDER BY r.n, %2$s)::int', 'rank() OVER (PARTITION BY %1$s ORDER BY r.n DESC)::int'), partition, total), source, condition);
+    END CASE;
+END
+$$;
+
+-- A query of slices of rows, as they are or beneath something.
+CREATE FUNCTION random.query_of_rows() RETURNS text LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    kind int := random.below(14);
+    slices text := random.rows(random.below(3), kind < 5);
+BEGIN
+    slices := CASE WHEN kind < 5 THEN slices ELSE '(' || slices || ') AS s' END;
+    RETURN CASE kind
+        WHEN 5 THEN format('SELECT s.k AS c1, count(*) AS c2, sum(s.n) AS c3, max(s.t) AS c4 FROM %s GROUP BY s.k', slices)
+        WHEN 6 THEN format('SELECT DISTINCT s.n AS c1, s.%s AS c2 FROM %s', random.one_of('k', 't', 'm', 'c', 'u'), slices)
+        WHEN 7 THEN format('SELECT a1.id AS c1, s.n AS c2, s.k AS c3, a1.t AS c4 FROM drawn.t%s AS a1 %s %s ON %s', 1 + random.below(3), random.one_of('JOIN', 'LEFT JOIN', 'RIGHT JOIN'), slices,
+                           random.one_of('s.k = a1.k', 's.id = a1.id', 's.n = a1.k', 's.k = a1.n AND s.n = 1', 's.c = a1.c'))
+        WHEN 8 THEN format('SELECT a1.k AS c1, a1.n AS c2 FROM drawn.t%s AS a1 WHERE a1.n %sIN (SELECT s.n FROM %s)', 1 + random.below(3), random.one_of('', 'NOT '), slices)
+        WHEN 9 THEN format('SELECT a1.k AS c1, a1.n AS c2 FROM drawn.t%s AS a1 WHERE %sEXISTS (SELECT FROM %s WHERE s.k = a1.k AND s.n > 1)', 1 + random.below(3), random.one_of('', 'NOT '), slices)
+        WHEN 10 THEN format('SELECT a1.id AS c1, a1.k AS c2, (SELECT jsonb_agg(jsonb_build_array(s.n, s.k) ORDER BY s.n, s.k) FROM %s WHERE s.%s = a1.k) AS c3 FROM drawn.t%s AS a1', slices, random.one_of('k', 'n'), 1 + random.below(2))
+        WHEN 11 THEN format('SELECT a1.k AS c1, a1.n AS c2 FROM drawn.t%s AS a1 UNION ALL SELECT s.k, s.n FROM %s', 1 + random.below(3), slices)
+        WHEN 12 THEN format('SELECT s.n AS c1, (SELECT count(*) FROM drawn.t1 AS e WHERE e.k = s.k) AS c2, s.t AS c3 FROM %s', slices)
+        WHEN 13 THEN format('SELECT a1.id AS c1, ARRAY(SELECT y.x FROM (SELECT s.x FROM %s) AS y ORDER BY y.x) AS c2 FROM drawn.t%s AS a1 WHERE %3$s (SELECT x FROM %1$s)',
+                            random.set_of('a1'), 1 + random.below(3), random.one_of('a1.k IN', 'a1.n NOT IN', 'EXISTS'))
+        ELSE slices END;
+END
+$$;
+
+-- What no key can be traced in.
+CREATE FUNCTION random.query_read_again() RETURNS text LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    source text := random.source(random.below(3));
+    total text := random.order_of('r', source);
+BEGIN
+    RETURN replace(format(CASE random.below(7)
+        WHEN 0 THEN 'WITH RECURSIVE w(id, up, depth) AS (SELECT r.id, r.n, 1 FROM %1$s AS r WHERE r.k = 1 UNION SELECT s.id, s.n, w.depth + 1 FROM drawn.T AS s JOIN w ON s.k = w.up WHERE w.depth < 4) '
+                    'SELECT up AS c1, depth AS c2, id AS c3 FROM w'
+        WHEN 1 THEN 'SELECT r.k AS c1, r.n AS c2 FROM %1$s AS r EXCEPT ALL SELECT e.k, e.n FROM drawn.T AS e'
+        WHEN 2 THEN 'SELECT r.k AS c1, r.c AS c2 FROM %1$s AS r INTERSECT ALL SELECT e.n, e.u::public.citext FROM drawn.T AS e'
+        WHEN 3 THEN 'SELECT r.k AS c1, r.m AS c2, e.n AS c3 FROM %1$s AS r LEFT JOIN drawn.T AS e ON e.k = r.n ORDER BY r.m, r.k DESC, e.n LIMIT 3'
+        WHEN 4 THEN 'SELECT r.k AS c1, rank() OVER (ORDER BY r.m DESC) AS c2, sum(r.n) OVER (PARTITION BY r.t) AS c3, row_number() OVER (ORDER BY %2$s) AS c4 FROM %1$s AS r'
+        WHEN 5 THEN 'SELECT array_agg(r.n ORDER BY r.n) AS c1, count(*) AS c2 FROM %1$s AS r JOIN drawn.T AS e ON e.k = r.k'
+        ELSE 'SELECT p.c1, count(*) AS c2 FROM (SELECT r.k AS c1, dense_rank() OVER (ORDER BY r.n) AS p FROM %1$s AS r) AS p WHERE p.p < 3 GROUP BY p.c1' END,
+        source, total), 'drawn.T', 'drawn.t' || 1 + random.below(3));
+END
+$$;
+
 -- A definition over the tables, or over projections made before, and the same in another form: with its tables the other
 -- way round, over copies of them that are projections themselves (a cascade), async, paused now and then, rebuilt.
 CREATE FUNCTION random.make_projection(number int) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     parts boolean := random.below(3) > 0;
     drawn record := random.query(parts);
+    of_rows int := random.below(5); -- 0, 1: slices of rows; 2: what is read again as a whole
+    options text := CASE of_rows WHEN 2 THEN '{"fallback": "refresh"}' ELSE '{}' END;
     other text;
     form text := random.one_of('reversed', 'cascade', 'async', 'paused', 'rebuilt', 'repaired');
     below text;
 BEGIN
     SELECT relation::text INTO below FROM projections.definitions
-    WHERE relation::text ~ '^drawn\.p' AND random.below(3) = 0 ORDER BY projection LIMIT 1;
+    WHERE relation::text ~ '^drawn\.p' AND columns @> '{c1,c2}' AND random.below(3) = 0 ORDER BY projection LIMIT 1;
+    IF of_rows < 3 THEN
+        drawn.query := CASE of_rows WHEN 2 THEN random.query_read_again() ELSE random.query_of_rows() END;
+        drawn.reversed := drawn.query;
+    END IF;
     IF below IS NOT NULL THEN
         drawn.query := format(CASE WHEN parts THEN random.one_of('SELECT p.c1, count(*) AS c2 FROM %s AS p %s GROUP BY p.c1 HAVING count(*) > 1',
+                                                                 'SELECT p.c1, rank() OVER (PARTITION BY p.c1 ORDER BY p.c2) AS c2 FROM %s AS p %s',
                                                                  'SELECT count(DISTINCT p.c1::text) AS c1, count(*) AS c2 FROM %s AS p %s',
                                                                  'SELECT p.c2, count(*) AS c1 FROM (SELECT p.c1, count(*) AS c2 FROM %s AS p %s GROUP BY p.c1) AS p GROUP BY p.c2')
                                    ELSE 'SELECT p.c1, count(*) AS c2 FROM %s AS p %s GROUP BY p.c1' END, below,
@@ -427,15 +582,15 @@ BEGIN
                        WHEN 'cascade' THEN regexp_replace(drawn.query, 'drawn\.t(\d)', 'drawn.copy\1', 'g')
                        ELSE drawn.query END;
     BEGIN
-        CALL random.execute(format('SELECT projections.create(%L, %L)', 'drawn.p' || number, drawn.query));
+        CALL random.execute(format('SELECT projections.create(%L, %L, options => %L)', 'drawn.p' || number, drawn.query, options));
     EXCEPTION WHEN SQLSTATE 'PJ002' THEN -- of what needs parts, not all is supported
-        IF NOT parts THEN RAISE; END IF;
+        IF of_rows = 2 OR NOT parts AND of_rows > 1 AND below IS NULL THEN RAISE; END IF;
         RAISE INFO '-- refused: %', SQLERRM;
         PERFORM random.make_projection(number);
         RETURN;
     END;
-    CALL random.execute(format('SELECT projections.create(%L, %L, %L)', 'drawn.q' || number, other,
-                               CASE form WHEN 'async' THEN 'async' ELSE 'inline' END));
+    CALL random.execute(format('SELECT projections.create(%L, %L, %L, options => %L)', 'drawn.q' || number, other,
+                               CASE form WHEN 'async' THEN 'async' ELSE 'inline' END, options));
     INSERT INTO random.twins VALUES ('drawn.p' || number, 'drawn.q' || number, form, drawn.query);
 END
 $$;
@@ -585,6 +740,7 @@ BEGIN
     TRUNCATE random.twins;
     FOR t IN 1..3 LOOP
         CALL random.execute(format('SELECT projections.create(''drawn.copy%s'', ''SELECT * FROM drawn.t%1$s'')', t));
+        EXECUTE format('CREATE INDEX ON drawn.copy%s (n, id); CREATE INDEX ON drawn.copy%1$s (k, m DESC, id)', t);
     END LOOP;
     FOR i IN 1..definitions LOOP
         PERFORM random.make_projection(i);

@@ -122,6 +122,14 @@ Node *push_cast_down(ArrayCoerceExpr *cast) {
     return reinterpret_cast<Node *>(array);
 }
 
+// (a AND b) AND c is parsed as a AND b AND c, and so is OR.
+Node *flat(BoolExpr *expression) {
+    auto *first = static_cast<BoolExpr *>(linitial(expression->args));
+    if (expression->boolop != NOT_EXPR && IsA(first, BoolExpr) && first->boolop == expression->boolop)
+        expression->args = list_concat(list_copy(first->args), list_copy_tail(expression->args, 1));
+    return reinterpret_cast<Node *>(expression);
+}
+
 Node *rewrite(Node *node, Place *place) {
     if (node == nullptr) return nullptr;
     if (IsA(node, Query)) return reinterpret_cast<Node *>(pg::mutate_query(castNode(Query, node), rewrite, place));
@@ -136,6 +144,7 @@ Node *rewrite(Node *node, Place *place) {
     if (IsA(copied, CaseExpr) && reinterpret_cast<CaseExpr *>(copied)->arg)
         return searched_case(reinterpret_cast<CaseExpr *>(copied));
     if (IsA(copied, RowCompareExpr)) check_row_comparison(*place, reinterpret_cast<RowCompareExpr *>(copied));
+    if (IsA(copied, BoolExpr)) return flat(reinterpret_cast<BoolExpr *>(copied));
     if (IsA(copied, ArrayCoerceExpr)) return push_cast_down(reinterpret_cast<ArrayCoerceExpr *>(copied));
     return copied;
 }

@@ -133,7 +133,13 @@ Query *pull_up(Query *query, int index, const Place &place) {
     IncrementVarSublevelsUp(reinterpret_cast<Node *>(subquery), -1, 1); // LATERAL: what was outside is beside now
     List *targets = subquery->targetList, *entries = subquery->rtable;
     Node *from = reinterpret_cast<Node *>(subquery->jointree);
-    for (RangeTblEntry *each : pg::each<RangeTblEntry>(entries)) pg::forget_privileges(each);
+    for (RangeTblEntry *each : pg::each<RangeTblEntry>(entries)) {
+        pg::forget_privileges(each);
+        // What was outside for a LATERAL subquery's own FROM is beside it now, and printed as such.
+        bool computed = each->rtekind == RTE_SUBQUERY || each->rtekind == RTE_FUNCTION ||
+                        each->rtekind == RTE_VALUES || each->rtekind == RTE_TABLEFUNC;
+        if (entry->lateral && computed) each->lateral = true;
+    }
 
     entry->subquery = makeNode(Query); // nobody reads it any more
     entry->subquery->commandType = CMD_SELECT;

@@ -54,50 +54,98 @@ Columns renew(Query *query, Node *item, Bitmapset **read) {
     return columns;
 }
 
+// (SELECT): what stands for a FROM without items.
+Node *no_columns(Query *query) {
+    RangeTblEntry *entry = makeNode(RangeTblEntry);
+    entry->rtekind = RTE_SUBQUERY;
+    entry->subquery = makeNode(Query);
+    entry->subquery->commandType = CMD_SELECT;
+    entry->subquery->canSetTag = true;
+    entry->subquery->jointree = makeFromExpr(NIL, nullptr);
+    entry->eref = makeAlias("one_row", NIL);
+    entry->inFromCl = true;
+    query->rtable = lappend(query->rtable, entry);
+    return reinterpret_cast<Node *>(pg::reference_to(list_length(query->rtable)));
+}
+
 // Within joins there are joins only: what was inlined there is a FROM of its own, of a side whose rows are all kept, so
-// that its condition is one of WHERE.
-Node *as_joins(Node *item, List **conditions) {
+// that its condition is one of WHERE. NULL where it has no items: one row, which a join with any row is that row.
+Node *as_joins(Query *query, Node *item, List **conditions) {
     check_stack_depth();
     if (IsA(item, RangeTblRef)) return item;
     if (IsA(item, JoinExpr)) {
         auto *join = castNode(JoinExpr, item);
-        join->larg = as_joins(join->larg, conditions);
-        join->rarg = as_joins(join->rarg, conditions);
+        join->larg = as_joins(query, join->larg, conditions);
+        join->rarg = as_joins(query, join->rarg, conditions);
+        if (join->jointype == JOIN_INNER && join->quals == nullptr && !(join->larg && join->rarg))
+            return join->larg ? join->larg : join->rarg;
+        if (!join->larg) join->larg = no_columns(query);
+        if (!join->rarg) join->rarg = no_columns(query);
         return item;
     }
     auto *from = castNode(FromExpr, item);
     if (from->quals) *conditions = lappend(*conditions, from->quals);
     Node *joined = nullptr;
     for (Node *each : pg::each<Node>(from->fromlist)) {
-        Node *next = as_joins(each, conditions);
-        if (joined) {
+        Node *next = as_joins(query, each, conditions);
+        if (joined && next) {
             JoinExpr *both = makeNode(JoinExpr);
             both->jointype = JOIN_INNER;
             both->larg = joined;
             both->rarg = next;
             next = reinterpret_cast<Node *>(both);
         }
-        joined = next;
+        if (next) joined = next;
     }
     return joined;
 }
 
 // The items of FROM side by side, with one condition.
-void flatten_from(FromExpr *from, List **items, List **conditions) {
+void flatten_from(Query *query, FromExpr *from, List **items, List **conditions) {
     if (from->quals) *conditions = lappend(*conditions, from->quals);
     for (Node *each : pg::each<Node>(from->fromlist))
         if (IsA(each, FromExpr))
-            flatten_from(castNode(FromExpr, each), items, conditions);
-        else
-            *items = lappend(*items, as_joins(each, conditions));
+            flatten_from(query, castNode(FromExpr, each), items, conditions);
+        else if (Node *joined = as_joins(query, each, conditions))
+            *items = lappend(*items, joined);
+}
+
+// What an item of FROM reads, in the order of the text.
+void list_entries(Node *item, pg::vector<int> &entries) {
+    if (IsA(item, RangeTblRef)) {
+        entries.push_back(reinterpret_cast<RangeTblRef *>(item)->rtindex);
+    } else if (IsA(item, JoinExpr)) {
+        list_entries(castNode(JoinExpr, item)->larg, entries);
+        list_entries(castNode(JoinExpr, item)->rarg, entries);
+    } else {
+        for (Node *each : pg::each<Node>(castNode(FromExpr, item)->fromlist)) list_entries(each, entries);
+    }
+}
+
+// The entries in the order of the text, as they are when it is read back: what was inlined has been put last, and keys
+// and traces are chosen in their order. The others follow.
+void put_in_order(Query *query) {
+    pg::vector<int> order;
+    list_entries(reinterpret_cast<Node *>(query->jointree), order);
+    int count = list_length(query->rtable);
+    for (int i = 1; i <= count; i++)
+        if (std::find(order.begin(), order.end(), i) == order.end()) order.push_back(i);
+    OffsetVarNodes(reinterpret_cast<Node *>(query), count, 0);
+    List *entries = NIL;
+    for (int index : order) {
+        entries = lappend(entries, rt_fetch(index, query->rtable));
+        ChangeVarNodes(reinterpret_cast<Node *>(query), index + count, list_length(entries), 0);
+    }
+    query->rtable = entries;
 }
 
 void renew_range_table(Query *query) {
     Bitmapset *read = nullptr;
     List *items = NIL, *conditions = NIL;
-    flatten_from(query->jointree, &items, &conditions);
+    flatten_from(query, query->jointree, &items, &conditions);
     query->jointree =
         makeFromExpr(items, conditions ? reinterpret_cast<Node *>(make_ands_explicit(conditions)) : nullptr);
+    put_in_order(query);
     renew(query, reinterpret_cast<Node *>(query->jointree), &read);
     for (int i = 1; i <= list_length(query->rtable); i++) {
         if (bms_is_member(i, read)) continue;

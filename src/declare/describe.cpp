@@ -401,8 +401,10 @@ Datum projections_identifying_sources(PG_FUNCTION_ARGS) {
     ArrayType *sources = nullptr;
     catalog::look(PG_GETARG_OID(0), [&](catalog::Projection &projection) {
         if (projection.kind != catalog::Kind::query) return;
+        const compile::Block &block = projection.block();
+        if (block.counts_equal_rows() && block.reason != compile::Reason::several_rows) return;
         pg::vector<Datum> relations;
-        for (const compile::Arm &arm : projection.block().arms)
+        for (const compile::Arm &arm : block.arms)
             for (RangeTblEntry *entry : pg::each<RangeTblEntry>(arm.query->rtable))
                 if (entry->rtekind == RTE_RELATION) relations.push_back(ObjectIdGetDatum(entry->relid));
         sources = construct_array(relations.data(), static_cast<int>(relations.size()), OIDOID, sizeof(Oid), true,

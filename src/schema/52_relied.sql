@@ -63,28 +63,31 @@ $$;
 COMMENT ON FUNCTION projections_internal._relied_index(projections_internal.projection) IS
     'Internal: the index over a projection''s key; NULL: there is none, 0: the definition is broken.';
 
--- Rows are told apart by the primary keys of what FROM reads; of a table whose presence is asked for in a subquery, it
--- does not matter. Which is which only the compiler knows.
+-- Rows are told apart by the primary keys of what FROM reads, and so are slices of several rows that functions or LATERAL
+-- make of a row; of a table whose presence is asked for in a subquery, it does not matter. Which is which only the
+-- compiler knows; where nothing compiles any more, what was recorded.
 CREATE FUNCTION projections_internal._identifying_sources(projection oid) RETURNS oid[]
     LANGUAGE c STRICT STABLE AS 'MODULE_PATHNAME', 'projections_identifying_sources';
 COMMENT ON FUNCTION projections_internal._identifying_sources(oid) IS
-    'Internal: the tables that the FROM of a query projection reads.';
-CREATE FUNCTION projections_internal._identifies(source oid, projection oid, definition oid) RETURNS boolean
+    'Internal: the tables by whose primary keys the rows of a query projection are told apart, or slices of several.';
+CREATE FUNCTION projections_internal._identifies(source oid, projection oid, definition oid, shape text) RETURNS boolean
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF NOT EXISTS (SELECT FROM pg_rewrite w WHERE w.ev_class = definition
-        AND w.ev_action::text LIKE ANY ('{%\{SUBLINK %,%:lateral true%}')) THEN
-        RETURN true;
+    IF NOT EXISTS (SELECT FROM pg_rewrite w WHERE w.ev_class = definition AND w.ev_action::text LIKE ANY (
+        CASE shape WHEN 'rows' THEN '{%\{SUBLINK %,%:lateral true%}'::text[]
+                   ELSE '{%:lateral true%,%:rtekind 3 %,%:hasTargetSRFs true%}' END)) THEN
+        RETURN shape = 'rows';
     END IF;
     RETURN source = ANY (projections_internal._identifying_sources(projection));
 EXCEPTION WHEN OTHERS THEN
     IF NOT projections_internal._does_not_compile(SQLSTATE) THEN
         RAISE;
     END IF;
-    RETURN false;
+    RETURN EXISTS (SELECT FROM projections_internal.reliance r WHERE r.projection = _identifies.projection
+        AND r.aspect = 'primary key' AND r.object = source);
 END
 $$;
-COMMENT ON FUNCTION projections_internal._identifies(oid, oid, oid) IS
+COMMENT ON FUNCTION projections_internal._identifies(oid, oid, oid, text) IS
     'Internal: whether the rows of a projection are told apart by the primary key of a source, too.';
 
 -- Tables that scalar subqueries read, each with the unique index by which one row is found; 0: there is none any more.
@@ -183,7 +186,7 @@ BEGIN
         -- a projection has a key of its own, which it relies on itself
         UNION ALL SELECT 'projection' FROM projections_internal.projection p WHERE p.relation = s.source
             AND p.kind = 'query' AND p.shape <> 'bag' LIMIT 1) i ON true
-    WHERE s.shape = 'rows' AND projections_internal._identifies(s.source, s.relation, s.definition)
+    WHERE s.shape IN ('rows', 'bag') AND projections_internal._identifies(s.source, s.relation, s.definition, s.shape)
     UNION ALL
     SELECT k.relation, 'unique key', coalesce(nullif(u.index, 0), u.source), u.columns::text,
         CASE u.index WHEN 0 THEN 'missing' ELSE 'there' END, 'there', projections_internal._name(u.source),
@@ -349,6 +352,6 @@ COMMENT ON FUNCTION projections_internal._differences(oid[]) IS
 REVOKE EXECUTE ON FUNCTION projections_internal._reliance_digest(oid, oid[]),
     projections_internal._does_not_compile(text),
     projections_internal._relied_index(projections_internal.projection), projections_internal._lacks_identity(oid),
-    projections_internal._identifying_sources(oid), projections_internal._identifies(oid, oid, oid),
+    projections_internal._identifying_sources(oid), projections_internal._identifies(oid, oid, oid, text),
     projections_internal._found_by_key(oid), projections_internal._unique_keys(oid, oid),
     projections_internal._relied(oid[]), projections_internal._differences(oid[]) FROM PUBLIC;
