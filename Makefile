@@ -69,7 +69,7 @@ test:
 	test/run
 
 demo:
-	test/server bash -c 'examples/retail/run && examples/warehouse/run'
+	test/server bash -c 'examples/retail/run && examples/warehouse/run && examples/documents/run'
 
 dist:
 	git archive --prefix=$(EXTENSION)-$(EXTVERSION)/ -o $(EXTENSION)-$(EXTVERSION).zip HEAD
