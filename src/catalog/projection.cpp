@@ -101,13 +101,6 @@ const char **pinned_values(Datum array) {
     return result;
 }
 
-Kind kind_of(const char *name) {
-    if (strcmp(name, "handler") == 0) return Kind::handler;
-    if (strcmp(name, "reducer") == 0) return Kind::reducer;
-    if (strcmp(name, "state_machine") == 0) return Kind::state_machine;
-    return Kind::query;
-}
-
 // The row of a projection, by columns.
 struct Row {
     HeapTuple tuple;

@@ -1,6 +1,6 @@
 // What the catalog's row of a projection says of its definition.
 #pragma once
-#include "compile/block.hpp"
+#include "catalog/projection.hpp"
 
 namespace catalog {
 
@@ -13,6 +13,13 @@ inline compile::Stored stored_as(const char *shape, Datum options) {
     bool refreshed =
         getKeyJsonValueFromContainer(&DatumGetJsonbP(options)->root, fallback, sizeof fallback - 1, &found) != nullptr;
     return refreshed ? compile::Stored::refreshed : compile::Stored::as_bag;
+}
+
+inline Kind kind_of(const char *name) {
+    if (strcmp(name, "handler") == 0) return Kind::handler;
+    if (strcmp(name, "reducer") == 0) return Kind::reducer;
+    if (strcmp(name, "state_machine") == 0) return Kind::state_machine;
+    return Kind::query;
 }
 
 } // namespace catalog

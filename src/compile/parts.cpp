@@ -84,7 +84,8 @@ void cut_arms(const Cutting &cutting, Query *query) {
         Query *arm = cut_level(cutting, entry->subquery);
         if (is_values(arm))
             arm = union_of_values(arm);
-        else if (!arm->setOperations && (obstacle(arm) || has_outer_join(arm) || reads_values(arm) || reads_slices(arm)))
+        else if (!arm->setOperations &&
+                 (obstacle(arm) || has_outer_join(arm) || reads_values(arm) || reads_slices(arm)))
             arm = select_all(cutting, arm);
         entry->subquery = arm;
     }
