@@ -66,7 +66,9 @@ const char *rows_text(const Slot &slot, const EventSource &source) {
     slot.projection.block();
     const char *position = position_expression(source);
     const char *stripes =
-        slot.count > 1 ? psprintf(" AND %s = %d", stripe_text(position, psprintf("%d", slot.count)), slot.number) : "";
+        slot.count > 1
+            ? psprintf(" AND %s = %d", stripe_text(position, psprintf("%d", slot.count)), slot.number)
+            : "";
     return psprintf("%s WHERE %s > $1 AND %s <= $2%s", rows_select(slot.projection, source), position, position,
                     stripes);
 }

@@ -92,7 +92,7 @@ Oid make_shadow(Projection &projection, const char *suffix) {
 
 void drop_shadow(Oid shadow) {
     LockRelationOid(shadow, AccessExclusiveLock);
-    if (get_rel_name(shadow) == nullptr) return;         // it went with its projection
+    if (get_rel_name(shadow) == nullptr) return; // it went with its projection
     bool view = get_rel_relkind(shadow) == RELKIND_VIEW; // of a handler
     // What somebody has made over it must not keep it.
     pg::spi_execute(psprintf("DROP %s %s CASCADE", view ? "VIEW" : "TABLE", pg::qualified_name(shadow)));
