@@ -136,8 +136,8 @@ Query *pull_up(Query *query, int index, const Place &place) {
     for (RangeTblEntry *each : pg::each<RangeTblEntry>(entries)) {
         pg::forget_privileges(each);
         // What was outside for a LATERAL subquery's own FROM is beside it now, and printed as such.
-        bool computed = each->rtekind == RTE_SUBQUERY || each->rtekind == RTE_FUNCTION ||
-                        each->rtekind == RTE_VALUES || each->rtekind == RTE_TABLEFUNC;
+        bool computed = each->rtekind == RTE_SUBQUERY || each->rtekind == RTE_FUNCTION || each->rtekind == RTE_VALUES ||
+                        each->rtekind == RTE_TABLEFUNC;
         if (entry->lateral && computed) each->lateral = true;
     }
 

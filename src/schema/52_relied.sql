@@ -63,9 +63,9 @@ $$;
 COMMENT ON FUNCTION projections_internal._relied_index(projections_internal.projection) IS
     'Internal: the index over a projection''s key; NULL: there is none, 0: the definition is broken.';
 
--- Rows are told apart by the primary keys of what FROM reads, and so are slices of several rows that functions or LATERAL
--- make of a row; of a table whose presence is asked for in a subquery, it does not matter. Which is which only the
--- compiler knows; where nothing compiles any more, what was recorded.
+-- Rows are told apart by the primary keys of what FROM reads, and so are slices of several rows that functions or
+-- LATERAL make of a row; of a table whose presence is asked for in a subquery, it does not matter. Which is which only
+-- the compiler knows; where nothing compiles any more, what was recorded.
 CREATE FUNCTION projections_internal._identifying_sources(projection oid) RETURNS oid[]
     LANGUAGE c STRICT STABLE AS 'MODULE_PATHNAME', 'projections_identifying_sources';
 COMMENT ON FUNCTION projections_internal._identifying_sources(oid) IS
