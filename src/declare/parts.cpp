@@ -85,7 +85,7 @@ struct Comparing {
     List *seen = NIL;
 };
 
-// A query with its columns by the names of tables. A definition has them, as a view's query has more than one entry.
+// A query with its columns after their tables' names, as a view's query has them, for it has more than one entry.
 const char *qualified_text(const Query *query) {
     auto *copy = pg::copy<Query>(query);
     RangeTblEntry *unread = makeNode(RangeTblEntry);
