@@ -177,6 +177,7 @@ SELECT v, w, n FROM numbered ORDER BY n;
 \set VERBOSITY terse
 SELECT projections.create('refused', 'SELECT id, rank() OVER (ORDER BY amount) FROM sales');
 SELECT projections.create('refused', 'SELECT id, rank() OVER (PARTITION BY region ORDER BY amount), sum(amount) OVER (PARTITION BY day) FROM sales');
+SELECT projections.create('refused', 'SELECT id, rank() OVER (PARTITION BY 1, day * 0 IS NULL ORDER BY amount), sum(amount) OVER (PARTITION BY 1) FROM sales');
 SELECT projections.create('refused', 'SELECT id, last_value(amount) OVER (PARTITION BY region ORDER BY day) FROM sales');
 SELECT projections.create('refused', 'SELECT id, array_agg(amount) OVER (PARTITION BY region ORDER BY day ROWS BETWEEN 1 PRECEDING AND CURRENT ROW EXCLUDE TIES) FROM sales');
 SELECT projections.create('refused', 'SELECT id, amount FROM sales ORDER BY day LIMIT 5');

@@ -36,6 +36,12 @@ bool partitions_by(const WindowClause *window, Index column) {
     return false;
 }
 
+// A constant parts nothing.
+bool is_constant(const Query *query, SortGroupClause *clause) {
+    auto *expression = get_sortgroupclause_expr(clause, query->targetList);
+    return !contain_var_clause(expression) && !checkExprHasSubLink(expression);
+}
+
 // What a function's result depends on, of the order of rows that its window's ORDER BY does not tell apart.
 enum class Depends {
     not_at_all,
@@ -136,7 +142,7 @@ List *common_partition(const Query *query) {
         if (!is_used(window, functions)) continue;
         List *kept = NIL;
         for (SortGroupClause *each : pg::each<SortGroupClause>(first ? window->partitionClause : common))
-            if (partitions_by(window, each->tleSortGroupRef)) kept = lappend(kept, each);
+            if (partitions_by(window, each->tleSortGroupRef) && !is_constant(query, each)) kept = lappend(kept, each);
         common = kept;
         first = false;
     }
