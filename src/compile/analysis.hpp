@@ -123,6 +123,8 @@ bool stays_whole(Query *query);
 bool is_whole(const Query *query);
 // Whether its rows come in slices: by windows, by functions that return sets, or by LATERAL subqueries of several rows.
 bool reads_slices(const Query *query);
+// Whether a query's rows are those of FROM, or chosen among them by DISTINCT ON.
+bool returns_rows(const Query *query);
 // Whether the rows of an entry of FROM are made by a function.
 bool gives_rows(const RangeTblEntry *entry);
 // The stages of such a query, from normal form to traces.

@@ -170,6 +170,8 @@ struct Block {
 
     bool slices() const { return way != Way::delta; }
     bool refreshes() const { return way == Way::refresh; }
+    // Equal rows are counted, and come and go by deltas.
+    bool is_bag() const { return counts_equal_rows() && !slices(); }
     // A slice is any number of rows that nothing else tells apart.
     bool slices_of_rows() const { return slices() && counts_equal_rows(); }
     // The keys by which rows are read again.

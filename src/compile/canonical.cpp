@@ -308,19 +308,9 @@ const char *told(const Query *query) {
     return out.data;
 }
 
-// As text, in which each column has its table's name: that a view has more entries than it reads is not seen.
-const char *qualified_text(const Query *query) {
-    auto *copied = reinterpret_cast<Query *>(copy(query));
-    RangeTblEntry *another = makeNode(RangeTblEntry);
-    another->rtekind = RTE_RESULT;
-    another->eref = makeAlias("another", NIL);
-    copied->rtable = lappend(copied->rtable, another);
-    return deparse(copied);
-}
-
 // Of a query that keeps its form, its text is compared, and what that does not tell.
 Difference difference_of_whole(const Block &declared, const Block &stored) {
-    const char *a = qualified_text(declared.core), *b = qualified_text(stored.core);
+    const char *a = deparse_qualified(declared.core), *b = deparse_qualified(stored.core);
     if (strcmp(a, b) != 0) return {a, b};
     if (strcmp(told(declared.core), told(stored.core)) != 0) return {a, "the same with other types or operators"};
     return {nullptr, nullptr};

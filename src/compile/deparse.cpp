@@ -13,6 +13,15 @@ char *deparse(Query *query) {
     return text;
 }
 
+char *deparse_qualified(const Query *query) {
+    auto *copied = pg::copy<Query>(query);
+    RangeTblEntry *another = makeNode(RangeTblEntry);
+    another->rtekind = RTE_RESULT;
+    another->eref = makeAlias("another", NIL);
+    copied->rtable = lappend(copied->rtable, another);
+    return deparse(copied);
+}
+
 char *deparse_over(Node *expression, const char *alias, Oid relation) {
     char *text = nullptr;
     pg::with_plain_text(

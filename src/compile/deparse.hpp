@@ -7,6 +7,9 @@ namespace compile {
 // The text of a query, with every name outside pg_catalog qualified.
 char *deparse(Query *query);
 
+// The same with each column after its table's name, as a view's query has them: that has more entries than it reads.
+char *deparse_qualified(const Query *query);
+
 // The text of an expression over one relation, whose columns are qualified with `alias`.
 char *deparse_over(Node *expression, const char *alias, Oid relation);
 

@@ -111,9 +111,8 @@ bool is_first_rows(const Query *query) {
     plain.limitCount = plain.limitOffset = nullptr;
     plain.sortClause = NIL;
     if (IsA(query->limitCount, Const) && reinterpret_cast<Const *>(query->limitCount)->constisnull) return false; // ALL
-    return !plain.setOperations && plain.jointree && reads_one_table(&plain) && !plain.hasAggs && !plain.groupClause &&
-           !plain.groupingSets && !plain.havingQual && !plain.distinctClause && !plain.hasWindowFuncs &&
-           !plain.hasTargetSRFs && !plain.hasSubLinks && !plain.rowMarks && !plain.cteList;
+    return returns_rows(&plain) && !plain.distinctClause && reads_one_table(&plain) && !plain.hasSubLinks &&
+           !plain.cteList;
 }
 
 void check_first_rows(const Analysis &a) {

@@ -97,20 +97,10 @@ const char *name_of(const Query *query, Node *expression) {
     return "key";
 }
 
-bool is_among(Index reference, List *clauses) {
-    for (SortGroupClause *clause : pg::each<SortGroupClause>(clauses))
-        if (clause->tleSortGroupRef == reference) return true;
-    return false;
-}
-
 // Whether what is asked of the groups refers to a column, returned or not.
-bool is_kept(const Query *query, Index reference) {
-    if (reference == 0) return false;
-    bool kept =
-        is_among(reference, query->distinctClause) || (query->hasDistinctOn && is_among(reference, query->sortClause));
-    for (WindowClause *window : pg::each<WindowClause>(query->windowClause))
-        kept |= is_among(reference, window->partitionClause) || is_among(reference, window->orderClause);
-    return kept;
+bool is_kept(const Query *query, const TargetEntry *entry) {
+    return is_among(entry, query->distinctClause) || (query->hasDistinctOn && is_among(entry, query->sortClause)) ||
+           is_of_window(entry, query);
 }
 
 } // namespace
@@ -125,7 +115,7 @@ Query *split_groups(const Cutting &cutting, Query *query) {
     Pieces pieces{query};
     List *targets = NIL;
     for (TargetEntry *entry : pg::each<TargetEntry>(query->targetList)) {
-        bool kept = is_kept(query, entry->ressortgroupref);
+        bool kept = is_kept(query, entry);
         if (entry->resjunk && !kept) continue;
         auto *copy = static_cast<TargetEntry *>(palloc(sizeof(TargetEntry)));
         *copy = *entry;

@@ -70,18 +70,9 @@ void reduce_outer_joins(Node *item, Relids not_null) {
     reduce_outer_joins(join->rarg, inner || join->jointype == JOIN_LEFT ? here : not_null);
 }
 
-bool is_among(const TargetEntry *entry, List *clauses) {
-    for (SortGroupClause *clause : pg::each<SortGroupClause>(clauses))
-        if (clause->tleSortGroupRef == entry->ressortgroupref) return true;
-    return false;
-}
-
 // Whether more than ORDER BY refers to it.
 bool is_referred_to(const Query *query, const TargetEntry *entry) {
-    bool referred = is_among(entry, query->groupClause) || is_among(entry, query->distinctClause);
-    for (WindowClause *window : pg::each<WindowClause>(query->windowClause))
-        referred |= is_among(entry, window->partitionClause) || is_among(entry, window->orderClause);
-    return referred;
+    return is_among(entry, query->groupClause) || is_among(entry, query->distinctClause) || is_of_window(entry, query);
 }
 
 void forget_groups_entry(Query *query) {
@@ -91,6 +82,18 @@ void forget_groups_entry(Query *query) {
 }
 
 } // namespace
+
+bool is_among(const TargetEntry *entry, List *clauses) {
+    for (SortGroupClause *clause : pg::each<SortGroupClause>(clauses))
+        if (clause->tleSortGroupRef == entry->ressortgroupref) return true;
+    return false;
+}
+
+bool is_of_window(const TargetEntry *entry, const Query *query) {
+    for (WindowClause *window : pg::each<WindowClause>(query->windowClause))
+        if (is_among(entry, window->partitionClause) || is_among(entry, window->orderClause)) return true;
+    return false;
+}
 
 void add_entries(Node *item, Bitmapset **entries) {
     if (IsA(item, RangeTblRef)) {

@@ -77,6 +77,9 @@ void renew_joins(Query *query);
 void add_entries(Node *item, Bitmapset **entries);
 // Groups by a column of the query, too, unless it does. Raises PJ002 where its type has no equality.
 void group_by(Query *query, TargetEntry *column, const Place &place);
+// Whether clauses refer to a column, returned or not; and whether a window does.
+bool is_among(const TargetEntry *entry, List *clauses);
+bool is_of_window(const TargetEntry *entry, const Query *query);
 // Drops an ORDER BY that no row depends on. Returns whether there was one.
 bool forget_order(Query *query);
 

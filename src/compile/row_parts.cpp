@@ -62,13 +62,6 @@ Query *groups_over_rows(const Query *query) {
     return outer;
 }
 
-bool is_referred_to(const TargetEntry *entry, const Query *query) {
-    for (List *clauses : {query->distinctClause, query->sortClause})
-        for (SortGroupClause *each : pg::each<SortGroupClause>(clauses))
-            if (each->tleSortGroupRef == entry->ressortgroupref) return true;
-    return false;
-}
-
 // DISTINCT over windows, or over rows that the SELECT list makes.
 Query *distinct_over_rows(const Query *query) {
     auto *rows = pg::copy<Query>(query);
@@ -78,7 +71,8 @@ Query *distinct_over_rows(const Query *query) {
     Query *outer = pg::select_from(nullptr);
     List *visible = NIL, *hidden = NIL;
     for (TargetEntry *each : pg::each<TargetEntry>(rows->targetList)) {
-        bool wanted = !each->resjunk || (query->hasDistinctOn && is_referred_to(each, query));
+        bool wanted = !each->resjunk || (query->hasDistinctOn &&
+                                         (is_among(each, query->distinctClause) || is_among(each, query->sortClause)));
         List *&list = wanted ? visible : hidden; // what windows alone refer to stays one of the rows' own
         list = lappend(list, each);
         if (!wanted) continue;

@@ -90,12 +90,6 @@ bool only_selects(const Query *query) {
            !query->limitOffset && !query->rowMarks;
 }
 
-// Whether its rows are those of FROM, or chosen among them by DISTINCT ON.
-bool returns_rows(const Query *query) {
-    return only_selects(query) && !(query->distinctClause && !query->hasDistinctOn) && !query->hasWindowFuncs &&
-           !query->hasTargetSRFs;
-}
-
 bool has_functions_beside(const Query *query) {
     Bitmapset *read = nullptr;
     add_entries(reinterpret_cast<Node *>(query->jointree), &read);
@@ -105,6 +99,11 @@ bool has_functions_beside(const Query *query) {
 }
 
 } // namespace
+
+bool returns_rows(const Query *query) {
+    return only_selects(query) && !(query->distinctClause && !query->hasDistinctOn) && !query->hasWindowFuncs &&
+           !query->hasTargetSRFs;
+}
 
 bool gives_rows(const RangeTblEntry *entry) {
     return entry->rtekind == RTE_FUNCTION || entry->rtekind == RTE_TABLEFUNC;
@@ -232,12 +231,6 @@ void find_tables(Analysis &a, Query *query, pg::vector<Level> path, Paths &paths
     each_sublink(query, [&](SubLink *link) { find_tables(a, castNode(Query, link->subselect), path, paths); });
 }
 
-bool is_in(const TargetEntry *entry, List *clauses) {
-    for (SortGroupClause *clause : pg::each<SortGroupClause>(clauses))
-        if (clause->tleSortGroupRef == entry->ressortgroupref) return true;
-    return false;
-}
-
 // What tells slices apart by a clause: DISTINCT ON, or what windows partition by.
 List *key_clauses(const Query *core) { return core->hasDistinctOn ? core->distinctClause : common_partition(core); }
 
@@ -257,7 +250,7 @@ void order_columns(Analysis &a, List *keys) {
     }
     for (TargetEntry *entry : pg::each<TargetEntry>(all)) {
         if (!entry->resjunk) continue;
-        if (!is_in(entry, keys)) {
+        if (!is_among(entry, keys)) {
             ordering = lappend(ordering, entry);
             continue;
         }

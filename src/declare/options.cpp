@@ -7,7 +7,7 @@
 namespace declare {
 namespace {
 
-enum class Value { integer, number, boolean, interval, choice, function, text, names, unsupported };
+enum class Value { integer, number, boolean, interval, choice, function, text, names };
 
 // Whose options: a query over tables that change, a query over events, and what applies events one by one.
 constexpr unsigned tables = 1, query_events = 2, single = 4, machine = 8;
@@ -55,8 +55,7 @@ const Option &find(const Given &given) {
     for (const Option &each : options)
         if (strcmp(each.name, given.name) == 0) return each;
     pg::TextList names;
-    for (const Option &each : options)
-        if (each.value != Value::unsupported) names.add("%s", each.name);
+    for (const Option &each : options) names.add("%s", each.name);
     ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown option \"%s\"", given.name),
                     errdetail("Options are the keys of a JSON object."), errhint("Options are %s.", names.text())));
     pg_unreachable();
@@ -68,7 +67,7 @@ unsigned group_of(const Use &use) {
 }
 
 bool has_effect(const Option &option, const Use &use) {
-    return option.value != Value::unsupported && (option.whom & group_of(use)) && (use.async || !option.async_only);
+    return (option.whom & group_of(use)) && (use.async || !option.async_only);
 }
 
 // Where an option of that name belongs, which has no effect here.
@@ -81,10 +80,6 @@ const char *whose(const Option &option) {
 }
 
 void check_use(const Given &given, const Option &option, const Use &use) {
-    if (option.value == Value::unsupported)
-        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-                        errmsg("option \"%s\" is not supported by this version", given.name),
-                        errdetail("It is reserved for a later one."), errhint("Leave it out.")));
     if (has_effect(option, use)) return;
     pg::TextList names;
     for (const Option &each : options)
@@ -161,7 +156,6 @@ const char *check_value(const Given &given, const Option &option) {
         if (strcmp(given.type, "array") != 0)
             refuse_value(given, "It is not a list of names.", "Give an array of strings.");
         break;
-    case Value::unsupported: break;
     }
     return nullptr;
 }

@@ -3,7 +3,6 @@
 
 #include "compile/deparse.hpp"
 #include "maintain/reliance.hpp"
-#include "pg/query.hpp"
 #include "pg/scope.hpp"
 
 namespace declare {
@@ -85,18 +84,8 @@ struct Comparing {
     List *seen = NIL;
 };
 
-// A query with its columns after their tables' names, as a view's query has them, for it has more than one entry.
-const char *qualified_text(const Query *query) {
-    auto *copy = pg::copy<Query>(query);
-    RangeTblEntry *unread = makeNode(RangeTblEntry);
-    unread->rtekind = RTE_RESULT;
-    unread->eref = makeAlias("unread", NIL);
-    copy->rtable = lappend(copy->rtable, unread);
-    return compile::deparse(copy);
-}
-
 bool is_same(const Block &block, catalog::Projection &projection) {
-    return strcmp(qualified_text(block.core), qualified_text(projection.block().core)) == 0;
+    return strcmp(compile::deparse_qualified(block.core), compile::deparse_qualified(projection.block().core)) == 0;
 }
 
 // The part of that query that is there.

@@ -180,7 +180,7 @@ namespace {
 
 struct Recomputed {
     Tuplestorestate *rows;
-    uint64 low = 0, high = 0;
+    Fingerprint fingerprint = {};
 };
 
 void receive_recomputed(TupleTableSlot *row, void *context) {
@@ -188,10 +188,7 @@ void receive_recomputed(TupleTableSlot *row, void *context) {
     tuplestore_puttupleslot(to.rows, row);
     slot_getallattrs(row);
     MinimalTuple tuple = heap_form_minimal_tuple(row->tts_tupleDescriptor, row->tts_values, row->tts_isnull);
-    to.low +=
-        DatumGetUInt64(hash_any_extended(reinterpret_cast<unsigned char *>(tuple), static_cast<int>(tuple->t_len), 1));
-    to.high +=
-        DatumGetUInt64(hash_any_extended(reinterpret_cast<unsigned char *>(tuple), static_cast<int>(tuple->t_len), 2));
+    to.fingerprint.add(tuple, 1);
     heap_free_minimal_tuple(tuple);
 }
 
@@ -218,7 +215,7 @@ Recomputed read_definition(catalog::Projection &projection, NullMask mask, int64
     Recomputed fresh = read(GetLatestSnapshot());
     if (IsolationUsesXactSnapshot()) {
         Recomputed own = read(GetTransactionSnapshot());
-        if (own.low != fresh.low || own.high != fresh.high) fail_serialization();
+        if (!(own.fingerprint == fresh.fingerprint)) fail_serialization();
         tuplestore_end(own.rows);
     }
     return fresh;

@@ -27,31 +27,28 @@ bool receive_slot(TupleTableSlot *slot, DestReceiver *self) {
 void start(DestReceiver *, int, TupleDesc) {}
 void stop(DestReceiver *) {}
 
-// Order-free sum over rows: equal for equal multisets. 128 bits, so that a difference is not missed.
-struct Fingerprint {
-    uint64 low = 0, high = 0;
-
-    void add(MinimalTuple row, int64 weight) {
-        low += static_cast<uint64>(weight) * row_hash(row, 1);
-        high += static_cast<uint64>(weight) * row_hash(row, 2);
-    }
-    static uint64 row_hash(MinimalTuple row, uint64 seed) {
-        return DatumGetUInt64(
-            hash_any_extended(reinterpret_cast<unsigned char *>(row), static_cast<int>(row->t_len), seed));
-    }
-    bool operator==(const Fingerprint &other) const = default;
-};
-
 } // namespace
+
+RowHash RowHash::of(MinimalTuple row) {
+    auto *bytes = reinterpret_cast<unsigned char *>(row);
+    auto size = static_cast<int>(row->t_len);
+    return {DatumGetUInt64(hash_any_extended(bytes, size, 1)), DatumGetUInt64(hash_any_extended(bytes, size, 2))};
+}
+
+void Fingerprint::add(MinimalTuple row, int64 weight) {
+    RowHash hash = RowHash::of(row);
+    low += static_cast<uint64>(weight) * hash.low;
+    high += static_cast<uint64>(weight) * hash.high;
+}
 
 void add_image(Images &images, MinimalTuple row, int64 weight) {
     struct Slot {
-        uint64 key[2];
+        RowHash key;
         std::size_t position;
     };
-    uint64 key[2] = {Fingerprint::row_hash(row, 1), Fingerprint::row_hash(row, 2)};
+    RowHash key = RowHash::of(row);
     bool found;
-    auto *slot = static_cast<Slot *>(hash_search(images.index, key, HASH_ENTER, &found));
+    auto *slot = static_cast<Slot *>(hash_search(images.index, &key, HASH_ENTER, &found));
     if (found) {
         images.list[slot->position].net += weight;
         return;

@@ -9,6 +9,20 @@ namespace maintain {
 using NullMask = uint64;
 
 // The rows that left and came, for blocks without groups. Equal images cancel out.
+struct RowHash { // of a row's image
+    uint64 low, high;
+
+    static RowHash of(MinimalTuple row);
+};
+
+// Order-free sum over rows: equal for equal multisets. 128 bits, so that a difference is not missed.
+struct Fingerprint {
+    uint64 low = 0, high = 0;
+
+    void add(MinimalTuple row, int64 weight);
+    bool operator==(const Fingerprint &other) const = default;
+};
+
 struct Images {
     struct Image {
         MinimalTuple row;

@@ -166,7 +166,7 @@ void flush_one(Pending &pending, bool at_commit) {
         // Writers of a bag go one at a time anyway.
         if (!alone && !block.counts_equal_rows()) taken.asked_source = source;
     }
-    if (block.counts_equal_rows() && !block.slices()) lock_block(block);
+    if (block.is_bag()) lock_block(block);
 
     TimestampTz began = block.refreshes() ? GetCurrentTimestamp() : 0;
     maintaining(projection, [&] {

@@ -38,33 +38,22 @@ void lock_slices(catalog::Projection &projection, Tuplestorestate *keys, TupleDe
 
 namespace {
 
-struct RowHash {
-    uint64 low, high;
-};
-
-RowHash hash_of(MinimalTuple row) {
-    auto *bytes = reinterpret_cast<unsigned char *>(row);
-    auto size = static_cast<int>(row->t_len);
-    return {DatumGetUInt64(hash_any_extended(bytes, size, 1)), DatumGetUInt64(hash_any_extended(bytes, size, 2))};
-}
-
-// Rows as they were read, and their sum: equal for equal multisets.
+// Rows as they were read.
 struct Rows {
     TupleDesc desc; // without what was read beside them
     Tuplestorestate *store;
-    RowHash sum = {0, 0};
+    TupleTableSlot *slot; // by which they are put there
+    Fingerprint fingerprint = {};
 };
 
 void receive_row(TupleTableSlot *row, void *context) {
     auto &rows = *static_cast<Rows *>(context);
     slot_getallattrs(row);
     MinimalTuple image = image_of(row, rows.desc);
-    TupleTableSlot *slot = MakeSingleTupleTableSlot(rows.desc, &TTSOpsMinimalTuple);
-    ExecStoreMinimalTuple(image, slot, false);
-    tuplestore_puttupleslot(rows.store, slot);
-    ExecDropSingleTupleTableSlot(slot);
-    RowHash hash = hash_of(image);
-    rows.sum = {rows.sum.low + hash.low, rows.sum.high + hash.high};
+    ExecStoreMinimalTuple(image, rows.slot, false);
+    tuplestore_puttupleslot(rows.store, rows.slot);
+    ExecClearTuple(rows.slot);
+    rows.fingerprint.add(image, 1);
     heap_free_minimal_tuple(image);
 }
 
@@ -74,20 +63,16 @@ const char *table_text(catalog::Projection &projection, NullMask nulls) {
     const char *columns =
         pg::joined(block.columns(), ", ", [&](int i) { return psprintf("t.%s", column_name(projection, i)); });
     if (block.keys.empty()) return psprintf("SELECT %s FROM ONLY %s AS t", columns, table_name(projection));
-    const char *match = pg::joined(static_cast<int>(block.keys.size()), " AND ", [&](int i) {
-        const char *column = column_name(projection, block.keys[i].column);
-        return nulls & (UINT64CONST(1) << i)
-                   ? psprintf("t.%s IS NULL", column)
-                   : psprintf("t.%s %s a.k%d", column, operator_text(block.keys[i].equality), i);
-    });
+    const char *match = key_condition(projection, block.keys, nulls, [](int i) { return psprintf("a.k%d", i); });
     return psprintf("SELECT %s FROM affected AS a, ONLY %s AS t WHERE %s", columns, table_name(projection), match);
 }
 
-// What `make()` gives a text for, under each of the snapshots that have to agree.
+// What the query that `text()` gives reads, under each of the snapshots that have to agree.
 template <class Text>
 Rows read_both(Taken &taken, TupleDesc desc, int kind, NullMask nulls, int64 keys, Snapshot given, Text &&text) {
     auto read = [&](Snapshot snapshot) {
-        Rows rows{desc, tuplestore_begin_heap(true, false, work_mem)};
+        Rows rows{desc, tuplestore_begin_heap(true, false, work_mem),
+                  MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple)};
         Snapshot registered = as_of(snapshot, taken.command);
         if (keys <= large_delta)
             read_rows(cached_query(taken.projection, kind, nulls, text), registered, receive_row, &rows);
@@ -97,13 +82,14 @@ Rows read_both(Taken &taken, TupleDesc desc, int kind, NullMask nulls, int64 key
             SPI_freeplan(once);
         }
         UnregisterSnapshot(registered);
+        ExecDropSingleTupleTableSlot(rows.slot);
         return rows;
     };
     if (given) return read(given);
     Rows fresh = read(GetLatestSnapshot());
     if (IsolationUsesXactSnapshot()) {
         Rows own = read(GetTransactionSnapshot());
-        if (own.sum.low != fresh.sum.low || own.sum.high != fresh.sum.high) fail_serialization();
+        if (!(own.fingerprint == fresh.fingerprint)) fail_serialization();
         tuplestore_end(own.store);
     }
     return fresh;
@@ -121,7 +107,7 @@ void count_rows(HTAB *nets, const Rows &rows, int64 weight) {
     while (tuplestore_gettupleslot(rows.store, true, false, slot)) {
         bool free, found;
         MinimalTuple image = ExecFetchSlotMinimalTuple(slot, &free);
-        RowHash hash = hash_of(image);
+        RowHash hash = RowHash::of(image);
         auto *net = static_cast<Net *>(hash_search(nets, &hash, HASH_ENTER, &found));
         if (!found) net->count = 0;
         net->count += weight;
@@ -137,7 +123,7 @@ void take_different(Taken &taken, HTAB *nets, const Rows &rows, int64 weight) {
     while (tuplestore_gettupleslot(rows.store, true, false, slot)) {
         bool free;
         MinimalTuple image = ExecFetchSlotMinimalTuple(slot, &free);
-        RowHash hash = hash_of(image);
+        RowHash hash = RowHash::of(image);
         auto *net = static_cast<Net *>(hash_search(nets, &hash, HASH_FIND, nullptr));
         if (net->count * weight > 0) {
             net->count -= weight;
@@ -191,20 +177,11 @@ int64 apply_slices_of_rows(Taken &taken, Tuplestorestate *keys, TupleDesc desc) 
 // right is not written; in REPEATABLE READ and above, where it would have to be locked, they are written one by one.
 int64 write_slices(catalog::Projection &projection, FreshRows fresh, NullMask nulls) {
     const compile::Block &block = projection.block();
-    auto count = static_cast<int>(block.row_key.size());
     auto name = [&](int column) { return column_name(projection, column); };
     auto columns = [&](const char *format) {
         return pg::joined(block.columns(), ", ", [&](int i) { return psprintf("%s%s", format, name(i)); });
     };
-    // The row t is that of a key; `value` tells it.
-    auto match = [&](auto &&value) {
-        return pg::joined(count, " AND ", [&](int i) {
-            const compile::Key &key = block.row_key[i];
-            return nulls & (UINT64CONST(1) << i)
-                       ? psprintf("t.%s IS NULL", name(key.column))
-                       : psprintf("t.%s %s %s", name(key.column), operator_text(key.equality), value(i));
-        });
-    };
+    auto match = [&](auto &&value) { return key_condition(projection, block.row_key, nulls, value); };
     const char *of_fresh = match([&](int i) { return psprintf("f.%s", name(block.row_key[i].column)); });
     const char *of_key = match([&](int i) { return psprintf("a.k%d", i); });
 

@@ -171,7 +171,8 @@ const char *changeable_assignments(Projection &projection) {
 
 // The keys' positions in a list of all columns.
 const char *parameter_key_condition(Projection &projection, NullMask nulls) {
-    return key_condition(projection, nulls, [&](int i) { return parameter(projection.block().row_key[i].column); });
+    const auto &keys = projection.block().row_key;
+    return key_condition(projection, keys, nulls, [&](int i) { return parameter(keys[i].column); });
 }
 
 // " COLLATE c" where the values are compared otherwise than their type's are.
@@ -235,13 +236,8 @@ const char *key_join(Projection &projection, const char *left, const char *right
 const char *of_slice(Projection &projection, NullMask nulls) {
     const Block &block = projection.block();
     if (!block.slices()) return "";
-    return pg::joined(static_cast<int>(block.keys.size()), "", [&](int i) {
-        const Key &key = block.keys[i];
-        const char *column = column_name(projection, key.column);
-        return nulls & (UINT64CONST(1) << i)
-                   ? psprintf(" AND t.%s IS NULL", column)
-                   : psprintf(" AND t.%s %s $%d", column, operator_text(key.equality), key.column + 1);
-    });
+    return psprintf(" AND %s", key_condition(projection, block.keys, nulls,
+                                             [&](int i) { return parameter(block.keys[i].column); }));
 }
 
 const char *drop_equal_text(Projection &projection, NullMask nulls) {
@@ -259,7 +255,7 @@ const char *drop_equal_text(Projection &projection, NullMask nulls) {
 const char *statement_text(Projection &projection, Statement statement, NullMask nulls) {
     const Block &block = projection.block();
     const char *table = table_name(projection);
-    auto by_parameter = [&] { return key_condition(projection, nulls, parameter); };
+    auto by_parameter = [&] { return key_condition(projection, block.row_key, nulls, parameter); };
     const char *count = block.row_count >= 0 ? state_text(projection, block.row_count, In::update) : nullptr;
     switch (statement) {
     case Statement::add:
@@ -344,18 +340,6 @@ const char *key_columns(const Projection &projection) {
     const Block &block = *projection.compiled;
     return pg::joined(static_cast<int>(block.row_key.size()), ", ",
                       [&](int i) { return column_name(projection, block.row_key[i].column); });
-}
-
-template <class Value>
-const char *key_condition(Projection &projection, NullMask nulls, Value &&value) {
-    const Block &block = projection.block();
-    if (block.row_key.empty()) return "true";
-    return pg::joined(static_cast<int>(block.row_key.size()), " AND ", [&](int i) {
-        const char *column = column_name(projection, block.row_key[i].column);
-        return nulls & (UINT64CONST(1) << i)
-                   ? psprintf("t.%s IS NULL", column)
-                   : psprintf("t.%s %s %s", column, operator_text(block.row_key[i].equality), value(i));
-    });
 }
 
 Statements &statements(Projection &projection) {

@@ -5,6 +5,7 @@
 #include "catalog/settings.hpp"
 #include "compile/terms.hpp"
 #include "maintain/changes.hpp"
+#include "pg/list.hpp"
 #include "pg/scope.hpp"
 
 namespace maintain {
@@ -111,8 +112,17 @@ const char *column_name(const catalog::Projection &projection, int column);
 const char *operator_text(Oid operation);
 // The key columns, quoted, separated by commas. The projection is compiled.
 const char *key_columns(const catalog::Projection &projection);
-// " AND "-joined equality of the table's key columns (alias t) with `value(i)`.
+// " AND "-joined equality of key columns of the table (alias t) with `value(i)`; "true" where there are none.
 template <class Value>
-const char *key_condition(catalog::Projection &projection, NullMask nulls, Value &&value);
+const char *key_condition(const catalog::Projection &projection, const pg::vector<compile::Key> &keys, NullMask nulls,
+                          Value &&value) {
+    if (keys.empty()) return "true";
+    return pg::joined(static_cast<int>(keys.size()), " AND ", [&](int i) {
+        const char *column = column_name(projection, keys[i].column);
+        return nulls & (UINT64CONST(1) << i)
+                   ? psprintf("t.%s IS NULL", column)
+                   : psprintf("t.%s %s %s", column, operator_text(keys[i].equality), value(i));
+    });
+}
 
 } // namespace maintain

@@ -402,7 +402,7 @@ Drift find_drift(Projection &projection, Scope scope, Basis basis) {
     pg::vector<int> columns; // rows without a key of their own are told by their slice's
     for (const compile::Key &key : projection.block().told_keys()) columns.push_back(key.column);
     Collecting collecting{columns, drift, CurrentMemoryContext, nullptr, nullptr};
-    if (layout.counted && !projection.block().slices()) {
+    if (projection.block().is_bag()) {
         drift.row_desc = layout.desc;
         drift.missing = tuplestore_begin_heap(true, false, work_mem);
         drift.extra = tuplestore_begin_heap(true, false, work_mem);

@@ -134,7 +134,7 @@ const char *time_text(Projection &projection) {
 
 void stale_keys(Projection &projection, int64 min_lag, ReturnSetInfo *result) {
     if (projection.flow != Flow::events && projection.flow != Flow::log) return;
-    if (projection.kind == Kind::query && projection.block().counts_equal_rows() && !projection.block().slices())
+    if (projection.kind == Kind::query && projection.block().is_bag())
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("projection %s has no key", projection.name()),
                         errdetail("A source has no primary key, so its rows cannot be addressed."),
                         errhint("projections.health() says how far behind it is.")));
@@ -296,8 +296,7 @@ int64 refresh_projection(Projection &projection, const SourceRows &rows) {
         return 0;
     }
     if (projection.kind != Kind::query) return refresh_states(projection, rows);
-    if (projection.block().counts_equal_rows() && !projection.block().slices())
-        return apply_row_drift(projection, find_drift(projection, {}));
+    if (projection.block().is_bag()) return apply_row_drift(projection, find_drift(projection, {}));
     TupleDesc desc = nullptr;
     Tuplestorestate *keys = owner_rows(projection, touched_keys(projection, rows), rows.keys, &desc);
     int64 written = tuplestore_tuple_count(keys) ? events::refresh_keys(projection, keys, desc) : 0;
