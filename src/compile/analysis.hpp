@@ -80,6 +80,13 @@ void compile_rows(Analysis &a);
 // Whether an entry of core has columns that tell its rows apart; and those as keys of the block, returned.
 bool find_key(const Analysis &a, int entry, pg::vector<AttrNumber> &columns);
 void add_entry_key(Analysis &a, int entry, void (*add)(Analysis &, int));
+// What tells the rows of a table apart that an entry reads: its primary key, the key of a projection, and of a
+// look-up's table every unique index. None of no columns but where there is one row.
+struct TableKey {
+    pg::vector<AttrNumber> columns;
+    bool primary; // never NULL
+};
+pg::vector<TableKey> keys_of(const RangeTblEntry *entry);
 // The same as a key of slices of rows.
 void add_slice_key(Analysis &a, int column);
 // fewest_keys.cpp: of a whole query, the primary keys of as few tables of FROM as tell its rows apart. Raises PJ002
@@ -89,6 +96,16 @@ void add_fewest_keys(Analysis &a);
 void add_tables_keys(Analysis &a);
 // Whether there are such, of a query from which parts may still be cut.
 bool has_fewest_keys(Query *query);
+// Of a query of rows that outer joins are to be split of: returns what tells its rows apart, too, not as columns of the
+// user's. Nothing where that cannot be told.
+void return_fewest_keys(Query *query);
+// Whether a condition says that a column of an entry is equal to something, as a key of it takes values for equal.
+bool equates(Node *condition, int entry, AttrNumber column);
+// Whether a flat query has one row at most for values of these of its columns.
+bool rows_follow_from(Query *query, const pg::vector<const Var *> &columns);
+
+// union_keys.cpp: the columns of core, a union, that tell its rows apart; none where nothing does.
+pg::vector<int> union_key(Analysis &a);
 
 // states.cpp: plain aggregates, and the columns that hold them.
 struct Plain { // a plain aggregate of one argument

@@ -42,7 +42,11 @@ Block *compile(Analysis &a) {
     }
     a.query = rewrite(a.query, a.place, a.extend);
     bool whole = is_whole(a.query);
-    if (!whole) a.query = split_outer_joins(a.query, a.place);
+    if (!whole) {
+        if (a.extend && returns_rows(a.query) && !a.query->distinctClause && has_outer_join(a.query))
+            return_fewest_keys(a.query);
+        a.query = split_outer_joins(a.query, a.place);
+    }
     check_clauses(a);
     if (whole) {
         compile_whole(a);

@@ -28,21 +28,29 @@ public:
         for (int entry = -1; (entry = bms_next_member(all_, entry)) >= 0;)
             if (rt_fetch(entry, a_.core->rtable)->rtekind != RTE_RELATION) all_ = bms_del_member(all_, entry);
     }
+    // Takes columns for known.
+    void know(const pg::vector<const Var *> &columns) { known_columns_ = &columns; }
     Bitmapset *fewest();
     const char *undetermined(Bitmapset *from) const;
+    Bitmapset *closure(Bitmapset *from) const;
+    bool all_follow_from(Bitmapset *entries) const { return bms_is_subset(all_, closure(entries)); }
+    // Whether a column of the entry equals something of the known ones.
+    bool is_equated(int entry, AttrNumber column, Bitmapset *known) const;
+    Bitmapset *all() const { return all_; }
 
 private:
     Bitmapset *collect(Node *item, Bitmapset *side);
     void add_equalities(Node *condition, Bitmapset *side);
     void add_equality(Node *left, Node *right, const OpExpr *of, Bitmapset *side);
     bool is_equated(int entry, AttrNumber column, Oid type, Oid collation, Bitmapset *known) const;
+    bool is_known(int entry, AttrNumber column) const;
     bool group_follows(int entry, const Query *groups, Bitmapset *known) const;
     bool follows(int entry, Bitmapset *known) const;
-    Bitmapset *closure(Bitmapset *from) const;
 
     const Analysis &a_;
     Bitmapset *all_ = nullptr, *missing_ = nullptr;
     pg::vector<Equality> equalities_;
+    const pg::vector<const Var *> *known_columns_ = nullptr;
 };
 
 // Collects what FROM, or an item of it, equates; returns the entries whose rows may be missing.
@@ -102,7 +110,19 @@ bool reads_only(Node *node, Bitmapset *entries) {
     return bms_is_subset(pull_varnos(nullptr, node), entries);
 }
 
-// Whether a column of the entry equals something of the known ones.
+bool Rows::is_known(int entry, AttrNumber column) const {
+    return known_columns_ && std::any_of(known_columns_->begin(), known_columns_->end(), [&](const Var *var) {
+               return static_cast<int>(var->varno) == entry && var->varattno == column;
+           });
+}
+
+bool Rows::is_equated(int entry, AttrNumber column, Bitmapset *known) const {
+    Oid type, collation;
+    int32 typmod;
+    get_atttypetypmodcoll(rt_fetch(entry, a_.core->rtable)->relid, column, &type, &typmod, &collation);
+    return is_known(entry, column) || is_equated(entry, column, type, collation, known);
+}
+
 bool Rows::is_equated(int entry, AttrNumber column, Oid type, Oid collation, Bitmapset *known) const {
     TypeCacheEntry *cache = lookup_type_cache(type, TYPECACHE_BTREE_OPFAMILY);
     for (const Equality &each : equalities_)
@@ -131,16 +151,11 @@ bool Rows::group_follows(int entry, const Query *groups, Bitmapset *known) const
 bool Rows::follows(int entry, Bitmapset *known) const {
     const RangeTblEntry *of = rt_fetch(entry, a_.core->rtable);
     if (of->rtekind == RTE_SUBQUERY) return is_one_row(of->subquery) || group_follows(entry, of->subquery, known);
-    if (of->rtekind != RTE_RELATION) return false;
-    pg::vector<AttrNumber> key;
-    if (!find_key(a_, entry, key)) return false;
-    for (AttrNumber column : key) {
-        Oid type, collation;
-        int32 typmod;
-        get_atttypetypmodcoll(of->relid, column, &type, &typmod, &collation);
-        if (!is_equated(entry, column, type, collation, known)) return false;
-    }
-    return true;
+    for (const TableKey &key : keys_of(of))
+        if (std::all_of(key.columns.begin(), key.columns.end(),
+                        [&](AttrNumber column) { return is_equated(entry, column, known); }))
+            return true;
+    return false;
 }
 
 Bitmapset *Rows::closure(Bitmapset *from) const {
@@ -179,12 +194,85 @@ Bitmapset *Rows::fewest() {
 
 } // namespace
 
+bool equates(Node *condition, int entry, AttrNumber column) {
+    if (!IsA(condition, OpExpr)) return false;
+    auto *operation = reinterpret_cast<OpExpr *>(condition);
+    for (Node *side : pg::each<Node>(operation->args)) {
+        auto *var = reinterpret_cast<Var *>(side);
+        if (!IsA(side, Var) || var->varlevelsup || static_cast<int>(var->varno) != entry || var->varattno != column)
+            continue;
+        TypeCacheEntry *cache = lookup_type_cache(var->vartype, TYPECACHE_BTREE_OPFAMILY);
+        return operation->inputcollid == var->varcollid &&
+               get_op_opfamily_strategy(operation->opno, cache->btree_opf) == BTEqualStrategyNumber;
+    }
+    return false;
+}
+
 bool has_fewest_keys(Query *query) {
     Analysis a{query, Place{nullptr}, true, false, nullptr, nullptr};
     a.core = query;
     Rows rows(a);
     Bitmapset *fewest = rows.fewest();
     return !bms_is_empty(fewest) && rows.undetermined(fewest) == nullptr;
+}
+
+bool rows_follow_from(Query *query, const pg::vector<const Var *> &columns) {
+    Analysis a{query, Place{nullptr}, true, false, nullptr, nullptr};
+    a.core = query;
+    Rows rows(a);
+    rows.know(columns);
+    return rows.all_follow_from(nullptr);
+}
+
+namespace {
+
+// Columns of an entry's key, the primary one where there is one, that are not known yet; false where it has none.
+bool need_key(const Rows &rows, const Query *query, int entry, Bitmapset *known, pg::vector<Var *> &needed) {
+    const RangeTblEntry *of = rt_fetch(entry, query->rtable);
+    pg::vector<TableKey> keys = keys_of(of);
+    if (keys.empty()) return false;
+    auto primary = std::find_if(keys.begin(), keys.end(), [](const TableKey &key) { return key.primary; });
+    const TableKey &key = primary == keys.end() ? keys.front() : *primary;
+    for (AttrNumber column : key.columns) {
+        if (rows.is_equated(entry, column, known)) continue;
+        Oid type, collation;
+        int32 typmod;
+        get_atttypetypmodcoll(of->relid, column, &type, &typmod, &collation);
+        needed.push_back(makeVar(entry, column, type, typmod, collation, 0));
+    }
+    return true;
+}
+
+bool returns(const Query *query, const Var *var) {
+    for (TargetEntry *each : pg::each<TargetEntry>(query->targetList))
+        if (equal(each->expr, var)) return true;
+    return false;
+}
+
+} // namespace
+
+void return_fewest_keys(Query *query) {
+    Analysis a{query, Place{nullptr}, true, false, nullptr, nullptr};
+    a.core = query;
+    Rows rows(a);
+    pg::vector<Var *> needed;
+    Bitmapset *known = rows.fewest();
+    for (int entry = -1; (entry = bms_next_member(known, entry)) >= 0;)
+        if (!need_key(rows, query, entry, nullptr, needed)) return;
+    for (int entry = -1; (entry = bms_next_member(rows.all(), entry)) >= 0;) {
+        if (bms_is_member(entry, rows.closure(known))) continue;
+        if (!need_key(rows, query, entry, known, needed)) return;
+        known = bms_add_member(known, entry);
+    }
+    for (Var *var : needed) {
+        if (returns(query, var)) continue;
+        const char *name = psprintf("_%s_%s", rt_fetch(var->varno, query->rtable)->eref->aliasname,
+                                    get_rte_attribute_name(rt_fetch(var->varno, query->rtable), var->varattno));
+        query->targetList =
+            lappend(query->targetList, makeTargetEntry(reinterpret_cast<Expr *>(var),
+                                                       static_cast<AttrNumber>(list_length(query->targetList) + 1),
+                                                       const_cast<char *>(name), true));
+    }
 }
 
 namespace {

@@ -1,6 +1,7 @@
 // What tells the rows of a projection apart: the grouped columns or, without groups, the sources' primary keys.
 #include "compile/analysis.hpp"
 #include "compile/columns.hpp"
+#include "compile/lookups.hpp"
 #include "pg/index.hpp"
 
 namespace compile {
@@ -164,6 +165,27 @@ bool find_key(const Analysis &a, int entry, pg::vector<AttrNumber> &columns) {
     return identifying.found;
 }
 
+pg::vector<TableKey> keys_of(const RangeTblEntry *entry) {
+    if (entry->rtekind != RTE_RELATION) return {};
+    Kept kept = how_kept(entry->relid);
+    if (kept == Kept::as_one_row) return {TableKey{{}, true}};
+    pg::vector<TableKey> keys;
+    Relation table = table_open(entry->relid, AccessShareLock);
+    for (int i = 0; i < list_length(RelationGetIndexList(table)); i++) {
+        Relation index = index_open(list_nth_oid(RelationGetIndexList(table), i), AccessShareLock);
+        bool primary = identifies(index, true);
+        if (primary || (kept == Kept::by_key && identifies(index, false)) || finds_one_row(entry, index)) {
+            TableKey key{{}, primary};
+            for (int k = 0; k < index->rd_index->indnkeyatts; k++)
+                key.columns.push_back(index->rd_index->indkey.values[k]);
+            keys.push_back(key);
+        }
+        index_close(index, AccessShareLock);
+    }
+    table_close(table, AccessShareLock);
+    return keys;
+}
+
 void add_entry_key(Analysis &a, int entry, void (*add)(Analysis &, int)) {
     Identifying identifying = identifying_columns(a, entry, rt_fetch(entry, a.core->rtable)->relid);
     for (AttrNumber attribute : identifying.columns) add(a, column_returning(a, entry, attribute));
@@ -175,9 +197,22 @@ Kept know_nothing(Oid) { return Kept::not_by_key; }
 
 Kept (*how_kept)(Oid) = know_nothing;
 
+namespace {
+
+void compile_united_rows(Analysis &a) {
+    Block *block = a.block;
+    pg::vector<int> key = a.bag ? pg::vector<int>{} : union_key(a);
+    block->identity = key.empty() ? Identity::multiset : Identity::rows;
+    block->reason = key.empty() ? Reason::united_rows : Reason::primary_keys;
+    for (int column : key) block->row_key.push_back(make_key(a, column));
+}
+
+} // namespace
+
 void compile_rows(Analysis &a) {
     Block *block = a.block;
-    bool identified = !a.bag && !block->unites();
+    if (block->unites()) return compile_united_rows(a);
+    bool identified = !a.bag;
     pg::vector<Identifying> keys;
     for (int occurrence = 1; identified && occurrence <= list_length(a.core->rtable); occurrence++) {
         auto *entry = static_cast<RangeTblEntry *>(list_nth(a.core->rtable, occurrence - 1));

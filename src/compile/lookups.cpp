@@ -15,10 +15,6 @@ namespace {
 
 constexpr std::string_view found_by_key = "_one_";
 
-bool is_found_by_key(const RangeTblEntry *entry) {
-    return entry->alias && std::string_view(entry->alias->aliasname).starts_with(found_by_key);
-}
-
 Node *copy(const void *node) { return static_cast<Node *>(copyObjectImpl(node)); }
 
 bool reads_entry(Node *node, int entry) { return bms_is_member(entry, pull_varnos(nullptr, node)); }
@@ -273,6 +269,12 @@ bool free_aliases(Node *node, void *context) {
 }
 
 } // namespace
+
+bool is_found_by_key(const RangeTblEntry *entry) {
+    return entry->alias && std::string_view(entry->alias->aliasname).starts_with(found_by_key);
+}
+
+bool finds_one_row(const RangeTblEntry *entry, Relation index) { return is_found_by_key(entry) && is_unique(index); }
 
 void free_aliases(Query *query) { free_aliases(reinterpret_cast<Node *>(query), nullptr); }
 

@@ -204,8 +204,9 @@ void build_columns(Analysis &a) {
     // A GROUP BY expression that the SELECT list lacks is still the key.
     for (TargetEntry *entry : pg::each<TargetEntry>(junk)) {
         if (group_by_equal_column(core, entry)) continue;
-        int column =
-            append_column(a, entry->expr, psprintf("_%s", expression_name(a, reinterpret_cast<Node *>(entry->expr))));
+        const char *name = entry->resname ? entry->resname
+                                          : psprintf("_%s", expression_name(a, reinterpret_cast<Node *>(entry->expr)));
+        int column = append_column(a, entry->expr, name);
         a.block->column(column)->ressortgroupref = entry->ressortgroupref;
     }
     core->groupClause = pg::copy<List>(a.query->groupClause ? a.query->groupClause : a.query->distinctClause);

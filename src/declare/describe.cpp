@@ -406,7 +406,8 @@ Datum projections_identifying_sources(PG_FUNCTION_ARGS) {
         pg::vector<Datum> relations;
         for (const compile::Arm &arm : block.arms)
             for (RangeTblEntry *entry : pg::each<RangeTblEntry>(arm.query->rtable))
-                if (entry->rtekind == RTE_RELATION) relations.push_back(ObjectIdGetDatum(entry->relid));
+                if (entry->rtekind == RTE_RELATION && !compile::is_found_by_key(entry))
+                    relations.push_back(ObjectIdGetDatum(entry->relid));
         sources = construct_array(relations.data(), static_cast<int>(relations.size()), OIDOID, sizeof(Oid), true,
                                   TYPALIGN_INT);
     });
