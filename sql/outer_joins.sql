@@ -22,6 +22,7 @@ INSERT INTO shapes (name, query) VALUES
     ('unmatched', 'SELECT o.id, o.customer FROM orders o LEFT JOIN lines l ON l.order_id = o.id WHERE l.id IS NULL'),
     ('two', 'SELECT o.id, c.name, l.item FROM orders o LEFT JOIN customers c ON c.id = o.customer LEFT JOIN lines l ON l.order_id = o.id AND l.quantity > c.region'),
     ('chain', 'SELECT c.id, count(o.id) AS orders, count(l.id) AS lines, sum(l.item) AS items FROM customers c LEFT JOIN orders o ON o.customer = c.id LEFT JOIN lines l ON l.order_id = o.id GROUP BY c.id'),
+    ('chain_or', 'SELECT c.id, o.id AS placed, l.id AS line FROM customers c LEFT JOIN orders o ON o.customer = c.id LEFT JOIN lines l ON l.order_id = coalesce(o.id, c.id)'),
     ('inner_too', 'SELECT o.id, c.name, l.item FROM orders o JOIN customers c ON c.id = o.customer LEFT JOIN lines l ON l.order_id = o.id WHERE coalesce(l.quantity, 5) > c.region'),
     ('self', 'SELECT o.id, p.id AS parent, p.amount FROM orders o LEFT JOIN orders p ON p.id = o.parent'),
     ('using_id', 'SELECT id, o.amount, c.name FROM orders o LEFT JOIN customers c USING (id)'),

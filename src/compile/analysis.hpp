@@ -69,6 +69,9 @@ void find_presence_keys(Block &block);
 // unite.cpp: a FROM that is a union and nothing else; null where it is not.
 RangeTblEntry *united(const Analysis &a);
 void build_union(Analysis &a, RangeTblEntry *entry);
+// What an arm's NULLs and constants are made to is computed whenever its terms are planned: what that raises is raised
+// here, where the projection is made, and not for each of its writers.
+void compute_constants(const Block &block);
 
 // keys.cpp: what tells rows apart.
 // Whether equal values may look different, by what btree asks before it stores equal keys once.

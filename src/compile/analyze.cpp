@@ -28,6 +28,7 @@ void check_block(Analysis &a) {
 
 Block *finish(Analysis &a) {
     if (a.extend) check_key_columns(*a.block, a.place);
+    if (a.extend && a.block->unites()) compute_constants(*a.block);
     if (list_length(a.core->targetList) > MaxHeapAttributeNumber / 2) a.place.refuse(Construct::too_many_columns, -1);
     if (a.stages) print_block(a.stages, *a.block);
     return a.block;

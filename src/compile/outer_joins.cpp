@@ -39,6 +39,7 @@ struct From {
             if (outer[i].entry == entry) return missing & (UINT32_C(1) << i);
         return false;
     }
+    uint32 all() const { return (UINT32_C(1) << outer.size()) - 1; }
     Bitmapset *nulls(uint32 missing) const {
         Bitmapset *entries = nullptr;
         for (const OuterJoin &each : outer)
@@ -172,14 +173,18 @@ const char *column_name(const Query *query, const Var *var, List *names) {
 
 // ---------------------------------------------------------------------------------------------------------- branches
 
-// Columns of what is missing are NULL, as a cast in the text would have it.
-Node *without(Node *node, Bitmapset *missing) {
+} // namespace
+
+// As a cast in the text would have it.
+Node *with_nulls(Node *node, Bitmapset *missing) {
     if (node == nullptr) return nullptr;
     auto *var = reinterpret_cast<Var *>(node);
-    if (!IsA(node, Var) || var->varlevelsup > 0) return pg::mutate_children(node, without, missing);
+    if (!IsA(node, Var) || var->varlevelsup > 0) return pg::mutate_children(node, with_nulls, missing);
     if (!bms_is_member(static_cast<int>(var->varno), missing)) return pg::copy(node);
     return typed_null(var->vartype, var->vartypmod, var->varcollid);
 }
+
+namespace {
 
 // A condition of the query as one of a subquery that reads entry `inner` alone.
 Node *from_within(Node *node, int *inner) {
@@ -204,7 +209,7 @@ Node *no_match(const Query *query, int entry, Node *condition) {
 
 // A row of VALUES, which may read what stands beside it, as a branch has it.
 List *present(const From &from, uint32 missing, List *row) {
-    return reinterpret_cast<List *>(without(reinterpret_cast<Node *>(row), from.nulls(missing)));
+    return reinterpret_cast<List *>(with_nulls(reinterpret_cast<Node *>(row), from.nulls(missing)));
 }
 
 // No row of VALUES for which the condition is true.
@@ -241,8 +246,24 @@ Query *of_one_row(Query *query, const From &from, Node *conditions) {
     return query;
 }
 
-// The branch in which outer join i has matches if bit i of `missing` is not set.
-Query *branch_of(const Query *query, const From &from, const Columns &columns, List *names, uint32 missing) {
+// Whether no row of outer join i matches where these are missing: R2 ON R2.x = R1.y, where R1 is.
+bool has_no_match(const From &from, std::size_t i, uint32 missing) {
+    uint32 others = missing & ~(UINT32_C(1) << i);
+    return others && is_never_true_without(from.outer[i].condition, from.nulls(others));
+}
+
+// Whether the branch has no rows.
+bool is_empty(const From &from, uint32 missing) {
+    for (std::size_t i = 0; i < from.outer.size(); i++)
+        if (!(missing & (UINT32_C(1) << i)) && has_no_match(from, i, missing)) return true;
+    return false;
+}
+
+enum class Match { asked, not_asked };
+
+// The branch in which outer join i has matches if bit i of `missing` is not set; whether it has none is asked, or not.
+Query *branch_of(const Query *query, const From &from, const Columns &columns, List *names, uint32 missing,
+                 Match match) {
     Bitmapset *nulls = from.nulls(missing);
     Query *made = makeNode(Query);
     made->commandType = CMD_SELECT;
@@ -251,10 +272,11 @@ Query *branch_of(const Query *query, const From &from, const Columns &columns, L
     made->jointree = makeFromExpr(pg::copy<List>(from.kept), nullptr);
     for (std::size_t i = 0; i < from.outer.size(); i++) {
         const OuterJoin &outer = from.outer[i];
-        Node *condition = without(outer.condition, nulls);
+        Node *condition = with_nulls(outer.condition, nulls);
         if (missing & (UINT32_C(1) << i)) {
+            if (match == Match::not_asked || has_no_match(from, i, missing)) continue;
             // Of itself nothing is missing here: it is what is looked for.
-            condition = without(outer.condition, bms_del_member(bms_copy(nulls), outer.entry));
+            condition = with_nulls(outer.condition, bms_del_member(bms_copy(nulls), outer.entry));
             List *rows = NIL;
             for (List *row : pg::each<List>(from.rows(outer.entry))) rows = lappend(rows, present(from, missing, row));
             condition = rows ? no_row(query, outer.entry, rows, condition) : no_match(query, outer.entry, condition);
@@ -265,7 +287,7 @@ Query *branch_of(const Query *query, const From &from, const Columns &columns, L
     }
     int number = 0;
     for (Var *var : pg::each<Var>(columns.vars)) {
-        Node *value = without(reinterpret_cast<Node *>(var), nulls);
+        Node *value = with_nulls(reinterpret_cast<Node *>(var), nulls);
         char *name = pstrdup(strVal(list_nth(names, number)));
         number++;
         made->targetList = lappend(made->targetList, makeTargetEntry(reinterpret_cast<Expr *>(value),
@@ -302,7 +324,16 @@ From from_of(const Query *query, const Place &place, const JoinExpr *full, bool 
     return from;
 }
 
-Query *unite(const Query *query, const From &from, const Columns &columns, List *names) {
+// The outer join, as a bit, whose missing rows add nothing to any group; 0 where there is none.
+uint32 needless_match(const Query *query, const From &from, Node *conditions) {
+    if (full_join(query) || !from.values.empty()) return 0;
+    for (std::size_t i = 0; i < from.outer.size(); i++)
+        if (adds_nothing_without(query, conditions, from.nulls(from.all()), from.outer[i].entry))
+            return UINT32_C(1) << i;
+    return 0;
+}
+
+Query *unite(const Query *query, const From &from, Node *conditions, const Columns &columns, List *names) {
     Query *united = pg::make_union();
     SetOperationStmt *types = types_of(columns);
     std::size_t branches = 0;
@@ -319,11 +350,14 @@ Query *unite(const Query *query, const From &from, const Columns &columns, List 
         // Subqueries that were below an outer join are not in a branch.
         pg::add_to_union(united, rewrite_level(branch, *of.place, GetUserId(), false), "branch", names, types);
     };
-    auto add = [&](const From &of, uint32 missing) {
-        add_rows(add_rows, of, missing, branch_of(query, of, columns, names, missing), 0);
+    auto add = [&](const From &of, uint32 missing, Match match) {
+        add_rows(add_rows, of, missing, branch_of(query, of, columns, names, missing, match), 0);
     };
-    for (uint32 missing = 0; missing < (UINT32_C(1) << from.outer.size()); missing++) add(from, missing);
-    if (const JoinExpr *full = full_join(query)) add(from_of(query, *from.place, full, true), 1);
+    uint32 needless = needless_match(query, from, conditions);
+    for (uint32 missing = 0; missing <= from.all(); missing++)
+        if (!(missing & needless) && !is_empty(from, missing)) add(from, missing, Match::asked);
+    if (needless) add(from, from.all(), Match::not_asked);
+    if (const JoinExpr *full = full_join(query)) add(from_of(query, *from.place, full, true), 1, Match::asked);
     return united;
 }
 
@@ -384,7 +418,7 @@ Query *split_outer_joins(Query *query, const Place &place) {
             place.refuse(var->varattno ? Construct::system_column : Construct::whole_row, var->location);
         names = lappend(names, makeString(pstrdup(column_name(query, var, names))));
     }
-    Query *united = unite(query, from, columns, names);
+    Query *united = unite(query, from, conditions, columns, names);
     query->targetList = reinterpret_cast<List *>(over_union(reinterpret_cast<Node *>(query->targetList), &columns));
     query->havingQual = over_union(query->havingQual, &columns);
     query->rtable = list_make1(pg::subquery_entry(united, "joined", names));

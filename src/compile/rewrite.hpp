@@ -29,6 +29,13 @@ Query *unite_grouping_sets(Query *query);
 
 // outer_joins.cpp: a query whose FROM has outer joins or VALUES, over the union that they are. Raises PJ002.
 Query *split_outer_joins(Query *query, const Place &place);
+// A copy in which columns of these entries are NULL.
+Node *with_nulls(Node *node, Bitmapset *missing);
+// outer_groups.cpp: whether the aggregates of a query are the same without those of its rows in which an entry is
+// missing, and it needs nothing else of those that may be.
+bool adds_nothing_without(const Query *query, Node *conditions, Bitmapset *optional, int entry);
+// Whether a condition is never true where these are missing, as NULL decides it.
+bool is_never_true_without(Node *condition, Bitmapset *missing);
 // Whether FROM has an outer join.
 bool has_outer_join(const Query *query);
 

@@ -1,6 +1,7 @@
 // Unions: a FROM that is a UNION ALL of plain SELECTs. Each of those is an arm of the block, with occurrences and terms
 // of its own: what changes in one arm has nothing to do with the others. A condition over the union is one of each arm.
 #include "compile/analysis.hpp"
+#include "compile/expressions.hpp"
 #include "compile/rewrite.hpp"
 #include "pg/query.hpp"
 
@@ -98,6 +99,13 @@ void build_union(Analysis &a, RangeTblEntry *entry) {
             add_condition(*block, block->arms[i], tree->inputs[i], condition);
     }
     for (const Arm &arm : block->arms) set_quals(arm);
+}
+
+void compute_constants(const Block &block) {
+    for (const Arm &arm : block.arms) {
+        for (Node *each : pg::each<Node>(block.feed(arm))) computed(each);
+        for (Node *each : pg::each<Node>(arm.conditions)) computed(each);
+    }
 }
 
 } // namespace compile

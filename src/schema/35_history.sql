@@ -33,9 +33,9 @@ BEGIN
                      AND a.attname = s.time_column) = 'timestamp'::regtype
                  THEN format('((x.row ->> %L)::timestamp AT TIME ZONE ''UTC'')', s.time_column)
                  ELSE format('(x.row ->> %L)::timestamptz', s.time_column) END,
-            -- A row of one table that joins several of another is one row.
+            -- A row of one table that joins several of another is one row, and so is one that stands in several places.
             CASE WHEN cardinality(behind.tables) > 1 THEN 'DISTINCT' ELSE '' END, t.place, behind.query,
-                coalesce(condition, 'true')), ' UNION ALL ' ORDER BY t.place)
+                coalesce(condition, 'true')), ' UNION ' ORDER BY t.place)
             || ' ORDER BY 1, 2, 5'
         FROM unnest(behind.tables) WITH ORDINALITY AS t(source, place) LEFT
             JOIN projections_internal.source s ON s.relation = t.source);
