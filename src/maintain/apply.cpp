@@ -187,7 +187,7 @@ void receive_recomputed(TupleTableSlot *row, void *context) {
     auto &to = *static_cast<Recomputed *>(context);
     tuplestore_puttupleslot(to.rows, row);
     slot_getallattrs(row);
-    MinimalTuple tuple = heap_form_minimal_tuple(row->tts_tupleDescriptor, row->tts_values, row->tts_isnull);
+    MinimalTuple tuple = pg::form_minimal_tuple(row->tts_tupleDescriptor, row->tts_values, row->tts_isnull);
     to.fingerprint.add(tuple, 1);
     heap_free_minimal_tuple(tuple);
 }

@@ -67,7 +67,7 @@ MinimalTuple image_of(TupleTableSlot *row, TupleDesc desc) {
         bool may_be_toasted = TupleDescAttr(desc, i)->attlen == -1 && !row->tts_isnull[i];
         values[i] = may_be_toasted ? PointerGetDatum(PG_DETOAST_DATUM_PACKED(row->tts_values[i])) : row->tts_values[i];
     }
-    return heap_form_minimal_tuple(desc, values, row->tts_isnull);
+    return pg::form_minimal_tuple(desc, values, row->tts_isnull);
 }
 
 namespace {

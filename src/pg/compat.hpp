@@ -283,4 +283,12 @@ inline int process_of(VirtualTransactionId transaction) {
 #define PJ_EXECUTOR_RUN_PASS query, direction, count, once
 #endif
 
+inline MinimalTuple form_minimal_tuple(TupleDesc desc, const Datum *values, const bool *nulls) {
+#if PG_VERSION_NUM >= 180000
+    return heap_form_minimal_tuple(desc, values, nulls, 0);
+#else
+    return heap_form_minimal_tuple(desc, const_cast<Datum *>(values), const_cast<bool *>(nulls));
+#endif
+}
+
 } // namespace pg
