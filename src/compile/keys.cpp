@@ -177,7 +177,8 @@ Kept (*how_kept)(Oid) = know_nothing;
 
 void compile_rows(Analysis &a) {
     Block *block = a.block;
-    bool identified = !a.bag && !block->unites();
+    bool repeated = block->arms.front().repeats != NIL;
+    bool identified = !a.bag && !block->unites() && !repeated;
     pg::vector<Identifying> keys;
     for (int occurrence = 1; identified && occurrence <= list_length(a.core->rtable); occurrence++) {
         auto *entry = static_cast<RangeTblEntry *>(list_nth(a.core->rtable, occurrence - 1));
@@ -188,7 +189,10 @@ void compile_rows(Analysis &a) {
     for (const Identifying &each : keys) columns += each.columns.size();
     identified &= columns > 0; // else one row at most, which nothing tells apart from others
     block->identity = identified ? Identity::rows : Identity::multiset;
-    block->reason = identified ? Reason::primary_keys : block->unites() ? Reason::united_rows : Reason::no_primary_key;
+    block->reason = identified         ? Reason::primary_keys
+                    : block->unites() ? Reason::united_rows
+                    : repeated        ? Reason::repeated_rows
+                                      : Reason::no_primary_key;
     if (!identified) return;
     for (std::size_t i = 0; i < keys.size(); i++)
         for (AttrNumber attribute : keys[i].columns) add_row_key(a, static_cast<int>(i + 1), attribute);
