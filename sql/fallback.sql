@@ -27,7 +27,7 @@ INSERT INTO kinds (query) VALUES
     ('SELECT id, rank() OVER (ORDER BY pay DESC) AS r, sum(pay) OVER (ORDER BY id) AS s FROM well_paid ORDER BY 2'),
     ('SELECT s.id, n.b FROM staff s JOIN notes n ON n.a = s.id ORDER BY s.pay, n.b LIMIT 3'),
     ('SELECT array_agg(pay ORDER BY pay, id) AS pays, percentile_cont(0.5) WITHIN GROUP (ORDER BY pay) AS m FROM staff'),
-    ('SELECT id FROM staff EXCEPT ALL SELECT a FROM notes'),
+    ('SELECT id FROM (SELECT id FROM staff ORDER BY pay, id OFFSET 2) AS s EXCEPT ALL SELECT a FROM notes'),
     ('SELECT x.a, y.b FROM (SELECT a, b FROM notes ORDER BY a, b LIMIT 4) AS x FULL JOIN (SELECT b, a FROM notes ORDER BY a DESC, b LIMIT 4) AS y ON y.a = x.a'),
     ('WITH best AS (SELECT max(pay) AS pay FROM staff), n AS (SELECT b, count(*) AS c FROM notes GROUP BY b) SELECT s.id, n.* FROM staff s JOIN best USING (pay), n ORDER BY n.c DESC, n.b FETCH FIRST 2 ROWS ONLY'),
     ('SELECT (SELECT jsonb_agg(b ORDER BY b) FROM notes) AS all, count(*) AS n FROM staff');

@@ -109,7 +109,6 @@ INSERT INTO online VALUES (201, 2, 2, 'y');
 SELECT checked();
 -- refused
 \set VERBOSITY default
-SELECT projections.create('no', 'SELECT region FROM shops INTERSECT ALL SELECT region FROM regions');
 SELECT projections.create('no', 'SELECT region FROM shops UNION ALL SELECT region FROM regions LIMIT 3');
 SELECT projections.create('no', 'SELECT region FROM shops UNION ALL SELECT generate_series(1, 2)');
 

@@ -74,6 +74,8 @@ Evaluator *make_evaluator(const compile::Block &block, MemoryContext parent) {
     List *conditions = make_ands_implicit(pg::copy<Expr>(block.core->jointree->quals));
     conditions = reinterpret_cast<List *>(expression_planner(reinterpret_cast<Expr *>(conditions)));
     evaluator->condition = conditions ? ExecInitQual(conditions, nullptr) : nullptr;
+    for (Node *times : pg::each<Node>(block.arms.front().repeats))
+        evaluator->repeats.push_back(ExecInitExpr(expression_planner(pg::copy<Expr>(times)), nullptr));
 
     List *targets = NIL;
     AttrNumber number = 0;
@@ -109,6 +111,14 @@ void fold_row(Evaluator &evaluator, Fold &fold, TupleTableSlot *row, int64 weigh
     evaluator.context->ecxt_scantuple = row;
     MemoryContext before = MemoryContextSwitchTo(evaluator.context->ecxt_per_tuple_memory);
     if (evaluator.condition == nullptr || ExecQual(evaluator.condition, evaluator.context)) {
+        for (ExprState *times : evaluator.repeats) {
+            bool null; // never
+            weight *= DatumGetInt64(ExecEvalExpr(times, evaluator.context, &null));
+        }
+    } else {
+        weight = 0;
+    }
+    if (weight != 0) { // else its values are not what the definition evaluates, and may raise
         ExecProject(evaluator.values);
         fold.add(evaluator.result->tts_values, evaluator.result->tts_isnull, weight);
     }

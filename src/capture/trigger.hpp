@@ -9,6 +9,7 @@ struct Evaluator {
     MemoryContext memory;
     ExprContext *context;
     ExprState *condition;
+    pg::vector<ExprState *> repeats; // factors of a row's weight
     ProjectionInfo *values;
     TupleTableSlot *result;
 };

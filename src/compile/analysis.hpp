@@ -23,6 +23,7 @@ struct Analysis {
     bool over_union = false;         // core reads one entry, which is a union
     int before = 0;                  // occurrences of earlier arms
     List *presences = NIL;           // conjuncts that ask for the presence of rows, as they were written
+    List *repeats = NIL;             // entries of the query's FROM that repeat its rows
 };
 
 // cut.cpp: raises PJ002 for what has no way.
@@ -45,6 +46,11 @@ void build_columns(Analysis &a);
 // Appends a column that maintenance needs; returns its index from 0. `name` is made unique.
 int append_column(Analysis &a, Expr *expression, const char *name);
 const char *expression_name(const Analysis &a, Node *expression);
+
+// repeats.cpp: appends the entries that repeat rows to core.
+void add_repeats(Analysis &a);
+// How often each row of a core is there, by such entries: factors, which are no less than 0.
+List *repeats_of(const Query *core);
 
 // presence.cpp: the parts of a condition that AND connects, at any depth: (a AND b) AND c reads back as a AND b AND c.
 List *conjuncts(Node *condition);
@@ -142,7 +148,8 @@ bool needs_slices(const Query *query);
 bool stays_whole(Query *query);
 bool is_whole(const Query *query);
 // Whether its rows come in slices: by windows, by functions that return sets, or by LATERAL subqueries of several rows.
-bool reads_slices(const Query *query);
+// `reader`: a query over the same FROM that reads its columns, where it is another.
+bool reads_slices(const Query *query, const Query *reader = nullptr);
 // Whether a query's rows are those of FROM, or chosen among them by DISTINCT ON.
 bool returns_rows(const Query *query);
 // Whether the rows of an entry of FROM are made by a function.

@@ -42,6 +42,7 @@ const char *text_of(Reason reason) {
     case Reason::primary_keys: return "joined rows are identified by the sources' primary keys";
     case Reason::no_primary_key: return "a source has no primary key: equal rows are counted";
     case Reason::united_rows: return "rows of a union have no key: equal rows are counted";
+    case Reason::repeated_rows: return "a row is there as often as a number says: equal rows are counted";
     }
     pg_unreachable();
 }
@@ -151,6 +152,7 @@ List *Block::expressions() const {
     for (const Arm &arm : arms) {
         if (arm.query != core) add(arm.query);
         for (const Presence &presence : arm.presences) add(presence.rows);
+        all = list_concat(all, arm.repeats);
     }
     return all;
 }

@@ -33,7 +33,8 @@ enum class Reason {
     asked_for,
     primary_keys,
     no_primary_key,
-    united_rows
+    united_rows,
+    repeated_rows
 };
 
 // Their names, as the catalog and users know them, and the reason in words: nothing else names them.
@@ -121,10 +122,11 @@ struct Arm {
     int first;
     List *conditions = NIL; // the quals, but for those of presences, which come after them
     pg::vector<Presence> presences = {};
+    List *repeats = NIL; // how often each row is there: the product of these; their entries are the last ones
 
     // The range table entry that an occurrence is; not in 1..n for those of other arms and of presences.
     int entry(int occurrence) const { return occurrence - first + 1; }
-    int entries() const { return list_length(query->rtable); }
+    int entries() const { return list_length(query->rtable) - list_length(repeats); }
     // Null where the occurrence is none of a presence.
     const Presence *presence(int occurrence) const;
 };

@@ -189,9 +189,10 @@ Difference difference_of_presences(const Arm &declared, const Arm &stored) {
     return {nullptr, nullptr};
 }
 
-// Conditions, and a union's columns.
+// Conditions, how often rows are there, and a union's columns.
 Difference difference_of(const Arm &declared, const Arm &stored, bool columns) {
-    List *a = list_copy(declared.conditions), *b = list_copy(stored.conditions);
+    List *a = list_concat_copy(declared.conditions, declared.repeats),
+         *b = list_concat_copy(stored.conditions, stored.repeats);
     for (int i = 0; columns && i < list_length(declared.query->targetList); i++) {
         auto expression = [&](const Arm &arm) {
             return reinterpret_cast<Node *>(static_cast<TargetEntry *>(list_nth(arm.query->targetList, i))->expr);

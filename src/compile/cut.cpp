@@ -17,7 +17,6 @@ constexpr struct {
     {Construct::not_select, [](const Query *q) { return q->commandType != CMD_SELECT || q->utilityStmt != nullptr; }},
     {Construct::writes, [](const Query *q) { return q->hasModifyingCTE; }},
     {Construct::row_locks, [](const Query *q) { return q->rowMarks != NIL; }},
-    {Construct::set_operation, [](const Query *q) { return q->setOperations && !obstacle_of_union(q); }},
     {Construct::with, [](const Query *q) { return q->cteList != NIL; }},
     {Construct::window, [](const Query *q) { return q->hasWindowFuncs; }},
     {Construct::set_returning, has_sets},

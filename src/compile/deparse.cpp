@@ -55,7 +55,8 @@ Node *one_level_each(Node *node, Index *depth) {
 char *deparse_among(Node *expression, const Query *query) {
     List *context = NIL;
     for (RangeTblEntry *entry : pg::each<RangeTblEntry>(query->rtable))
-        context = list_concat(context, deparse_context_for(entry->eref->aliasname, entry->relid));
+        if (entry->rtekind == RTE_RELATION) // what only repeats rows comes last, and no expression reads it
+            context = list_concat(context, deparse_context_for(entry->eref->aliasname, entry->relid));
     char *text = nullptr;
     Index depth = 0;
     pg::with_plain_text([&] {

@@ -139,6 +139,15 @@ Node *count_rows() {
     return reinterpret_cast<Node *>(count);
 }
 
+Node *extreme(MinMaxOp which, Node *first, Node *second) {
+    MinMaxExpr *made = makeNode(MinMaxExpr);
+    made->minmaxtype = exprType(first);
+    made->op = which;
+    made->args = list_make2(first, second);
+    made->location = -1;
+    return reinterpret_cast<Node *>(made);
+}
+
 Node *coalesce(Node *first, Node *second) {
     CoalesceExpr *made = makeNode(CoalesceExpr);
     made->coalescetype = exprType(first);

@@ -30,6 +30,8 @@ Node *count_rows();
 // A plain aggregate of pg_catalog over an expression.
 Node *aggregate(const char *name, Node *argument);
 Node *coalesce(Node *first, Node *second);
+// GREATEST, LEAST of two values of one type.
+Node *extreme(MinMaxOp which, Node *first, Node *second);
 // value IS NULL; condition IS TRUE, IS NOT TRUE and their kin.
 Node *is_null(Node *value);
 Node *boolean_test(Node *condition, BoolTestType type);

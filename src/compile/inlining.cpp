@@ -76,7 +76,9 @@ int find_plain(Query *query, Node *item) {
     if (IsA(item, RangeTblRef)) {
         int index = reinterpret_cast<RangeTblRef *>(item)->rtindex;
         auto *entry = static_cast<RangeTblEntry *>(list_nth(query->rtable, index - 1));
-        return entry->rtekind == RTE_SUBQUERY && obstacle(entry->subquery) == nullptr ? index : 0;
+        bool plain = entry->rtekind == RTE_SUBQUERY && obstacle(entry->subquery) == nullptr;
+        // Outer joins have no place for what repeats rows: that is a part then.
+        return plain && !(has_outer_join(query) && has_repeats(entry->subquery)) ? index : 0;
     }
     if (IsA(item, FromExpr)) {
         for (Node *each : pg::each<Node>(castNode(FromExpr, item)->fromlist))
@@ -218,6 +220,11 @@ const char *obstacle(const Query *subquery) {
 
 Query *rewrite_arms(Query *query, const Place &place, Oid as, bool user) {
     rewrite_entries(query, place, as, user);
+    for (RangeTblEntry *entry : pg::each<RangeTblEntry>(query->rtable)) {
+        if (entry->rtekind != RTE_SUBQUERY) continue;
+        if (Query *spread = spread_over_union(entry->subquery))
+            entry->subquery = rewrite_level(spread, place, as, user);
+    }
     return query;
 }
 

@@ -212,7 +212,8 @@ void compile_united_rows(Analysis &a) {
 void compile_rows(Analysis &a) {
     Block *block = a.block;
     if (block->unites()) return compile_united_rows(a);
-    bool identified = !a.bag;
+    bool repeated = block->arms.front().repeats != NIL;
+    bool identified = !a.bag && !repeated;
     pg::vector<Identifying> keys;
     for (int occurrence = 1; identified && occurrence <= list_length(a.core->rtable); occurrence++) {
         auto *entry = static_cast<RangeTblEntry *>(list_nth(a.core->rtable, occurrence - 1));
@@ -223,7 +224,7 @@ void compile_rows(Analysis &a) {
     for (const Identifying &each : keys) columns += each.columns.size();
     identified &= columns > 0; // else one row at most, which nothing tells apart from others
     block->identity = identified ? Identity::rows : Identity::multiset;
-    block->reason = identified ? Reason::primary_keys : block->unites() ? Reason::united_rows : Reason::no_primary_key;
+    block->reason = identified ? Reason::primary_keys : repeated ? Reason::repeated_rows : Reason::no_primary_key;
     if (!identified) return;
     for (std::size_t i = 0; i < keys.size(); i++)
         for (AttrNumber attribute : keys[i].columns) add_row_key(a, static_cast<int>(i + 1), attribute);

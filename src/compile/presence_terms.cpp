@@ -63,14 +63,7 @@ bool is_apart(const Match &match) { return match.outer && match.equal.empty() &&
 
 Node *bigint(int value) { return cast_to(int_constant(value), INT8OID); }
 
-Node *greatest_of_none(Node *net) {
-    MinMaxExpr *made = makeNode(MinMaxExpr);
-    made->minmaxtype = INT8OID;
-    made->op = IS_GREATEST;
-    made->args = list_make2(net, bigint(0));
-    made->location = -1;
-    return reinterpret_cast<Node *>(made);
-}
+Node *greatest_of_none(Node *net) { return extreme(IS_GREATEST, net, bigint(0)); }
 
 // EXISTS (SELECT FROM the table WHERE it matches OFFSET passed): `passed` is over the arm's FROM.
 Node *exists_after(const Presence &presence, Node *passed) {

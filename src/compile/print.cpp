@@ -35,6 +35,8 @@ void print_node(StringInfo out, const Block &block, const TreeNode &node, int de
         print_leaf(out, block, presence.occurrence, presence.negated ? "without " : "with ", depth + 1);
     for (Node *condition : pg::each<Node>(node.conditions)) print_condition(condition);
     for (const Presence &presence : arm.presences) print_condition(presence_test(presence));
+    for (Node *times : pg::each<Node>(arm.repeats))
+        appendStringInfo(out, "%*stimes %s\n", 2 * depth + 2, "", deparse_among(times, arm.query));
 }
 
 // Columns by the numbers of those that hold them.

@@ -21,12 +21,6 @@ constexpr Refusal table[] = {
     {Construct::writes, "INSERT, UPDATE or DELETE in WITH", "WITH", "it writes", what_works, nullptr},
     {Construct::row_locks, "FOR UPDATE, FOR SHARE", "query", "FOR UPDATE and FOR SHARE lock rows",
      "Leave out the locking clause.", "for"},
-    {Construct::set_operation, "INTERSECT ALL, EXCEPT ALL", "query, FROM, WITH",
-     "INTERSECT ALL and EXCEPT ALL are not supported yet",
-     "Leave out ALL; or return each row once, with how often it is there: GROUP BY all columns over a UNION ALL of "
-     "both "
-     "sides, and least() or the difference of their counts.",
-     "intersect except"},
     {Construct::recursive, "WITH RECURSIVE", "WITH", "recursive queries are not supported", what_works, "with"},
     {Construct::with, "WITH", "WITH", "this use of WITH is not supported yet",
      "Write the query without WITH, as joins of tables.", "with"},

@@ -8,7 +8,6 @@ enum class Construct {
     not_select,
     writes,
     row_locks,
-    set_operation,
     recursive,
     with,
     window,

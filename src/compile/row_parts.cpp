@@ -45,7 +45,7 @@ Query *groups_over_rows(const Query *query) {
     pg::add_target(rows, reinterpret_cast<Node *>(makeConst(INT4OID, -1, InvalidOid, 4, Int32GetDatum(1), false, true)),
                    "one");
     note_sublinks(rows);
-    if (!reads_slices(rows)) return nullptr;
+    if (!reads_slices(rows, query)) return nullptr;
     rows->targetList = NIL;
     Reading reading{rows};
     auto *outer = pg::copy<Query>(query);

@@ -1,6 +1,7 @@
 // Set operations as SELECTs. UNION is DISTINCT over UNION ALL. INTERSECT and EXCEPT count the rows of both sides and
-// keep what has some here and some, or none, there; with ALL, they have no such form: a group is one row, and nothing
-// makes as many copies of it as it counts. GROUPING SETS are a union of queries that group by one set each.
+// keep what has some here and some, or none, there; with ALL, as many copies as both have, or as there are more here
+// (repeats.cpp). Which of equal rows that can be told apart is copied, SQL leaves open: here it is one of either side.
+// GROUPING SETS are a union of queries that group by one set each.
 #include "compile/expressions.hpp"
 #include "compile/rewrite.hpp"
 #include "pg/query.hpp"
@@ -26,13 +27,6 @@ bool is_all_union(const Node *item) {
     auto *operation = castNode(SetOperationStmt, item);
     return operation->op == SETOP_UNION && operation->all && is_all_union(operation->larg) &&
            is_all_union(operation->rarg);
-}
-
-bool has_form(const Node *item) {
-    check_stack_depth();
-    if (IsA(item, RangeTblRef)) return true;
-    auto *operation = castNode(SetOperationStmt, item);
-    return (operation->op == SETOP_UNION || !operation->all) && has_form(operation->larg) && has_form(operation->rarg);
 }
 
 // SELECT the columns of a subquery, as those of the operation.
@@ -97,9 +91,14 @@ Query *union_query(const Query *query, SetOperationStmt *operation, List *names)
     return united;
 }
 
+struct Counted {
+    Query *groups;
+    List *names;
+    Node *here, *there; // how many rows of either side a group has
+};
+
 // SELECT columns FROM (SELECT columns, 1, 0 FROM left UNION ALL SELECT columns, 0, 1 FROM right) GROUP BY columns
-// HAVING sum(of the left) > 0 AND sum(of the right) > 0, or = 0.
-Query *counted(const Query *query, SetOperationStmt *stated, List *names) {
+Counted count_sides(const Query *query, SetOperationStmt *stated, List *names) {
     auto *like = reinterpret_cast<SetOperationStmt *>(copy(stated));
     List *all = list_copy(names);
     for (const char *each : {"here", "there"}) {
@@ -115,18 +114,39 @@ Query *counted(const Query *query, SetOperationStmt *stated, List *names) {
         pg::add_to_union(united, deeper(arm), "side", all, like);
     }
     united->targetList = pg::copy<List>(read_union(united, like, all)->targetList);
-    Query *made = read_union(deeper(united), like, all);
+    Query *groups = read_union(deeper(united), like, all);
     Node *sums[2];
     int columns = list_length(names);
     for (int i = 0; i < 2; i++)
         sums[i] = aggregate(
-            "sum", reinterpret_cast<Node *>(static_cast<TargetEntry *>(list_nth(made->targetList, columns + i))->expr));
-    made->targetList = list_copy_head(made->targetList, columns);
-    distinguish(made->targetList, stated, &made->groupClause);
-    made->hasAggs = true;
-    const char *there = stated->op == SETOP_EXCEPT ? "=" : ">";
-    made->havingQual = both(operation(">", sums[0], bigint_constant(0)), operation(there, sums[1], bigint_constant(0)));
-    return made;
+            "sum", reinterpret_cast<Node *>(static_cast<TargetEntry *>(list_nth(groups->targetList, columns + i))->expr));
+    groups->targetList = list_copy_head(groups->targetList, columns);
+    distinguish(groups->targetList, stated, &groups->groupClause);
+    groups->hasAggs = true;
+    return {groups, all, sums[0], sums[1]};
+}
+
+// The groups HAVING sum(of the left) > 0 AND sum(of the right) > 0, or = 0.
+Query *once(const Counted &counted, SetOperation kind) {
+    const char *there = kind == SETOP_EXCEPT ? "=" : ">";
+    counted.groups->havingQual = both(operation(">", counted.here, bigint_constant(0)),
+                                      operation(there, counted.there, bigint_constant(0)));
+    return counted.groups;
+}
+
+// SELECT columns FROM the groups with both sums, generate_series(1, least(here, there)), or (1, here - there).
+Query *as_often(const Counted &counted, const SetOperationStmt *stated) {
+    Query *made = select_columns(counted.groups, stated, list_copy_head(counted.names, list_length(stated->colTypes)));
+    pg::add_target(counted.groups, counted.here, "here");
+    pg::add_target(counted.groups, counted.there, "there");
+    auto *entry = static_cast<RangeTblEntry *>(linitial(made->rtable));
+    entry->alias = entry->eref = makeAlias("counted", counted.names);
+    auto sum = [&](int after) {
+        auto column = static_cast<AttrNumber>(list_length(stated->colTypes) + after);
+        return reinterpret_cast<Node *>(makeVar(1, column, INT8OID, -1, InvalidOid, 0));
+    };
+    return repeat_rows(made, stated->op == SETOP_INTERSECT ? extreme(IS_LEAST, sum(1), sum(2))
+                                                           : operation("-", sum(1), sum(2)));
 }
 
 Query *query_of(const Query *query, Node *item, List *names) {
@@ -137,7 +157,10 @@ Query *query_of(const Query *query, Node *item, List *names) {
         return reinterpret_cast<Query *>(side);
     }
     auto *operation = castNode(SetOperationStmt, item);
-    if (operation->op != SETOP_UNION) return counted(query, operation, names);
+    if (operation->op != SETOP_UNION) {
+        Counted counted = count_sides(query, operation, names);
+        return operation->all ? as_often(counted, operation) : once(counted, operation->op);
+    }
     Query *united = union_query(query, operation, names);
     if (operation->all) return united;
     Query *made = read_union(deeper(united), operation, names);
@@ -147,8 +170,54 @@ Query *query_of(const Query *query, Node *item, List *names) {
 
 } // namespace
 
+namespace {
+
+struct Spread {
+    const Query *branch; // which reads
+    int entry;           // its only entry,
+    Query *united;       // this union
+    List *names;
+};
+
+Query *over_side(const Spread &spread, Node *item) {
+    Query *made = pg::copy<Query>(spread.branch);
+    auto *side = pg::copy<Query>(rt_fetch(reinterpret_cast<RangeTblRef *>(item)->rtindex, spread.united->rtable)->subquery);
+    IncrementVarSublevelsUp(reinterpret_cast<Node *>(side), -1, 1);
+    rt_fetch(spread.entry, made->rtable)->subquery =
+        select_columns(side, castNode(SetOperationStmt, spread.united->setOperations), spread.names);
+    return made;
+}
+
+void spread_sides(const Spread &spread, Node *item, SetOperationStmt *types, Query *to) {
+    check_stack_depth();
+    if (IsA(item, RangeTblRef)) {
+        pg::add_to_union(to, over_side(spread, item), "branch", pg::column_names(spread.branch), types);
+        return;
+    }
+    spread_sides(spread, castNode(SetOperationStmt, item)->larg, types, to);
+    spread_sides(spread, castNode(SetOperationStmt, item)->rarg, types, to);
+}
+
+} // namespace
+
+Query *spread_over_union(const Query *branch) {
+    if (obstacle(branch) || branch->jointree == nullptr || list_length(branch->jointree->fromlist) != 1) return nullptr;
+    auto *item = static_cast<Node *>(linitial(branch->jointree->fromlist));
+    if (!IsA(item, RangeTblRef)) return nullptr;
+    int entry = reinterpret_cast<RangeTblRef *>(item)->rtindex;
+    const RangeTblEntry *read = rt_fetch(entry, branch->rtable);
+    if (read->rtekind != RTE_SUBQUERY || !read->subquery->setOperations || obstacle_of_union(read->subquery) ||
+        !is_all_union(read->subquery->setOperations))
+        return nullptr;
+    Query *made = pg::make_union();
+    SetOperationStmt *types = pg::column_types(branch->targetList);
+    spread_sides({branch, entry, read->subquery, read->eref->colnames}, read->subquery->setOperations, types, made);
+    made->targetList = pg::copy<List>(read_union(made, types, pg::column_names(branch))->targetList);
+    return made;
+}
+
 Query *select_from_union(Query *query, bool all) {
-    if (query->setOperations == nullptr || !has_form(query->setOperations) || obstacle_of_union(query)) return query;
+    if (query->setOperations == nullptr || obstacle_of_union(query)) return query;
     List *names = pg::column_names(query);
     if (is_all_union(query->setOperations))
         return all ? read_union(deeper(query), castNode(SetOperationStmt, query->setOperations), names) : query;

@@ -90,11 +90,12 @@ bool only_selects(const Query *query) {
            !query->limitOffset && !query->rowMarks;
 }
 
-bool has_functions_beside(const Query *query) {
+// Whether functions give rows that `reader`, over the same FROM, reads.
+bool has_functions_beside(const Query *query, const Query *reader) {
     Bitmapset *read = nullptr;
     add_entries(reinterpret_cast<Node *>(query->jointree), &read);
     for (int index = -1; (index = bms_next_member(read, index)) >= 0;)
-        if (gives_rows(rt_fetch(index, query->rtable))) return true;
+        if (gives_rows(rt_fetch(index, query->rtable)) && !is_repeat(reader, index)) return true;
     return false;
 }
 
@@ -109,9 +110,9 @@ bool gives_rows(const RangeTblEntry *entry) {
     return entry->rtekind == RTE_FUNCTION || entry->rtekind == RTE_TABLEFUNC;
 }
 
-bool reads_slices(const Query *query) {
+bool reads_slices(const Query *query, const Query *reader) {
     if (!only_selects(query) || query->distinctClause) return false;
-    return query->hasWindowFuncs || query->hasTargetSRFs || has_functions_beside(query) ||
+    return query->hasWindowFuncs || query->hasTargetSRFs || has_functions_beside(query, reader ? reader : query) ||
            (reads_beside(query) && !has_fewest_keys(const_cast<Query *>(query)));
 }
 

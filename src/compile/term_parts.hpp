@@ -10,6 +10,11 @@ void replace_entry(Query *query, int occurrence, const char *name);
 Node *weight_of(int entry, Oid relation);
 void add_weight(Query *query, int entry, Oid relation);
 
+// repeats.cpp: takes what repeats rows out of a copy of the arm's query.
+void forget_repeats(Query *query, const Arm &arm);
+// Leaves out rows that would be there no times: to evaluate their columns may raise what the definition does not.
+void leave_out_none(Query *query, const Arm &arm);
+
 // presence_terms.cpp: a presence whose conditions are about the FROM alone, and the table alone (NOT IN asks whether
 // the value is NULL while there are rows), as a subquery that is read only where the former hold. OFFSET 0 keeps the
 // planner from a join, which would read the table for each row. (Test: test/work)

@@ -46,6 +46,7 @@ void ask_once(const Arm &arm, Query *query) {
 Query *ungrouped(const Block &block, const Arm &arm) {
     Query *query = pg::copy<Query>(arm.query);
     ask_once(arm, query);
+    forget_repeats(query, arm);
     query->groupClause = NIL;
     query->hasAggs = false;
     if (block.grouped() || block.unites()) {
@@ -106,6 +107,8 @@ const char *term_text(const Block &block, int occurrence, uint32 changed) {
         const char *net = add_presence_term(query, block, arm, *presence, changed);
         with.add("%s", net);
     }
+    leave_out_none(query, arm);
+    for (Node *times : pg::each<Node>(arm.repeats)) pg::add_target(query, pg::copy(times), "times");
     return psprintf("%s%s %s", with.empty() ? "" : "WITH ", with.text(), deparse(query));
 }
 

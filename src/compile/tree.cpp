@@ -3,6 +3,7 @@
 #include "compile/analysis.hpp"
 #include "compile/canonical.hpp"
 #include "compile/columns.hpp"
+#include "compile/rewrite.hpp"
 #include "pg/own_schema.hpp"
 #include "pg/query.hpp"
 
@@ -44,7 +45,11 @@ TreeNode *add_leaf(Analysis &a, int index) {
 // Inner joins below one another are one node: in which order they are written means nothing.
 void add_inputs(Analysis &a, Node *item, TreeNode *to) {
     if (IsA(item, RangeTblRef)) {
-        to->inputs.push_back(add_leaf(a, reinterpret_cast<RangeTblRef *>(item)->rtindex));
+        int index = reinterpret_cast<RangeTblRef *>(item)->rtindex;
+        if (is_repeat(a.query, index))
+            a.repeats = lappend_int(a.repeats, index);
+        else
+            to->inputs.push_back(add_leaf(a, index));
     } else if (IsA(item, JoinExpr)) {
         auto *join = castNode(JoinExpr, item);
         if (join->jointype != JOIN_INNER)
@@ -162,11 +167,13 @@ TreeNode *build_joins(Analysis &a) {
             conditions = list_concat(conditions, conjuncts(normalize(a, condition)));
     tree->conditions = conditions;
     core->jointree = makeFromExpr(references, nullptr);
+    add_repeats(a);
     return tree;
 }
 
 Arm make_arm(Analysis &a, const TreeNode *tree) {
     Arm arm{a.core, a.before + 1, tree->conditions};
+    arm.repeats = repeats_of(a.core);
     add_presences(a, arm);
     set_quals(arm);
     return arm;

@@ -240,6 +240,8 @@ int returning(const Analysis &a, int column) {
 } // namespace
 
 pg::vector<int> union_key(Analysis &a) {
+    for (const Arm &arm : a.block->arms)
+        if (arm.repeats != NIL) return {}; // a row may be there several times
     United united(a);
     Columns columns = united.candidates();
     if (!united.tell_apart(columns)) return {};

@@ -8,7 +8,7 @@
 namespace compile {
 namespace {
 
-// The SELECTs of a union, in the order of the text; raises PJ002 where some of it is no UNION ALL.
+// The SELECTs of a union, in the order of the text. Raises PJ002.
 void collect_arms(const Analysis &a, Query *query, Node *item, List **arms) {
     check_stack_depth();
     if (IsA(item, RangeTblRef)) {
@@ -21,7 +21,7 @@ void collect_arms(const Analysis &a, Query *query, Node *item, List **arms) {
         return;
     }
     auto *operation = castNode(SetOperationStmt, item);
-    if (operation->op != SETOP_UNION || !operation->all) a.place.refuse(Construct::set_operation, -1);
+    Assert(operation->op == SETOP_UNION && operation->all); // others have been rewritten
     collect_arms(a, query, operation->larg, arms);
     collect_arms(a, query, operation->rarg, arms);
 }

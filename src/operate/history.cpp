@@ -24,9 +24,11 @@ const char *rows_query(const compile::Block &block, const compile::Arm &arm, con
     for (const compile::Key &key : block.row_key)
         add(pg::copy(block.over(arm, reinterpret_cast<Node *>(block.column(key.column)->expr))),
             psprintf("k%d", ++number));
+    compile::forget_repeats(query, arm);
     int entries = arm.entries(), matched = 0;
     if (present)
         matched = compile::add_rows(query, arm, *present, pg::copy<RangeTblEntry>(rt_fetch(1, present->rows->rtable)));
+    compile::leave_out_none(query, arm);
     for (int i = 1; i <= static_cast<int>(block.occurrence_source.size()); i++) {
         int entry = present ? (i == present->occurrence ? matched : 0) : arm.entry(i);
         bool here = entry >= 1 && entry <= std::max(entries, matched);

@@ -83,6 +83,18 @@ $$;
 COMMENT ON FUNCTION projections_internal._broken_triggers(projections_internal.projection) IS
 'Internal: the triggers of a projection that are missing, disabled, or not ENABLE ALWAYS. state says which.';
 
+-- Under another name than ours it captures beside the one that is.
+CREATE FUNCTION projections_internal._second_captures(p projections_internal.projection)
+    RETURNS TABLE(relation oid, trigger name)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT t.tgrelid, t.tgname FROM pg_trigger t
+    WHERE t.tgrelid = ANY (p.sources::oid[]) AND t.tgfoid = 'projections_internal.capture()'::regprocedure
+        AND t.tgparentid = 0 AND t.tgname NOT IN (SELECT n.name FROM projections_internal._own_triggers() n)
+    ORDER BY 1, 2
+$$;
+COMMENT ON FUNCTION projections_internal._second_captures(projections_internal.projection) IS
+'Internal: triggers that capture a projection''s sources under another name than ours.';
+
 CREATE FUNCTION projections_internal._restore_triggers(p projections_internal.projection) RETURNS integer
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -106,22 +118,21 @@ BEGIN
         LOOP
         EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', projections_internal._name(broken.relation));
     END LOOP;
+    -- What follows is about all that reads the same tables: once for each of them, that would be quadratic.
+    IF NOT EXISTS (SELECT FROM projections_internal._broken_triggers(p))
+        AND NOT EXISTS (SELECT FROM projections_internal._second_captures(p)) THEN
+        RETURN 0;
+    END IF;
     -- What is missing for the moment is not to be refused.
     repaired := ARRAY(SELECT r.projection FROM projections_internal.reliance_record r
                       WHERE r.projection = ANY (projections_internal._concerned(p.sources::oid[] || p.relation::oid))
                           AND r.cluster > 0);
     UPDATE projections_internal.reliance_record r SET cluster = - r.cluster WHERE r.projection = ANY (repaired);
-    -- Under another name it would capture beside the one that is made now.
-    FOR broken IN
-        SELECT t.tgrelid AS relation, t.tgname FROM pg_trigger t
-        WHERE t.tgrelid = ANY (p.sources::oid[]) AND t.tgfoid = 'projections_internal.capture()'::regprocedure
-            AND t.tgparentid = 0
-          AND t.tgname NOT IN (SELECT n.name FROM projections_internal._own_triggers() n) ORDER BY 1, 2
-    LOOP
+    FOR broken IN SELECT * FROM projections_internal._second_captures(p) LOOP
         EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', projections_internal._name(broken.relation));
-        EXECUTE format('DROP TRIGGER %I ON %s', broken.tgname, projections_internal._name(broken.relation));
+        EXECUTE format('DROP TRIGGER %I ON %s', broken.trigger, projections_internal._name(broken.relation));
         restored := restored + 1;
-        RAISE NOTICE 'trigger % on % captured a second time', broken.tgname,
+        RAISE NOTICE 'trigger % on % captured a second time', broken.trigger,
             projections_internal._name(broken.relation);
     END LOOP;
     FOR broken IN SELECT * FROM projections_internal._broken_triggers(p) LOOP
@@ -301,6 +312,7 @@ COMMENT ON FUNCTION projections_internal._repair(oid, text) IS 'Internal: projec
 
 REVOKE EXECUTE ON FUNCTION projections_internal._make_logs(oid), projections_internal._remove_duplicates(oid),
     projections_internal._repair_rows(oid), projections_internal._broken_triggers(projections_internal.projection),
+    projections_internal._second_captures(projections_internal.projection),
     projections_internal._restore_triggers(projections_internal.projection),
         projections_internal._key_index(projections_internal.projection),
         projections_internal._restore_hidden(projections_internal.projection),

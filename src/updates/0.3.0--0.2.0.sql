@@ -1,3 +1,29 @@
+-- What version 0.2.0 cannot follow would be wrong from the next change on, without a word.
+DO $$
+DECLARE
+    beyond text;
+    found bigint;
+BEGIN
+    WITH needs AS (
+        SELECT projections._name(p.relation) AS name,
+               CASE WHEN EXISTS (SELECT FROM projections.projection part WHERE part.part_of = p.relation)
+                    THEN 'has parts' ELSE projections_internal._beyond_0_2(p.relation) END AS reason
+        FROM projections.projection p WHERE p.part_of IS NULL AND p.shadow_of IS NULL
+    ), numbered AS (
+        SELECT name, reason, pg_catalog.row_number() OVER (ORDER BY name COLLATE "C") AS number FROM needs WHERE reason IS NOT NULL
+    )
+    SELECT pg_catalog.string_agg(CASE WHEN number <= 20 THEN pg_catalog.format('%s %s', name, reason) ELSE '…' END,
+                                 E'\n' ORDER BY number) FILTER (WHERE number <= 21), pg_catalog.count(*)
+    INTO beyond, found FROM numbered;
+    IF found > 0 THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+            MESSAGE = pg_catalog.format('version 0.2.0 cannot maintain %s of the projections', found),
+            DETAIL = beyond,
+            HINT = 'Drop them (projections.drop with keep_table leaves their rows), or alter them to queries that version 0.2.0 knows.';
+    END IF;
+END
+$$;
+
 -- What is hidden of projections and sources goes back, as the extension's own has.
 DO $$
 DECLARE

@@ -281,6 +281,47 @@ $node->safe_psql('sections', q{INSERT INTO t VALUES (3, 30)});
 ok($node->poll_query_until('sections', q{SELECT (SELECT string_agg(k || ' ' || s, ',' ORDER BY k) FROM later) = '1 11,2 2,3 37'}), 'a batch in the midst of a restore does no harm');
 is($node->safe_psql('sections', q{SELECT string_agg(problem, '; ') FROM projections.validate() WHERE severity <> 'INFO'}), '', 'nor does it mark anything stale');
 
+# ----------------------------------------------------------------------------- what the old version cannot follow
+
+$node->safe_psql('postgres', 'CREATE DATABASE beyond');
+$node->safe_psql('beyond', q{
+	SET client_min_messages = error;
+	CREATE EXTENSION pg_projections;
+	CREATE TABLE t (id int PRIMARY KEY, k int, v int);
+	CREATE TABLE u (id int PRIMARY KEY, k int);
+	CREATE TABLE n (id int PRIMARY KEY, pieces int);
+	INSERT INTO t SELECT i, i % 3, i FROM generate_series(1, 9) i;
+	SELECT projections.create('plain', 'SELECT t.k, sum(t.v) AS s FROM t JOIN u ON u.k = t.k GROUP BY t.k');
+	SELECT projections.create('plain_rows', 'SELECT t.id, u.id AS u FROM t, u WHERE u.k = t.k');
+	SELECT projections.create('plain_later', 'SELECT k, max(v) AS m FROM t GROUP BY k', 'async');
+});
+$node->safe_psql('beyond', "ALTER EXTENSION pg_projections UPDATE TO '$old'");
+$node->safe_psql('beyond', "ALTER EXTENSION pg_projections UPDATE TO '$new'");
+my %beyond = (
+	many => [ 'SELECT k FROM t GROUP BY k HAVING count(*) > 1', 'has parts' ],
+	nobody => [ 'SELECT id FROM t WHERE NOT EXISTS (SELECT FROM u WHERE u.k = t.k)', 'asks whether rows are there' ],
+	optional => [ 'SELECT t.id, u.k FROM t LEFT JOIN u ON u.id = t.id', 'reads a union' ],
+	listed => [ 'SELECT k, array_agg(v ORDER BY v) AS v FROM t GROUP BY k', 'reads again what a change concerns' ],
+	last => [ 'SELECT k FROM t ORDER BY v LIMIT 2', 'is read again as a whole', q{'{"fallback": "refresh"}'} ],
+	pieces => [ 'SELECT n.id FROM n, generate_series(1, n.pieces)', 'repeats rows' ],
+	above => [ 'SELECT p.k, p.s FROM plain p', 'knows its rows by the key of another projection' ],
+	joined => [ 'SELECT t.id, u.id AS u FROM t, u WHERE u.k = t.k', 'joins tables in async mode', undef, 'async' ],
+);
+for my $name (sort keys %beyond)
+{
+	my ($query, $reason, $options, $mode) = @{ $beyond{$name} };
+	$node->safe_psql('beyond', sprintf q{SET client_min_messages = error; SELECT projections.create('%s', $q$%s$q$, mode => '%s', options => %s)},
+		$name, $query, $mode // 'inline', $options // q{'{}'});
+	fails('beyond', "ALTER EXTENSION pg_projections UPDATE TO '$old'", qr/ERROR:  55000: version 0\.2\.0 cannot maintain 1 of the projections.*DETAIL:  public\.$name \Q$reason\E.*HINT:  Drop them/s, "$name: the way back");
+	if ($name eq 'many')
+	{
+		$node->safe_psql('beyond', 'INSERT INTO t VALUES (10, 7, 7), (11, 7, 7)');
+		is($node->safe_psql('beyond', 'SELECT k FROM many ORDER BY k'), "0\n1\n2\n7", 'and it is followed as before');
+	}
+	$node->safe_psql('beyond', "SELECT projections.drop('$name')");
+}
+$node->safe_psql('beyond', "ALTER EXTENSION pg_projections UPDATE TO '$old'");
+
 # ----------------------------------------------------------------------------- a library that is older than the SQL
 
 # As it finds a database that somebody has updated with a newer one.
