@@ -84,6 +84,12 @@ pg::vector<Ancestor> &entry(Relation table) {
     }
 }
 
+// None of a table that has gone, which a DROP's parts still name.
+List *all_below(Oid table, LOCKMODE mode) {
+    bool there = SearchSysCacheExists1(RELOID, ObjectIdGetDatum(table));
+    return there ? find_all_inheritors(table, mode, nullptr) : NIL;
+}
+
 } // namespace
 
 std::span<const Ancestor> ancestors_read(Relation table) {
@@ -112,7 +118,7 @@ std::span<const Oid> members(Oid source) {
         if (known_below != now.below.end()) return {known_below->second->data(), known_below->second->size()};
         auto *found = pg::within(now.memory, [&] {
             auto *made = pg::make<pg::vector<Oid>>(now.memory);
-            List *tree = find_all_inheritors(source, NoLock, nullptr);
+            List *tree = all_below(source, NoLock);
             for (int i = 0; i < list_length(tree); i++) {
                 Oid each = list_nth_oid(tree, i);
                 now.trees.emplace(each, true);
@@ -128,7 +134,7 @@ std::span<const Oid> members(Oid source) {
 
 void lock_tree(Oid table, LOCKMODE mode) {
     LockRelationOid(table, mode);
-    list_free(find_all_inheritors(table, mode, nullptr));
+    list_free(all_below(table, mode));
 }
 
 TupleTableSlot *as_row_of(const Ancestor &ancestor, TupleTableSlot *row) {

@@ -70,13 +70,26 @@ void execute(const char *text) {
     pg::as_superuser([&] { pg::with_spi([&] { pg::spi_execute(text); }); });
 }
 
+// As DETACH and DROP lock them, the parent first. Whoever writes the partition by its own name has not locked the parent
+// yet, and will at his commit: he is waited for with nothing held. (Test: isolation/partitions)
+void lock_from_above(Oid parent, Oid partition) {
+    for (;;) {
+        LockRelationOid(parent, AccessExclusiveLock);
+        if (ConditionalLockRelationOid(partition, AccessExclusiveLock)) return;
+        UnlockRelationOid(parent, AccessExclusiveLock);
+        LOCKTAG tag;
+        SET_LOCKTAG_RELATION(tag, MyDatabaseId, partition);
+        WaitForLockers(tag, AccessExclusiveLock, false);
+    }
+}
+
 constexpr char dropping = 0; // its address is the writer
 
 // The rows of a partition are captured before it goes, under the locks with which it will: its parent first. Until it
 // has gone, what is above counts as half-written.
 void before_drop_of_partition(Oid relation) {
     if (catalog::ancestors_read(relation).empty() || !pg::owns_relation(relation, GetUserId())) return;
-    LockRelationOid(get_partition_parent(relation, true), AccessExclusiveLock);
+    lock_from_above(get_partition_parent(relation, true), relation);
     catalog::lock_tree(relation, AccessExclusiveLock);
     auto below = catalog::members(relation);
     pg::vector<Oid> members(below.begin(), below.end());
@@ -102,17 +115,21 @@ void before_drop_of_tables(const DropStmt *statement) {
     }
 }
 
-// DETACH PARTITION … CONCURRENTLY, and FINALIZE of one that was given up.
+// DETACH PARTITION, … CONCURRENTLY, and FINALIZE of one that was given up.
 void before_alter_table(const AlterTableStmt *statement) {
     for (AlterTableCmd *command : pg::each<AlterTableCmd>(statement->cmds)) {
         if (command->subtype != AT_DetachPartition && command->subtype != AT_DetachPartitionFinalize) continue;
         auto *detached = castNode(PartitionCmd, command->def);
-        if (command->subtype == AT_DetachPartition && !detached->concurrent) continue;
         Oid parent = RangeVarGetRelid(statement->relation, NoLock, true);
         Oid partition = RangeVarGetRelid(detached->name, NoLock, true);
         if (!OidIsValid(parent) || !OidIsValid(partition) || !pg::owns_relation(parent, GetUserId()) ||
             !catalog::sql_is_current())
             continue;
+        if (command->subtype == AT_DetachPartition && !detached->concurrent) {
+            if (get_rel_relispartition(partition) && !catalog::ancestors_read(partition).empty())
+                lock_from_above(parent, partition);
+            continue;
+        }
         execute(psprintf("SELECT projections_internal._note_detaching(%u, %u)", parent, partition));
     }
 }

@@ -7,9 +7,9 @@ namespace {
 
 struct Word {
     struct {
-        Oid source;
+        uint64 source;
         int64 number; // of the 64 positions
-    } key;
+    } key;            // without gaps, as its bytes are compared
     uint64 bits;
 };
 
@@ -21,11 +21,7 @@ struct Set {
 constinit List *sets = NIL; // of Set, in TopTransactionContext; outer subtransactions first
 
 decltype(Word::key) key_of(Oid source, int64 position) {
-    decltype(Word::key) key;
-    memset(&key, 0, sizeof key); // with what lies between
-    key.source = source;
-    key.number = position >> 6;
-    return key;
+    return {source, position >> 6};
 }
 
 uint64 bit_of(int64 position) { return UINT64CONST(1) << (static_cast<uint64>(position) & 63); }

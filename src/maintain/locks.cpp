@@ -14,6 +14,8 @@ constexpr uint32 block_tag = 31, keys_tag = 30, early_tag = 29;
 void lock(Oid projection, uint32 what, LOCKMODE mode, LockClass of_class = LockClass::block) {
     LOCKTAG tag = pg::advisory_tag(of_class, projection, what);
     LockAcquire(&tag, mode, false, false);
+    // What whoever held it has attached is read by the next query: plans know partitions by the relcache.
+    AcceptInvalidationMessages();
 }
 
 // `applied`: changes will be written to its table.

@@ -32,8 +32,9 @@ CREATE FUNCTION projections_internal._capture_triggers(source oid, whole boolean
     WHERE n.function = 'capture' AND (n.name <> 'projections_capture_truncating'
         OR whole AND EXISTS (SELECT FROM pg_class c WHERE c.oid = source AND c.relkind = 'p'))
     UNION ALL
-    SELECT m, n.name FROM projections_internal._members(source) m, projections_internal._own_triggers() n
-    WHERE whole AND n.function = 'capture'
+    SELECT c.oid, n.name FROM projections_internal._members(source) m JOIN pg_class c ON c.oid = m,
+        projections_internal._own_triggers() n
+    WHERE whole AND n.function = 'capture' AND c.relkind = 'r'
 $$;
 COMMENT ON FUNCTION projections_internal._capture_triggers(oid, boolean) IS
     'Internal: the triggers that capture the changes of a source, on itself and on its members.';
