@@ -9,6 +9,7 @@
 #include "events/confinement.hpp"
 #include "events/events.hpp"
 #include "events/failure.hpp"
+#include "events/moved.hpp"
 #include "events/problem.hpp"
 #include "maintain/flush.hpp"
 #include "operate/run.hpp"
@@ -223,6 +224,7 @@ void transaction_event(XactEvent event, void *) {
     case XACT_EVENT_ABORT:
     case XACT_EVENT_PREPARE:
         capture::transaction_ended();
+        events::forget_deleted();
         capture::statements_aborted(0);
         renewed = NIL;
         catalog::end_transaction();
@@ -243,9 +245,13 @@ void resources_released(ResourceReleasePhase phase, bool, bool top_level, void *
 void subtransaction_event(SubXactEvent event, SubTransactionId sub, SubTransactionId parent, void *) {
     switch (event) {
     case SUBXACT_EVENT_PRE_COMMIT_SUB: break;
-    case SUBXACT_EVENT_COMMIT_SUB: capture::subtransaction_committed(sub, parent); break;
+    case SUBXACT_EVENT_COMMIT_SUB:
+        capture::subtransaction_committed(sub, parent);
+        events::deleted_in_committed(sub, parent);
+        break;
     case SUBXACT_EVENT_ABORT_SUB:
         capture::subtransaction_aborted(sub);
+        events::deleted_in_aborted(sub);
         capture::statements_aborted(GetCurrentTransactionNestLevel());
         break;
     default: break;
@@ -292,6 +298,7 @@ void _PG_init() {
     catalog::register_callbacks();
     capture::flush_early = maintain::flush_early;
     capture::apply_event = events::apply_inline;
+    capture::note_removed = events::note_removed;
     maintain::apply_queued = events::apply_queued;
     maintain::flush_ended = events::flush_ended;
     maintain::refreshed = shared::note_refresh;

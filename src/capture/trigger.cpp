@@ -6,7 +6,9 @@
 // itself (`row_changed`): a projection that others read is a source like any other.
 #include "capture/trigger.hpp"
 
+#include "capture/members.hpp"
 #include "capture/missed.hpp"
+#include "catalog/lineage.hpp"
 #include "catalog/own_trigger.hpp"
 #include "catalog/settings.hpp"
 #include "pg/query.hpp"
@@ -15,7 +17,7 @@
 namespace capture {
 
 constinit EarlyFlush flush_early = nullptr;
-constinit ApplyEvent apply_event = nullptr;
+constinit ApplyEvent apply_event = nullptr, note_removed = nullptr;
 
 namespace {
 
@@ -30,12 +32,28 @@ struct Statement {
 
 constinit List *statements = NIL; // of Statement, in TopMemoryContext
 
-void push(Statement statement) {
+void push_one(Statement statement) {
     pg::within(TopMemoryContext, [&] {
         auto *copy = static_cast<Statement *>(palloc(sizeof(Statement)));
         *copy = statement;
         statements = lappend(statements, copy);
     });
+}
+
+bool is_known(const Statement &statement) {
+    for (const Statement *each : pg::each<Statement>(statements))
+        if (each->writer == statement.writer && each->relation == statement.relation) return true;
+    return false;
+}
+
+// Who writes a partition writes what is above it.
+void push(Statement statement) {
+    push_one(statement);
+    if (!catalog::is_readable()) return; // whoever captures says so
+    for (const catalog::Ancestor &above : catalog::ancestors_read(statement.relation)) {
+        statement.relation = above.relation;
+        if (!is_known(statement)) push_one(statement);
+    }
 }
 
 template <class Matches>
@@ -47,12 +65,6 @@ void remove_if(Matches &&matches) {
         pfree(statement);
         statements = foreach_delete_current(statements, cell);
     }
-}
-
-bool is_known(const Statement &statement) {
-    for (const Statement *each : pg::each<Statement>(statements))
-        if (each->writer == statement.writer && each->relation == statement.relation) return true;
-    return false;
 }
 
 // The session's first captured statement began before our hooks were there.
@@ -217,6 +229,8 @@ void clear(catalog::Projection &projection) {
     delta.cleared = true;
 }
 
+bool is_query(const catalog::Projection *projection) { return projection->kind == catalog::Kind::query; }
+
 // Hands a change to a projection, unless that is a dropped shadow, or its owner has lost the right to read the source.
 template <class Body>
 void reach(catalog::Projection &projection, Body &&body) {
@@ -228,15 +242,69 @@ void reach(catalog::Projection &projection, Body &&body) {
     release(projection);
 }
 
-using Readers = boost::container::small_vector<catalog::Projection *, 8, pg::Allocator<catalog::Projection *>>;
+void events_changed(catalog::Projection &projection, TupleTableSlot *before, TupleTableSlot *after) {
+    if (before && after) return; // the event stays
+    if (after)
+        apply_event(projection, after);
+    else
+        note_removed(projection, before);
+}
 
-// What reads a table. A copy: a flush meanwhile may read the catalog anew; the projections themselves stay.
+// `relation` is the table that the projections read; the row has its layout.
+void row_captured(const Readers &readers, Oid relation, TupleTableSlot *before, TupleTableSlot *after) {
+    for (catalog::Projection *projection : readers)
+        if (projection->kind == catalog::Kind::query)
+            reach(*projection, [&](catalog::Projection &reached) {
+                const Fold *fold = capture_row(reached, relation, before, after);
+                if (fold && (fold->additions() & 1023) == 0) flush_if_grown(reached, *fold);
+            });
+}
+
+void row_captured_below(const catalog::Ancestor &above, TupleTableSlot *before, TupleTableSlot *after) {
+    Readers readers = readers_of(above.relation);
+    row_captured(readers, above.relation, catalog::as_row_of(above, before), catalog::as_row_of(above, after));
+    if (std::all_of(readers.begin(), readers.end(), is_query)) return;
+    TupleTableSlot *gone = catalog::as_whole_row_of(above, before), *came = catalog::as_whole_row_of(above, after);
+    for (catalog::Projection *projection : readers)
+        if (!is_query(projection))
+            reach(*projection, [&](catalog::Projection &reached) { events_changed(reached, gone, came); });
+}
+
+constexpr char truncating = 0; // its address is the writer
+
+void truncated(Relation relation, bool before) {
+    Oid oid = RelationGetRelid(relation);
+    for (catalog::Projection *projection : readers_of(oid))
+        if (is_query(projection)) reach(*projection, clear);
+    if (!before) return writing_ends(&truncating); // all tables of the statement are empty by now
+    writing_begins(&truncating, oid);
+    for (const catalog::Ancestor &above : catalog::ancestors_read(relation)) {
+        Readers readers = readers_of(above.relation);
+        Readers left;
+        // What is going to be filled anew need not know what went.
+        for (catalog::Projection *projection : readers)
+            if (is_query(projection) && !pending(projection).cleared) left.push_back(projection);
+        capture_table(relation, above.relation, left, -1);
+    }
+}
+
+} // namespace
+
 Readers readers_of(Oid relation) {
     auto found = catalog::over(relation);
     return Readers(found.begin(), found.end());
 }
 
-} // namespace
+Readers query_readers_of(Oid relation) {
+    Readers readers;
+    for (catalog::Projection *projection : catalog::over(relation))
+        if (is_query(projection)) readers.push_back(projection);
+    return readers;
+}
+
+void row_came_or_went(const Readers &readers, Oid table, TupleTableSlot *row, int64 weight) {
+    row_captured(readers, table, weight < 0 ? row : nullptr, weight < 0 ? nullptr : row);
+}
 
 void row_changed(Oid relation, TupleTableSlot *before, TupleTableSlot *after) {
     for (catalog::Projection *projection : readers_of(relation))
@@ -311,27 +379,14 @@ extern "C" {
 
 PG_FUNCTION_INFO_V1(projections_capture);
 
-// AFTER ROW INSERT, UPDATE, DELETE and AFTER STATEMENT TRUNCATE on a source.
+// AFTER ROW INSERT, UPDATE, DELETE and BEFORE and AFTER STATEMENT TRUNCATE on a source and what is below it.
 Datum projections_capture(PG_FUNCTION_ARGS) {
-    static constexpr catalog::OwnTrigger forms[] = {catalog::capture_rows, catalog::capture_truncate};
+    static constexpr catalog::OwnTrigger forms[] = {catalog::capture_rows, catalog::capture_truncate,
+                                                    catalog::capture_truncating};
     TriggerData *event = &catalog::called_by(fcinfo, "capture", forms);
     Oid relation = RelationGetRelid(event->tg_relation);
-    capture::Readers projections = capture::readers_of(relation);
-    // A partition's rows are events of the table that it is part of.
-    if (event->tg_relation->rd_rel->relispartition) {
-        List *ancestors = get_partition_ancestors(relation);
-        ListCell *cell;
-        foreach (cell, ancestors) {
-            auto found = catalog::over(lfirst_oid(cell));
-            projections.insert(projections.end(), found.begin(), found.end());
-        }
-        list_free(ancestors);
-    }
-    if (projections.empty()) PG_RETURN_POINTER(nullptr);
-
     if (TRIGGER_FIRED_BY_TRUNCATE(event->tg_event)) {
-        for (catalog::Projection *projection : projections)
-            if (projection->kind == catalog::Kind::query) capture::reach(*projection, capture::clear);
+        capture::truncated(event->tg_relation, TRIGGER_FIRED_BEFORE(event->tg_event));
         PG_RETURN_POINTER(nullptr);
     }
     capture::note_unknown_statement(relation);
@@ -339,14 +394,16 @@ Datum projections_capture(PG_FUNCTION_ARGS) {
     TupleTableSlot *after = TRIGGER_FIRED_BY_INSERT(event->tg_event)   ? event->tg_trigslot
                             : TRIGGER_FIRED_BY_UPDATE(event->tg_event) ? event->tg_newslot
                                                                        : nullptr;
-    for (catalog::Projection *projection : projections)
-        capture::reach(*projection, [&](catalog::Projection &reached) {
-            if (reached.kind == catalog::Kind::query) {
-                const capture::Fold *fold = capture::capture_row(reached, relation, before, after);
-                if (fold && (fold->additions() & 1023) == 0) capture::flush_if_grown(reached, *fold);
-            } else if (before == nullptr) // events are not changed
-                capture::apply_event(reached, after);
-        });
+    capture::Readers readers = capture::readers_of(relation);
+    capture::row_captured(readers, relation, before, after);
+    for (catalog::Projection *projection : readers)
+        if (!capture::is_query(projection))
+            capture::reach(*projection, [&](catalog::Projection &reached) {
+                capture::events_changed(reached, before, after);
+            });
+    // A partition's rows are those of the tables that it is part of.
+    for (const catalog::Ancestor &above : catalog::ancestors_read(event->tg_relation))
+        capture::row_captured_below(above, before, after);
     PG_RETURN_POINTER(nullptr);
 }
 

@@ -21,12 +21,23 @@ extern EarlyFlush flush_early;
 // What an inline handler or reducer does with a new event.
 using ApplyEvent = void (*)(catalog::Projection &projection, TupleTableSlot *event);
 extern ApplyEvent apply_event;
+// And with one that is deleted, which may come back.
+extern ApplyEvent note_removed;
+
+using Readers = boost::container::small_vector<catalog::Projection *, 8, pg::Allocator<catalog::Projection *>>;
+
+// What reads a table. A copy: a flush meanwhile may read the catalog anew; the projections themselves stay.
+Readers readers_of(Oid relation);
+Readers query_readers_of(Oid relation);
 
 // What maintenance writes past the triggers: it hands each row on to what reads `relation`, as the trigger would, in
 // memory that is reset after the row, and while the table counts as half-written. When all of them are written,
 // `rows_changed` applies what has grown over its memory meanwhile: not before, as rows are to be locked below first.
 void row_changed(Oid relation, TupleTableSlot *before, TupleTableSlot *after);
 void rows_changed(Oid relation);
+
+// A row of a table below `table`, in its layout, that comes or goes with that table.
+void row_came_or_went(const Readers &readers, Oid table, TupleTableSlot *row, int64 weight);
 
 // Statements that write a table and have not fired all their triggers. Rows of such a table may be visible and not yet
 // captured: what reads it must wait.

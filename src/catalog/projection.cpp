@@ -3,6 +3,7 @@
 #include "catalog/projection.hpp"
 
 #include "catalog/hidden.hpp"
+#include "catalog/lineage.hpp"
 #include "catalog/settings.hpp"
 #include "catalog/stored.hpp"
 #include "compile/refuse.hpp"
@@ -68,7 +69,7 @@ void roles_changed(Datum, int, uint32) { current_rights++; }
 void relation_changed(Datum, Oid changed) {
     if (!OidIsValid(changed) || changed == catalog_oid) stale = true;
     if (!OidIsValid(changed) || cache == nullptr || cache->by_relation.contains(changed) ||
-        cache->by_source.contains(changed))
+        cache->by_source.contains(changed) || lineage_changed(changed))
         outdate();
 }
 
@@ -462,6 +463,7 @@ uint64 generation() { return current_generation; }
 
 void end_transaction() {
     held_off = false;
+    end_lineage_transaction();
     for (Projection *projection : pg::each<Projection>(replaced)) MemoryContextDelete(projection->memory);
     list_free(replaced);
     replaced = NIL;

@@ -42,6 +42,18 @@ void check_clauses(const Analysis &a) {
 
 namespace {
 
+// Of tables that other servers write, or a crash empties, no change is seen.
+const char *unfit_partitioned(const RangeTblEntry *entry) {
+    if (!entry->inh) return "read without its partitions";
+    ListCell *cell;
+    foreach (cell, find_all_inheritors(entry->relid, AccessShareLock, nullptr)) {
+        if (get_rel_relkind(lfirst_oid(cell)) == RELKIND_FOREIGN_TABLE) return "partitioned with foreign partitions";
+        if (get_rel_persistence(lfirst_oid(cell)) == RELPERSISTENCE_UNLOGGED)
+            return "partitioned with unlogged partitions, which a crash empties without a trace";
+    }
+    return nullptr;
+}
+
 void check_source(const Analysis &a, const RangeTblEntry *entry, int location) {
     if (entry->tablesample != nullptr) a.place.refuse(Construct::sample, -1);
     Relation relation = table_open(entry->relid, AccessShareLock);
@@ -53,14 +65,15 @@ void check_source(const Analysis &a, const RangeTblEntry *entry, int location) {
     case RELKIND_VIEW: kind = "a view"; break;
     case RELKIND_MATVIEW: kind = "a materialized view"; break;
     case RELKIND_FOREIGN_TABLE: kind = "a foreign table"; break;
-    case RELKIND_PARTITIONED_TABLE: kind = events ? nullptr : "a partitioned table"; break;
+    case RELKIND_PARTITIONED_TABLE: kind = events ? nullptr : unfit_partitioned(entry); break;
     default: kind = "not a table"; break;
     }
     if (kind == nullptr && relation->rd_rel->relpersistence == RELPERSISTENCE_TEMP) kind = "a temporary table";
     if (kind == nullptr && relation->rd_rel->relpersistence == RELPERSISTENCE_UNLOGGED)
         kind = "an unlogged table, which a crash empties without a trace";
     if (kind == nullptr && relation->rd_rel->relispartition) kind = "a partition";
-    if (kind == nullptr && !events &&
+    bool partitioned = relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE;
+    if (kind == nullptr && !events && !partitioned &&
         (has_superclass(entry->relid) || find_inheritance_children(entry->relid, NoLock) != NIL))
         kind = "part of an inheritance tree";
     if (kind == nullptr && IsCatalogRelationOid(entry->relid)) kind = "a system catalog";

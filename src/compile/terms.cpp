@@ -23,7 +23,7 @@ const char *old_state_text(const Source &source, int index) {
     const char *table = pg::qualified_name(source.relation), *weight = weight_column(source.relation);
     // OFFSET 0: the planner cannot make a bare tuplestore scan depend on a join's other side, and without that it gives
     // up the index on the table beside it, too, and reads the whole table for every delta.
-    return psprintf("old_%d AS NOT MATERIALIZED (SELECT %s%s1::bigint AS %s FROM ONLY %s UNION ALL (SELECT %s%s- %s "
+    return psprintf("old_%d AS NOT MATERIALIZED (SELECT %s%s1::bigint AS %s FROM %s UNION ALL (SELECT %s%s- %s "
                     "FROM delta_%d OFFSET 0))",
                     index, columns, *columns ? ", " : "", weight, table, columns, *columns ? ", " : "", weight, index);
 }
@@ -31,7 +31,7 @@ const char *old_state_text(const Source &source, int index) {
 // The rows that there are, and those that went.
 const char *either_state_text(const Source &source, int index) {
     const char *columns = used_columns(source);
-    return psprintf("either_%d AS NOT MATERIALIZED (SELECT %s FROM ONLY %s UNION ALL (SELECT %s FROM delta_%d WHERE %s "
+    return psprintf("either_%d AS NOT MATERIALIZED (SELECT %s FROM %s UNION ALL (SELECT %s FROM delta_%d WHERE %s "
                     "OPERATOR(pg_catalog.<) 0 OFFSET 0))",
                     index, columns, pg::qualified_name(source.relation), columns, index,
                     weight_column(source.relation));

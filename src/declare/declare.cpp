@@ -8,6 +8,7 @@
 
 #include "capture/trigger.hpp"
 #include "catalog/hidden.hpp"
+#include "catalog/lineage.hpp"
 #include "catalog/settings.hpp"
 #include "compile/canonical.hpp"
 #include "compile/deparse.hpp"
@@ -164,11 +165,6 @@ Plan plan_flow(Request &request, const Block &block) {
         plan.flow = catalog::Flow::log;
     bool events = plan.flow == catalog::Flow::events;
     request.options = check_options({"query", request.async, events, false, false, nullptr}, request.options);
-    for (Oid source : plan.sources)
-        if (!events && get_rel_relkind(source) == RELKIND_PARTITIONED_TABLE)
-            refuse(psprintf("\"%s\" is a partitioned table", get_rel_name(source)),
-                   "Its rows are in other tables, which come and go.",
-                   block.slices() ? "Make a projection of each of its partitions." : "Use mode 'async'.");
     return plan;
 }
 
@@ -197,7 +193,7 @@ void lock_sources(const Plan &plan, bool fill_later) {
             lock_for_capture(source);
             continue;
         }
-        LockRelationOid(source, ShareRowExclusiveLock);
+        catalog::lock_tree(source, ShareRowExclusiveLock);
         if (capture::half_written(source))
             ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
                             errmsg("cannot create a projection over \"%s\" while a statement is writing it",
@@ -442,7 +438,7 @@ Made make_projection(Request &request, const Block &block) {
         if (!fill_later) fill_restricted(settings, [&] { rows = fill(table, definition, block, events); });
         if (block.grouped()) forget_spread(table);
         make_guard(table);
-        if (!events) make_capture({plan.sources.data(), plan.sources.size()});
+        if (!events) make_capture({plan.sources.data(), plan.sources.size()}, true);
         record(request, table, definition, block, plan, settings);
         index_parts(block);
         if (fill_later) schedule_fill(table);

@@ -4,6 +4,7 @@
 // keys. So it follows renames, is dumped with the rest, and keeps the source from being dropped. The user's key
 // expression is analyzed as his, with his search_path, before a superuser makes the view of it.
 #include "capture/trigger.hpp"
+#include "catalog/lineage.hpp"
 #include "catalog/hidden.hpp"
 #include "catalog/settings.hpp"
 #include "compile/deparse.hpp"
@@ -79,7 +80,7 @@ void check_source(const Declaration &d) {
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
                         errmsg("an inline projection needs positions that are drawn by the transaction that inserts"),
                         errdetail("Source %s is captured by trigger.", name), errhint("Use mode 'async'.")));
-    LockRelationOid(relation, ShareRowExclusiveLock);
+    catalog::lock_tree(relation, ShareRowExclusiveLock);
     if (capture::half_written(relation))
         ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
                         errmsg("cannot create a projection over \"%s\" while a statement is writing it",
@@ -327,7 +328,7 @@ Oid declare(Declaration &d) {
         record(d, relation, feed, settings);
         if (d.async) return;
         events = events::apply_history(*catalog::projection(relation));
-        make_capture({&d.source.relation, 1});
+        make_capture({&d.source.relation, 1}, false);
     });
     maintain::record_reliance(relation);
     if (d.async) warn_without_workers(relation);

@@ -1,7 +1,10 @@
 // Drop, by name and by DROP TABLE: sources first, then the projection, as writers lock them.
+#include "capture/members.hpp"
+#include "catalog/lineage.hpp"
 #include "declare/removal.hpp"
 #include "events/slot.hpp"
 #include "maintain/flush.hpp"
+#include "pg/list.hpp"
 #include "pg/scope.hpp"
 #include "rights/audit.hpp"
 #include "rights/caller.hpp"
@@ -13,7 +16,7 @@ namespace {
 // nothing of the projection. Who applies them to a handler's tables locks its feed first.
 void lock_for_drop(const catalog::Projection &projection) {
     if (projection.flow != catalog::Flow::events)
-        for (Oid table : catalog::tables_below(projection)) LockRelationOid(table, AccessExclusiveLock);
+        for (Oid table : catalog::tables_below(projection)) catalog::lock_tree(table, AccessExclusiveLock);
     if (projection.kind == catalog::Kind::handler) LockRelationOid(projection.definition, AccessExclusiveLock);
 }
 
@@ -63,6 +66,74 @@ void before_drop_table(const DropStmt *statement) {
     }
 }
 
+void execute(const char *text) {
+    pg::as_superuser([&] { pg::with_spi([&] { pg::spi_execute(text); }); });
+}
+
+// As DETACH and DROP lock them, the parent first. Whoever writes the partition by its own name has not locked the parent
+// yet, and will at his commit: he is waited for with nothing held. (Test: isolation/partitions)
+void lock_from_above(Oid parent, Oid partition) {
+    for (;;) {
+        LockRelationOid(parent, AccessExclusiveLock);
+        if (ConditionalLockRelationOid(partition, AccessExclusiveLock)) return;
+        UnlockRelationOid(parent, AccessExclusiveLock);
+        LOCKTAG tag;
+        SET_LOCKTAG_RELATION(tag, MyDatabaseId, partition);
+        WaitForLockers(tag, AccessExclusiveLock, false);
+    }
+}
+
+constexpr char dropping = 0; // its address is the writer
+
+// The rows of a partition are captured before it goes, under the locks with which it will: its parent first. Until it
+// has gone, what is above counts as half-written.
+void before_drop_of_partition(Oid relation) {
+    if (catalog::ancestors_read(relation).empty() || !pg::owns_relation(relation, GetUserId())) return;
+    lock_from_above(get_partition_parent(relation, true), relation);
+    catalog::lock_tree(relation, AccessExclusiveLock);
+    auto below = catalog::members(relation);
+    pg::vector<Oid> members(below.begin(), below.end());
+    if (get_rel_relkind(relation) != RELKIND_PARTITIONED_TABLE) members.push_back(relation);
+    auto found = catalog::ancestors_read(relation);
+    pg::vector<catalog::Ancestor> above(found.begin(), found.end());
+    for (const catalog::Ancestor &each : above) capture::writing_begins(&dropping, each.relation);
+    for (Oid member : members) {
+        Relation table = table_open(member, NoLock);
+        for (const catalog::Ancestor &each : above)
+            capture::capture_table(table, each.relation, capture::query_readers_of(each.relation), -1);
+        table_close(table, NoLock);
+    }
+    execute(psprintf("SELECT projections_internal._forget_members(%s)",
+                     pg::oid_array({members.data(), members.size()})));
+}
+
+void before_drop_of_tables(const DropStmt *statement) {
+    if (!catalog::sql_is_current()) return;
+    for (Node *object : pg::each<Node>(statement->objects)) {
+        Oid relation = RangeVarGetRelid(makeRangeVarFromNameList(castNode(List, object)), NoLock, true);
+        if (OidIsValid(relation) && get_rel_relispartition(relation)) before_drop_of_partition(relation);
+    }
+}
+
+// DETACH PARTITION, … CONCURRENTLY, and FINALIZE of one that was given up.
+void before_alter_table(const AlterTableStmt *statement) {
+    for (AlterTableCmd *command : pg::each<AlterTableCmd>(statement->cmds)) {
+        if (command->subtype != AT_DetachPartition && command->subtype != AT_DetachPartitionFinalize) continue;
+        auto *detached = castNode(PartitionCmd, command->def);
+        Oid parent = RangeVarGetRelid(statement->relation, NoLock, true);
+        Oid partition = RangeVarGetRelid(detached->name, NoLock, true);
+        if (!OidIsValid(parent) || !OidIsValid(partition) || !pg::owns_relation(parent, GetUserId()) ||
+            !catalog::sql_is_current())
+            continue;
+        if (command->subtype == AT_DetachPartition && !detached->concurrent) {
+            if (get_rel_relispartition(partition) && !catalog::ancestors_read(partition).empty())
+                lock_from_above(parent, partition);
+            continue;
+        }
+        execute(psprintf("SELECT projections_internal._note_detaching(%u, %u)", parent, partition));
+    }
+}
+
 } // namespace
 } // namespace declare
 
@@ -89,11 +160,33 @@ Datum projections_before_ddl(PG_FUNCTION_ARGS) {
         ereport(ERROR, (errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
                         errmsg("projections_internal._before_ddl() is an event trigger function")));
     Node *command = reinterpret_cast<EventTriggerData *>(fcinfo->context)->parsetree;
+    if (IsA(command, AlterTableStmt)) declare::before_alter_table(reinterpret_cast<AlterTableStmt *>(command));
     if (!IsA(command, DropStmt)) PG_RETURN_NULL();
     auto *drop = reinterpret_cast<DropStmt *>(command);
     if (drop->removeType == OBJECT_EXTENSION) declare::before_removal(command); // with the SQL objects of 0.2.0
-    if (drop->removeType == OBJECT_TABLE) declare::before_drop_table(drop);
+    if (drop->removeType == OBJECT_TABLE) declare::before_drop_table(drop), declare::before_drop_of_tables(drop);
     PG_RETURN_NULL();
+}
+
+PG_FUNCTION_INFO_V1(projections_members_followed);
+Datum projections_members_followed(PG_FUNCTION_ARGS) {
+    capture::writing_ends(&declare::dropping);
+    PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(projections_capture_members);
+Datum projections_capture_members(PG_FUNCTION_ARGS) {
+    Oid source = PG_GETARG_OID(1), member = PG_GETARG_OID(2);
+    Datum *oids;
+    int count;
+    deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), OIDOID, sizeof(Oid), true, TYPALIGN_INT, &oids, nullptr, &count);
+    capture::Readers readers;
+    for (int i = 0; i < count; i++)
+        if (catalog::Projection *reader = catalog::projection(DatumGetObjectId(oids[i]))) readers.push_back(reader);
+    Relation table = table_open(member, AccessShareLock);
+    capture::capture_table(table, source, readers, PG_GETARG_INT32(3));
+    table_close(table, NoLock);
+    PG_RETURN_VOID();
 }
 
 } // extern "C"

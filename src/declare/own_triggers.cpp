@@ -2,6 +2,7 @@
 // capture would go wrong in silence, so that is refused. (Test: sql/rights_declare)
 #include "declare/own_triggers.hpp"
 
+#include "catalog/lineage.hpp"
 #include "catalog/own_trigger.hpp"
 #include "catalog/projection.hpp"
 #include "pg/scope.hpp"
@@ -26,6 +27,8 @@ namespace {
     pg_unreachable();
 }
 
+bool has_tree(Oid source) { return get_rel_relkind(source) == RELKIND_PARTITIONED_TABLE; }
+
 // As of the extension's owner, within an SPI connection.
 void make(const char *table, const OwnTrigger &trigger) {
     pg::spi_execute(psprintf("CREATE TRIGGER %s %s", trigger.name, psprintf(trigger.made, table)));
@@ -41,11 +44,20 @@ void make_if_absent(Oid source, const OwnTrigger &trigger) {
 
 } // namespace
 
-void make_capture(std::span<const Oid> sources) {
+void make_capture(std::span<const Oid> sources, bool whole) {
     pg::as_superuser([&] {
         for (Oid source : sources) {
             make_if_absent(source, catalog::capture_rows);
             make_if_absent(source, catalog::capture_truncate);
+            if (!whole || !has_tree(source)) continue;
+            make_if_absent(source, catalog::capture_truncating);
+            auto found = catalog::members(source);
+            // A copy: making triggers outdates what is cached.
+            pg::vector<Oid> members(found.begin(), found.end());
+            for (Oid member : members) {
+                make_if_absent(member, catalog::capture_truncate);
+                make_if_absent(member, catalog::capture_truncating);
+            }
         }
     });
 }
@@ -56,7 +68,7 @@ void lock_for_capture(Oid source) {
         LockRelationOid(source, AccessShareLock);
         return;
     }
-    pg::with_setting("lock_timeout", "1s", [&] { LockRelationOid(source, ShareRowExclusiveLock); });
+    pg::with_setting("lock_timeout", "1s", [&] { catalog::lock_tree(source, ShareRowExclusiveLock); });
 }
 
 void make_guard(Oid table) {

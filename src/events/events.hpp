@@ -24,6 +24,8 @@ int64 apply_history(catalog::Projection &projection);
 // An inline projection's: one new event, in the writer's transaction. A handler is called, and what it raises is
 // raised; for a reducer or a state machine the event is kept for the flush.
 void apply_inline(catalog::Projection &projection, TupleTableSlot *event);
+// One that is deleted may come back, and is not new then.
+void note_removed(catalog::Projection &projection, TupleTableSlot *event);
 
 // At the flush: rows of the source, as `desc` has them. Raises what the reducer raises.
 void apply_queued(catalog::Projection &projection, Tuplestorestate *rows, TupleDesc desc);

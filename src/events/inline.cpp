@@ -5,6 +5,7 @@
 #include "catalog/settings.hpp"
 #include "events/delivery.hpp"
 #include "events/events.hpp"
+#include "events/moved.hpp"
 #include "maintain/flush.hpp"
 #include "maintain/maintaining.hpp"
 #include "pg/query.hpp"
@@ -18,6 +19,17 @@ namespace {
 // By projection. Their memory is the transaction's; a stale pointer is recognized by `delivered_in`.
 constinit pg::flat_map<Oid, Delivery *> *deliveries = nullptr;
 constinit LocalTransactionId delivered_in = InvalidLocalTransactionId;
+
+int64 position_of(Delivery &delivery, TupleTableSlot *row) {
+    delivery.context->ecxt_scantuple = row;
+    bool null;
+    Datum position = ExecEvalExpr(delivery.columns[0], delivery.context, &null);
+    switch (exprType(reinterpret_cast<Node *>(delivery.columns[0]->expr))) {
+    case INT4OID: return DatumGetInt32(position);
+    case INT2OID: return DatumGetInt16(position);
+    }
+    return DatumGetInt64(position);
+}
 
 ExprState *prepare(Node *expression) { return ExecInitExpr(expression_planner(pg::copy<Expr>(expression)), nullptr); }
 
@@ -86,11 +98,7 @@ bool deliver(Delivery &delivery, TupleTableSlot *row, Event &event) {
         bool passes = DatumGetBool(ExecEvalExpr(delivery.condition, delivery.context, &null));
         if (null || !passes) return false;
     }
-    Datum position = column(0);
-    Oid type = exprType(reinterpret_cast<Node *>(delivery.columns[0]->expr));
-    event.position = type == INT4OID   ? DatumGetInt32(position)
-                     : type == INT2OID ? DatumGetInt16(position)
-                                       : DatumGetInt64(position);
+    event.position = position_of(delivery, row);
     event.row = column(1);
     Datum keys = column(2);
     if (!null) event.keys = keys_of(keys);
@@ -108,43 +116,28 @@ void name_inline(void *argument) {
 
 namespace {
 
-// A partition's rows as those of the table.
-struct Layout {
-    Oid source, partition;
-    TupleTableSlot *converted;
-    TupleConversionMap *map;
-};
-
-Layout *make_layout(Oid source, TupleTableSlot *row) {
-    return pg::within(capture::memory(), [&] {
-        auto *layout = static_cast<Layout *>(palloc0(sizeof(Layout)));
-        Relation table = table_open(source, AccessShareLock);
-        TupleDesc desc = CreateTupleDescCopy(RelationGetDescr(table));
-        table_close(table, AccessShareLock);
-        *layout = Layout{source, row->tts_tableOid, MakeSingleTupleTableSlot(desc, &TTSOpsVirtual),
-                         convert_tuples_by_name(row->tts_tupleDescriptor, desc)};
-        return layout;
+// Runs `body` as the owner, with what the feed makes of events.
+template <class Body>
+void with_delivery(Projection &projection, Body &&body) {
+    named(projection, [&] {
+        MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext, "inline event", ALLOCSET_SMALL_SIZES);
+        pg::with_spi([&] {
+            pg::within(memory, [&] {
+                catalog::with_pinned(projection.settings,
+                                     [&] { pg::as_owner(projection.owner(), [&] { body(delivery(projection)); }); });
+            });
+        });
+        MemoryContextDelete(memory);
     });
 }
 
-// The row in the layout of the source, whose partition may have fired the trigger.
-TupleTableSlot *row_of_source(Oid source, TupleTableSlot *row) {
-    static constinit Layout *last = nullptr; // of the transaction
-    static constinit LocalTransactionId made_in = InvalidLocalTransactionId;
-    static constinit uint64 made_at = 0;
-    if (row->tts_tableOid == source || !OidIsValid(row->tts_tableOid)) return row;
-    bool known = made_in == pg::local_transaction() && made_at == catalog::generation() && last->source == source &&
-                 last->partition == row->tts_tableOid;
-    if (!known) last = make_layout(source, row);
-    made_in = pg::local_transaction();
-    made_at = catalog::generation();
-    if (last->map) return execute_attr_map_slot(last->map->attrMap, row, last->converted);
-    ExecClearTuple(last->converted);
-    slot_getallattrs(row);
-    int columns = last->converted->tts_tupleDescriptor->natts;
-    memcpy(last->converted->tts_values, row->tts_values, sizeof(Datum) * static_cast<std::size_t>(columns));
-    memcpy(last->converted->tts_isnull, row->tts_isnull, sizeof(bool) * static_cast<std::size_t>(columns));
-    return ExecStoreVirtualTuple(last->converted);
+bool has_moved(Projection &projection, TupleTableSlot *row) {
+    if (!anything_deleted()) return false;
+    bool moved = false;
+    with_delivery(projection, [&](Delivery &kept) {
+        moved = was_deleted(projection.sources.front(), position_of(kept, row));
+    });
+    return moved;
 }
 
 void call_handler(Projection &projection, TupleTableSlot *row) {
@@ -174,17 +167,14 @@ void keep_event(Projection &projection, TupleTableSlot *row) {
 } // namespace
 
 void apply_inline(Projection &projection, TupleTableSlot *row) {
-    row = row_of_source(projection.sources.front(), row);
+    if (has_moved(projection, row)) return;
     if (projection.kind != catalog::Kind::handler) return keep_event(projection, row);
-    named(projection, [&] {
-        MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext, "inline event", ALLOCSET_SMALL_SIZES);
-        pg::with_spi([&] {
-            pg::within(memory, [&] {
-                catalog::with_pinned(projection.settings,
-                                     [&] { pg::as_owner(projection.owner(), [&] { call_handler(projection, row); }); });
-            });
-        });
-        MemoryContextDelete(memory);
+    with_delivery(projection, [&](Delivery &) { call_handler(projection, row); });
+}
+
+void note_removed(Projection &projection, TupleTableSlot *row) {
+    with_delivery(projection, [&](Delivery &kept) {
+        note_deleted(projection.sources.front(), position_of(kept, row));
     });
 }
 

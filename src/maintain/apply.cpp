@@ -212,6 +212,7 @@ Recomputed read_definition(catalog::Projection &projection, NullMask mask, int64
     };
     CommandCounterIncrement();
     if (how.snapshot) return read(how.snapshot);
+    AcceptInvalidationMessages(); // a partition of whoever the rows were waited for
     Recomputed fresh = read(GetLatestSnapshot());
     if (IsolationUsesXactSnapshot()) {
         Recomputed own = read(GetTransactionSnapshot());

@@ -1,6 +1,7 @@
 // Relations by OID, then source tags; the header says in which order, and why.
 #include "maintain/locks.hpp"
 
+#include "catalog/lineage.hpp"
 #include "pg/lock.hpp"
 
 namespace maintain {
@@ -13,6 +14,8 @@ constexpr uint32 block_tag = 31, keys_tag = 30, early_tag = 29;
 void lock(Oid projection, uint32 what, LOCKMODE mode, LockClass of_class = LockClass::block) {
     LOCKTAG tag = pg::advisory_tag(of_class, projection, what);
     LockAcquire(&tag, mode, false, false);
+    // What whoever held it has attached is read by the next query: plans know partitions by the relcache.
+    AcceptInvalidationMessages();
 }
 
 // `applied`: changes will be written to its table.
@@ -26,7 +29,13 @@ void collect(catalog::Projection *projection, pg::flat_map<Oid, LOCKMODE> &modes
     LOCKMODE &mode = modes[projection->relation];
     if (mode == RowExclusiveLock) return;
     mode = RowExclusiveLock;
-    for (Oid source : projection->sources) modes.emplace(source, AccessShareLock);
+    bool reads = projection->kind == catalog::Kind::query && projection->block().reads_sources();
+    for (Oid source : projection->sources) {
+        modes.emplace(source, AccessShareLock);
+        // A partition that is being emptied is locked, and whoever empties it will wait for tags and keys.
+        if (reads)
+            for (Oid member : catalog::members(source)) modes.emplace(member, AccessShareLock);
+    }
     for (catalog::Projection *below : catalog::over(projection->relation)) collect(below, modes, false);
 }
 

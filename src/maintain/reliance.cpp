@@ -7,6 +7,7 @@
 // digest is recorded anew.
 #include "maintain/reliance.hpp"
 
+#include "catalog/lineage.hpp"
 #include "maintain/flush.hpp"
 #include "pg/scope.hpp"
 
@@ -91,9 +92,22 @@ void add_relation(uint64 &digest, Oid oid) {
     relation_close(relation, AccessShareLock);
 }
 
+// A partition, whose columns are its parent's.
+void add_member(uint64 &digest, Oid oid) {
+    Relation relation = try_relation_open(oid, AccessShareLock);
+    if (relation == nullptr) return;
+    add(digest, oid);
+    add(digest, relation->rd_rel->relpersistence);
+    add_triggers(digest, relation);
+    relation_close(relation, AccessShareLock);
+}
+
 uint64 digest_of(const catalog::Projection &projection, ArrayType *functions) {
     uint64 digest = 0;
-    for (Oid source : projection.sources) add_relation(digest, source);
+    for (Oid source : projection.sources) {
+        add_relation(digest, source);
+        for (Oid member : catalog::members(source)) add_member(digest, member);
+    }
     add_relation(digest, projection.relation);
     add_version(digest,
                 SearchSysCache2(RULERELNAME, ObjectIdGetDatum(projection.definition), CStringGetDatum("_RETURN")));

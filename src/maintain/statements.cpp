@@ -2,6 +2,7 @@
 #include "maintain/statements.hpp"
 
 #include "capture/trigger.hpp"
+#include "catalog/lineage.hpp"
 #include "compile/deparse.hpp"
 #include "compile/expressions.hpp"
 #include "maintain/direct.hpp"
@@ -369,10 +370,15 @@ KeptPlan *find_plan(Projection &projection, int kind, uint64 variant) {
 
 BlockNumber blocks_of_sources(const Projection &projection) {
     BlockNumber blocks = 0;
-    for (Oid source : projection.sources) {
-        Relation table = relation_open(source, AccessShareLock);
+    auto add = [&](Oid relation) {
+        Relation table = try_relation_open(relation, AccessShareLock);
+        if (table == nullptr) return;
         if (RELKIND_HAS_STORAGE(table->rd_rel->relkind)) blocks += RelationGetNumberOfBlocks(table);
         relation_close(table, NoLock);
+    };
+    for (Oid source : projection.sources) {
+        add(source);
+        for (Oid member : catalog::members(source)) add(member);
     }
     return blocks;
 }

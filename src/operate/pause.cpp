@@ -2,6 +2,7 @@
 //
 // Writers of the sources are held off for the moment of the change, so each transaction does the one or the other.
 #include "capture/trigger.hpp"
+#include "catalog/lineage.hpp"
 #include "maintain/flush.hpp"
 #include "maintain/log.hpp"
 #include "pg/list.hpp"
@@ -20,7 +21,7 @@ catalog::Projection &inline_query(Oid relation) {
 // Of its parts, too, before any of them is locked by itself: a writer who waits for a part at his commit holds what the
 // part reads. (Test: isolation/parts_pause)
 void hold_off_writers(const catalog::Projection &projection) {
-    for (Oid table : catalog::tables_below(projection)) LockRelationOid(table, ShareRowExclusiveLock);
+    for (Oid table : catalog::tables_below(projection)) catalog::lock_tree(table, ShareRowExclusiveLock);
 }
 
 void record_logs(Oid relation, std::span<const Oid> logs) {

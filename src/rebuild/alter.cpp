@@ -97,7 +97,7 @@ void make_parts(Rebuild &rebuild, declare::Request &request, const Block &block,
         change_layout(rebuild.shadow, rebuild.alteration->kept, block);
         if (plan.flow != Flow::events) plan.changes = maintain::make_change_logs(block, request.relation, owner);
     });
-    if (plan.flow != Flow::events) declare::make_capture({plan.sources.data(), plan.sources.size()});
+    if (plan.flow != Flow::events) declare::make_capture({plan.sources.data(), plan.sources.size()}, true);
     declare::record(request, rebuild.shadow, definition, block, plan, settings);
     execute(psprintf("UPDATE projections_internal.projection SET shadow_of = %u WHERE relation = %u", rebuild.target,
                      rebuild.shadow));

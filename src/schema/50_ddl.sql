@@ -4,7 +4,7 @@
 CREATE FUNCTION projections_internal._before_ddl() RETURNS event_trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'projections_before_ddl';
 COMMENT ON FUNCTION projections_internal._before_ddl() IS
-'Internal: takes DROP TABLE''s locks in maintenance''s order.';
+'Internal: takes DROP TABLE''s locks in maintenance''s order, and captures the rows of partitions that go.';
 
 CREATE FUNCTION projections_internal._captures(projection projections_internal.projection) RETURNS boolean
     LANGUAGE sql IMMUTABLE RETURN projection.mode = 'inline' OR projection.changes <> '{}';
@@ -50,10 +50,12 @@ DECLARE
 BEGIN
     FOR idle IN
         SELECT t.tgrelid AS source, t.tgname FROM pg_trigger t
-        WHERE t.tgrelid = ANY (sources::oid[]) AND t.tgfoid = 'projections_internal.capture()'::regprocedure
+        WHERE (t.tgrelid = ANY (sources::oid[])
+            OR t.tgrelid IN (SELECT m FROM unnest(sources::oid[]) s, projections_internal._members(s) m))
+          AND t.tgfoid = 'projections_internal.capture()'::regprocedure
           AND t.tgparentid = 0 AND projections_internal._is_own(t)
-          AND NOT EXISTS (SELECT FROM projections_internal.projection p WHERE t.tgrelid = ANY (p.sources::oid[])
-              AND projections_internal._captures(p))
+          AND (t.tgrelid, t.tgname) NOT IN (SELECT u.relation, u.name
+              FROM projections_internal._used_capture_triggers() u)
         ORDER BY 1, 2
     LOOP
         EXECUTE format('DROP TRIGGER %I ON %s', idle.tgname, projections_internal._name(idle.source));
@@ -182,8 +184,10 @@ BEGIN
     FROM pg_event_trigger_dropped_objects() d WHERE NOT d.is_temporary;
     touched := projections_internal._concerned(touched);
     IF touched IS NOT NULL THEN
+        PERFORM projections_internal._follow_members(touched);
         PERFORM projections_internal._check_relied(touched, true);
     END IF;
+    PERFORM projections_internal._members_followed();
 END
 $$;
 COMMENT ON FUNCTION projections_internal._after_drop() IS
@@ -282,6 +286,7 @@ BEGIN
             problem.new_name);
     END LOOP;
 
+    PERFORM projections_internal._follow_members(concerned);
     PERFORM projections_internal._check_relied(concerned, true);
 END
 $$;
@@ -293,6 +298,8 @@ REVOKE EXECUTE ON FUNCTION projections_internal._before_ddl(), projections_inter
     projections_internal._captures(projections_internal.projection) FROM PUBLIC;
 
 CREATE EVENT TRIGGER projections_before_ddl ON ddl_command_start WHEN TAG IN ('DROP TABLE')
+    EXECUTE FUNCTION projections_internal._before_ddl();
+CREATE EVENT TRIGGER projections_before_alter ON ddl_command_start WHEN TAG IN ('ALTER TABLE')
     EXECUTE FUNCTION projections_internal._before_ddl();
 CREATE EVENT TRIGGER projections_after_drop ON sql_drop EXECUTE FUNCTION projections_internal._after_drop();
 -- Of whatever command: what matters is what it has led to.

@@ -41,6 +41,14 @@ CREATE FUNCTION projections_internal._conditions()
         '%1$s reads it',
      'A source is an ordinary table or another projection.', 'Drop the projection first.',
      'rows of its child %3$s are not followed', 'ALTER TABLE %3$s NO INHERIT %2$s;', NULL, NULL),
+    ('member', 'stale', 'ar', false, true, 'projection %1$s has other rows than those of the partitions there are',
+     'partitions of its sources came or went unseen', 'SELECT projections.repair(%1$L); reads them anew.',
+     'partitions of its sources came or went unseen', NULL, NULL, 'SELECT projections.repair(%1$L);'),
+    ('foreign partition', 'refuse', '', true, false, 'cannot make foreign table %2$s a partition because projection '
+        '%1$s reads it',
+     'What another server changes in it is not followed.', 'Attach an ordinary table, or drop the projection first.',
+     'rows of foreign table %2$s are not followed', NULL, NULL, 'ALTER TABLE %3$s DETACH PARTITION %2$s; '
+         'SELECT projections.repair(%1$L);'),
     ('row security', 'refuse', '', true, false, 'cannot enable row-level security on %2$s because projection %1$s '
         'reads it',
      'It would hide rows from %4$s, who owns the projection.',

@@ -171,13 +171,20 @@ BEGIN
         UNION SELECT u.relation, o.oprcode FROM used u JOIN pg_operator o ON o.oid = u.object
             WHERE u.class = 'pg_operator'::regclass AND o.oprcode >= 16384
     ), trigger AS (
-        SELECT w.relation, w.owner, w.name AS table_name, w.aspect, n.name AS trigger, t.oid AS found,
+        SELECT w.relation, w.owner, w.name AS table_name, w.aspect, w.trigger, t.oid AS found,
             projections_internal._is_own(t) AS is_own, t.tgenabled::text AS tgenabled
-        FROM (SELECT s.source AS relation, s.relation AS owner, s.name, 'capture' AS aspect FROM source s
-            WHERE s.captures
-              UNION ALL SELECT k.relation, k.relation, k.name, 'guard' FROM known k WHERE k.is_table) w
-        JOIN projections_internal._own_triggers() n ON n.function = w.aspect
-        LEFT JOIN pg_trigger t ON t.tgrelid = w.relation AND t.tgname = n.name
+        FROM (SELECT n.relation, s.relation AS owner, projections_internal._name(n.relation) AS name,
+                  'capture' AS aspect, n.name AS trigger
+              FROM source s, LATERAL projections_internal._capture_triggers(s.source, s.kind = 'query') n
+              WHERE s.captures
+              UNION ALL SELECT k.relation, k.relation, k.name, 'guard', n.name FROM known k
+              JOIN projections_internal._own_triggers() n ON n.function = 'guard' WHERE k.is_table) w
+        LEFT JOIN pg_trigger t ON t.tgrelid = w.relation AND t.tgname = w.trigger
+    ), member AS MATERIALIZED (
+        SELECT s.relation, s.source, s.name AS source_name, c.oid AS member, c.relkind, c.relpersistence,
+            projections_internal._name(c.oid) AS name
+        FROM source s CROSS JOIN LATERAL projections_internal._members(s.source) m JOIN pg_class c ON c.oid = m
+        WHERE s.kind = 'query' AND s.captures
     )
     SELECT s.relation, 'primary key', s.source, '', coalesce(i.columns, 'none'),
         CASE WHEN i.columns IS NULL THEN 'some' END, s.name, ''
@@ -204,6 +211,14 @@ BEGIN
     UNION ALL
     SELECT s.relation, 'logged source', s.source, '', s.relpersistence::text, 'p', s.name, '' FROM source s
     UNION ALL
+    SELECT m.relation, 'logged source', m.member, '', m.relpersistence::text, 'p', m.name, '' FROM member m
+    UNION ALL
+    SELECT m.relation, 'member', m.member, m.source::text, 'there', NULL, m.name, m.source_name FROM member m
+        WHERE m.relkind <> 'f'
+    UNION ALL
+    SELECT m.relation, 'foreign partition', m.member, m.source::text, 'there', 'not there', m.name, m.source_name
+        FROM member m WHERE m.relkind = 'f'
+    UNION ALL
     SELECT s.relation, 'parent of source', s.source, i.inhparent::text, 'tie', CASE WHEN s.kind = 'query'
         AND s.captures THEN 'none' END, s.name, projections_internal._name(i.inhparent)
     FROM source s JOIN pg_inherits i ON i.inhrelid = s.source
@@ -211,6 +226,7 @@ BEGIN
     SELECT s.relation, 'child of source', s.source, i.inhrelid::text, 'tie', 'none', s.name,
         projections_internal._name(i.inhrelid)
     FROM source s JOIN pg_inherits i ON i.inhparent = s.source WHERE s.kind = 'query' AND s.captures
+        AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = s.source AND c.relkind = 'p')
     UNION ALL
     SELECT s.relation, 'row security', s.source, '', quote_ident(r.rolname), '', s.name, ''
     FROM source s JOIN pg_authid r ON r.oid = s.relowner

@@ -261,8 +261,8 @@ CREATE FUNCTION projections_internal._validate_relied()
            f.relowner
     FROM found f WHERE NOT f.of_source AND f.mend IS NULL GROUP BY f.projection, f.relowner
     UNION ALL
-    SELECT 'ERROR', projections_internal._name(f.projection), f.problem, f.mend, f.relowner FROM found f
-        WHERE f.mend IS NOT NULL
+    SELECT DISTINCT 'ERROR', projections_internal._name(f.projection), f.problem, f.mend, f.relowner
+        FROM found f WHERE f.mend IS NOT NULL
 $$;
 COMMENT ON FUNCTION projections_internal._validate_relied() IS 'Internal: what is not as projections need it.';
 

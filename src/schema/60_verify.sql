@@ -60,10 +60,12 @@ CREATE FUNCTION projections_internal._broken_triggers(p projections_internal.pro
     RETURNS TABLE(relation oid, source boolean, trigger name, state text)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     WITH needed AS (
-        SELECT w.relation, w.source, n.name AS trigger
+        SELECT t.relation, true AS source, t.name AS trigger
+        FROM unnest(p.sources::oid[]) s, LATERAL projections_internal._capture_triggers(s, p.kind = 'query') t
+        WHERE projections_internal._captures(p)
+        UNION ALL
+        SELECT w.relation, w.source, n.name
         FROM (SELECT p.relation::oid AS relation, false AS source, 'guard' AS function WHERE p.kind <> 'handler'
-              UNION ALL
-              SELECT s, true, 'capture' FROM unnest(p.sources::oid[]) s WHERE projections_internal._captures(p)
               UNION ALL
               SELECT s.relation, true, '_note_arrival' FROM projections_internal.source s
               WHERE s.relation = ANY (p.sources) AND s.capture = 'trigger') w
@@ -105,6 +107,7 @@ DECLARE
 BEGIN
     -- Who drops the projection locks its sources first, so from here on it stays; or it is gone, and nobody would
     -- remove what is made now. (Test: sql/rights_declare)
+    PERFORM projections_internal._refuse_detaching(p.sources::oid[]);
     FOR broken IN SELECT c.oid AS relation FROM pg_class c WHERE c.oid = ANY (p.sources::oid[]) ORDER BY 1 LOOP
         EXECUTE format('LOCK TABLE ONLY %s IN ACCESS SHARE MODE', projections_internal._name(broken.relation));
     END LOOP;
@@ -163,7 +166,8 @@ BEGIN
             UPDATE projections_internal.projection o SET stale_since = now(),
                 stale_reason = format('capture was lost on %s',
                 broken.relation::regclass)
-            WHERE broken.relation = ANY (o.sources::oid[]) AND projections_internal._captures(o)
+            WHERE o.sources::oid[] && projections_internal._tables_above(broken.relation)
+                AND projections_internal._captures(o)
                 AND o.relation <> p.relation
                 AND o.stale_since IS NULL;
         END IF;

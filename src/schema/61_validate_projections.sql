@@ -17,16 +17,18 @@ COMMENT ON FUNCTION projections_internal._repair_readers(oid) IS
     'Internal: SQL that repairs the projections over a table.';
 
 -- made: what follows the name in CREATE TRIGGER. lost: SQL that brings back what went by unseen.
-CREATE FUNCTION projections_internal._wanted_triggers() RETURNS TABLE(relation oid, name name, made text, lost text)
+CREATE FUNCTION projections_internal._wanted_triggers()
+    RETURNS TABLE(relation oid, name name, made text, lost text, source oid)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    -- what is being built has a shadow that captures
+    SELECT u.relation, u.name, format(n.made, projections_internal._name(u.relation)), 'readers', u.source
+    FROM projections_internal._used_capture_triggers() u JOIN projections_internal._own_triggers() n USING (name)
+    WHERE u.filled
+    UNION ALL
     SELECT w.relation, n.name, format(n.made, projections_internal._name(w.relation), w.arrivals, w.position_column),
-        w.lost
-    -- its shadow captures
-    FROM (SELECT DISTINCT unnest(p.sources)::oid AS relation, 'capture' AS function, 'readers' AS lost,
-              NULL::name AS arrivals, NULL::name AS position_column
-          FROM projections_internal.projection p WHERE projections_internal._captures(p) AND NOT p.building
-          UNION ALL
-          SELECT p.relation::oid, 'guard', 'itself', NULL, NULL FROM projections_internal.projection p
+        w.lost, w.relation
+    FROM (SELECT p.relation::oid AS relation, 'guard' AS function, 'itself' AS lost, NULL::name AS arrivals,
+              NULL::name AS position_column FROM projections_internal.projection p
           WHERE p.kind <> 'handler' AND p.shadow_of IS NULL
           UNION ALL
           SELECT s.relation, '_note_arrival',
@@ -46,7 +48,7 @@ CREATE FUNCTION projections_internal._validate_triggers()
     WITH wanted AS (
         SELECT w.*, c.relowner FROM projections_internal._wanted_triggers() w JOIN pg_class c ON c.oid = w.relation
     ), found AS (
-        SELECT w.relation, w.relation AS source, w.name, w.relowner, w.lost,
+        SELECT w.relation, w.source, w.name, w.relowner, w.lost,
             CASE WHEN t.oid IS NULL THEN format('CREATE TRIGGER %I %s; ', w.name, w.made) ELSE '' END AS made,
                CASE WHEN t.oid IS NULL THEN 'is missing'
                     WHEN other.it THEN 'is another trigger of that name'
@@ -68,6 +70,7 @@ CREATE FUNCTION projections_internal._validate_triggers()
             LATERAL pg_partition_tree(w.relation) p
         JOIN pg_trigger t ON t.tgrelid = p.relid AND t.tgname = w.name
         WHERE p.level > 0 AND t.tgenabled <> 'A'
+            AND (p.relid, w.name) NOT IN (SELECT x.relation, x.name FROM wanted x)
     )
     SELECT 'ERROR', projections_internal._name(f.relation), format('trigger %I %s', f.name, f.problem),
            f.remake || CASE f.lost WHEN 'readers' THEN projections_internal._repair_readers(f.source)

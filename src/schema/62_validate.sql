@@ -118,6 +118,7 @@ CREATE FUNCTION projections_internal._validate_extension()
                w.function)
                 ELSE format('ALTER EVENT TRIGGER %I ENABLE;', w.name) END, NULL
     FROM (VALUES ('projections_before_ddl'::name, 'ddl_command_start WHEN TAG IN (''DROP TABLE'')', '_before_ddl'),
+                 ('projections_before_alter', 'ddl_command_start WHEN TAG IN (''ALTER TABLE'')', '_before_ddl'),
                  ('projections_before_removal', 'ddl_command_start WHEN TAG IN (''DROP EXTENSION'', ''DROP '
                      'SCHEMA'', ''DROP OWNED'', ''DROP LANGUAGE'')', '_before_removal'),
                  ('projections_after_drop', 'sql_drop', '_after_drop'),

@@ -140,8 +140,7 @@ CREATE FUNCTION projections_internal._orphaned_triggers()
     owner oid, removal text)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     WITH used AS (
-        SELECT unnest(p.sources)::oid AS relation, 'capture'::name AS function FROM projections_internal.projection p
-            WHERE projections_internal._captures(p)
+        SELECT u.relation, 'capture'::name AS function FROM projections_internal._used_capture_triggers() u
         UNION
         SELECT p.relation::oid, 'guard' FROM projections_internal.projection p
         UNION

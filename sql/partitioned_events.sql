@@ -1,0 +1,75 @@
+-- Events that move to another partition are not new.
+\set VERBOSITY terse
+SET client_min_messages = error;
+CREATE SCHEMA partitioned_events;
+SET search_path = partitioned_events, public;
+CREATE TABLE steps (pos bigint GENERATED ALWAYS AS IDENTITY, item text NOT NULL, n int NOT NULL, kind text DEFAULT 'step') PARTITION BY RANGE (pos);
+CREATE TABLE steps_rest PARTITION OF steps DEFAULT;
+SELECT projections.register_source('steps', position_column => 'pos', type_column => 'kind');
+CREATE FUNCTION add_step(state jsonb, e steps, key text) RETURNS jsonb IMMUTABLE LANGUAGE plpgsql AS
+    $$ BEGIN RETURN to_jsonb(coalesce((state #>> '{}')::int, 0) + e.n); END $$;
+CREATE TABLE seen (item text, n int);
+CREATE FUNCTION see(e steps) RETURNS void LANGUAGE plpgsql AS $$ BEGIN INSERT INTO seen VALUES (e.item, e.n); END $$;
+SELECT projections.create_reducer('folded', 'steps', 'item', 'add_step(jsonb, steps, text)', '0', ARRAY['step'], mode => 'inline');
+SELECT projections.create_reducer('folded_later', 'steps', 'item', 'add_step(jsonb, steps, text)', '0', ARRAY['step']);
+SELECT projections.create_handler('seen', 'steps', 'see(steps)', '{seen}', mode => 'inline');
+SELECT projections.create('summed', 'SELECT item, count(*) AS rows, sum(n) AS n FROM steps GROUP BY item');
+SELECT projections.create('summed_later', 'SELECT item, count(*) AS rows, sum(n) AS n FROM steps GROUP BY item', 'async');
+-- what the handler has seen of each item, what the reducer makes of it, and what the table holds
+CREATE FUNCTION counted() RETURNS TABLE (item text, handled bigint, folded text, later text, rows bigint) LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM projections.catch_up();
+    PERFORM test.check('summed'), test.check('summed_later');
+    RETURN QUERY SELECT s.item, (SELECT count(*) FROM seen e WHERE e.item = s.item), f.state::text, l.state::text, count(*) FROM steps s
+        LEFT JOIN folded f ON f.key = s.item LEFT JOIN folded_later l ON l.key = s.item GROUP BY s.item, f.state, l.state ORDER BY s.item;
+END $$;
+INSERT INTO steps (item, n) SELECT 'ab'::text, 1 FROM generate_series(1, 10) UNION ALL SELECT 'c', 2 FROM generate_series(1, 4);
+SELECT * FROM counted();
+
+-- as pg_partman's partition_data_proc does it: rows of the default partition to a new one
+BEGIN;
+CREATE TABLE steps_1 (LIKE steps INCLUDING ALL);
+WITH moved AS (DELETE FROM steps_rest WHERE pos <= 5 RETURNING *) INSERT INTO steps_1 OVERRIDING SYSTEM VALUE SELECT * FROM moved;
+ALTER TABLE steps ATTACH PARTITION steps_1 FOR VALUES FROM (1) TO (6);
+COMMIT;
+SELECT * FROM counted();
+-- as its later versions do it: by way of a temporary table
+BEGIN;
+CREATE TEMP TABLE kept ON COMMIT DROP AS SELECT * FROM steps_rest WHERE pos <= 8;
+DELETE FROM steps_rest WHERE pos <= 8;
+CREATE TABLE steps_2 PARTITION OF steps FOR VALUES FROM (6) TO (9);
+INSERT INTO steps OVERRIDING SYSTEM VALUE SELECT * FROM kept;
+COMMIT;
+SELECT * FROM counted();
+-- events of this transaction that move, and savepoints
+BEGIN;
+CREATE TABLE parts (pos bigint GENERATED ALWAYS AS IDENTITY);
+INSERT INTO steps (item, n) VALUES ('d', 1), ('d', 1);
+SAVEPOINT a;
+WITH moved AS (DELETE FROM steps WHERE item = 'd' RETURNING *) INSERT INTO steps OVERRIDING SYSTEM VALUE SELECT * FROM moved;
+RELEASE a;
+SAVEPOINT b;
+DELETE FROM steps WHERE item = 'c';
+ROLLBACK TO b;
+INSERT INTO steps (item, n) VALUES ('c', 2);
+COMMIT;
+SELECT * FROM counted();
+
+-- by UPDATE of what they are partitioned by
+CREATE TABLE notes (pos bigserial, topic text, done boolean DEFAULT false, kind text DEFAULT 'note') PARTITION BY LIST (done);
+CREATE TABLE notes_open PARTITION OF notes FOR VALUES IN (false);
+CREATE TABLE notes_done (done boolean, kind text, topic text, pos bigint NOT NULL);
+ALTER TABLE notes ATTACH PARTITION notes_done FOR VALUES IN (true);
+SELECT projections.register_source('notes', position_column => 'pos', type_column => 'kind');
+CREATE TABLE noted (topic text);
+CREATE FUNCTION note(e notes) RETURNS void LANGUAGE plpgsql AS $$ BEGIN INSERT INTO noted VALUES (e.topic); END $$;
+CREATE FUNCTION count_note(state jsonb, e notes, key text) RETURNS jsonb IMMUTABLE LANGUAGE sql RETURN to_jsonb(coalesce((state #>> '{}')::int, 0) + 1);
+SELECT projections.create_handler('noted', 'notes', 'note(notes)', '{noted}', mode => 'inline');
+SELECT projections.create_reducer('topics', 'notes', 'topic', 'count_note(jsonb, notes, text)', '0', mode => 'inline');
+INSERT INTO notes (topic) SELECT 'x' FROM generate_series(1, 140);
+UPDATE notes SET done = true WHERE pos % 2 = 0;
+UPDATE notes SET done = NOT done WHERE pos > 100;
+INSERT INTO notes (topic, done) VALUES ('x', true);
+SELECT count(*) AS events, (SELECT count(*) FROM noted) AS handled, (SELECT state FROM topics) AS folded FROM notes;
+SELECT count(*) AS wrong FROM projections.verify('topics');
+DROP SCHEMA partitioned_events CASCADE;

@@ -1,0 +1,170 @@
+// Kept as long as catalog::generation() does not move: DDL on a source, or on a table below it that the session has come
+// across, moves it. An ordinary table that becomes a partition is forgotten only.
+#include "catalog/lineage.hpp"
+
+#include "catalog/projection.hpp"
+
+namespace catalog {
+namespace {
+
+struct Known {
+    MemoryContext memory;
+    uint64 made_at;
+    bool outdated = false;
+    pg::flat_map<Oid, pg::vector<Ancestor> *> above;
+    pg::flat_map<Oid, pg::vector<Oid> *> below;
+    pg::flat_map<Oid, bool> trees; // all tables below sources
+};
+
+constinit Known *known = nullptr;
+constinit List *replaced = NIL; // memory contexts, whose spans may be in use
+
+Known &current() {
+    uint64 now = generation();
+    if (known && known->made_at == now && !known->outdated) return *known;
+    if (known) pg::within(CacheMemoryContext, [&] { replaced = lappend(replaced, known->memory); });
+    known = nullptr;
+    MemoryContext memory = AllocSetContextCreate(CacheMemoryContext, "projection lineage", ALLOCSET_SMALL_SIZES);
+    Known *fresh = pg::within(memory, [&] { return pg::make<Known>(memory); });
+    fresh->memory = memory;
+    fresh->made_at = now;
+    return *(known = fresh);
+}
+
+// Nearest first; a partition has one parent.
+List *parents_of(Oid table) {
+    List *parents = NIL;
+    Relation inherits = table_open(InheritsRelationId, AccessShareLock);
+    ScanKeyData key;
+    ScanKeyInit(&key, Anum_pg_inherits_inhrelid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(table));
+    SysScanDesc scan = systable_beginscan(inherits, InheritsRelidSeqnoIndexId, true, nullptr, 1, &key);
+    while (HeapTuple tuple = systable_getnext(scan)) {
+        auto *form = reinterpret_cast<Form_pg_inherits>(GETSTRUCT(tuple));
+        if (!form->inhdetachpending) parents = lappend_oid(parents, form->inhparent);
+    }
+    systable_endscan(scan);
+    table_close(inherits, AccessShareLock);
+    return parents;
+}
+
+List *all_above(Oid table) {
+    List *above = parents_of(table);
+    for (int i = 0; i < list_length(above); i++)
+        above = list_concat_unique_oid(above, parents_of(list_nth_oid(above, i)));
+    return above;
+}
+
+pg::vector<Ancestor> *find_ancestors(Relation table) {
+    auto *found = pg::make<pg::vector<Ancestor>>(CurrentMemoryContext);
+    List *above = all_above(RelationGetRelid(table));
+    for (int i = 0; i < list_length(above); i++) {
+        Oid each = list_nth_oid(above, i);
+        if (over(each).empty()) continue;
+        // Its columns are those of the tables below, which whoever writes those keeps from changing.
+        Relation ancestor = table_open(each, AccessShareLock);
+        TupleDesc desc = CreateTupleDescCopy(RelationGetDescr(ancestor));
+        table_close(ancestor, NoLock);
+        desc->tdtypeid = get_rel_type_id(each);
+        found->push_back(
+            Ancestor{each, desc, convert_tuples_by_name(CreateTupleDescCopy(RelationGetDescr(table)), desc)});
+    }
+    return found;
+}
+
+pg::vector<Ancestor> &entry(Relation table) {
+    Oid oid = RelationGetRelid(table);
+    for (;;) {
+        Known &now = current();
+        auto found = now.above.find(oid);
+        if (found != now.above.end()) return *found->second;
+        pg::vector<Ancestor> *made = pg::within(now.memory, [&] { return find_ancestors(table); });
+        if (&current() != &now) continue; // it has moved meanwhile
+        pg::within(now.memory, [&] { now.above.emplace(oid, made); });
+        return *made;
+    }
+}
+
+// None of a table that has gone, which a DROP's parts still name.
+List *all_below(Oid table, LOCKMODE mode) {
+    bool there = SearchSysCacheExists1(RELOID, ObjectIdGetDatum(table));
+    return there ? find_all_inheritors(table, mode, nullptr) : NIL;
+}
+
+} // namespace
+
+std::span<const Ancestor> ancestors_read(Relation table) {
+    const pg::vector<Ancestor> &found = entry(table);
+    return {found.data(), found.size()};
+}
+
+std::span<const Ancestor> ancestors_read(Oid table) {
+    Known &now = current();
+    auto found = now.above.find(table);
+    if (found != now.above.end()) return {found->second->data(), found->second->size()};
+    Relation relation = try_relation_open(table, AccessShareLock);
+    if (relation == nullptr) return {};
+    bool stored = relation->rd_rel->relkind == RELKIND_RELATION ||
+                  relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE;
+    std::span<const Ancestor> above;
+    if (stored) above = ancestors_read(relation);
+    relation_close(relation, NoLock);
+    return above;
+}
+
+std::span<const Oid> members(Oid source) {
+    for (;;) {
+        Known &now = current();
+        auto known_below = now.below.find(source);
+        if (known_below != now.below.end()) return {known_below->second->data(), known_below->second->size()};
+        auto *found = pg::within(now.memory, [&] {
+            auto *made = pg::make<pg::vector<Oid>>(now.memory);
+            List *tree = all_below(source, NoLock);
+            for (int i = 0; i < list_length(tree); i++) {
+                Oid each = list_nth_oid(tree, i);
+                now.trees.emplace(each, true);
+                if (each != source && get_rel_relkind(each) != RELKIND_PARTITIONED_TABLE) made->push_back(each);
+            }
+            return made;
+        });
+        if (&current() != &now) continue;
+        pg::within(now.memory, [&] { now.below.emplace(source, found); });
+        return {found->data(), found->size()};
+    }
+}
+
+void lock_tree(Oid table, LOCKMODE mode) {
+    LockRelationOid(table, mode);
+    list_free(all_below(table, mode));
+}
+
+TupleTableSlot *as_row_of(const Ancestor &ancestor, TupleTableSlot *row) {
+    if (row == nullptr || ancestor.map == nullptr) return row;
+    TupleTableSlot *converted = MakeSingleTupleTableSlot(ancestor.desc, &TTSOpsVirtual);
+    return execute_attr_map_slot(ancestor.map->attrMap, row, converted);
+}
+
+TupleTableSlot *as_whole_row_of(const Ancestor &ancestor, TupleTableSlot *row) {
+    if (row == nullptr || ancestor.map != nullptr) return as_row_of(ancestor, row);
+    TupleTableSlot *copy = MakeSingleTupleTableSlot(ancestor.desc, &TTSOpsVirtual);
+    slot_getallattrs(row);
+    auto columns = static_cast<std::size_t>(ancestor.desc->natts);
+    memcpy(copy->tts_values, row->tts_values, sizeof(Datum) * columns);
+    memcpy(copy->tts_isnull, row->tts_isnull, sizeof(bool) * columns);
+    return ExecStoreVirtualTuple(copy);
+}
+
+bool lineage_changed(Oid table) {
+    if (known == nullptr) return false;
+    auto found = known->above.find(table);
+    bool below_source = known->trees.contains(table) || (found != known->above.end() && !found->second->empty());
+    if (below_source || found != known->above.end()) known->outdated = true;
+    return below_source;
+}
+
+void end_lineage_transaction() {
+    for (MemoryContextData *memory : pg::each<MemoryContextData>(replaced)) MemoryContextDelete(memory);
+    list_free(replaced);
+    replaced = NIL;
+}
+
+} // namespace catalog

@@ -1,0 +1,38 @@
+// Which tables hold rows of which: partitions and the partitioned tables above them, cached for the session.
+#pragma once
+#include "pg/pg.hpp"
+
+namespace catalog {
+
+// A table above another that projections read, and how the other's rows become its own.
+struct Ancestor {
+    Oid relation;
+    TupleDesc desc;
+    TupleConversionMap *map; // null: columns lie alike
+};
+
+// Those above `table` that projections read, nearest first. What is being detached is not below any more. Holds until
+// the end of the transaction, as a Projection * does.
+std::span<const Ancestor> ancestors_read(Relation table);
+
+// The same by OID, without layouts, for what only marks or looks.
+std::span<const Ancestor> ancestors_read(Oid table);
+
+// The tables below a source that hold its rows; none for an ordinary table.
+std::span<const Oid> members(Oid source);
+
+// Locks a table, then those below it, as statements do.
+void lock_tree(Oid table, LOCKMODE mode);
+
+// A row of a table below as one of the ancestor's, in the current memory context; null for null.
+TupleTableSlot *as_row_of(const Ancestor &ancestor, TupleTableSlot *row);
+// In a slot of the ancestor's own, for what looks at the row as a whole.
+TupleTableSlot *as_whole_row_of(const Ancestor &ancestor, TupleTableSlot *row);
+
+// An invalidation has come. Whether a source's plans and facts are outdated by it.
+bool lineage_changed(Oid table);
+
+// Frees what was replaced during the transaction.
+void end_lineage_transaction();
+
+} // namespace catalog
