@@ -4,6 +4,7 @@
 #include "rebuild/parts.hpp"
 
 #include "rebuild/fill.hpp"
+#include "rebuild/place.hpp"
 #include "rebuild/rebuild.hpp"
 #include "rebuild/shadow.hpp"
 
@@ -33,9 +34,10 @@ pg::vector<Oid> idle_parts(Oid target) {
     return idle;
 }
 
-// Writers have captured changes for what is filled. They are not waited for in the queue of a lock, where all who come
-// later would wait, too.
-void lock_writers_out(const pg::vector<Oid> &parts) {
+enum class Wait { shortly, not_at_all };
+
+// Writers have captured changes for what is filled. In the queue of a lock all who come later would wait, too.
+void lock_writers_out(const pg::vector<Oid> &parts, Wait wait) {
     pg::vector<Oid> sources;
     for (Oid each : parts) {
         const Projection *part = catalog::projection(each);
@@ -44,8 +46,11 @@ void lock_writers_out(const pg::vector<Oid> &parts) {
             if (!has(parts, source) && !has(sources, source)) sources.push_back(source);
     }
     std::sort(sources.begin(), sources.end());
+    if (wait == Wait::shortly) pg::set_locally("lock_timeout", psprintf("%d", swap_lock_timeout));
     for (Oid source : sources)
-        if (!ConditionalLockRelationOid(source, AccessExclusiveLock))
+        if (wait == Wait::shortly)
+            LockRelationOid(source, AccessExclusiveLock);
+        else if (!ConditionalLockRelationOid(source, AccessExclusiveLock))
             ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
                             errmsg("could not obtain lock on relation \"%s\"", get_rel_name(source))));
 }
@@ -81,9 +86,9 @@ void fill_parts(Rebuild &rebuild) {
 
 namespace {
 
-void drop_parts(Rebuild &rebuild) {
+void drop_parts(Rebuild &rebuild, Wait wait) {
     pg::vector<Oid> idle = idle_parts(rebuild.target);
-    lock_writers_out(idle);
+    lock_writers_out(idle, wait);
     pg::as_superuser([&] {
         pg::with_spi([&] {
             for (Oid each : idle) drop_shadow(each);
@@ -97,18 +102,23 @@ bool has_idle_parts(Rebuild &rebuild) {
 
 } // namespace
 
+// Between two attempts no lock and no snapshot is held: another rebuild may wait for either, and hold the other one.
+// (Test: test/alter_stress)
 void drop_idle_parts(Rebuild &rebuild) {
-    for (long pause = least_pause; has_idle_parts(rebuild); pause = std::min(pause * 2, longest_pause)) {
-        ErrorData *error = attempt(rebuild, true, [&] { drop_parts(rebuild); });
-        if (error == nullptr) SPI_commit();
-        else if (!timed_out(error)) give_up(rebuild, error);
-        else wait_a_moment(rebuild, pause);
+    bool idle = true;
+    for (long pause = least_pause;; pause = std::min(pause * 2, longest_pause)) {
+        step(rebuild, [&] { idle = has_idle_parts(rebuild); });
+        if (!idle) return;
+        ErrorData *error = attempt(rebuild, true, [&] { drop_parts(rebuild, Wait::shortly); });
+        if (error && !timed_out(error)) give_up(rebuild, error);
+        SPI_commit();
+        if (error) wait_a_moment(rebuild, pause);
     }
 }
 
 void try_to_drop_idle_parts(Rebuild &rebuild) {
     if (!has_idle_parts(rebuild)) return;
-    ErrorData *error = attempt(rebuild, true, [&] { drop_parts(rebuild); });
+    ErrorData *error = attempt(rebuild, true, [&] { drop_parts(rebuild, Wait::not_at_all); });
     if (error == nullptr)
         SPI_commit();
     else
