@@ -189,7 +189,7 @@ void compile_rows(Analysis &a) {
     for (const Identifying &each : keys) columns += each.columns.size();
     identified &= columns > 0; // else one row at most, which nothing tells apart from others
     block->identity = identified ? Identity::rows : Identity::multiset;
-    block->reason = identified         ? Reason::primary_keys
+    block->reason = identified        ? Reason::primary_keys
                     : block->unites() ? Reason::united_rows
                     : repeated        ? Reason::repeated_rows
                                       : Reason::no_primary_key;

@@ -1,6 +1,6 @@
 // An altered projection's parts are made with its shadow, and filled before that is copied. While both generations are
-// there, all are parts of the projection; which are today's follows from the definition, so nothing has to be noted, and
-// a rebuild that died leaves no more than what the next one, or DROP, finds.
+// there, all are parts of the projection; which are today's follows from the definition, so nothing has to be noted,
+// and a rebuild that died leaves no more than what the next one, or DROP, finds.
 #include "rebuild/parts.hpp"
 
 #include "rebuild/fill.hpp"
