@@ -155,9 +155,6 @@ DROP TABLE projections_internal.in_groups_part_1;
 SELECT projections.register_source('events', position_column => 'id');
 SELECT projections.create('no', 'SELECT kind FROM events GROUP BY kind HAVING count(*) > 3', mode => 'async');
 DROP TABLE events;
-SELECT projections.create('no', 'SELECT customer FROM orders GROUP BY customer HAVING count(*) > 3', options => '{"fill": "online"}');
-CALL projections.alter('total', query => 'SELECT count(*) AS n FROM orders HAVING count(*) > 2');
-CALL projections.alter('filtered', query => 'SELECT customer, sum(amount) AS amount FROM orders GROUP BY customer');
 
 -- A wrong row of a part is found, shown by what reads it, and put right.
 BEGIN;

@@ -98,8 +98,7 @@ void add_repeats(Analysis &a) {
         FuncExpr *series = series_of(entry);
         lsecond(series->args) = normalize(a, static_cast<Node *>(lsecond(series->args)));
         a.core->rtable = lappend(a.core->rtable, entry);
-        a.core->jointree->fromlist =
-            lappend(a.core->jointree->fromlist, pg::reference_to(list_length(a.core->rtable)));
+        a.core->jointree->fromlist = lappend(a.core->jointree->fromlist, pg::reference_to(list_length(a.core->rtable)));
     }
 }
 

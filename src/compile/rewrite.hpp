@@ -24,11 +24,11 @@ const char *obstacle_of_union(const Query *query);
 // set_operations.cpp: UNION as DISTINCT over UNION ALL, INTERSECT and EXCEPT as groups that are counted on either side;
 // UNION ALL alone stays, unless `all`: then it is read from. What has no such form stays as it is.
 Query *select_from_union(Query *query, bool all = false);
-// A branch that selects from a UNION ALL and nothing else, as the UNION ALL of what it selects from each branch of that,
-// whose subqueries are still to be inlined; null where it is none.
+// A branch that selects from a UNION ALL and nothing else, as the UNION ALL of what it selects from each branch of
+// that, whose subqueries are still to be inlined; null where it is none.
 Query *spread_over_union(const Query *branch);
-// repeats.cpp: whether an entry of FROM does nothing but repeat rows, generate_series(1, n) whose values nobody reads; and
-// whether there is one.
+// repeats.cpp: whether an entry of FROM does nothing but repeat rows, generate_series(1, n) whose values nobody reads;
+// and whether there is one.
 bool is_repeat(const Query *query, int entry);
 bool has_repeats(const Query *query);
 // The query, which reads a subquery, with each row so many times.

@@ -118,8 +118,8 @@ Counted count_sides(const Query *query, SetOperationStmt *stated, List *names) {
     Node *sums[2];
     int columns = list_length(names);
     for (int i = 0; i < 2; i++)
-        sums[i] = aggregate(
-            "sum", reinterpret_cast<Node *>(static_cast<TargetEntry *>(list_nth(groups->targetList, columns + i))->expr));
+        sums[i] = aggregate("sum", reinterpret_cast<Node *>(
+                                       static_cast<TargetEntry *>(list_nth(groups->targetList, columns + i))->expr));
     groups->targetList = list_copy_head(groups->targetList, columns);
     distinguish(groups->targetList, stated, &groups->groupClause);
     groups->hasAggs = true;
@@ -129,8 +129,8 @@ Counted count_sides(const Query *query, SetOperationStmt *stated, List *names) {
 // The groups HAVING sum(of the left) > 0 AND sum(of the right) > 0, or = 0.
 Query *once(const Counted &counted, SetOperation kind) {
     const char *there = kind == SETOP_EXCEPT ? "=" : ">";
-    counted.groups->havingQual = both(operation(">", counted.here, bigint_constant(0)),
-                                      operation(there, counted.there, bigint_constant(0)));
+    counted.groups->havingQual =
+        both(operation(">", counted.here, bigint_constant(0)), operation(there, counted.there, bigint_constant(0)));
     return counted.groups;
 }
 
@@ -181,7 +181,8 @@ struct Spread {
 
 Query *over_side(const Spread &spread, Node *item) {
     Query *made = pg::copy<Query>(spread.branch);
-    auto *side = pg::copy<Query>(rt_fetch(reinterpret_cast<RangeTblRef *>(item)->rtindex, spread.united->rtable)->subquery);
+    auto *side =
+        pg::copy<Query>(rt_fetch(reinterpret_cast<RangeTblRef *>(item)->rtindex, spread.united->rtable)->subquery);
     IncrementVarSublevelsUp(reinterpret_cast<Node *>(side), -1, 1);
     rt_fetch(spread.entry, made->rtable)->subquery =
         select_columns(side, castNode(SetOperationStmt, spread.united->setOperations), spread.names);

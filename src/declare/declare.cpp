@@ -337,12 +337,13 @@ void check_bag(const Block &block) {
 
 namespace {
 
-// What a rebuild makes is the first that the table holds.
-void schedule_fill(Oid table) {
+// What a rebuild makes is the first that the table holds; a part's is that of what reads it.
+void schedule_fill(Oid table, bool part) {
     const char *by = quote_literal_cstr(GetUserNameFromId(GetUserId(), false));
     pg::as_superuser([&] {
         pg::spi_execute(
             psprintf("UPDATE projections_internal.projection SET building = true WHERE relation = %u", table));
+        if (part) return;
         pg::spi_execute(psprintf(
             "INSERT INTO projections_internal.rebuild_request (projection, requested_by) VALUES (%u, %s)", table, by));
         pg::spi_execute(psprintf("SELECT projections_internal._launch_rebuild(%u)", table));
@@ -441,7 +442,7 @@ Made make_projection(Request &request, const Block &block) {
         if (!events) make_capture({plan.sources.data(), plan.sources.size()}, true);
         record(request, table, definition, block, plan, settings);
         index_parts(block);
-        if (fill_later) schedule_fill(table);
+        if (fill_later) schedule_fill(table, request.part_of != nullptr);
     });
     maintain::record_reliance(table);
     return {table, plan, rows, fill_later};

@@ -17,9 +17,8 @@ bool repeats_rows(const Block &block) {
 }
 
 bool reads_projections(const Block &block) {
-    return std::any_of(block.sources.begin(), block.sources.end(), [](const compile::Source &source) {
-        return catalog::projection(source.relation) != nullptr;
-    });
+    return std::any_of(block.sources.begin(), block.sources.end(),
+                       [](const compile::Source &source) { return catalog::projection(source.relation) != nullptr; });
 }
 
 // Version 0.2.0 follows inner joins of tables, with or without sums. Null: it follows this.

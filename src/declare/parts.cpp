@@ -18,11 +18,6 @@ void Parts::check(const Block &part) const {
                         "yet"),
                  errdetail("HAVING, subqueries over groups and their like are kept in tables of their own."),
                  errhint("Use mode 'inline'; or make projections of the parts, async ones over events.")));
-    if (of_.fill_later)
-        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-                        errmsg("a projection that needs parts cannot be filled online yet"),
-                        errdetail("HAVING, subqueries over groups and their like are kept in tables of their own."),
-                        errhint("Leave out options.fill.")));
     catalog::require_current_sql();
 }
 
@@ -36,6 +31,7 @@ Oid Parts::make(Query *part, void *context) {
     request.namespace_oid = pg::own_schema_oid();
     request.options = DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
     request.async = parts.of_.async;
+    request.fill_later = parts.of_.fill_later;
     request.part_of = quote_qualified_identifier(parts.of_.schema, parts.of_.relation);
     if (parts.stages_) appendStringInfo(parts.stages_, "part %d\n", list_length(parts.made_) + 1);
     Block *block = compile_normal(part, parts.of_.query, parts.made_, parts.stages_);

@@ -39,9 +39,23 @@ Datum options_of(Oid projection) {
     return options;
 }
 
-// By way of others it cannot: those would read it already.
-void refuse_itself(Rebuild &rebuild, const declare::Plan &plan) {
-    if (std::find(plan.sources.begin(), plan.sources.end(), rebuild.target) == plan.sources.end()) return;
+// What its parts are made for: they are filled before it is, each by itself.
+declare::Request request_for_parts(Rebuild &rebuild) {
+    declare::Request request{};
+    request.schema = get_namespace_name(get_rel_namespace(rebuild.target));
+    request.relation = get_rel_name(rebuild.target);
+    request.query = rebuild.alteration->query;
+    request.async = rebuild.alteration->async;
+    request.fill_later = true;
+    return request;
+}
+
+// By way of others than its parts it cannot: those would read it already.
+void refuse_itself(Rebuild &rebuild, const declare::Plan &plan, const declare::Parts &parts) {
+    bool found = std::find(plan.sources.begin(), plan.sources.end(), rebuild.target) != plan.sources.end();
+    for (const Block *part : parts.blocks())
+        for (const compile::Source &source : part->sources) found |= source.relation == rebuild.target;
+    if (!found) return;
     ereport(ERROR, (errcode(pg::error::unsupported_query),
                     errmsg("this query cannot be a projection: \"%s\" would read itself", get_rel_name(rebuild.target)),
                     errdetail("Its rows would follow from themselves."),
@@ -88,8 +102,8 @@ void refuse_dependents(Rebuild &rebuild, const Alteration &alteration) {
 }
 
 // As the owner, who must be able to declare it anew.
-void make_parts(Rebuild &rebuild, declare::Request &request, const Block &block, declare::Plan &plan,
-                const char **settings) {
+void make_generation(Rebuild &rebuild, declare::Request &request, const Block &block, declare::Plan &plan,
+                     const char **settings) {
     Oid owner = live(rebuild).owner();
     Oid definition = declare::make_definition(request, block);
     pg::as_superuser([&] {
@@ -121,13 +135,16 @@ Oid make_altered_shadow(Rebuild &rebuild) {
     Projection &projection = live(rebuild);
     const char **settings = projection.settings;
     const Block *block = nullptr;
-    if (alteration.query)
+    declare::Request whole = request_for_parts(rebuild);
+    declare::Parts parts{whole};
+    if (alteration.query && alteration.another)
         pg::with_setting("search_path", alteration.search_path, [&] {
-            block = projection.block().refreshes()
-                        ? declare::compile_text_refreshed(alteration.query)
-                        : declare::compile_text(alteration.query, declare::no_parts("a projection that is altered"));
+            block = projection.block().refreshes() ? declare::compile_text_refreshed(alteration.query)
+                                                   : declare::compile_text(alteration.query, parts.maker());
             settings = catalog::current_settings();
         });
+    else if (alteration.query)
+        catalog::with_pinned(settings, [&] { block = declare::compile_text(alteration.query, parts.maker()); });
     else
         block = &projection.block();
     declare::check_bag(*block);
@@ -138,12 +155,13 @@ Oid make_altered_shadow(Rebuild &rebuild) {
     request.async = alteration.async;
     request.options = options_of(rebuild.target);
     declare::Plan plan = declare::plan_flow(request, *block);
-    refuse_itself(rebuild, plan);
+    refuse_itself(rebuild, plan, parts);
     alteration.kept = kept_columns(rebuild.target, *block);
     refuse_followed(rebuild, alteration, plan.flow);
     refuse_dependents(rebuild, alteration);
     declare::lock_sources(plan, true);
-    pg::with_spi([&] { make_parts(rebuild, request, *block, plan, settings); });
+    pg::with_spi([&] { make_generation(rebuild, request, *block, plan, settings); });
+    parts.belong_to(rebuild.target);
     return rebuild.shadow;
 }
 

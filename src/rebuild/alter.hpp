@@ -7,6 +7,7 @@ namespace rebuild {
 // What is to be changed, and what is worked out on the way. Survives transactions.
 struct Alteration {
     const char *query; // null: as it is
+    bool another;      // the query is not what the projection has, as text: for parts, which are made anew
     bool async;
     const char *search_path; // of who asked: for the names in the query
     int kept = 0;            // columns that stay as they are

@@ -64,10 +64,12 @@ const char *who_follows_rows(Oid table) {
         "THEN 'it is published' "
         "WHEN EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE contype = 'f' AND confrelid = c.oid) "
         "THEN 'foreign keys refer to it' "
-        "WHEN EXISTS (SELECT FROM projections_internal.projection WHERE c.oid = ANY (sources::pg_catalog.oid[]) AND "
-        "shadow_of IS "
-        "NULL) THEN 'other projections read it' END "
-        "FROM pg_catalog.pg_class AS c WHERE c.oid = %u",
+        // Of parts that are filled first, what reads them is filled after them.
+        "WHEN EXISTS (SELECT FROM projections_internal.projection AS r WHERE c.oid = ANY (r.sources::pg_catalog.oid[]) "
+        "AND r.shadow_of IS NULL AND (p.building AND r.building AND p.part_of = coalesce(r.part_of, r.relation)) IS "
+        "NOT TRUE) THEN 'other projections read it' END "
+        "FROM pg_catalog.pg_class AS c LEFT JOIN projections_internal.projection AS p ON p.relation = c.oid WHERE "
+        "c.oid = %u",
         table));
     return follower ? follower : who_decodes();
 }

@@ -22,6 +22,7 @@
 #include "rebuild/rebuild.hpp"
 
 #include "declare/declare.hpp"
+#include "declare/describe.hpp"
 #include "events/slot.hpp"
 #include "pg/lock.hpp"
 #include "pg/scope.hpp"
@@ -30,6 +31,7 @@
 #include "rebuild/course.hpp"
 #include "rebuild/fill.hpp"
 #include "rebuild/merge.hpp"
+#include "rebuild/parts.hpp"
 #include "rebuild/place.hpp"
 #include "rebuild/session.hpp"
 #include "rights/audit.hpp"
@@ -130,13 +132,16 @@ void end(Rebuild &rebuild, Finish finish) {
 }
 
 void swap(Rebuild &rebuild) {
-    if (rebuild.alteration)
+    if (rebuild.alteration) {
         make_altered(rebuild);
-    else
+        fill_parts(rebuild);
+    } else {
         make(rebuild);
+    }
     step(rebuild, [&] { rebuild.course = &course_of(rebuild); });
     fill(rebuild);
     finish(rebuild);
+    if (rebuild.alteration) drop_idle_parts(rebuild);
 }
 
 void note_finish(Rebuild &rebuild, Finish finish) {
@@ -158,6 +163,7 @@ void rebuild_parts(Rebuild &rebuild) {
 }
 
 void run(Rebuild &rebuild) {
+    drop_idle_parts(rebuild); // of an alteration that died
     if (!rebuild.alteration) rebuild_parts(rebuild);
     if (live(rebuild).flow == Flow::none) rebuild.action = "fill";
     begin(rebuild);
@@ -340,11 +346,9 @@ AUDITED(projections_redefine) {
         alteration.search_path = pstrdup(GetConfigOption("search_path", false, false));
     });
     bool same = alteration.query == nullptr && alteration.async == projection.async;
-    if (!same && !catalog::parts_of(relation).empty())
-        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-                        errmsg("query and mode of projection %s cannot be altered", projection.name()),
-                        errdetail("It has parts, tables of its own below it."),
-                        errhint("Create one with the new definition under another name.")));
+    alteration.another = alteration.query != nullptr;
+    if (!same && !alteration.another && !catalog::parts_of(relation).empty())
+        pg::within(memory, [&] { alteration.query = declare::user_query(projection.block()); });
     SPI_connect_ext(SPI_OPT_NONATOMIC);
     PG_TRY();
     {

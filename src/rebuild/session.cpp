@@ -1,6 +1,7 @@
 // Steps and commits, locks that outlive them, progress in the row of projections_internal.rebuild, and giving up.
 #include "rebuild/session.hpp"
 #include "events/failure.hpp"
+#include "rebuild/parts.hpp"
 #include "rebuild/shadow.hpp"
 #include "rights/caller.hpp"
 
@@ -128,6 +129,7 @@ void give_up(Rebuild &rebuild, ErrorData *error) {
                  errhint("SELECT * FROM projections.cleanup_orphans();")));
     else
         SPI_commit();
+    if (!another && rebuild.alteration) try_to_drop_idle_parts(rebuild);
     QueryCancelHoldoffCount = held_off;
     // Whatever was missed first when it was dropped. An error waits for no lock.
     if (!cancelled && catalog::projection(rebuild.target) == nullptr) fail_dropped(rebuild);

@@ -80,7 +80,8 @@ REVOKE EXECUTE ON FUNCTION projections_internal._identity_index(regclass) FROM P
 CREATE FUNCTION projections_internal._beyond_0_2(projection regclass) RETURNS text
     LANGUAGE c STRICT STABLE AS 'MODULE_PATHNAME', 'projections_beyond_0_2';
 COMMENT ON FUNCTION projections_internal._beyond_0_2(regclass) IS
-'Internal: what of a projection''s definition version 0.2.0 cannot follow; NULL: nothing. The update to that version asks.';
+'Internal: what of a projection''s definition version 0.2.0 cannot follow; NULL: nothing. The update to that version '
+    'asks.';
 REVOKE EXECUTE ON FUNCTION projections_internal._beyond_0_2(regclass) FROM PUBLIC;
 CREATE FUNCTION projections_internal._library_version() RETURNS text
     LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'projections_library_version';
