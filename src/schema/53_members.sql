@@ -52,8 +52,8 @@ $$;
 COMMENT ON FUNCTION projections_internal._used_capture_triggers() IS
     'Internal: the capture triggers that projections need.';
 
-CREATE FUNCTION projections_internal._capture_members(readers oid[], source oid, member oid, weight integer) RETURNS void
-    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'projections_capture_members';
+CREATE FUNCTION projections_internal._capture_members(readers oid[], source oid, member oid, weight integer)
+    RETURNS void LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'projections_capture_members';
 COMMENT ON FUNCTION projections_internal._capture_members(oid[], oid, oid, integer) IS
     'Internal: captures all rows of a table as such that came to a source (1) or went from it (-1).';
 
