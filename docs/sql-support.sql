@@ -19,6 +19,15 @@ INSERT INTO lines VALUES
     (1, 'cup', 5, 2), (1, 'cup', 5, 2), (2, 'jug', 12.75, 2), (3, 'cup', NULL, 1), (4, NULL, 3, 3), (5, 'pan', 21, 2),
     (NULL, 'cup', 5, 1), (12, 'jug', 11, 4);
 INSERT INTO returns VALUES (1, 'cup'), (1, 'cup'), (2, 'pan'), (4, NULL), (NULL, 'jug'), (7, 'cup');
+-- A row moves when its customer changes; one partition has another order of columns, and one has partitions.
+CREATE TABLE parted (id int, customer int, amount int) PARTITION BY LIST (customer);
+CREATE TABLE parted_1 PARTITION OF parted FOR VALUES IN (1);
+CREATE TABLE parted_2 (gone text, amount int, customer int, id int);
+ALTER TABLE parted_2 DROP COLUMN gone;
+ALTER TABLE parted ATTACH PARTITION parted_2 FOR VALUES IN (2);
+CREATE TABLE parted_rest PARTITION OF parted DEFAULT PARTITION BY RANGE (id);
+CREATE TABLE parted_rest_1 PARTITION OF parted_rest FOR VALUES FROM (MINVALUE) TO (MAXVALUE);
+INSERT INTO parted SELECT n, n % 4, n FROM generate_series(1, 12) AS n;
 
 CREATE VIEW paid_orders AS SELECT id, customer, amount FROM orders WHERE paid;
 CREATE VIEW spending AS SELECT customer, sum(amount) AS amount, count(*) AS orders FROM orders GROUP BY customer;
@@ -32,7 +41,6 @@ CREATE FUNCTION steady(int) RETURNS int LANGUAGE sql STABLE AS 'SELECT $1';
 CREATE FUNCTION wild(int) RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN $1; END';
 CREATE AGGREGATE product (int) (sfunc = int4mul, stype = int, initcond = '1');
 CREATE SEQUENCE numbers;
-CREATE TABLE parted (id int) PARTITION BY LIST (id);
 CREATE UNLOGGED TABLE unlogged (id int);
 CREATE MATERIALIZED VIEW stored AS SELECT id FROM orders;
 CREATE TABLE documents (doc json, xid xid);

@@ -43,7 +43,6 @@ COMMIT;
 SELECT * FROM counted();
 -- events of this transaction that move, and savepoints
 BEGIN;
-CREATE TABLE parts (pos bigint GENERATED ALWAYS AS IDENTITY);
 INSERT INTO steps (item, n) VALUES ('d', 1), ('d', 1);
 SAVEPOINT a;
 WITH moved AS (DELETE FROM steps WHERE item = 'd' RETURNING *) INSERT INTO steps OVERRIDING SYSTEM VALUE SELECT * FROM moved;
@@ -52,6 +51,11 @@ SAVEPOINT b;
 DELETE FROM steps WHERE item = 'c';
 ROLLBACK TO b;
 INSERT INTO steps (item, n) VALUES ('c', 2);
+SAVEPOINT c;
+INSERT INTO steps (item, n) VALUES ('e', 1);
+DELETE FROM steps WHERE item = 'e';
+ROLLBACK TO c;
+INSERT INTO steps (pos, item, n) OVERRIDING SYSTEM VALUE VALUES (currval(pg_get_serial_sequence('steps', 'pos')), 'e', 1);
 COMMIT;
 SELECT * FROM counted();
 

@@ -398,9 +398,8 @@ Datum projections_capture(PG_FUNCTION_ARGS) {
     capture::row_captured(readers, relation, before, after);
     for (catalog::Projection *projection : readers)
         if (!capture::is_query(projection))
-            capture::reach(*projection, [&](catalog::Projection &reached) {
-                capture::events_changed(reached, before, after);
-            });
+            capture::reach(*projection,
+                           [&](catalog::Projection &reached) { capture::events_changed(reached, before, after); });
     // A partition's rows are those of the tables that it is part of.
     for (const catalog::Ancestor &above : catalog::ancestors_read(event->tg_relation))
         capture::row_captured_below(above, before, after);

@@ -1,5 +1,5 @@
-// Kept as long as catalog::generation() does not move: DDL on a source, or on a table below it that the session has come
-// across, moves it. An ordinary table that becomes a partition is forgotten only.
+// Kept as long as catalog::generation() does not move: DDL on a source, or on a table below it that the session has
+// come across, moves it. An ordinary table that becomes a partition is forgotten only.
 #include "catalog/lineage.hpp"
 
 #include "catalog/projection.hpp"
@@ -103,8 +103,8 @@ std::span<const Ancestor> ancestors_read(Oid table) {
     if (found != now.above.end()) return {found->second->data(), found->second->size()};
     Relation relation = try_relation_open(table, AccessShareLock);
     if (relation == nullptr) return {};
-    bool stored = relation->rd_rel->relkind == RELKIND_RELATION ||
-                  relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE;
+    bool stored =
+        relation->rd_rel->relkind == RELKIND_RELATION || relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE;
     std::span<const Ancestor> above;
     if (stored) above = ancestors_read(relation);
     relation_close(relation, NoLock);

@@ -7,8 +7,7 @@ namespace catalog {
 namespace {
 
 // On users' tables.
-constexpr OwnTrigger all[] = {capture_rows, capture_truncate, capture_truncating,
-                              guard_rows, guard_truncate, arrival};
+constexpr OwnTrigger all[] = {capture_rows, capture_truncate, capture_truncating, guard_rows, guard_truncate, arrival};
 
 Oid function_of(const OwnTrigger &form) {
     List *name = list_make2(makeString(pstrdup(pg::own_schema())), makeString(pstrdup(form.function)));

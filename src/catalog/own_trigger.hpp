@@ -22,9 +22,9 @@ inline constexpr OwnTrigger capture_rows{
 inline constexpr OwnTrigger capture_truncate{"projections_capture_truncate", "capture", TRIGGER_TYPE_TRUNCATE, 0,
                                              "AFTER TRUNCATE ON %s EXECUTE FUNCTION projections_internal.capture()"};
 // On sources with tables below, and on those: before the rows are gone.
-inline constexpr OwnTrigger capture_truncating{
-    "projections_capture_truncating", "capture", TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_TRUNCATE, 0,
-    "BEFORE TRUNCATE ON %s EXECUTE FUNCTION projections_internal.capture()"};
+inline constexpr OwnTrigger capture_truncating{"projections_capture_truncating", "capture",
+                                               TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_TRUNCATE, 0,
+                                               "BEFORE TRUNCATE ON %s EXECUTE FUNCTION projections_internal.capture()"};
 // On projections.
 inline constexpr OwnTrigger guard_rows{
     "projections_guard", "guard",

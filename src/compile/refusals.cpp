@@ -108,9 +108,9 @@ constexpr Refusal table[] = {
     {Construct::too_many_sources, "a join of many tables", "FROM", "it joins more than %s tables",
      "Make a part of the join a projection of its own.", nullptr},
     {Construct::source_kind,
-     "a foreign, temporary, unlogged or partitioned table, a materialized view, a system "
+     "a foreign, temporary, unlogged or inherited table, a partition, a materialized view, a system "
      "catalog",
-     "FROM", "\"%s\" is %s", "A source is an ordinary table or another projection.", nullptr},
+     "FROM", "\"%s\" is %s", "A source is an ordinary or partitioned table, or another projection.", nullptr},
     {Construct::source_hidden_rows, "a table with row-level security", "FROM",
      "row-level security hides rows of \"%s\" from \"%s\"",
      "Let a role that sees every row own the projection, and put policies on the "

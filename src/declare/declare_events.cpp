@@ -4,8 +4,8 @@
 // keys. So it follows renames, is dumped with the rest, and keeps the source from being dropped. The user's key
 // expression is analyzed as his, with his search_path, before a superuser makes the view of it.
 #include "capture/trigger.hpp"
-#include "catalog/lineage.hpp"
 #include "catalog/hidden.hpp"
+#include "catalog/lineage.hpp"
 #include "catalog/settings.hpp"
 #include "compile/deparse.hpp"
 #include "compile/refuse.hpp"

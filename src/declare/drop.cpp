@@ -70,8 +70,8 @@ void execute(const char *text) {
     pg::as_superuser([&] { pg::with_spi([&] { pg::spi_execute(text); }); });
 }
 
-// As DETACH and DROP lock them, the parent first. Whoever writes the partition by its own name has not locked the parent
-// yet, and will at his commit: he is waited for with nothing held. (Test: isolation/partitions)
+// As DETACH and DROP lock them, the parent first. Whoever writes the partition by its own name has not locked the
+// parent yet, and will at his commit: he is waited for with nothing held. (Test: isolation/partitions)
 void lock_from_above(Oid parent, Oid partition) {
     for (;;) {
         LockRelationOid(parent, AccessExclusiveLock);
@@ -103,8 +103,8 @@ void before_drop_of_partition(Oid relation) {
             capture::capture_table(table, each.relation, capture::query_readers_of(each.relation), -1);
         table_close(table, NoLock);
     }
-    execute(psprintf("SELECT projections_internal._forget_members(%s)",
-                     pg::oid_array({members.data(), members.size()})));
+    execute(
+        psprintf("SELECT projections_internal._forget_members(%s)", pg::oid_array({members.data(), members.size()})));
 }
 
 void before_drop_of_tables(const DropStmt *statement) {

@@ -5,8 +5,8 @@
 namespace declare {
 
 // Within an SPI connection: the triggers that guard a projection's table, and those that capture changes of sources.
-// The latter may be there for other projections. `whole`: what empties a partition at once counts, too. Raises 42710 where a trigger has a name of ours and is not as we make
-// it.
+// The latter may be there for other projections. `whole`: what empties a partition at once counts, too. Raises 42710
+// where a trigger has a name of ours and is not as we make it.
 void make_guard(Oid table);
 void make_capture(std::span<const Oid> sources, bool whole);
 

@@ -134,9 +134,8 @@ void with_delivery(Projection &projection, Body &&body) {
 bool has_moved(Projection &projection, TupleTableSlot *row) {
     if (!anything_deleted()) return false;
     bool moved = false;
-    with_delivery(projection, [&](Delivery &kept) {
-        moved = was_deleted(projection.sources.front(), position_of(kept, row));
-    });
+    with_delivery(projection,
+                  [&](Delivery &kept) { moved = was_deleted(projection.sources.front(), position_of(kept, row)); });
     return moved;
 }
 
@@ -173,9 +172,8 @@ void apply_inline(Projection &projection, TupleTableSlot *row) {
 }
 
 void note_removed(Projection &projection, TupleTableSlot *row) {
-    with_delivery(projection, [&](Delivery &kept) {
-        note_deleted(projection.sources.front(), position_of(kept, row));
-    });
+    with_delivery(projection,
+                  [&](Delivery &kept) { note_deleted(projection.sources.front(), position_of(kept, row)); });
 }
 
 int64 apply_history(Projection &projection) {

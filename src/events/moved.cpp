@@ -20,9 +20,7 @@ struct Set {
 
 constinit List *sets = NIL; // of Set, in TopTransactionContext; outer subtransactions first
 
-decltype(Word::key) key_of(Oid source, int64 position) {
-    return {source, position >> 6};
-}
+decltype(Word::key) key_of(Oid source, int64 position) { return {source, position >> 6}; }
 
 uint64 bit_of(int64 position) { return UINT64CONST(1) << (static_cast<uint64>(position) & 63); }
 

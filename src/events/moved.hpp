@@ -1,5 +1,5 @@
-// Events that the transaction has deleted, by position: one that is inserted again has moved, and is not new. pg_partman
-// moves rows so, and the server a row whose partition key changes.
+// Events that the transaction has deleted, by position: one that is inserted again has moved, and is not new.
+// pg_partman moves rows so, and the server a row whose partition key changes.
 #pragma once
 #include "pg/pg.hpp"
 

@@ -170,21 +170,25 @@ BEGIN
         SELECT u.relation, u.object AS function FROM used u WHERE u.class = 'pg_proc'::regclass
         UNION SELECT u.relation, o.oprcode FROM used u JOIN pg_operator o ON o.oid = u.object
             WHERE u.class = 'pg_operator'::regclass AND o.oprcode >= 16384
+    ), capture_trigger AS MATERIALIZED ( -- once for all readers of a source
+        SELECT d.source, d.whole, t.relation, t.name, projections_internal._name(t.relation) AS table_name
+        FROM (SELECT DISTINCT s.source, s.kind = 'query' AS whole FROM source s WHERE s.captures) d,
+            LATERAL projections_internal._capture_triggers(d.source, d.whole) t
     ), trigger AS (
         SELECT w.relation, w.owner, w.name AS table_name, w.aspect, w.trigger, t.oid AS found,
             projections_internal._is_own(t) AS is_own, t.tgenabled::text AS tgenabled
-        FROM (SELECT n.relation, s.relation AS owner, projections_internal._name(n.relation) AS name,
-                  'capture' AS aspect, n.name AS trigger
-              FROM source s, LATERAL projections_internal._capture_triggers(s.source, s.kind = 'query') n
+        FROM (SELECT n.relation, s.relation AS owner, n.table_name AS name, 'capture' AS aspect, n.name AS trigger
+              FROM source s JOIN capture_trigger n ON n.source = s.source AND n.whole = (s.kind = 'query')
               WHERE s.captures
               UNION ALL SELECT k.relation, k.relation, k.name, 'guard', n.name FROM known k
               JOIN projections_internal._own_triggers() n ON n.function = 'guard' WHERE k.is_table) w
         LEFT JOIN pg_trigger t ON t.tgrelid = w.relation AND t.tgname = w.trigger
     ), member AS MATERIALIZED (
-        SELECT s.relation, s.source, s.name AS source_name, c.oid AS member, c.relkind, c.relpersistence,
-            projections_internal._name(c.oid) AS name
-        FROM source s CROSS JOIN LATERAL projections_internal._members(s.source) m JOIN pg_class c ON c.oid = m
-        WHERE s.kind = 'query' AND s.captures
+        SELECT s.relation, s.source, s.name AS source_name, m.member, m.relkind, m.relpersistence, m.name
+        FROM (SELECT d.source, c.oid AS member, c.relkind, c.relpersistence, projections_internal._name(c.oid) AS name
+              FROM (SELECT DISTINCT x.source FROM source x WHERE x.kind = 'query' AND x.captures) d,
+                  LATERAL projections_internal._members(d.source) m JOIN pg_class c ON c.oid = m) m
+        JOIN source s ON s.source = m.source WHERE s.kind = 'query' AND s.captures
     )
     SELECT s.relation, 'primary key', s.source, '', coalesce(i.columns, 'none'),
         CASE WHEN i.columns IS NULL THEN 'some' END, s.name, ''

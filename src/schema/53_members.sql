@@ -52,8 +52,8 @@ $$;
 COMMENT ON FUNCTION projections_internal._used_capture_triggers() IS
     'Internal: the capture triggers that projections need.';
 
-CREATE FUNCTION projections_internal._capture_members(readers oid[], source oid, member oid, weight integer) RETURNS void
-    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'projections_capture_members';
+CREATE FUNCTION projections_internal._capture_members(readers oid[], source oid, member oid, weight integer)
+    RETURNS void LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'projections_capture_members';
 COMMENT ON FUNCTION projections_internal._capture_members(oid[], oid, oid, integer) IS
     'Internal: captures all rows of a table as such that came to a source (1) or went from it (-1).';
 
@@ -98,10 +98,11 @@ BEGIN
     END IF;
     FOR changed IN
         WITH now AS (
-            SELECT p.relation::oid AS projection, s.oid AS source, m AS member
-            FROM projections_internal.projection p, unnest(p.sources::oid[]) AS s(oid),
-                LATERAL projections_internal._members(s.oid) m
-            WHERE p.relation = ANY (known)
+            SELECT p.relation::oid AS projection, m.source, m.member
+            FROM (SELECT d.source, x AS member
+                  FROM (SELECT DISTINCT s AS source FROM projections_internal.projection q, unnest(q.sources::oid[]) s
+                        WHERE q.relation = ANY (known)) d, LATERAL projections_internal._members(d.source) x) m
+            JOIN projections_internal.projection p ON m.source = ANY (p.sources::oid[]) AND p.relation = ANY (known)
         ), was AS (
             SELECT r.projection::oid AS projection, r.part::oid AS source, r.object AS member
             FROM projections_internal.reliance r WHERE r.projection = ANY (known) AND r.aspect = 'member'
