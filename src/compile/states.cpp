@@ -21,30 +21,9 @@ Node *without_domain(Node *value) {
     return reinterpret_cast<Node *>(relabel);
 }
 
-// Whether all values of a numeric have one scale, also where a CASE chooses between them and NULL.
-bool has_fixed_scale(Node *value, int32 *typmod) {
-    if (IsA(value, Const) && reinterpret_cast<Const *>(value)->constisnull) return true;
-    if (IsA(value, CaseExpr)) {
-        auto *choice = reinterpret_cast<CaseExpr *>(value);
-        bool fixed = has_fixed_scale(reinterpret_cast<Node *>(choice->defresult), typmod);
-        for (CaseWhen *when : pg::each<CaseWhen>(choice->args))
-            fixed = fixed && has_fixed_scale(reinterpret_cast<Node *>(when->result), typmod);
-        return fixed;
-    }
-    int32 own = exprTypmod(value);
-    if (own < 0 || (*typmod >= 0 && own != *typmod)) return false;
-    *typmod = own;
-    return true;
-}
-
 bool is_constant(Node *value) { return value && IsA(value, Const) && !reinterpret_cast<Const *>(value)->constisnull; }
 
 } // namespace
-
-bool has_fixed_scale(Node *value) {
-    int32 typmod = -1;
-    return has_fixed_scale(value, &typmod);
-}
 
 Node *folded_argument(const Aggref *aggregate) {
     Node *argument = aggregate->args

@@ -9,6 +9,8 @@ void replace_entry(Query *query, int occurrence, const char *name);
 // The weight of an entry that has been replaced.
 Node *weight_of(int entry, Oid relation);
 void add_weight(Query *query, int entry, Oid relation);
+// The same, negated.
+void add_removed_weight(Query *query, int entry, Oid relation);
 
 // presence_terms.cpp: a presence whose conditions are about the FROM alone, and the table alone (NOT IN asks whether
 // the value is NULL while there are rows), as a subquery that is read only where the former hold. OFFSET 0 keeps the
