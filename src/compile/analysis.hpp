@@ -103,6 +103,10 @@ bool is_plain(const Aggref *aggregate, Plain *plain);
 Node *folded_argument(const Aggref *aggregate);
 // scales.cpp: whether all values of a numeric expression have one scale.
 bool has_fixed_scale(Node *value);
+// Whether all have but constants that are zero, of fewer digits: a sum that is not zero has the others' scale.
+bool is_fixed_but_for_zero(Node *value);
+// Notes what a sum over such a value depends on.
+void note_digits(Block *block, Node *value);
 // The state's number; its column is appended where it is not there yet.
 int need_state(Analysis &a, const Plain &plain, int validity, const char *name);
 int need_count(Analysis &a, Node *argument, const char *name);

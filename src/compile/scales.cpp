@@ -117,4 +117,47 @@ int scale_of(Node *value) {
 
 bool has_fixed_scale(Node *value) { return scale_of(value) != unknown; }
 
+namespace {
+
+struct Choices {
+    int scale = any; // of what is chosen, but for zeros
+    int zero = any;  // the greatest of constants that are zero
+};
+
+bool is_zero(Node *value) {
+    if (IsA(value, FuncExpr) && reinterpret_cast<FuncExpr *>(value)->funcid == F_NUMERIC_INT4) {
+        auto *number = static_cast<Node *>(linitial(reinterpret_cast<FuncExpr *>(value)->args));
+        if (!IsA(number, Const) || reinterpret_cast<Const *>(number)->constisnull) return false;
+        return DatumGetInt32(reinterpret_cast<Const *>(number)->constvalue) == 0;
+    }
+    if (!IsA(value, Const) || exprType(value) != NUMERICOID || reinterpret_cast<Const *>(value)->constisnull)
+        return false;
+    Datum zero = DirectFunctionCall1(int4_numeric, Int32GetDatum(0));
+    return DatumGetBool(DirectFunctionCall2(numeric_eq, reinterpret_cast<Const *>(value)->constvalue, zero));
+}
+
+void add_choices(Node *value, Choices *choices) {
+    if (value == nullptr) return;
+    if (IsA(value, CaseExpr)) {
+        add_choices(reinterpret_cast<Node *>(reinterpret_cast<CaseExpr *>(value)->defresult), choices);
+        for (CaseWhen *when : pg::each<CaseWhen>(reinterpret_cast<CaseExpr *>(value)->args))
+            add_choices(reinterpret_cast<Node *>(when->result), choices);
+    } else if (IsA(value, CoalesceExpr)) {
+        for (Node *each : pg::each<Node>(reinterpret_cast<CoalesceExpr *>(value)->args)) add_choices(each, choices);
+    } else if (is_zero(value)) {
+        choices->zero = std::max(choices->zero, scale_of(value));
+    } else {
+        choices->scale = common(choices->scale, scale_of(value));
+    }
+}
+
+} // namespace
+
+bool is_fixed_but_for_zero(Node *value) {
+    if (getBaseType(exprType(value)) != NUMERICOID || has_fixed_scale(value)) return false;
+    Choices choices;
+    add_choices(value, &choices);
+    return choices.scale != unknown && choices.zero <= choices.scale;
+}
+
 } // namespace compile

@@ -122,7 +122,8 @@ int need_state(Analysis &a, const Plain &plain, int validity, const char *name) 
                 plain.argument ? exprType(plain.argument) : InvalidOid,
                 0,
                 false,
-                {}};
+                {},
+                plain.kind == StateKind::total && is_fixed_but_for_zero(plain.argument)};
     get_typlenbyval(state.type, &state.length, &state.by_value);
     if (plain.kind == StateKind::extremum) {
         block->has_extremum = true;
@@ -137,6 +138,14 @@ int need_state(Analysis &a, const Plain &plain, int validity, const char *name) 
 int need_count(Analysis &a, Node *argument, const char *name) {
     if (is_constant(argument)) argument = nullptr;
     return need_state(a, {StateKind::count, false, argument}, -1, name);
+}
+
+void note_digits(Block *block, Node *value) {
+    if (exprType(value) != NUMERICOID || has_fixed_scale(value)) return;
+    if (is_fixed_but_for_zero(value))
+        block->recompute_zeros = true;
+    else
+        block->recompute_on_removal = true;
 }
 
 bool is_unfixed_sum(const Aggref *aggregate) {
