@@ -73,7 +73,7 @@ const char *output_text(const Block &block, const Output &output) {
 void print_deltas(StringInfo out, const Block &block) {
     uint32 all = (UINT32_C(1) << block.sources.size()) - 1;
     for (int i = 1; i <= static_cast<int>(block.occurrence_source.size()); i++)
-        appendStringInfo(out, "delta of %d: %s\n", i, term_text(block, i, all, Old::united));
+        appendStringInfo(out, "delta of %d: %s\n", i, term_text(block, i, all));
 }
 
 } // namespace

@@ -132,8 +132,10 @@ const char *united_term(const Block &block, int occurrence, uint32 changed) {
     return psprintf("%s%s %s", with.empty() ? "" : "WITH ", with.text(), deparse(term.query));
 }
 
-// Old states are multiplied out: a query for each choice of the table or of what changed, so that the planner finds
-// rows of the one by index, and of the other by hashing.
+// Old states are multiplied out: a query for each choice of the table or of what changed. Of the union of both the
+// planner has no statistics: it takes a key to have 200 values, would find a two-hundredth of a large table for each
+// changed row, and reads the other tables whole. And what changed is the inner side of a join then, passed over once
+// for each row of the other side.
 const char *multiplied_term(const Block &block, int occurrence, uint32 changed, int old) {
     StringInfoData text;
     initStringInfo(&text);
@@ -160,17 +162,17 @@ constexpr int most_multiplied = 3;
 
 } // namespace
 
-const char *term_text(const Block &block, int occurrence, uint32 changed, Old old) {
+const char *term_text(const Block &block, int occurrence, uint32 changed) {
     if (block.is_whole()) return keys_of_changed(block, occurrence, changed);
     auto count = static_cast<int>(old_occurrences(block, block.arm_of(occurrence), occurrence, changed).size());
-    if (old == Old::united || count == 0 || count > most_multiplied) return united_term(block, occurrence, changed);
+    if (count == 0 || count > most_multiplied) return united_term(block, occurrence, changed);
     return multiplied_term(block, occurrence, changed, count);
 }
 
 const char *trace_text(const Block &block, int occurrence) {
     const Arm &arm = block.arm_of(occurrence);
     const Presence *presence = block.is_whole() ? nullptr : arm.presence(occurrence);
-    if (presence == nullptr) return term_text(block, occurrence, 0, Old::united);
+    if (presence == nullptr) return term_text(block, occurrence, 0);
     Query *query = ungrouped(block, arm);
     add_matched(query, block, arm, *presence);
     return deparse(query);
@@ -178,8 +180,7 @@ const char *trace_text(const Block &block, int occurrence) {
 
 const char *additions_text(const Block &block, const char *rows) {
     int before = list_length(block.feed());
-    return psprintf("WITH delta_0 AS NOT MATERIALIZED (%s)%s ORDER BY %d", rows, term_text(block, 1, 1, Old::united),
-                    before + 1);
+    return psprintf("WITH delta_0 AS NOT MATERIALIZED (%s)%s ORDER BY %d", rows, term_text(block, 1, 1), before + 1);
 }
 
 const char *definition_text(const Block &block, const char *rows) {

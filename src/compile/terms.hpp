@@ -14,11 +14,7 @@ const char *used_columns(const Source &source);
 // Term `occurrence` of the delta: its source's changed rows joined with the others; sources of earlier occurrences that
 // changed too (`changed` has their source's bit) appear in their old state. Yields keys and arguments, or all columns,
 // and then weights, whose product counts.
-enum class Old {
-    united,    // one query: short to set up, and the changed rows are passed over once for each row that is joined
-    multiplied // several of them, where that is not too many
-};
-const char *term_text(const Block &block, int occurrence, uint32 changed, Old old);
+const char *term_text(const Block &block, int occurrence, uint32 changed);
 
 // The rows that changed rows of an occurrence go into, whether or not they stay in: as term_text where nothing else
 // changed, with the changed rows' weights. `delta_i` is the changed rows.

@@ -111,10 +111,6 @@ int changed_occurrences(const Taken &taken) {
     return changed;
 }
 
-// Up to so many changed rows are passed over for each row that is joined with an old state: less work than a query
-// more.
-constexpr int64 few_changes = 16;
-
 void run_terms(Taken &taken, Snapshot snapshot, Sink &sink) {
     uint32 changed = 0;
     int64 most = 0;
@@ -128,13 +124,12 @@ void run_terms(Taken &taken, Snapshot snapshot, Sink &sink) {
         for (int i = taken.block.arm_of(occurrence).first; i < occurrence; i++)
             earlier |= changed & (UINT32_C(1) << taken.block.occurrence_source[i - 1]);
         if (most <= large_delta) {
-            compile::Old old = most <= few_changes ? compile::Old::united : compile::Old::multiplied;
-            uint64 variant = static_cast<uint64>(occurrence) << 33 | static_cast<uint64>(old) << 32 | earlier;
+            uint64 variant = static_cast<uint64>(occurrence) << 32 | earlier;
             SPIPlanPtr plan = cached_query(taken.projection, -1, variant,
-                                           [&] { return compile::term_text(taken.block, occurrence, changed, old); });
+                                           [&] { return compile::term_text(taken.block, occurrence, changed); });
             read_rows(plan, snapshot, receive_change, &sink);
         } else {
-            const char *text = compile::term_text(taken.block, occurrence, changed, compile::Old::multiplied);
+            const char *text = compile::term_text(taken.block, occurrence, changed);
             SPIPlanPtr plan = pg::spi_prepare(text);
             read_rows(plan, snapshot, receive_change, &sink);
             SPI_freeplan(plan);
