@@ -295,5 +295,42 @@ SELECT * FROM test.check_all();
 UPDATE lines SET m = NULL, n = -n WHERE g = 1;
 SELECT * FROM test.check_all();
 
+--
+-- Conditional sums: an ELSE 0 has fewer digits than what is added, and shows where nothing else is left
+--
+CREATE TABLE conditional (id int PRIMARY KEY, g int, good boolean, n numeric(8, 2));
+SELECT projections.create('conditional_sums', $$SELECT g, avg(CASE WHEN good THEN n ELSE 0 END) AS a, count(*) AS rows,
+    2 * sum(CASE WHEN good THEN n ELSE 0 END) AS twice, sum(CASE WHEN good THEN n * n ELSE 0 END) / 3 AS third, 10 * sum(coalesce(n, 0)) / (7 * count(*)) AS part FROM conditional GROUP BY g$$);
+SELECT projections.create('conditional_total', $$SELECT sum(CASE WHEN good THEN n ELSE 0 END) FILTER (WHERE g > 0) / 3 AS third FROM conditional$$);
+SELECT projections_internal._plan($$SELECT g, avg(CASE WHEN good THEN n ELSE 0 END) AS a FROM aggregates.conditional GROUP BY g$$) ~ 'digits' AS read_again,
+    projections_internal._plan($$SELECT g, avg(CASE WHEN good THEN n ELSE 0.000 END) AS a FROM aggregates.conditional GROUP BY g$$) ~ 'digits' AS more_digits,
+    projections_internal._plan($$SELECT g, avg(CASE WHEN good THEN n ELSE 1 END) AS a FROM aggregates.conditional GROUP BY g$$) ~ 'digits' AS no_zero;
+INSERT INTO conditional SELECT i, i % 3, i % 2 = 0, i / 4.0 FROM generate_series(1, 12) AS i;
+SELECT same_text('conditional_sums'), same_text('conditional_total');
+-- all that is good leaves a group, and none of it
+DELETE FROM conditional WHERE good AND g = 1;
+SELECT same_text('conditional_sums'), same_text('conditional_total');
+SELECT g, a, twice, third FROM conditional_sums ORDER BY g;
+UPDATE conditional SET good = false WHERE g = 2;
+SELECT same_text('conditional_sums'), same_text('conditional_total');
+-- zeros of either kind change places, and what is left adds up to zero
+UPDATE conditional SET good = true, n = 0 WHERE id IN (5, 6);
+SELECT same_text('conditional_sums'), same_text('conditional_total');
+UPDATE conditional SET good = NOT good WHERE id IN (5, 6);
+SELECT same_text('conditional_sums'), same_text('conditional_total');
+INSERT INTO conditional VALUES (21, 2, true, 7), (22, 2, true, -7), (23, 2, true, 3);
+SELECT same_text('conditional_sums'), same_text('conditional_total');
+DELETE FROM conditional WHERE id = 23;
+SELECT same_text('conditional_sums'), same_text('conditional_total');
+DELETE FROM conditional WHERE id IN (21, 22);
+SELECT same_text('conditional_sums'), same_text('conditional_total');
+UPDATE conditional SET n = 'NaN' WHERE id = 3;
+DELETE FROM conditional WHERE id = 3;
+SELECT same_text('conditional_sums'), same_text('conditional_total');
+UPDATE conditional SET n = NULL;
+SELECT same_text('conditional_sums'), same_text('conditional_total');
+DELETE FROM conditional;
+SELECT same_text('conditional_sums'), same_text('conditional_total');
+
 DROP SCHEMA aggregates CASCADE;
 SELECT count(*) AS projections FROM projections.definitions;

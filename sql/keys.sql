@@ -268,5 +268,41 @@ UPDATE blanks SET b = 'a ' WHERE id = 2;
 SELECT octet_length(b) AS bytes, n FROM blank_looks;
 SELECT count(*) AS wrong FROM projections.verify('blank_looks');
 
+-- Which keys and sums are known to look the same where they are equal, and so need not be read again when rows go: of one length, of
+-- one scale, or computed of such.
+CREATE TABLE known (id int PRIMARY KEY, c char(3), b bpchar, p numeric(8, 2), q numeric(8, 3), o numeric, i int, at timestamp);
+CREATE FUNCTION read_again(key text) RETURNS boolean LANGUAGE sql AS $$
+    SELECT projections_internal._plan(format('SELECT %s AS k, count(*) AS n FROM keys.known GROUP BY 1', key)) ~ 'key, as it looks'
+$$;
+SELECT key, read_again(key) FROM unnest(ARRAY[
+    'c', 'c COLLATE "C"', 'b', 'b::char(3)', 'p', 'p + q', 'p * (1 - q)', '-p', 'abs(q)', 'p * o', 'p / q', 'i::numeric', 'i * p', 'o', 'o + 1',
+    'round(o, 2)', 'round(o, i)', 'round(o)', 'trunc(o, -1)', 'ceil(o)', 'coalesce(p, 0.00)', 'coalesce(p, 0)', 'greatest(p, 1.50)',
+    'CASE WHEN i > 0 THEN p END', 'CASE WHEN i > 0 THEN p ELSE 0 END', 'extract(year FROM at)', 'extract(second FROM at)']) AS key;
+CREATE FUNCTION digits_again(value text) RETURNS boolean LANGUAGE sql AS $$
+    SELECT projections_internal._plan(format('SELECT c AS k, avg(%s) AS a FROM keys.known GROUP BY 1', value)) ~ 'digits'
+$$;
+SELECT value, digits_again(value) FROM unnest(ARRAY['p', 'p * (1 - q) * (1 + q)', 'p * o', 'i / p', 'o', 'i * 1.5']) AS value;
+SELECT projections.create('known_keys', $$SELECT c, extract(year FROM at) AS year, avg(p * (1 - q)) AS a, sum(p * (1 - q)) / sum(p) AS share
+    FROM known GROUP BY 1, 2$$);
+INSERT INTO known SELECT g, CASE g % 3 WHEN 0 THEN 'a' WHEN 1 THEN 'a  ' ELSE 'bc' END, 'x', g % 5 + 0.5, g % 7 / 10.0, g, g,
+    '2020-01-01'::timestamp + g % 3 * interval '1 year' FROM generate_series(1, 60) AS g;
+INSERT INTO known SELECT 100 + g, 'a', 'x', CASE g WHEN 2 THEN 'NaN'::numeric END, 0.1, g, g, CASE g WHEN 1 THEN 'infinity'::timestamp END
+FROM generate_series(1, 3) AS g;
+SELECT c, year::text, count(*) FROM known_keys GROUP BY 1, 2 ORDER BY 1, 2;
+DELETE FROM known WHERE id % 4 = 0;
+-- digit by digit
+CREATE VIEW differs AS
+    SELECT count(*) AS differ FROM
+        ((SELECT c, year::text, a::text, share::text FROM known_keys EXCEPT ALL
+          SELECT c, extract(year FROM at)::text, avg(p * (1 - q))::text, (sum(p * (1 - q)) / sum(p))::text FROM known GROUP BY c, extract(year FROM at))
+         UNION ALL
+         (SELECT c, extract(year FROM at)::text, avg(p * (1 - q))::text, (sum(p * (1 - q)) / sum(p))::text FROM known GROUP BY c, extract(year FROM at)
+          EXCEPT ALL SELECT c, year::text, a::text, share::text FROM known_keys)) AS d;
+SELECT * FROM differs;
+UPDATE known SET at = at - interval '1 year', p = p * 3, q = NULL WHERE id % 5 = 0;
+SELECT * FROM differs;
+DELETE FROM known WHERE id IN (101, 102) OR id % 3 = 1;
+SELECT * FROM differs;
+
 DROP SCHEMA keys CASCADE;
 SELECT count(*) AS projections FROM projections.definitions;

@@ -200,7 +200,7 @@ void Fold::merge(const Fold &other) {
 }
 
 bool Fold::nothing(const Group &group) const {
-    if (group.special || block_.slices() || (group.removed && block_.recompute_on_removal))
+    if (group.special || block_.slices() || (group.removed && (block_.recompute_on_removal || block_.recompute_zeros)))
         return false; // digits, or documents, may change where values do not
     for (const KeyImage *image = group.images; image; image = image->next)
         if (image->net != 0) return false;

@@ -82,6 +82,7 @@ void compute_constants(const Block &block);
 // keys.cpp: what tells rows apart.
 // Whether equal values may look different, by what btree asks before it stores equal keys once.
 bool is_told_apart(Oid type, int32 typmod, Oid collation);
+bool is_told_apart(Node *value);
 void add_group_key(Analysis &a, int column);
 bool is_key_column(const Block *block, int column);
 void collect_group_keys(Analysis &a);
@@ -126,8 +127,12 @@ struct Plain { // a plain aggregate of one argument
 bool is_plain(const Aggref *aggregate, Plain *plain);
 // What an aggregate adds up, with its FILTER; null for count(*).
 Node *folded_argument(const Aggref *aggregate);
-// Whether all values of a numeric expression have one scale.
+// scales.cpp: whether all values of a numeric expression have one scale.
 bool has_fixed_scale(Node *value);
+// Whether all have but constants that are zero, of fewer digits: a sum that is not zero has the others' scale.
+bool is_fixed_but_for_zero(Node *value);
+// Notes what a sum over such a value depends on.
+void note_digits(Block *block, Node *value);
 // The state's number; its column is appended where it is not there yet.
 int need_state(Analysis &a, const Plain &plain, int validity, const char *name);
 int need_count(Analysis &a, Node *argument, const char *name);

@@ -73,7 +73,8 @@ struct State {
     Oid argument_type;
     int16 length; // of the state's type
     bool by_value;
-    mutable FmgrInfo compare; // extremum: btree support function
+    mutable FmgrInfo compare;          // extremum: btree support function
+    bool zero_tells_no_digits = false; // total: of values of one scale, and of zeros with fewer digits
 };
 
 // A node of the tree: of joins, or of unions of joins. (Left and full come with the constructs that need them.)
@@ -167,6 +168,7 @@ struct Block {
     bool has_extremum = false;
     bool keys_told_apart = false;      // some key is
     bool recompute_on_removal = false; // a result depends on more than its states can tell after a removal
+    bool recompute_zeros = false;      // so it does where such a total becomes zero
     const char *changed = nullptr;     // why its results are not those of its definition any more
     bool settings_dependent = false;   // calls stable built-ins: evaluate under the pinned settings
 
@@ -199,7 +201,7 @@ struct Block {
     // A flush may have to read the sources, so none may be half-written.
     bool reads_sources() const { return joins() || reads_keys_again(); }
     // It may read all rows of a key, which an index on the key serves.
-    bool reads_keys_again() const { return has_extremum || recompute_on_removal || slices(); }
+    bool reads_keys_again() const { return has_extremum || recompute_on_removal || recompute_zeros || slices(); }
     // What a joined source row gives to its delta: keys and arguments of sums, or the row itself. Over core, or an arm.
     List *feed() const;
     List *feed(const Arm &arm) const;

@@ -67,7 +67,7 @@ Sums exact_sums(Analysis &a, Node *argument, bool squares, const char *name) {
     int square_total = squares ? need_total(a, square(value), count, psprintf("_%s_squares", name)) : -1;
     // The number of digits of core's quotient follows the largest scale among the group's values, which a removal may
     // lower.
-    if (type == NUMERICOID && !has_fixed_scale(argument)) a.block->recompute_on_removal = true;
+    note_digits(a.block, argument);
     return {state_value(a, count), as_numeric(state_value(a, total)),
             square_total < 0 ? nullptr : state_value(a, square_total), NIL};
 }

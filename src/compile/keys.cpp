@@ -9,13 +9,21 @@ namespace compile {
 bool is_told_apart(Oid type, int32 typmod, Oid collation) {
     type = getBaseTypeAndTypmod(type, &typmod);
     if (type == NUMERICOID && typmod >= 0) return false; // of one scale
-    if (type == BPCHAROID && typmod < 0) return true;    // blanks at the end do not count
+    if (type == BPCHAROID) {
+        if (typmod < 0) return true; // blanks at the end do not count
+        type = TEXTOID;              // of one length, which btree does not ask for
+    }
     if (Oid element = get_element_type(type); OidIsValid(element)) return is_told_apart(element, typmod, collation);
     TypeCacheEntry *cache = lookup_type_cache(type, TYPECACHE_BTREE_OPFAMILY);
     Oid equal_image =
         get_opfamily_proc(cache->btree_opf, cache->btree_opintype, cache->btree_opintype, BTEQUALIMAGE_PROC);
     return !OidIsValid(equal_image) ||
            !DatumGetBool(OidFunctionCall1Coll(equal_image, collation, ObjectIdGetDatum(cache->btree_opintype)));
+}
+
+bool is_told_apart(Node *value) {
+    if (getBaseType(exprType(value)) == NUMERICOID && has_fixed_scale(value)) return false;
+    return is_told_apart(exprType(value), exprTypmod(value), exprCollation(value));
 }
 
 namespace {
@@ -33,7 +41,7 @@ Key make_key(Analysis &a, int column) {
             exprCollation(expression),
             cache->typlen,
             cache->typbyval,
-            is_told_apart(type, exprTypmod(expression), exprCollation(expression)),
+            is_told_apart(expression),
             cache->eq_opr,
             {},
             {},

@@ -92,7 +92,7 @@ void Ordering::add_value(TargetEntry *argument) {
     TypeCacheEntry *type = lookup_type_cache(exprType(value), TYPECACHE_EQ_OPR | TYPECACHE_LT_OPR);
     bool sorted = OidIsValid(type->lt_opr) && OidIsValid(type->eq_opr);
     if (sorted) add(argument);
-    if (sorted && !is_told_apart(exprType(value), exprTypmod(value), exprCollation(value))) return;
+    if (sorted && !is_told_apart(value)) return;
     Node *text = only_returned ? nullptr : text_of(value);
     if (text == nullptr || has(text)) return;
     TargetEntry *added = makeTargetEntry(reinterpret_cast<Expr *>(text),

@@ -10,7 +10,7 @@ struct Known { // what a column is computed from: keys, and finals of aggregates
     Analysis *analysis;
     const char *name;
     bool unresolved = false;
-    bool unfixed_scale = false;
+    List *unfixed = NIL; // sums of numerics whose scales may differ
 };
 
 // The expression over the sources as one over the table's row.
@@ -21,7 +21,7 @@ Node *over_row(Node *node, Known *known) {
         if (equal(key.expression, node)) return row_column(a.block, key.column);
     if (IsA(node, Aggref)) {
         auto *aggregate = reinterpret_cast<Aggref *>(node);
-        if (is_unfixed_sum(aggregate)) known->unfixed_scale = true;
+        if (is_unfixed_sum(aggregate)) known->unfixed = lappend(known->unfixed, folded_argument(aggregate));
         return final_of(a, aggregate, known->name);
     }
     if (IsA(node, Var)) {
@@ -82,7 +82,8 @@ void compile_groups(Analysis &a) {
         Node *expression = over_row(reinterpret_cast<Node *>(entry->expr), &known);
         if (known.unresolved) elog(ERROR, "column \"%s\" is neither grouped nor aggregated", entry->resname);
         if (is_state_column(block, i)) continue;
-        if (known.unfixed_scale && !IsA(entry->expr, Aggref)) block->recompute_on_removal = true;
+        if (!IsA(entry->expr, Aggref))
+            for (Node *value : pg::each<Node>(known.unfixed)) note_digits(block, value);
         block->outputs.push_back(Output{i, expression});
     }
     block->row_count = need_count(a, nullptr, "_count");

@@ -90,6 +90,20 @@ Node *test_before(const Presence &presence, int source) {
     return presence.negated ? negated(before) : before;
 }
 
+// What was there is dear to ask, and the planner asks as soon as it has what is asked about. So the condition mentions
+// all that the FROM has, which is never NULL: it is asked of the rows that are left.
+Node *asked_last(const Query *query, Node *test) {
+    for (int i = 1; i <= list_length(query->rtable); i++) {
+        const RangeTblEntry *entry = rt_fetch(i, query->rtable);
+        bool table = entry->rtekind == RTE_RELATION;
+        int last = list_length(entry->eref->colnames); // of changed rows: the weight, or the net
+        Var *there = table ? makeVar(i, SelfItemPointerAttributeNumber, TIDOID, -1, InvalidOid, 0)
+                           : makeVar(i, static_cast<AttrNumber>(last), INT8OID, -1, InvalidOid, 0);
+        test = either(is_null(reinterpret_cast<Node *>(there)), test);
+    }
+    return test;
+}
+
 Node *test_now(const Presence &presence) {
     auto *rows = castNode(Query, copy(presence.rows));
     ask_once(presence, rows);
@@ -139,11 +153,15 @@ Node *equals_key(const Equal &equal, int entry, int number) {
     return reinterpret_cast<Node *>(comparison);
 }
 
+// What the keys of entry `keys` net to.
+Node *key_net(const Match &match, int keys) {
+    auto column = static_cast<AttrNumber>(match.equal.size() + 1);
+    return reinterpret_cast<Node *>(makeVar(keys, column, INT8OID, -1, InvalidOid, 0));
+}
+
 // The net of the changed rows that match a row of the FROM: what its keys net to, or what is added up for it.
 Node *net_of(Query *query, const Presence &presence, const Match &match, int source, int keys) {
-    if (match.mixed == NIL)
-        return reinterpret_cast<Node *>(
-            makeVar(keys, static_cast<AttrNumber>(match.equal.size() + 1), INT8OID, -1, InvalidOid, 0));
+    if (match.mixed == NIL) return key_net(match, keys);
     RangeTblEntry *entry =
         pg::subquery_entry(net_query(presence, source), "matched", list_make1(makeString(pstrdup("net"))));
     entry->lateral = true;
@@ -165,14 +183,14 @@ const char *add_presence_term(Query *query, const Block &block, const Arm &arm, 
     Match match = match_of(presence);
     query->jointree->quals =
         arm.conditions ? copy(reinterpret_cast<Node *>(make_ands_explicit(arm.conditions))) : nullptr;
+    for (Node *each : pg::each<Node>(match.outer)) add_condition(query, one_level_down(each));
+    int keys = add_entry(query, keys_entry(presence, match));
     for (const Presence &other : arm.presences) {
         if (other.occurrence == presence.occurrence) continue;
         int others = block.occurrence_source[other.occurrence - 1];
         bool before = other.occurrence < presence.occurrence && (changed & (UINT32_C(1) << others));
-        add_condition(query, before ? test_before(other, others) : test_now(other));
+        add_condition(query, before ? asked_last(query, test_before(other, others)) : test_now(other));
     }
-    for (Node *each : pg::each<Node>(match.outer)) add_condition(query, one_level_down(each));
-    int keys = add_entry(query, keys_entry(presence, match));
     int number = 0;
     for (const Equal &each : match.equal) add_condition(query, equals_key(each, keys, number++));
     Node *net = net_of(query, presence, match, source, keys);

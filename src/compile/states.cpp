@@ -21,30 +21,9 @@ Node *without_domain(Node *value) {
     return reinterpret_cast<Node *>(relabel);
 }
 
-// Whether all values of a numeric have one scale, also where a CASE chooses between them and NULL.
-bool has_fixed_scale(Node *value, int32 *typmod) {
-    if (IsA(value, Const) && reinterpret_cast<Const *>(value)->constisnull) return true;
-    if (IsA(value, CaseExpr)) {
-        auto *choice = reinterpret_cast<CaseExpr *>(value);
-        bool fixed = has_fixed_scale(reinterpret_cast<Node *>(choice->defresult), typmod);
-        for (CaseWhen *when : pg::each<CaseWhen>(choice->args))
-            fixed = fixed && has_fixed_scale(reinterpret_cast<Node *>(when->result), typmod);
-        return fixed;
-    }
-    int32 own = exprTypmod(value);
-    if (own < 0 || (*typmod >= 0 && own != *typmod)) return false;
-    *typmod = own;
-    return true;
-}
-
 bool is_constant(Node *value) { return value && IsA(value, Const) && !reinterpret_cast<Const *>(value)->constisnull; }
 
 } // namespace
-
-bool has_fixed_scale(Node *value) {
-    int32 typmod = -1;
-    return has_fixed_scale(value, &typmod);
-}
 
 Node *folded_argument(const Aggref *aggregate) {
     Node *argument = aggregate->args
@@ -143,7 +122,8 @@ int need_state(Analysis &a, const Plain &plain, int validity, const char *name) 
                 plain.argument ? exprType(plain.argument) : InvalidOid,
                 0,
                 false,
-                {}};
+                {},
+                plain.kind == StateKind::total && is_fixed_but_for_zero(plain.argument)};
     get_typlenbyval(state.type, &state.length, &state.by_value);
     if (plain.kind == StateKind::extremum) {
         block->has_extremum = true;
@@ -158,6 +138,14 @@ int need_state(Analysis &a, const Plain &plain, int validity, const char *name) 
 int need_count(Analysis &a, Node *argument, const char *name) {
     if (is_constant(argument)) argument = nullptr;
     return need_state(a, {StateKind::count, false, argument}, -1, name);
+}
+
+void note_digits(Block *block, Node *value) {
+    if (exprType(value) != NUMERICOID || has_fixed_scale(value)) return;
+    if (is_fixed_but_for_zero(value))
+        block->recompute_zeros = true;
+    else
+        block->recompute_on_removal = true;
 }
 
 bool is_unfixed_sum(const Aggref *aggregate) {

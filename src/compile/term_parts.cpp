@@ -2,6 +2,7 @@
 #include "compile/term_parts.hpp"
 #include "pg/query.hpp"
 
+#include "compile/expressions.hpp"
 #include "compile/terms.hpp"
 
 namespace compile {
@@ -48,6 +49,11 @@ Node *weight_of(int entry, Oid relation) {
 
 void add_weight(Query *query, int entry, Oid relation) {
     pg::add_target(query, weight_of(entry, relation), psprintf("weight_%d", entry));
+}
+
+void add_removed_weight(Query *query, int entry, Oid relation) {
+    Node *weight = operation("-", bigint_constant(0), weight_of(entry, relation));
+    pg::add_target(query, weight, psprintf("weight_%d", entry));
 }
 
 } // namespace compile

@@ -9,6 +9,8 @@ void replace_entry(Query *query, int occurrence, const char *name);
 // The weight of an entry that has been replaced.
 Node *weight_of(int entry, Oid relation);
 void add_weight(Query *query, int entry, Oid relation);
+// The same, negated.
+void add_removed_weight(Query *query, int entry, Oid relation);
 
 // repeats.cpp: takes what repeats rows out of a copy of the arm's query.
 void forget_repeats(Query *query, const Arm &arm);

@@ -86,30 +86,90 @@ const char *keys_of_changed(const Block &block, int occurrence, uint32 changed) 
 
 } // namespace
 
-const char *term_text(const Block &block, int occurrence, uint32 changed) {
-    if (block.is_whole()) return keys_of_changed(block, occurrence, changed);
+namespace {
+
+// The occurrences before one of the same arm's FROM whose sources have changed, too.
+pg::vector<int> old_occurrences(const Block &block, const Arm &arm, int occurrence, uint32 changed) {
+    pg::vector<int> old;
+    for (int i = arm.first; i < std::min(occurrence, arm.first + arm.entries()); i++)
+        if (changed & (UINT32_C(1) << block.occurrence_source[i - 1])) old.push_back(i);
+    return old;
+}
+
+// A term as one query, made by `old(query, i)` of what it says in the place of old occurrence i.
+struct Term {
+    Query *query;
+    const char *net = nullptr; // of a presence
+};
+
+template <class Old>
+Term term_of(const Block &block, int occurrence, uint32 changed, Old &&old) {
     const Arm &arm = block.arm_of(occurrence);
-    Query *query = ungrouped(block, arm);
+    Term term{ungrouped(block, arm)};
+    for (int i : old_occurrences(block, arm, occurrence, changed)) old(term.query, i);
+    const Presence *presence = arm.presence(occurrence);
+    if (presence) {
+        term.net = add_presence_term(term.query, block, arm, *presence, changed);
+    } else {
+        int source = block.occurrence_source[occurrence - 1], entry = arm.entry(occurrence);
+        replace_entry(term.query, entry, psprintf("delta_%d", source));
+        add_weight(term.query, entry, block.sources[source].relation);
+    }
+    leave_out_none(term.query, arm);
+    for (Node *times : pg::each<Node>(arm.repeats)) pg::add_target(term.query, pg::copy(times), "times");
+    return term;
+}
+
+// Old states are read as one: the table and, taken away from it, what changed.
+const char *united_term(const Block &block, int occurrence, uint32 changed) {
     pg::TextList with;
     uint32 written = 0;
-    for (int i = arm.first; i <= std::min(occurrence, arm.first + arm.entries() - 1); i++) {
-        int source = block.occurrence_source[i - 1], entry = arm.entry(i);
-        uint32 bit = UINT32_C(1) << source;
-        if (i < occurrence && !(changed & bit)) continue;
-        replace_entry(query, entry, psprintf(i == occurrence ? "delta_%d" : "old_%d", source));
+    Term term = term_of(block, occurrence, changed, [&](Query *query, int i) {
+        int source = block.occurrence_source[i - 1], entry = block.arm_of(occurrence).entry(i);
+        replace_entry(query, entry, psprintf("old_%d", source));
         add_weight(query, entry, block.sources[source].relation);
-        if (i < occurrence && !(written & bit)) {
-            with.add("%s", old_state_text(block.sources[source], source));
-            written |= bit;
-        }
+        if (!(written & (UINT32_C(1) << source))) with.add("%s", old_state_text(block.sources[source], source));
+        written |= UINT32_C(1) << source;
+    });
+    if (term.net) with.add("%s", term.net);
+    return psprintf("%s%s %s", with.empty() ? "" : "WITH ", with.text(), deparse(term.query));
+}
+
+// Old states are multiplied out: a query for each choice of the table or of what changed. Of the union of both the
+// planner has no statistics: it takes a key to have 200 values, would find a two-hundredth of a large table for each
+// changed row, and reads the other tables whole. And what changed is the inner side of a join then, passed over once
+// for each row of the other side.
+const char *multiplied_term(const Block &block, int occurrence, uint32 changed, int old) {
+    StringInfoData text;
+    initStringInfo(&text);
+    for (uint32 choice = 0; choice < (UINT32_C(1) << old); choice++) {
+        uint32 left = choice;
+        Term term = term_of(block, occurrence, changed, [&](Query *query, int i) {
+            int source = block.occurrence_source[i - 1], entry = block.arm_of(occurrence).entry(i);
+            if (left & 1) {
+                replace_entry(query, entry, psprintf("delta_%d", source));
+                add_removed_weight(query, entry, block.sources[source].relation);
+            } else {
+                pg::add_target(query, bigint_constant(1), psprintf("weight_%d", entry));
+            }
+            left >>= 1;
+        });
+        if (choice == 0 && term.net) appendStringInfo(&text, "WITH %s ", term.net);
+        appendStringInfo(&text, "%s%s", choice ? " UNION ALL " : "", deparse(term.query));
     }
-    if (const Presence *presence = arm.presence(occurrence)) {
-        const char *net = add_presence_term(query, block, arm, *presence, changed);
-        with.add("%s", net);
-    }
-    leave_out_none(query, arm);
-    for (Node *times : pg::each<Node>(arm.repeats)) pg::add_target(query, pg::copy(times), "times");
-    return psprintf("%s%s %s", with.empty() ? "" : "WITH ", with.text(), deparse(query));
+    return text.data;
+}
+
+// What is multiplied out doubles with each old state.
+constexpr int most_multiplied = 3;
+
+} // namespace
+
+const char *term_text(const Block &block, int occurrence, uint32 changed) {
+    if (block.is_whole()) return keys_of_changed(block, occurrence, changed);
+    auto count = static_cast<int>(old_occurrences(block, block.arm_of(occurrence), occurrence, changed).size());
+    if (count == 0 || count > most_multiplied) return united_term(block, occurrence, changed);
+    return multiplied_term(block, occurrence, changed, count);
 }
 
 const char *trace_text(const Block &block, int occurrence) {

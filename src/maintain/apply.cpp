@@ -12,7 +12,7 @@
 
 #include "maintain/apply_values.hpp"
 #include "maintain/direct.hpp"
-#include "maintain/parameters.hpp"
+#include "maintain/judge.hpp"
 #include "maintain/statements.hpp"
 #include "pg/list.hpp"
 #include "pg/scope.hpp"
@@ -67,59 +67,6 @@ Parameters delta_parameters(Taken &taken, const Group &group) {
         }
     }
     return parameters;
-}
-
-int compare(const State &state, Datum a, Datum b) {
-    return DatumGetInt32(FunctionCall2Coll(&state.compare, state.collation, a, b));
-}
-
-enum class Row {
-    tells,  // the group's new row follows from its old one and the delta
-    locked, // it does not: the group is to be recomputed, and its row is locked
-    absent, // as locked, but there is no row to lock
-};
-
-// Whether the delta takes the last row of the group whose locked row this is.
-bool empties(const Block &block, const Group &group, const pg::Row &row) {
-    bool null;
-    Datum count = row.datum(block.row_count + 1, &null);
-    return !null && DatumGetInt64(count) + group.cells[block.row_count].count <= 0;
-}
-
-// Whether rows with just that look of the key went: then another's may have to be shown. (Test: sql/keys.)
-bool shows_lost_key(const Block &block, const Group &group, const pg::Row &row) {
-    pg::vector<Datum> shown;
-    for (std::size_t i = 0; i < block.row_key.size(); i++)
-        shown.push_back(row.datum(static_cast<int>(block.states.size() + i + 1)));
-    for (const capture::KeyImage *image = group.images; image; image = image->next) {
-        bool same = image->net < 0;
-        for (std::size_t i = 0; same && i < block.row_key.size(); i++)
-            same = !block.row_key[i].told_apart || group.key_nulls[i] ||
-                   datum_image_eq(shown[i], image->key[i], block.row_key[i].by_value, block.row_key[i].length);
-        if (same) return true;
-    }
-    return false;
-}
-
-Row judge_row(Taken &taken, const Group &group, Parameters &parameters) {
-    const Block &block = taken.block;
-    if (execute(taken.projection, Statement::lock, parameters) == 0) return Row::absent;
-    if (block.recompute_on_removal || group.special) return Row::locked;
-    pg::Row row;
-    if (group.lost_image() && !empties(block, group, row) && shows_lost_key(block, group, row)) return Row::locked;
-    for (std::size_t i = 0; i < block.states.size(); i++) {
-        const State &state = block.states[i];
-        const Cell &cell = group.cells[i];
-        if (state.kind != StateKind::extremum || !cell.has_removed) continue;
-        // The extremum is known if a value beyond all that went stays: the old one, or one that came.
-        auto beyond = [&](Datum value) {
-            return state.is_max ? compare(state, value, cell.removed) > 0 : compare(state, value, cell.removed) < 0;
-        };
-        bool null;
-        Datum old = row.datum(static_cast<int>(i + 1), &null);
-        if (!(!null && beyond(old)) && !(cell.has_added && beyond(cell.added))) return Row::locked;
-    }
-    return Row::tells;
 }
 
 // So often may other transactions come between: a row is made or removed by them each time.
@@ -374,11 +321,6 @@ int64 apply_recomputed(catalog::Projection &projection, MemoryContext memory, Tu
     }
     if (keys != given) tuplestore_end(keys);
     return written;
-}
-
-// Whether the group's new row may not follow from its old one and the delta.
-static bool fragile(const Block &block, const Group &group) {
-    return group.special || group.lost_image() || (group.removed && (block.has_extremum || block.recompute_on_removal));
 }
 
 // Applies one group's delta by statements. Returns false where the group has to be recomputed and its row is locked for

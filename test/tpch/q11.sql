@@ -1,5 +1,5 @@
 -- Q11, important stock identification (NATION GERMANY). The standard has ORDER BY value DESC, and a FRACTION of
--- 0.0001 / scale; 0.002 is one that some parts exceed and others do not, at the scales that are used here.
+-- 0.0001 / scale; a fifth of it, which is put in the place of 0.002, is one that some parts exceed and others do not.
 SELECT
     ps_partkey,
     sum(ps_supplycost * ps_availqty) AS value
