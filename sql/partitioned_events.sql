@@ -59,6 +59,21 @@ INSERT INTO steps (pos, item, n) OVERRIDING SYSTEM VALUE VALUES (currval(pg_get_
 COMMIT;
 SELECT * FROM counted();
 
+-- a partition that is dropped or detached is history: totals stay, and nothing takes them away
+SELECT archived_to FROM projections.sources WHERE source = 'partitioned_events.steps';
+ALTER TABLE steps DETACH PARTITION steps_1;
+SELECT archived_to FROM projections.sources WHERE source = 'partitioned_events.steps';
+DROP TABLE steps_2, steps_1;
+SELECT archived_to FROM projections.sources WHERE source = 'partitioned_events.steps';
+CREATE TABLE steps_3 PARTITION OF steps FOR VALUES FROM (100) TO (200);
+DROP TABLE steps_3;
+SELECT test.check('summed');
+SELECT key, state FROM folded_later ORDER BY key;
+CALL projections.rebuild('folded_later');
+SELECT projections.reset('folded_later');
+SELECT projections.repair('summed_later');
+SELECT key, state FROM folded_later ORDER BY key;
+
 -- by UPDATE of what they are partitioned by
 CREATE TABLE notes (pos bigserial, topic text, done boolean DEFAULT false, kind text DEFAULT 'note') PARTITION BY LIST (done);
 CREATE TABLE notes_open PARTITION OF notes FOR VALUES IN (false);

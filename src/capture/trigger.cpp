@@ -49,7 +49,7 @@ bool is_known(const Statement &statement) {
 // Who writes a partition writes what is above it.
 void push(Statement statement) {
     push_one(statement);
-    if (!catalog::is_readable()) return; // whoever captures says so
+    if (!get_rel_relispartition(statement.relation) || !catalog::is_readable()) return; // whoever captures says so
     for (const catalog::Ancestor &above : catalog::ancestors_read(statement.relation)) {
         statement.relation = above.relation;
         if (!is_known(statement)) push_one(statement);

@@ -92,21 +92,20 @@ List *all_below(Oid table, LOCKMODE mode) {
 
 } // namespace
 
+// An ordinary table is told by its entry in pg_class: to read our own catalog would make a dependency, for
+// SERIALIZABLE, between all who write and whoever creates a projection. (Test: isolation/create_drop)
 std::span<const Ancestor> ancestors_read(Relation table) {
+    if (!table->rd_rel->relispartition) return {};
     const pg::vector<Ancestor> &found = entry(table);
     return {found.data(), found.size()};
 }
 
 std::span<const Ancestor> ancestors_read(Oid table) {
-    Known &now = current();
-    auto found = now.above.find(table);
-    if (found != now.above.end()) return {found->second->data(), found->second->size()};
+    if (!get_rel_relispartition(table)) return {};
     Relation relation = try_relation_open(table, AccessShareLock);
     if (relation == nullptr) return {};
-    bool stored =
-        relation->rd_rel->relkind == RELKIND_RELATION || relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE;
     std::span<const Ancestor> above;
-    if (stored) above = ancestors_read(relation);
+    if (relation->rd_rel->relkind != RELKIND_FOREIGN_TABLE) above = ancestors_read(relation);
     relation_close(relation, NoLock);
     return above;
 }

@@ -107,11 +107,23 @@ void before_drop_of_partition(Oid relation) {
         psprintf("SELECT projections_internal._forget_members(%s)", pg::oid_array({members.data(), members.size()})));
 }
 
+// Events that go with a partition.
+void note_archived(Oid partition) {
+    if (!pg::owns_relation(partition, GetUserId())) return;
+    List *ancestors = get_partition_ancestors(partition);
+    ListCell *cell;
+    foreach (cell, ancestors)
+        if (catalog::is_event_source(lfirst_oid(cell)))
+            execute(psprintf("SELECT projections_internal._note_archived(%u)", partition));
+}
+
 void before_drop_of_tables(const DropStmt *statement) {
     if (!catalog::sql_is_current()) return;
     for (Node *object : pg::each<Node>(statement->objects)) {
         Oid relation = RangeVarGetRelid(makeRangeVarFromNameList(castNode(List, object)), NoLock, true);
-        if (OidIsValid(relation) && get_rel_relispartition(relation)) before_drop_of_partition(relation);
+        if (!OidIsValid(relation) || !get_rel_relispartition(relation)) continue;
+        before_drop_of_partition(relation);
+        note_archived(relation);
     }
 }
 
@@ -125,6 +137,7 @@ void before_alter_table(const AlterTableStmt *statement) {
         if (!OidIsValid(parent) || !OidIsValid(partition) || !pg::owns_relation(parent, GetUserId()) ||
             !catalog::sql_is_current())
             continue;
+        if (command->subtype == AT_DetachPartition && get_rel_relispartition(partition)) note_archived(partition);
         if (command->subtype == AT_DetachPartition && !detached->concurrent) {
             if (get_rel_relispartition(partition) && !catalog::ancestors_read(partition).empty())
                 lock_from_above(parent, partition);

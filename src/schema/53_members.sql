@@ -156,6 +156,30 @@ END;
 COMMENT ON FUNCTION projections_internal._forget_members(oid[]) IS
     'Internal: what is recorded about partitions that are about to be dropped.';
 
+-- Events that go with their partition are history, as those that archive_events() deletes: what would need them is
+-- refused, and takes no totals away.
+CREATE FUNCTION projections_internal._note_archived(partition oid) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    s projections_internal.source;
+    gone bigint;
+BEGIN
+    FOR s IN SELECT x.* FROM projections_internal.source x
+        WHERE x.relation = ANY (projections_internal._tables_above(partition)) AND x.relation::oid <> partition LOOP
+        SELECT r.gone INTO gone FROM projections_internal._rows_as_owner(partition::regclass,
+            CASE WHEN s.arrivals IS NULL THEN format('SELECT max(e.%I)::bigint FROM %s AS e', s.position_column,
+                projections_internal._name(partition))
+            ELSE format('SELECT max(a.arrival)::bigint FROM %s AS e JOIN %s AS a ON a.position = e.%I',
+                projections_internal._name(partition), projections_internal._name(s.arrivals),
+                s.position_column) END) AS r(gone bigint);
+        UPDATE projections_internal.source x SET archived_to = gone WHERE x.relation = s.relation
+            AND x.archived_to < gone;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION projections_internal._note_archived(oid) IS
+    'Internal: notes that the events of a partition are about to go.';
+
 -- While it is detached concurrently, a partition is seen by some and not by others, who both write.
 CREATE FUNCTION projections_internal._note_detaching(parent oid, partition oid) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -210,4 +234,4 @@ REVOKE EXECUTE ON FUNCTION projections_internal._members(oid), projections_inter
     projections_internal._capture_members(oid[], oid, oid, integer), projections_internal._members_followed(),
     projections_internal._make_member_triggers(oid), projections_internal._follow_members(oid[]),
     projections_internal._forget_members(oid[]), projections_internal._note_detaching(oid, oid),
-    projections_internal._refuse_detaching(oid[]) FROM PUBLIC;
+    projections_internal._note_archived(oid), projections_internal._refuse_detaching(oid[]) FROM PUBLIC;
