@@ -12,6 +12,7 @@
 #include "events/moved.hpp"
 #include "events/problem.hpp"
 #include "maintain/flush.hpp"
+#include "maintain/kept.hpp"
 #include "operate/run.hpp"
 #include "pg/scope.hpp"
 #include "pg/utility.hpp"
@@ -227,7 +228,8 @@ void transaction_event(XactEvent event, void *) {
         events::forget_deleted();
         capture::statements_aborted(0);
         renewed = NIL;
-        catalog::end_transaction();
+        maintain::limit_kept();
+        catalog::end_transaction(maintain::discard_kept);
         declare::end_transaction();
         shared::count_noted(event == XACT_EVENT_COMMIT);
         shared::session_ended();
@@ -269,6 +271,11 @@ void _PG_init() {
         "pg_projections.delta_memory", "Memory for a transaction's pending changes of one projection.",
         "Beyond it, changes are applied early where that is possible and spilled to disk elsewhere.",
         &capture::delta_memory, 65536, 64, MAX_KILOBYTES, PGC_USERSET, GUC_UNIT_KB, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable(
+        "pg_projections.session_memory", "Memory that a session keeps for its projections between transactions.",
+        "Beyond it, the plans and expressions of the projections that were used least recently are "
+        "given up at the end of a transaction, and made anew when they are needed.",
+        &maintain::session_memory, 65536, 0, MAX_KILOBYTES, PGC_USERSET, GUC_UNIT_KB, nullptr, nullptr, nullptr);
     DefineCustomBoolVariable("pg_projections.allow_direct_writes", "Lets statements write projection tables.",
                              "A projection that is written so is marked stale until it is repaired.",
                              &declare::allow_direct_writes, false, PGC_SUSET, 0, nullptr, nullptr, nullptr);

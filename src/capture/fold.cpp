@@ -8,9 +8,10 @@ using compile::Key;
 using compile::State;
 using compile::StateKind;
 
-Fold::Fold(const Block &block, MemoryContext parent)
-    : block_(block), memory_(AllocSetContextCreate(parent, "projection delta", ALLOCSET_DEFAULT_SIZES)),
-      scratch_(AllocSetContextCreate(memory_, "projection delta row", ALLOCSET_SMALL_SIZES)),
+// Starts small: each of thousands of open savepoints may have one.
+Fold::Fold(const Block &block, MemoryContext parent, MemoryContext scratch)
+    : block_(block), memory_(AllocSetContextCreate(parent, "projection delta", ALLOCSET_START_SMALL_SIZES)),
+      scratch_(scratch ? scratch : AllocSetContextCreate(memory_, "projection delta row", ALLOCSET_SMALL_SIZES)),
       groups_(pg::Allocator<Group *>(memory_)), buckets_(pg::Allocator<Group *>(memory_)) {}
 
 uint32 hash_of_key(const Block &block, const Datum *keys, const bool *nulls) {

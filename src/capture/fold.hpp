@@ -46,8 +46,8 @@ uint32 hash_of_key(const compile::Block &block, const Datum *keys, const bool *n
 
 class Fold {
 public:
-    // Lives in a memory context of its own, under `parent`.
-    Fold(const compile::Block &block, MemoryContext parent);
+    // Lives in a memory context of its own, under `parent`. `scratch` is reset at each row; null: one of its own.
+    Fold(const compile::Block &block, MemoryContext parent, MemoryContext scratch = nullptr);
     void free() { MemoryContextDelete(memory_); }
 
     // Adds `weight` times a row whose keys are values[0..keys) and whose arguments follow.

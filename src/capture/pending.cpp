@@ -13,6 +13,8 @@ namespace {
 struct Transaction {
     MemoryContext memory;
     pg::vector<Pending *> pendings;
+    pg::flat_map<Oid, Pending *> by_relation; // the first one of each
+    pg::vector<int64> additions;              // by depth
 };
 
 constinit Transaction *transaction = nullptr;
@@ -57,7 +59,14 @@ Position position(const Pending &pending) {
     return now;
 }
 
+void count_addition(const Pending &pending) {
+    auto depth = static_cast<std::size_t>(pending.projection->depth);
+    if (transaction->additions.size() <= depth) transaction->additions.resize(depth + 1, 0);
+    transaction->additions[depth]++;
+}
+
 void restore(Pending &pending, const Position &then) {
+    count_addition(pending); // what had been applied is pending again
     for (std::size_t i = then.folds; i < pending.folds.size(); i++) pending.folds[i]->free();
     pending.folds.resize(then.folds);
     pending.flushed_folds = then.flushed_folds;
@@ -117,14 +126,16 @@ bool in_force(Pending &pending) {
 // Where a projection was paused, resumed or altered meanwhile, by this transaction or, after a rollback to a savepoint
 // that released the lock on the source, by another one, what it was has an entry of its own, with nothing pending.
 // (test/isolation/specs/async_pause.spec, alter.spec)
-Pending &pending(catalog::Projection *projection) {
-    for (Pending *each : all_pending())
-        if (is_of(*each, *projection)) {
-            each->projection = projection;
-            return *each;
-        }
+static Pending *find_pending(catalog::Projection &projection) {
+    auto first = current().by_relation.find(projection.relation);
+    Pending *found = first == transaction->by_relation.end() ? nullptr : first->second;
+    while (found && !is_of(*found, projection)) found = found->other;
+    return found;
+}
+
+static Pending *make_pending(catalog::Projection *projection) {
     const compile::Block *block = projection->kind == catalog::Kind::query ? &projection->block() : nullptr;
-    return *pg::within(memory(), [&] {
+    return pg::within(memory(), [&] {
         Pending *made = pg::make<Pending>(memory());
         made->relation = projection->relation;
         made->definition = projection->definition;
@@ -139,8 +150,22 @@ Pending &pending(catalog::Projection *projection) {
             for (std::size_t i = 0; i < block->sources.size(); i++) made->logs[i].desc = log_desc(block->sources[i]);
         }
         transaction->pendings.push_back(made);
+        Pending *&first = transaction->by_relation[made->relation];
+        made->other = first;
+        first = made;
         return made;
     });
+}
+
+Pending &pending(catalog::Projection *projection) {
+    // Each changed row asks for each projection over its table.
+    if (projection->delta_in != catalog::transaction_number() || !is_of(*projection->delta, *projection)) {
+        Pending *known = find_pending(*projection);
+        projection->delta = known ? known : make_pending(projection);
+        projection->delta_in = catalog::transaction_number();
+    }
+    projection->delta->projection = projection;
+    return *projection->delta;
 }
 
 std::span<Pending *const> all_pending() {
@@ -160,6 +185,13 @@ void remember_position(Pending &pending) {
     if (level <= 1 || (!pending.marks.empty() && pending.marks.back().subtransaction == now)) return;
     pg::within(memory(), [&] { pending.marks.push_back(Mark{now, level, position(pending)}); });
 }
+
+void before_more(Pending &pending) {
+    remember_position(pending);
+    count_addition(pending);
+}
+
+const pg::vector<int64> &additions_by_depth() { return current().additions; }
 
 // The first fold that is not flushed and that no rollback to an open savepoint leaves.
 static std::size_t first_open(const Pending &pending) {
@@ -182,10 +214,14 @@ static void merge_released(Pending &pending) {
 
 Fold &open_fold(Pending &pending) {
     merge_released(pending);
-    remember_position(pending);
+    before_more(pending);
     std::size_t floor = first_open(pending);
     if (pending.folds.size() <= floor)
-        pg::within(memory(), [&] { pending.folds.push_back(pg::make<Fold>(memory(), *pending.block, memory())); });
+        pg::within(memory(), [&] {
+            if (pending.scratch == nullptr)
+                pending.scratch = AllocSetContextCreate(memory(), "projection delta row", ALLOCSET_SMALL_SIZES);
+            pending.folds.push_back(pg::make<Fold>(memory(), *pending.block, memory(), pending.scratch));
+        });
     return *pending.folds.back();
 }
 
@@ -252,20 +288,23 @@ void subtransaction_aborted(SubTransactionId sub) {
     }
 }
 
-void release_applied() {
-    for (Pending *each : all_pending()) {
-        if (!each->marks.empty() || each->flushing) continue;
-        for (std::size_t i = 0; i < each->flushed_folds; i++) each->folds[i]->free();
-        each->folds.erase(each->folds.begin(), each->folds.begin() + static_cast<std::ptrdiff_t>(each->flushed_folds));
-        each->flushed_folds = 0;
-        for (Log &log : each->logs) {
-            if (log.store == nullptr || !log.empty()) continue;
-            tuplestore_end(log.store);
-            log.store = nullptr;
-            log.end = log.flushed = 0;
-            log.dead.clear();
-        }
+void release_applied(Pending &pending) {
+    if (!pending.marks.empty() || pending.flushing) return;
+    for (std::size_t i = 0; i < pending.flushed_folds; i++) pending.folds[i]->free();
+    pending.folds.erase(pending.folds.begin(),
+                        pending.folds.begin() + static_cast<std::ptrdiff_t>(pending.flushed_folds));
+    pending.flushed_folds = 0;
+    for (Log &log : pending.logs) {
+        if (log.store == nullptr || !log.empty()) continue;
+        tuplestore_end(log.store);
+        log.store = nullptr;
+        log.end = log.flushed = 0;
+        log.dead.clear();
     }
+}
+
+void release_applied() {
+    for (Pending *each : all_pending()) release_applied(*each);
 }
 
 void transaction_ended() {

@@ -54,11 +54,14 @@ struct Pending {
     bool cleared = false;  // a source was truncated: the next flush starts from nothing
     bool flushing = false; // being applied; a nested flush leaves it alone
     pg::vector<Mark> marks;
+    MemoryContext scratch = nullptr; // of all its folds
+    Pending *other = nullptr;        // another one of the same relation
 
     bool empty() const;
 };
 
-// The transaction's entry for a projection as it is declared now; made when first asked for.
+// The transaction's entry for a projection as it is declared now; made when first asked for, and known to the
+// projection.
 Pending &pending(catalog::Projection *projection);
 // Whether the entry is that. Else its projection is dropped or flows otherwise, for as long as that is not rolled back.
 bool in_force(Pending &pending);
@@ -68,6 +71,11 @@ bool anything_pending();
 
 // To be called before a change of positions: remembers them for the current subtransaction.
 void remember_position(Pending &pending);
+// The same, before something is added.
+void before_more(Pending &pending);
+// For each depth of projections, how often something was added to one of that depth. What was found to be pending, in
+// the order of depths, is all there is up to a depth while the counts up to that depth stand still.
+const pg::vector<int64> &additions_by_depth();
 // The fold that takes the current subtransaction's changes. As the owner.
 Fold &open_fold(Pending &pending);
 void append(Log &log, const Datum *values, const bool *nulls);
@@ -82,7 +90,9 @@ MemoryContext memory();
 // When a subtransaction ends: its marks become its parent's, or are gone back to.
 void subtransaction_committed(SubTransactionId sub, SubTransactionId parent);
 void subtransaction_aborted(SubTransactionId sub);
-// Frees what all flushes of a top-level transaction have applied.
+// Frees what flushes have applied of it, unless a rollback to a savepoint may need it again.
+void release_applied(Pending &pending);
+// The same for all.
 void release_applied();
 void transaction_ended();
 

@@ -105,15 +105,12 @@ Evaluator *make_evaluator(const compile::Block &block, MemoryContext parent) {
 // As the owner: functions that are called IMMUTABLE are called when an expression is planned. (Test:
 // sql/rights_writers)
 Evaluator &evaluator(catalog::Projection &projection) {
-    if (projection.evaluator && projection.evaluator_made_at != catalog::generation()) {
-        FreeExprContext(projection.evaluator->context, true);
-        MemoryContextDelete(projection.evaluator->memory);
-        projection.evaluator = nullptr;
-    }
+    if (projection.evaluator_made_at != catalog::generation()) discard_evaluator(projection);
     if (projection.evaluator == nullptr) {
         projection.evaluator_made_at = catalog::generation();
         catalog::with_pinned(projection.settings,
                              [&] { projection.evaluator = make_evaluator(projection.block(), projection.memory); });
+        projection.grew();
     }
     return *projection.evaluator;
 }
@@ -194,7 +191,7 @@ const Fold *capture_row(catalog::Projection &projection, Oid relation, TupleTabl
 
     Pending &delta = pending(&projection);
     if (!delta.folded) {
-        remember_position(delta);
+        before_more(delta);
         if (before) log_row(delta.logs[index], source, before, -1);
         if (after) log_row(delta.logs[index], source, after, 1);
         return nullptr;
@@ -225,7 +222,7 @@ void flush_if_grown(catalog::Projection &projection, const Fold &fold) {
 
 void clear(catalog::Projection &projection) {
     Pending &delta = pending(&projection);
-    remember_position(delta);
+    before_more(delta);
     delta.cleared = true;
 }
 
@@ -304,6 +301,13 @@ Readers query_readers_of(Oid relation) {
 
 void row_came_or_went(const Readers &readers, Oid table, TupleTableSlot *row, int64 weight) {
     row_captured(readers, table, weight < 0 ? row : nullptr, weight < 0 ? nullptr : row);
+}
+
+void discard_evaluator(catalog::Projection &projection) {
+    if (projection.evaluator == nullptr) return;
+    // Without the context's callbacks, which only functions that return sets have: the transaction may have failed.
+    MemoryContextDelete(projection.evaluator->memory);
+    projection.evaluator = nullptr;
 }
 
 void row_changed(Oid relation, TupleTableSlot *before, TupleTableSlot *after) {

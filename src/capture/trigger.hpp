@@ -52,4 +52,7 @@ void writing_ends(const void *writer);
 bool half_written(Oid relation);
 void statements_aborted(int level);
 
+// Frees what evaluates a projection's expressions; it is made anew.
+void discard_evaluator(catalog::Projection &projection);
+
 } // namespace capture

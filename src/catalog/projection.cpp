@@ -57,7 +57,8 @@ constinit bool stale = true;
 constinit bool held_off = false; // this transaction holds off updates of the extension
 constinit uint64 current_generation = 1;
 constinit uint64 current_rights = 1; // grows also with every change of roles, memberships, and the database's owner
-constinit List *replaced = NIL;      // Projections no longer in the catalog, which pending deltas may still name
+constinit uint64 ended_transactions = 1;
+constinit List *replaced = NIL; // Projections no longer in the catalog, which pending deltas may still name
 
 void outdate() {
     current_generation++;
@@ -362,34 +363,6 @@ Cache &current() {
 
 } // namespace
 
-const compile::Block &Projection::block() {
-    if (compiled == nullptr) {
-        // Its constants are made, and its functions called, also where a superuser looks at it. The texts that it
-        // holds have constants in the form that the pinned settings give them and read them in.
-        pg::as_owner(owner(), [&] {
-            with_pinned(settings,
-                        [&] { compiled = compile::compile_definition(relation, definition, user_columns, stored); });
-        });
-        MemoryContextSetParent(compiled->memory, memory);
-    }
-    return *compiled;
-}
-
-void Projection::refuse_changed() {
-    const compile::Block &known = block();
-    if (known.changed == nullptr) return;
-    compile::Place nowhere{nullptr};
-    // It may have been changed back.
-    if (compile::check_functions(reinterpret_cast<Node *>(known.expressions()), nowhere).changed == nullptr) return;
-    const char *quoted = quote_literal_cstr(known_name());
-    ereport(ERROR, (errcode(pg::error::projection_stale),
-                    errmsg("projection %s cannot be maintained: %s", known_name(), known.changed),
-                    errdetail("Its results could change without a source row changing."),
-                    errhint("Declare the function IMMUTABLE again, or SELECT projections.drop(%s); "
-                            "SELECT projections.pause(%s, 'reason'); lets writers of its sources go on meanwhile.",
-                            quoted, quoted)));
-}
-
 // Whoever asks does so to run as him: he must find what is hidden as he needs it.
 Oid Projection::owner() {
     if (owner_known_at == current_generation) return known_owner; // a change of owner invalidates the relation
@@ -434,6 +407,13 @@ std::span<Projection *const> all() {
     return {c.ordered.data(), c.ordered.size()};
 }
 
+std::span<Projection *const> known() {
+    if (cache == nullptr) return {};
+    return {cache->ordered.data(), cache->ordered.size()};
+}
+
+uint64 transaction_number() { return ended_transactions; }
+
 bool is_readable() { return cached().unknown == nullptr; }
 
 bool sql_is_current() { return current().sql_is_current; }
@@ -461,10 +441,14 @@ void announce_change() {
 
 uint64 generation() { return current_generation; }
 
-void end_transaction() {
+void end_transaction(void (*discard)(Projection &)) {
     held_off = false;
     end_lineage_transaction();
-    for (Projection *projection : pg::each<Projection>(replaced)) MemoryContextDelete(projection->memory);
+    ended_transactions++;
+    for (Projection *projection : pg::each<Projection>(replaced)) {
+        discard(*projection);
+        MemoryContextDelete(projection->memory);
+    }
     list_free(replaced);
     replaced = NIL;
 }

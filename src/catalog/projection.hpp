@@ -8,7 +8,8 @@ struct DirectPlan;
 } // namespace maintain
 namespace capture {
 struct Evaluator;
-}
+struct Pending;
+} // namespace capture
 
 namespace catalog {
 
@@ -45,7 +46,7 @@ struct Projection {
     pg::vector<Oid> sources;
     int depth = 0; // 1 + the greatest depth of a source that is a projection
 
-    // Made when first needed.
+    // Made when first needed, and kept for later transactions (maintain/kept.cpp).
     compile::Block *compiled = nullptr;
     maintain::Statements *statements = nullptr; // texts and plans, remade after DDL on any relation involved
     maintain::DirectPlan *direct = nullptr;
@@ -54,10 +55,16 @@ struct Projection {
     Oid known_owner = InvalidOid;
     uint64 owner_known_at = 0;
     bool known_readable = false;
-    uint64 readable_known_at = 0; // generation of rights
-    uint64 relied_on_at = 0;      // the generation in which what it relies on was last found as recorded
+    uint64 readable_known_at = 0;      // generation of rights
+    capture::Pending *delta = nullptr; // the transaction's,
+    uint64 delta_in = 0;               // if it is this one, by transaction_number()
+    uint64 used_in = 0;                // the last one that asked for the block
+    std::size_t kept_bytes = 0;        // of what is made when needed; 0: not measured since some of it was made
+    uint64 relied_on_at = 0;           // the generation in which what it relies on was last found as recorded
 
     const compile::Block &block();
+    // To be called when something has been made that is kept.
+    void grew();
     // Raises PJ004 where the definition's functions have changed so that its results could not be followed.
     void refuse_changed();
     // The table's owner, who runs its maintenance.
@@ -124,6 +131,13 @@ bool is_event_source(Oid relation);
 // Every projection, upstream first.
 std::span<Projection *const> all();
 
+// Those that the session knows, without a look at the catalog: at the end of a transaction.
+std::span<Projection *const> known();
+
+// How often the session has ended a transaction, and how often something has been made for a projection that is kept.
+uint64 transaction_number();
+uint64 growth();
+
 // Whether the library knows the version of the SQL objects. Where it does not, because that is newer, everything that
 // asks for projections raises.
 bool is_readable();
@@ -148,8 +162,8 @@ uint64 generation();
 // SQL objects of version 0.2.0 have no view of them.
 const char *checkpoints_of(Oid definition);
 
-// Frees what was replaced during the transaction; no pointer from before may be in use.
-void end_transaction();
+// Frees what was replaced during the transaction, after `discard`; no pointer from before may be in use.
+void end_transaction(void (*discard)(Projection &));
 
 // When the library is loaded: what outdates the cache.
 void register_callbacks();

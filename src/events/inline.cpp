@@ -155,7 +155,7 @@ void call_handler(Projection &projection, TupleTableSlot *row) {
 // Beyond delta_memory events are applied early, in some portions of their own.
 void keep_event(Projection &projection, TupleTableSlot *row) {
     capture::Pending &pending = capture::pending(&projection);
-    capture::remember_position(pending);
+    capture::before_more(pending);
     capture::Log &log = pending.logs.front();
     slot_getallattrs(row);
     capture::append(log, row->tts_values, row->tts_isnull);

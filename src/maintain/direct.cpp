@@ -202,7 +202,10 @@ DirectPlan *make_plan(Projection &projection, Relation table) {
 }
 
 DirectPlan &plan_of(Projection &projection, Relation table) {
-    if (projection.direct == nullptr) projection.direct = make_plan(projection, table);
+    if (projection.direct == nullptr) {
+        projection.direct = make_plan(projection, table);
+        projection.grew();
+    }
     return *projection.direct;
 }
 
@@ -412,7 +415,6 @@ Maker find_maker(Projection &projection, const capture::Group &group) {
 
 void discard_direct(Projection &projection) {
     if (projection.direct == nullptr) return;
-    if (projection.direct->context) FreeExprContext(projection.direct->context, true);
     MemoryContextDelete(projection.direct->memory);
     projection.direct = nullptr;
 }

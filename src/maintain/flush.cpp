@@ -194,8 +194,51 @@ void flush_told(Pending &pending, bool at_commit) {
     flush_ended(relation, nullptr);
 }
 
-// Flushes what `wanted(projection)` and is not half-written, upstream first, until nothing is left. Returns whether it
-// did anything.
+// What is to be flushed, upstream first. It is looked for once for all projections of a depth, as applying one adds to
+// those below it; anew where a user's trigger has added to what comes before the rest.
+class Order {
+public:
+    // Null where nothing is `ready`.
+    template <class Ready>
+    Pending *next(Ready &&ready) {
+        do
+            while (at_ < found_.size() && is_all_up_to(found_[at_]->projection->depth)) {
+                Pending *pending = found_[at_++];
+                if (ready(pending)) return pending;
+            }
+        while (find(ready));
+        return nullptr;
+    }
+    int rounds() const { return rounds_; }
+
+private:
+    bool is_all_up_to(int depth) const {
+        const auto &now = capture::additions_by_depth();
+        std::size_t count = std::min<std::size_t>(now.size(), static_cast<std::size_t>(depth) + 1);
+        return count <= additions_.size() && std::equal(now.begin(), now.begin() + count, additions_.begin());
+    }
+    template <class Ready>
+    bool find(Ready &&ready) {
+        const auto &now = capture::additions_by_depth();
+        additions_.assign(now.begin(), now.end());
+        at_ = 0;
+        rounds_++;
+        found_.clear();
+        for (Pending *pending : capture::all_pending())
+            if (ready(pending)) found_.push_back(pending);
+        std::sort(found_.begin(), found_.end(), [](const Pending *a, const Pending *b) {
+            int left = a->projection->depth, right = b->projection->depth;
+            return left != right ? left < right : a->relation < b->relation;
+        });
+        return !found_.empty();
+    }
+
+    pg::vector<Pending *> found_;
+    pg::vector<int64> additions_; // as they were when it was found
+    std::size_t at_ = 0;
+    int rounds_ = 0;
+};
+
 template <class Wanted>
 bool flush(bool at_commit, Wanted &&wanted) {
     pg::vector<Projection *> roots;
@@ -209,17 +252,12 @@ bool flush(bool at_commit, Wanted &&wanted) {
     AcceptInvalidationMessages(); // a REVOKE's: the locks may be held already
     lock_relations({roots.data(), roots.size()}, false);
     CommandCounterIncrement();
+    check_reliance_of_many({roots.data(), roots.size()});
 
-    for (int round = 0;; round++) {
+    Order order;
+    while (Pending *next = order.next(ready)) {
         CHECK_FOR_INTERRUPTS();
-        Pending *next = nullptr;
-        for (Pending *pending : capture::all_pending())
-            if (ready(pending) && (next == nullptr || pending->projection->depth < next->projection->depth ||
-                                   (pending->projection->depth == next->projection->depth &&
-                                    pending->projection->relation < next->projection->relation)))
-                next = pending;
-        if (next == nullptr) break;
-        if (round == max_rounds)
+        if (order.rounds() > max_rounds)
             ereport(ERROR, (errcode(ERRCODE_STATEMENT_TOO_COMPLEX),
                             errmsg("maintenance of projections did not come to an end after %d rounds", max_rounds),
                             errdetail("A trigger on projection %s, or on one below it, keeps changing a source.",
@@ -227,8 +265,9 @@ bool flush(bool at_commit, Wanted &&wanted) {
                             errhint("Make the trigger change nothing when there is nothing to do.")));
         flush_told(*next, at_commit);
         CommandCounterIncrement();
-        capture::release_applied();
+        capture::release_applied(*next);
     }
+    capture::release_applied();
     return true;
 }
 

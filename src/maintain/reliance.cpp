@@ -9,6 +9,7 @@
 
 #include "catalog/lineage.hpp"
 #include "maintain/flush.hpp"
+#include "pg/list.hpp"
 #include "pg/scope.hpp"
 
 namespace maintain {
@@ -118,32 +119,50 @@ uint64 digest_of(const catalog::Projection &projection, ArrayType *functions) {
     return digest;
 }
 
-// Whether the record is of these catalog entries.
-bool is_recorded(const catalog::Projection &projection) {
-    // A plan's constant of type oid counts as a relation that it reads: the projection would be brought up to date
-    // first.
-    pg::spi_execute(
-        psprintf("SELECT functions, digest FROM projections_internal.reliance_record WHERE projection = ANY "
-                 "(ARRAY[%u]::oid[])",
-                 projection.relation));
-    if (SPI_processed == 0) return false;
-    pg::Row row;
-    return static_cast<uint64>(row.bigint(2)) == digest_of(projection, DatumGetArrayTypeP(row.datum(1)));
+// Finds those whose records are of these catalog entries.
+void find_recorded(std::span<const Oid> projections) {
+    uint64 now = catalog::generation(); // looking may itself receive an invalidation
+    // In an array: a plan's constant of type oid counts as a relation that it reads, and the projection would be
+    // brought up to date first.
+    pg::spi_execute(psprintf("SELECT projection, functions, digest FROM projections_internal.reliance_record "
+                             "WHERE projection = ANY (%s)",
+                             pg::oid_array(projections)));
+    const SPITupleTable *records = SPI_tuptable;
+    for (uint64 i = 0, count = SPI_processed; i < count; i++) {
+        pg::Row record(records, i);
+        catalog::Projection *projection = catalog::projection(record.oid(1));
+        if (projection &&
+            static_cast<uint64>(record.bigint(3)) == digest_of(*projection, DatumGetArrayTypeP(record.datum(2))))
+            projection->relied_on_at = now;
+    }
+}
+
+bool is_to_be_checked(const catalog::Projection &projection) {
+    return projection.relied_on_at != catalog::generation() && !XactReadOnly && catalog::sql_is_current();
 }
 
 } // namespace
 
 void check_reliance(catalog::Projection &projection) {
-    if (projection.relied_on_at == catalog::generation() || XactReadOnly || !catalog::sql_is_current()) return;
+    if (!is_to_be_checked(projection)) return;
     Oid relation = projection.relation;
     pg::as_superuser([&] {
         pg::with_spi([&] {
-            if (!is_recorded(projection))
+            find_recorded({&relation, 1});
+            if (projection.relied_on_at != catalog::generation())
                 pg::spi_execute(
                     psprintf("SELECT projections_internal._check_relied(ARRAY[%u]::oid[], false)", relation));
         });
     });
     projection.relied_on_at = catalog::generation();
+}
+
+void check_reliance_of_many(std::span<catalog::Projection *const> projections) {
+    pg::vector<Oid> unchecked;
+    for (catalog::Projection *projection : projections)
+        if (is_to_be_checked(*projection)) unchecked.push_back(projection->relation);
+    if (unchecked.size() < 2) return;
+    pg::as_superuser([&] { pg::with_spi([&] { find_recorded({unchecked.data(), unchecked.size()}); }); });
 }
 
 void record_reliance(Oid projection) {

@@ -8,6 +8,10 @@ namespace maintain {
 // the projection stale, with a WARNING. Costs a hash of cached catalog entries where the catalogs have moved.
 void check_reliance(catalog::Projection &projection);
 
+// Finds at once what check_reliance() will ask of each: of many projections, their records are read by one query. What
+// is not as recorded is left to it.
+void check_reliance_of_many(std::span<catalog::Projection *const> projections);
+
 // As a superuser: what the projection relies on now is right.
 void record_reliance(Oid projection);
 

@@ -352,6 +352,7 @@ Statements &statements(Projection &projection) {
         MemoryContext memory = AllocSetContextCreate(projection.memory, "projection statements", ALLOCSET_SMALL_SIZES);
         projection.statements = pg::make<Statements>(memory);
         projection.statements->memory = memory;
+        projection.grew();
         pg::within(memory, [&] {
             projection.statements->name = projection.name();
             projection.statements->key = key_columns(projection);
@@ -406,6 +407,7 @@ SPIPlanPtr keep_plan(Projection &projection, int kind, uint64 variant, const cha
     Statements &kept = statements(projection);
     BlockNumber blocks = kind < 0 ? blocks_of_sources(projection) : 0;
     pg::within(kept.memory, [&] { kept.plans.push_back(KeptPlan{kind, variant, plan, blocks}); });
+    projection.grew();
     return plan;
 }
 
@@ -449,6 +451,10 @@ SPIPlanPtr plan(Projection &projection, Statement statement, NullMask nulls) {
 void renew_statements(Projection &projection) {
     if (projection.statements_made_at == catalog::generation()) return;
     projection.statements_made_at = catalog::generation();
+    discard_statements(projection);
+}
+
+void discard_statements(Projection &projection) {
     discard_direct(projection);
     if (projection.statements == nullptr) return;
     for (const KeptPlan &kept : projection.statements->plans) SPI_freeplan(kept.plan);

@@ -41,6 +41,9 @@ struct Statements {
 // Frees texts and plans that DDL has outdated. To be called once relations are locked.
 void renew_statements(catalog::Projection &projection);
 
+// Frees texts and plans, and what the direct way keeps. They are made anew.
+void discard_statements(catalog::Projection &projection);
+
 // The projection's statements, which hold until DDL outdates them.
 Statements &statements(catalog::Projection &projection);
 

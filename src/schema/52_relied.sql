@@ -65,7 +65,8 @@ COMMENT ON FUNCTION projections_internal._relied_index(projections_internal.proj
 
 -- Rows are told apart by the primary keys of what FROM reads, and so are slices of several rows that functions or
 -- LATERAL make of a row; of a table whose presence is asked for in a subquery, it does not matter. Which is which only
--- the compiler knows; where nothing compiles any more, what was recorded.
+-- the compiler knows. What was recorded stays: where the key is gone, a session that has not compiled the definition
+-- before finds one whose rows it would not tell apart, or none (test: sql/session_memory).
 CREATE FUNCTION projections_internal._identifying_sources(projection oid) RETURNS oid[]
     LANGUAGE c STRICT STABLE AS 'MODULE_PATHNAME', 'projections_identifying_sources';
 COMMENT ON FUNCTION projections_internal._identifying_sources(oid) IS
@@ -78,13 +79,14 @@ BEGIN
                    ELSE '{%:lateral true%,%:rtekind 3 %,%:hasTargetSRFs true%}' END)) THEN
         RETURN shape = 'rows';
     END IF;
-    RETURN source = ANY (projections_internal._identifying_sources(projection));
+    RETURN EXISTS (SELECT FROM projections_internal.reliance r WHERE r.projection = _identifies.projection
+            AND r.aspect = 'primary key' AND r.object = source)
+        OR source = ANY (projections_internal._identifying_sources(projection));
 EXCEPTION WHEN OTHERS THEN
     IF NOT projections_internal._does_not_compile(SQLSTATE) THEN
         RAISE;
     END IF;
-    RETURN EXISTS (SELECT FROM projections_internal.reliance r WHERE r.projection = _identifies.projection
-        AND r.aspect = 'primary key' AND r.object = source);
+    RETURN false;
 END
 $$;
 COMMENT ON FUNCTION projections_internal._identifies(oid, oid, oid, text) IS

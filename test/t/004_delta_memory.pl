@@ -1,5 +1,6 @@
 # A large statement stays within pg_projections.delta_memory: few groups fold into little, many groups are applied early, and
-# rows kept for a join spill to disk. The backend's own memory is what is watched.
+# rows kept for a join spill to disk. What savepoints, flushes and a session keep is within what the README says. The backend's own
+# memory is what is watched.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
@@ -53,6 +54,77 @@ my $many = delta_bytes('many', 'INSERT INTO many SELECT g, 1 FROM generate_serie
 cmp_ok($many, '<', $limit, "150,000 groups: $many bytes");
 my $join = delta_bytes('sides', 'INSERT INTO sides SELECT g, g % 10 FROM generate_series(1, 300000) g');
 cmp_ok($join, '<', $limit, "300,000 rows kept for a join: $join bytes");
-is($node->safe_psql('postgres', 'SELECT equal FROM test.check_all()'), '3', 'equal');
+
+# The README's bounds, by what they grow with. What a flush takes is measured by a trigger on the projection, at its end.
+sub kept { return 'SELECT coalesce(sum(total_bytes), 0) FROM pg_backend_memory_contexts WHERE name IN (' . join(', ', map { "'$_'" } @_) . ')' }
+my @delta = ('projection deltas', 'projection delta', 'projection delta row');
+my @flush = ('projection delta', 'projection flush', 'projection row images', 'projection keys that came', 'projection keys that went');
+
+sub flush_bytes
+{
+	my ($projection, $statement) = @_;
+	return $node->safe_psql('postgres', qq{
+		SET client_min_messages = warning;
+		TRUNCATE measured;
+		CREATE OR REPLACE FUNCTION measure_flush() RETURNS trigger LANGUAGE plpgsql AS \$\$
+		BEGIN
+			INSERT INTO measured } . kept(@flush) . qq{;
+			RETURN NULL;
+		END \$\$;
+		CREATE TRIGGER zz_measure AFTER INSERT OR UPDATE OR DELETE ON $projection FOR EACH STATEMENT EXECUTE FUNCTION measure_flush();
+		$statement;
+		DROP TRIGGER zz_measure ON $projection;
+		SELECT max(bytes) FROM measured});
+}
+
+$node->safe_psql('postgres', q{
+	SET client_min_messages = warning;
+	CREATE TABLE facts (id int PRIMARY KEY, k int, v int);
+	CREATE TABLE keys (k int PRIMARY KEY, name text);
+	INSERT INTO keys SELECT g, 'n' || g FROM generate_series(0, 19999) g;
+	INSERT INTO facts SELECT g, g % 20000, g FROM generate_series(1, 60000) g;
+	ANALYZE;
+	SELECT projections.create('by_name', 'SELECT n.name, sum(f.v) AS s, count(*) AS n FROM facts f JOIN keys n ON n.k = f.k GROUP BY n.name')});
+my $groups = flush_bytes('by_name', 'UPDATE facts SET k = (k + 1) % 20000');
+cmp_ok($groups, '>', 20000 * 100, 'the flush is measured');
+cmp_ok($groups, '<', 20000 * 1000, "a join's flush of 20,000 groups: $groups bytes");
+$node->safe_psql('postgres', q{
+	SET client_min_messages = warning;
+	SELECT projections.drop('by_name');
+	SELECT projections.create('with_name', 'SELECT f.id, n.name, f.v FROM facts f JOIN keys n ON n.k = f.k')});
+my $images = flush_bytes('with_name', 'UPDATE facts SET k = (k + 1) % 20000');
+cmp_ok($images, '>', 120000 * 50, 'the flush is measured');
+cmp_ok($images, '<', 120000 * 300, "60,000 rows of a join that are exchanged: $images bytes");
+$node->safe_psql('postgres', q{
+	SET client_min_messages = warning;
+	SELECT projections.create('largest', 'SELECT k, max(v) AS most FROM facts GROUP BY k')});
+my $extrema = delta_bytes('facts', 'INSERT INTO facts SELECT g, g, 1 FROM generate_series(100001, 150000) g');
+cmp_ok($extrema, '<', 50000 * 400 + $limit, "50,000 groups with max: $extrema bytes");
+
+my $savepoints = 2000;
+my $nested = $node->safe_psql('postgres', join("\n", 'BEGIN;',
+		(map { "SAVEPOINT s$_; INSERT INTO few VALUES ($_ % 10, 1);" } 1 .. $savepoints), kept(@delta) . ';',
+		(map { "RELEASE s$_;" } grep { $_ % 2 } reverse 1 .. $savepoints), 'COMMIT;'));
+cmp_ok($nested, '>', $savepoints * 100, 'what savepoints keep is measured');
+cmp_ok($nested, '<', $savepoints * 2048, "$savepoints nested savepoints: $nested bytes");
+
+# A session gives up what it has not used for long.
+$node->safe_psql('postgres', q{
+	SET client_min_messages = warning;
+	CREATE TABLE read_by_many (k int, v int);
+	SELECT projections.create('many_' || i, format('SELECT k, sum(v + %s) AS s, count(*) AS n FROM read_by_many GROUP BY k', i))
+	FROM generate_series(1, 60) i});
+my @session = ('projection block', 'projection evaluator', 'projection direct write', 'projection statements');
+for my $case (['64MB', 2 * 1024 * 1024, 64 * 1024 * 1024], ['1MB', 512 * 1024, 1024 * 1024], ['0', 0, 0])
+{
+	my ($setting, $least, $most) = @$case;
+	my $bytes = $node->safe_psql('postgres', "SET pg_projections.session_memory = '$setting';
+		INSERT INTO read_by_many VALUES (1, 1);
+		INSERT INTO read_by_many VALUES (1, 1), (2, 2);
+		" . kept(@session));
+	cmp_ok($bytes, '>=', $least, "session_memory = $setting: $bytes bytes, of what was used last");
+	cmp_ok($bytes, '<=', $most, "session_memory = $setting: $bytes bytes at most");
+}
+is($node->safe_psql('postgres', 'SELECT equal FROM test.check_all()'), '65', 'equal');
 $node->stop;
 done_testing();
