@@ -16,19 +16,19 @@ struct Known {
     pg::flat_map<Oid, bool> trees; // all tables below sources
 };
 
-constinit Known *known = nullptr;
+constinit Known *looked_up = nullptr;
 constinit List *replaced = NIL; // memory contexts, whose spans may be in use
 
 Known &current() {
     uint64 now = generation();
-    if (known && known->made_at == now && !known->outdated) return *known;
-    if (known) pg::within(CacheMemoryContext, [&] { replaced = lappend(replaced, known->memory); });
-    known = nullptr;
+    if (looked_up && looked_up->made_at == now && !looked_up->outdated) return *looked_up;
+    if (looked_up) pg::within(CacheMemoryContext, [&] { replaced = lappend(replaced, looked_up->memory); });
+    looked_up = nullptr;
     MemoryContext memory = AllocSetContextCreate(CacheMemoryContext, "projection lineage", ALLOCSET_SMALL_SIZES);
     Known *fresh = pg::within(memory, [&] { return pg::make<Known>(memory); });
     fresh->memory = memory;
     fresh->made_at = now;
-    return *(known = fresh);
+    return *(looked_up = fresh);
 }
 
 // Nearest first; a partition has one parent.
@@ -153,10 +153,11 @@ TupleTableSlot *as_whole_row_of(const Ancestor &ancestor, TupleTableSlot *row) {
 }
 
 bool lineage_changed(Oid table) {
-    if (known == nullptr) return false;
-    auto found = known->above.find(table);
-    bool below_source = known->trees.contains(table) || (found != known->above.end() && !found->second->empty());
-    if (below_source || found != known->above.end()) known->outdated = true;
+    if (looked_up == nullptr) return false;
+    auto found = looked_up->above.find(table);
+    bool below_source =
+        looked_up->trees.contains(table) || (found != looked_up->above.end() && !found->second->empty());
+    if (below_source || found != looked_up->above.end()) looked_up->outdated = true;
     return below_source;
 }
 
