@@ -131,6 +131,25 @@ std::span<const Oid> members(Oid source) {
     }
 }
 
+uint64 partitions_of(std::span<const Oid> sources) {
+    uint64 digest = 0;
+    for (Oid source : sources) {
+        if (get_rel_relkind(source) != RELKIND_PARTITIONED_TABLE) continue;
+        List *tree = all_below(source, NoLock);
+        for (int i = 0; i < list_length(tree); i++) digest = hash_combine64(digest, list_nth_oid(tree, i));
+        list_free(tree);
+    }
+    return digest;
+}
+
+void refuse_other_partitions(std::span<const Oid> sources, uint64 before) {
+    if (partitions_of(sources) == before) return;
+    ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+                    errmsg("could not serialize access: partitions of a source came or went while it was read"),
+                    errdetail("Some of what was read may be of before, and some of after."),
+                    errhint("Retry the transaction.")));
+}
+
 void lock_tree(Oid table, LOCKMODE mode) {
     LockRelationOid(table, mode);
     list_free(all_below(table, mode));

@@ -21,6 +21,12 @@ std::span<const Ancestor> ancestors_read(Oid table);
 // The tables below a source that hold its rows; none for an ordinary table.
 std::span<const Oid> members(Oid source);
 
+// Which partitions the sources have now, as one number; 0 where none is partitioned. Queries read the partitions that
+// there are, whatever their snapshot: what reads a log and its sources under one snapshot asks before it takes that and
+// when it is done. Raises 40001 where partitions have come or gone meanwhile.
+uint64 partitions_of(std::span<const Oid> sources);
+void refuse_other_partitions(std::span<const Oid> sources, uint64 before);
+
 // Locks a table, then those below it, as statements do.
 void lock_tree(Oid table, LOCKMODE mode);
 

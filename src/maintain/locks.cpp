@@ -29,7 +29,9 @@ void collect(catalog::Projection *projection, pg::flat_map<Oid, LOCKMODE> &modes
     LOCKMODE &mode = modes[projection->relation];
     if (mode == RowExclusiveLock) return;
     mode = RowExclusiveLock;
-    bool reads = projection->kind == catalog::Kind::query && projection->block().reads_sources();
+    // One that is not compiled yet is not here for a change of its sources, and may be gone. (Test:
+    // isolation/async_slots)
+    bool reads = projection->compiled && projection->compiled->reads_sources();
     for (Oid source : projection->sources) {
         modes.emplace(source, AccessShareLock);
         // A partition that is being emptied is locked, and whoever empties it will wait for tags and keys.

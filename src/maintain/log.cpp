@@ -3,6 +3,7 @@
 #include "maintain/log.hpp"
 
 #include "catalog/hidden.hpp"
+#include "catalog/lineage.hpp"
 #include "maintain/apply.hpp"
 #include "maintain/flush.hpp"
 #include "maintain/locks.hpp"
@@ -208,6 +209,8 @@ Consumed consume_changes(Projection &projection, int64 at_most, Snapshot snapsho
     Consumed consumed;
     // Log and sources are read under one snapshot, so that what is recomputed is neither older nor newer than what has
     // been consumed.
+    std::span<const Oid> sources{projection.sources.data(), projection.sources.size()};
+    uint64 partitions = catalog::partitions_of(sources);
     taken.snapshot = RegisterSnapshot(snapshot ? snapshot : GetLatestSnapshot());
     maintaining(projection, [&] {
         with_statements(projection, [&] {
@@ -217,6 +220,7 @@ Consumed consume_changes(Projection &projection, int64 at_most, Snapshot snapsho
             if (consumed.rows > 0) apply_taken(projection, taken, consumed);
         });
     });
+    if (block.reads_sources() || taken.cleared) catalog::refuse_other_partitions(sources, partitions);
     UnregisterSnapshot(taken.snapshot);
     for (Tuplestorestate *rows : taken.rows)
         if (rows) tuplestore_end(rows);

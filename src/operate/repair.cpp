@@ -4,6 +4,7 @@
 // does: what writers change in between is seen by the recomputation, or added to what it wrote. A difference of counted
 // rows, and the states of reducers, whose slots are locked before they are compared, do not change in between.
 // (test/isolation/specs/repair.spec)
+#include "catalog/lineage.hpp"
 #include "catalog/settings.hpp"
 #include "events/recompute.hpp"
 #include "maintain/flush.hpp"
@@ -72,6 +73,8 @@ int64 repair_query(Projection &projection) {
         return apply_drift(projection, verify::find_drift(projection, {}), {});
     events::lock_slots(projection.relation);
     maintain::settle(projection, "repair");
+    std::span<const Oid> sources{projection.sources.data(), projection.sources.size()};
+    uint64 partitions = catalog::partitions_of(sources);
     maintain::Recompute how{RegisterSnapshot(GetLatestSnapshot())};
     MemoryContext outside = CurrentMemoryContext;
     as_maintainer(projection, [&] {
@@ -81,6 +84,7 @@ int64 repair_query(Projection &projection) {
             how.rows = pg::within(outside, [&] { return verify::applied_events(projection, how.snapshot); });
     });
     int64 written = apply_drift(projection, verify::find_drift(projection, {}, {how.snapshot, true}), how);
+    if (projection.flow == catalog::Flow::log) catalog::refuse_other_partitions(sources, partitions);
     UnregisterSnapshot(how.snapshot);
     return written;
 }

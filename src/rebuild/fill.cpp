@@ -1,6 +1,7 @@
 // Filling the shadow: what a rebuild does between its first commit and the attempts to put the shadow in place.
 #include "rebuild/fill.hpp"
 
+#include "catalog/lineage.hpp"
 #include "maintain/log.hpp"
 #include "maintain/reliance.hpp"
 #include "rebuild/alter.hpp"
@@ -83,9 +84,12 @@ void copy(Rebuild &rebuild) {
             LockRelationOid(source, AccessShareLock);
             find_all_inheritors(source, AccessShareLock, nullptr); // locks those below
         }
+        std::span<const Oid> sources{next.sources.data(), next.sources.size()};
+        uint64 partitions = catalog::partitions_of(sources);
         Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
         pg::as_owner(next.owner(), [&] { pg::with_spi([&] { maintain::discard_changes(next, snapshot); }); });
         rebuild.rows = copy_rows(next, snapshot);
+        catalog::refuse_other_partitions(sources, partitions);
         UnregisterSnapshot(snapshot);
         note_progress(rebuild, rebuild.rows, rebuild.rows);
     });
