@@ -198,4 +198,14 @@ SELECT source, count(*) FROM projections.history('per_day', '{"region": "r500"}'
 SELECT s.relname, s.seq_tup_read - b.seq_tup_read AS rows FROM pg_stat_xact_user_tables s JOIN before b USING (relid) WHERE s.schemaname = 'by_columns' AND s.seq_tup_read - b.seq_tup_read > 1000;
 COMMIT;
 SELECT * FROM test.check_all();
+
+-- A value that a domain does not allow names no row.
+CREATE DOMAIN known AS int NOT NULL CHECK (VALUE > 0);
+CREATE TABLE domains (id int PRIMARY KEY, d known);
+INSERT INTO domains VALUES (1, 1), (2, 2), (3, 2);
+SELECT projections.create('by_domain', 'SELECT d, count(*) AS n FROM domains GROUP BY d');
+SELECT projections.refresh_rows('by_domain', '[{"d": null}, {"d": -1}]') AS none, projections.refresh_rows('by_domain', '{"d": 2}') AS right,
+    projections.read('by_domain', '{"d": 2}', '0 s') AS read, projections.read('by_domain', '{"d": null}', '0 s') AS none;
+SELECT spoil('UPDATE by_domain SET n = 7 WHERE d = 2');
+SELECT projections.refresh_rows('by_domain', '{"d": 2}');
 DROP SCHEMA by_columns CASCADE;

@@ -193,3 +193,26 @@ DO $$ BEGIN PERFORM projections.drop(m || number) FROM kinds, unnest('{inline_,a
 SELECT projections.drop('numbered');
 DROP VIEW large;
 DROP TABLE sales, posts, customers, orders, ties, kinds;
+
+--
+-- All indexes that are missing are named at once, and none that another of them makes needless
+--
+CREATE TABLE hub (id int PRIMARY KEY, one int, two int, three int);
+CREATE TABLE spoke (id int PRIMARY KEY, hub int, n int);
+CREATE INDEX ON spoke (hub);
+SELECT source, index_advice FROM projections.explain($$
+    SELECT h.id, (SELECT jsonb_agg(s.n ORDER BY s.id) FROM spoke s WHERE s.hub = h.one) AS ones,
+        (SELECT jsonb_agg(s.n ORDER BY s.id) FROM spoke s WHERE s.hub = h.two) AS twos,
+        (SELECT jsonb_agg(s.n ORDER BY s.id) FROM spoke s WHERE s.hub = h.one AND s.n = h.three) AS threes FROM hub h$$);
+CREATE TABLE ledger (id int PRIMARY KEY, hub int, spoke int, n int);
+SELECT source, index_advice FROM projections.explain($$
+    SELECT l.id, (SELECT jsonb_agg(s.n ORDER BY s.id) FROM spoke s JOIN ledger m ON m.spoke = s.id WHERE m.hub = l.hub) AS others FROM ledger l$$);
+
+-- What has a sort operator does not depend on the order of its values, whoever wrote it: nothing is said of it.
+CREATE AGGREGATE largest(int) (sfunc = int4larger, stype = int, sortop = >);
+SET client_min_messages = notice;
+SELECT count(*) FROM projections.explain('SELECT hub, largest(n) AS n FROM spoke GROUP BY hub');
+SELECT count(*) FROM projections.explain('SELECT hub, array_agg(n) AS n FROM spoke GROUP BY hub');
+SET client_min_messages = error;
+DROP AGGREGATE largest(int);
+DROP TABLE hub, spoke, ledger;

@@ -18,12 +18,19 @@ bool is_free(const Aggref *aggregate) {
                             aggregate->inputcollid);
 }
 
+// An aggregate that has a sort operator returns the first of its values, whatever order they come in.
+bool is_extremum(const Aggref *aggregate) {
+    HeapTuple tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(aggregate->aggfnoid));
+    if (!HeapTupleIsValid(tuple)) elog(ERROR, "cache lookup failed for aggregate %u", aggregate->aggfnoid);
+    bool sorted = OidIsValid(reinterpret_cast<Form_pg_aggregate>(GETSTRUCT(tuple))->aggsortop);
+    ReleaseSysCache(tuple);
+    return sorted;
+}
+
 // Whether the result shows the order, and not only by its last digits or by which of equal values it is.
 bool shows_order(const Aggref *aggregate) {
     Oid type = aggregate->aggtype;
-    const char *name = get_func_name(aggregate->aggfnoid);
-    bool extremum = strcmp(name, "min") == 0 || strcmp(name, "max") == 0;
-    return type != FLOAT4OID && type != FLOAT8OID && !(aggregate->aggfnoid < FirstNormalObjectId && extremum);
+    return type != FLOAT4OID && type != FLOAT8OID && !is_extremum(aggregate);
 }
 
 // An implicit cast is not written; over it stands another, which would be read back as one of what is below.

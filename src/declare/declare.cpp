@@ -290,9 +290,10 @@ const char *flow_name(catalog::Flow flow) {
 void report(Oid table, const Block &block, const Plan &plan, uint64 rows, TimestampTz began) {
     pg::vector<const char *> advice; // each statement once
     for (int i = 1; plan.flow != catalog::Flow::events && i <= static_cast<int>(block.occurrence_source.size()); i++) {
-        const char *statement = index_advice(block, i);
-        auto is_same = [&](const char *other) { return strcmp(other, statement) == 0; };
-        if (statement && std::none_of(advice.begin(), advice.end(), is_same)) advice.push_back(statement);
+        for (char *statement : pg::each<char>(index_advice(block, i))) {
+            auto is_same = [&](const char *other) { return strcmp(other, statement) == 0; };
+            if (std::none_of(advice.begin(), advice.end(), is_same)) advice.push_back(statement);
+        }
     }
     ereport(NOTICE,
             (errmsg("projection %s: %s, %s, key (%s), " UINT64_FORMAT " rows in %ld ms", pg::qualified_name(table),

@@ -171,29 +171,45 @@ ArrayType *key_array(const Block &block) { return text_array(key_names(block)); 
 
 namespace {
 
+// The indexes of a table that are missing: none that another of them would make needless.
+struct Missing {
+    Oid table;
+    List *statements = NIL;
+    List *leading = NIL; // columns of those
+
+    void add(List *columns) {
+        if (columns == NIL || leads_an_index(table, columns, false)) return;
+        if (list_intersection_int(leading, columns) != NIL) return;
+        leading = lappend_int(leading, linitial_int(columns));
+        statements = lappend(statements, const_cast<char *>(create_index(table, columns)));
+    }
+};
+
 // Of what is read again: by the columns that link it to each other table, or that are the key.
-const char *advice_of_trace(const compile::Trace &trace, Oid table) {
-    for (List *columns : pg::each<List>(trace.matched))
-        if (!leads_an_index(table, columns, false)) return create_index(table, columns);
-    if (trace.matched) return nullptr;
+void add_of_trace(Missing &missing, const compile::Trace &trace) {
+    for (List *columns : pg::each<List>(trace.matched)) missing.add(columns);
+    if (trace.matched) return;
     List *keys = NIL;
     for (TargetEntry *key : pg::each<TargetEntry>(trace.query->targetList)) {
         auto *var = reinterpret_cast<Var *>(key->expr);
         if (IsA(var, Var) && static_cast<int>(var->varno) == trace.entry)
             keys = list_append_unique_int(keys, var->varattno);
     }
-    return keys && !leads_an_index(table, keys, false) ? create_index(table, keys) : nullptr;
+    missing.add(keys);
 }
 
 } // namespace
 
-const char *index_advice(const Block &block, int occurrence) {
+List *index_advice(const Block &block, int occurrence) {
     const RangeTblEntry *entry = block.entry(occurrence);
-    if (block.is_whole()) return advice_of_trace(block.traces[occurrence - 1], entry->relid);
+    Missing missing{entry->relid};
+    if (block.is_whole()) {
+        add_of_trace(missing, block.traces[occurrence - 1]);
+        return missing.statements;
+    }
+    missing.add(equated_columns(block, occurrence));
+    if (!block.reads_keys_again()) return missing.statements;
     const compile::Arm &arm = block.arm_of(occurrence);
-    List *joined = equated_columns(block, occurrence);
-    if (joined != NIL && !leads_an_index(entry->relid, joined, false)) return create_index(entry->relid, joined);
-    if (!block.reads_keys_again()) return nullptr;
     List *keys = NIL;
     for (const compile::Key &key : block.row_key) {
         Node *expression = block.over(arm, key.expression);
@@ -201,8 +217,8 @@ const char *index_advice(const Block &block, int occurrence) {
         if (IsA(expression, Var) && static_cast<int>(var->varno) == arm.entry(occurrence))
             keys = list_append_unique_int(keys, var->varattno);
     }
-    if (keys != NIL && !leads_an_index(entry->relid, keys, false)) return create_index(entry->relid, keys);
-    return nullptr;
+    missing.add(keys);
+    return missing.statements;
 }
 
 Block *compile_normal(Query *query, const char *text, List *parts, StringInfo stages) {
@@ -305,7 +321,9 @@ void explain_query(int number, const Block &block, const char *capture, ReturnSe
         const compile::Source &source = block.sources[block.occurrence_source[i - 1]];
         List *used = NIL;
         for (AttrNumber column : source.used) used = lappend(used, get_attname(source.relation, column, false));
-        const char *advice = index_advice(block, i);
+        List *missing = index_advice(block, i);
+        const char *advice =
+            pg::joined(list_length(missing), " ", [&](int n) { return static_cast<char *>(list_nth(missing, n)); });
         Datum values[] = {Int32GetDatum(number),
                           CStringGetTextDatum(compile::name_of(block.identity)),
                           CStringGetTextDatum(pg::qualified_name(source.relation)),
@@ -313,9 +331,9 @@ void explain_query(int number, const Block &block, const char *capture, ReturnSe
                           CStringGetTextDatum(compile::name_of(block.way)),
                           PointerGetDatum(key_array(block)),
                           PointerGetDatum(text_array(used)),
-                          advice ? CStringGetTextDatum(advice) : 0,
+                          CStringGetTextDatum(advice),
                           CStringGetTextDatum(compile::text_of(block.reason))};
-        bool nulls[] = {false, false, false, false, false, false, false, advice == nullptr, false};
+        bool nulls[] = {false, false, false, false, false, false, false, missing == NIL, false};
         tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
     }
 }

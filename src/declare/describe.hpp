@@ -15,9 +15,9 @@ const char *whole_definition(const compile::Block &block);
 const char *key_text(const compile::Block &block);
 ArrayType *key_array(const compile::Block &block);
 
-// CREATE INDEX statements that maintenance of the block would be faster with, for one of its range table entries; null
-// if none. A join looks rows up by the columns it equates; a group that lost its extremum is read by its key.
-const char *index_advice(const compile::Block &block, int occurrence);
+// The CREATE INDEX statements that maintenance of the block would be faster with, for one of its range table entries. A
+// join looks rows up by the columns it equates; a group that lost its extremum is read by its key.
+List *index_advice(const compile::Block &block, int occurrence);
 
 // Analyzes a user's query text (one SELECT) and compiles it. `maker` makes its parts.
 // `stages`: where to print what the compiler makes of it, step by step.

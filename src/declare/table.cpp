@@ -92,7 +92,8 @@ bool is_part(const Block &block, int occurrence) {
 void index_parts(const Block &block) {
     for (int i = 1; i <= static_cast<int>(block.occurrence_source.size()); i++) {
         if (!is_part(block, i)) continue;
-        if (const char *statement = index_advice(block, i)) pg::as_superuser([&] { pg::spi_execute(statement); });
+        for (char *statement : pg::each<char>(index_advice(block, i)))
+            pg::as_superuser([&] { pg::spi_execute(statement); });
         CommandCounterIncrement();
     }
 }

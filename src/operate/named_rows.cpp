@@ -184,6 +184,20 @@ Datum array_of(Datum object) {
     return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_ARRAY, nullptr)));
 }
 
+// "column type, …" of the columns that an object names. A domain's are of its base type: a NULL or a value that it does
+// not allow names no row, and is no error.
+const char *values_of(Projection &projection, const Naming &naming) {
+    return pg::joined(static_cast<int>(naming.columns.size()), ", ", [&](int i) {
+        int column = naming.columns[i].number;
+        Oid type, collation;
+        int32 typmod;
+        get_atttypetypmodcoll(projection.relation, static_cast<AttrNumber>(column + 1), &type, &typmod, &collation);
+        type = getBaseTypeAndTypmod(type, &typmod);
+        return psprintf("%s %s", column_name(projection, column),
+                        format_type_extended(type, typmod, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+    });
+}
+
 // "SELECT the keys" of the objects of one naming, which are parameter `number`.
 const char *keys_of(Projection &projection, const Naming &naming, int number, const char *definition, Among among) {
     const Block &block = projection.block();
@@ -192,10 +206,11 @@ const char *keys_of(Projection &projection, const Naming &naming, int number, co
             return psprintf("%s.%s", alias, column_name(projection, block.row_key[i].column));
         });
     };
-    const char *objects =
-        psprintf("FROM pg_catalog.unnest($%d) AS i, LATERAL pg_catalog.jsonb_populate_record(NULL::%s, $1 "
-                 "OPERATOR(pg_catalog.->) i) AS r",
-                 number, projection.name());
+    const char *values = naming.columns.empty()
+                             ? ""
+                             : psprintf(", LATERAL pg_catalog.jsonb_to_record($1 OPERATOR(pg_catalog.->) i) AS r(%s)",
+                                        values_of(projection, naming));
+    const char *objects = psprintf("FROM pg_catalog.unnest($%d) AS i%s", number, values);
     if (naming.by_key) return psprintf("SELECT %s %s", keys("r"), objects);
     const char *condition = condition_of(projection, naming, [&](std::size_t i) {
         return psprintf("r.%s", column_name(projection, naming.columns[i].number));
