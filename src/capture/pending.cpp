@@ -106,14 +106,13 @@ bool Pending::empty() const {
 MemoryContext memory() { return current().memory; }
 
 // A change log takes rows: it is consumed by a plan that may differ, and under another snapshot.
-static bool folds(catalog::Projection &projection) {
-    return projection.kind == catalog::Kind::query && projection.flow == catalog::Flow::inline_ &&
-           projection.block().folds();
+static bool folds_now(const Pending &pending, const catalog::Projection &projection) {
+    return pending.may_fold && projection.flow == catalog::Flow::inline_;
 }
 
-static bool is_of(const Pending &pending, catalog::Projection &projection) {
+static bool is_of(const Pending &pending, const catalog::Projection &projection) {
     return pending.relation == projection.relation && pending.definition == projection.definition &&
-           pending.folded == folds(projection);
+           pending.folded == folds_now(pending, projection);
 }
 
 bool in_force(Pending &pending) {
@@ -139,7 +138,8 @@ static Pending *make_pending(catalog::Projection *projection) {
         Pending *made = pg::make<Pending>(memory());
         made->relation = projection->relation;
         made->definition = projection->definition;
-        made->folded = folds(*projection);
+        made->may_fold = block && block->folds();
+        made->folded = folds_now(*made, *projection);
         made->projection = projection;
         made->block = block;
         if (block == nullptr) {

@@ -45,6 +45,7 @@ struct Mark {
 
 struct Pending {
     Oid relation, definition;
+    bool may_fold;                   // what its definition is lets it
     bool folded;                     // its changes fold in memory; else they are logged
     catalog::Projection *projection; // as it was declared when last asked for
     const compile::Block *block;     // null: its log holds events, for a reducer or state machine
