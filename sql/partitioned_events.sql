@@ -28,7 +28,7 @@ SELECT * FROM counted();
 
 -- as pg_partman's partition_data_proc does it: rows of the default partition to a new one
 BEGIN;
-CREATE TABLE steps_1 (LIKE steps INCLUDING ALL);
+CREATE TABLE steps_1 (LIKE steps INCLUDING ALL EXCLUDING IDENTITY);
 WITH moved AS (DELETE FROM steps_rest WHERE pos <= 5 RETURNING *) INSERT INTO steps_1 OVERRIDING SYSTEM VALUE SELECT * FROM moved;
 ALTER TABLE steps ATTACH PARTITION steps_1 FOR VALUES FROM (1) TO (6);
 COMMIT;
