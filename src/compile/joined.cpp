@@ -162,6 +162,7 @@ bool renew_levels(Node *node, void *) {
     if (!IsA(node, Query)) return pg::walk_children(node, renew_levels, static_cast<void *>(nullptr));
     auto *query = castNode(Query, node);
     if (query->jointree && !query->setOperations) {
+        pg::forget_groups(query);
         auto flat = [&](Node *each) { return each ? pg::flatten_joins(query, each) : nullptr; };
         query->targetList = reinterpret_cast<List *>(flat(reinterpret_cast<Node *>(query->targetList)));
         query->havingQual = flat(query->havingQual);

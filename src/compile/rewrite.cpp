@@ -75,12 +75,6 @@ bool is_referred_to(const Query *query, const TargetEntry *entry) {
     return is_among(entry, query->groupClause) || is_among(entry, query->distinctClause) || is_of_window(entry, query);
 }
 
-void forget_groups_entry(Query *query) {
-    query->targetList =
-        reinterpret_cast<List *>(pg::flatten_groups(query, reinterpret_cast<Node *>(query->targetList)));
-    query->havingQual = pg::flatten_groups(query, query->havingQual);
-}
-
 } // namespace
 
 bool is_among(const TargetEntry *entry, List *clauses) {
@@ -147,7 +141,7 @@ Query *rewrite_level(Query *query, const Place &place, Oid as, bool user) {
     if (query->commandType != CMD_SELECT || query->jointree == nullptr) return query;
     query = select_from_union(query);
     if (query->setOperations) return rewrite_arms(query, place, as, user);
-    forget_groups_entry(query);
+    pg::forget_groups(query);
     query = unite_grouping_sets(query);
     renew_joins(query);
     query = inline_subqueries(query, place, as, user);

@@ -115,6 +115,24 @@ inline Node *flatten_groups([[maybe_unused]] Query *query, Node *node) {
     return node;
 }
 
+// The same of all of a query, which has no such entry then: in its place is one that nothing reads.
+inline void forget_groups([[maybe_unused]] Query *query) {
+#if PG_VERSION_NUM >= 180000
+    if (!query->hasGroupRTE) return;
+    query->targetList = reinterpret_cast<List *>(flatten_groups(query, reinterpret_cast<Node *>(query->targetList)));
+    query->havingQual = flatten_groups(query, query->havingQual);
+    query->hasGroupRTE = false;
+    ListCell *cell;
+    foreach (cell, query->rtable) {
+        if (static_cast<RangeTblEntry *>(lfirst(cell))->rtekind != RTE_GROUP) continue;
+        RangeTblEntry *unread = makeNode(RangeTblEntry);
+        unread->rtekind = RTE_RESULT;
+        unread->eref = makeAlias("unread", NIL);
+        lfirst(cell) = unread;
+    }
+#endif
+}
+
 inline bool is_group_entry([[maybe_unused]] const RangeTblEntry *entry) {
 #if PG_VERSION_NUM >= 180000
     return entry->rtekind == RTE_GROUP;
