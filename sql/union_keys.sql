@@ -62,6 +62,7 @@ SELECT * FROM made(
     'two_columns: SELECT id AS a, NULL::int AS b FROM orders UNION ALL SELECT NULL, id FROM customers',
     'unordered: SELECT NULL::xid AS kind, id FROM orders UNION ALL SELECT ''1''::xid, id FROM customers',
     'alike: SELECT o.id, c.name FROM orders o JOIN customers c ON c.id = o.customer UNION ALL SELECT o.id, NULL FROM orders o WHERE NOT EXISTS (SELECT FROM customers c WHERE c.id = o.customer AND c.name > ''c0'')',
+    'null_codes: SELECT ''a'' AS kind, (SELECT c.code FROM customers c WHERE c.id = o.id) AS code FROM orders o WHERE (SELECT c.name FROM customers c WHERE c.id = o.id) = ''c0'' UNION ALL SELECT ''b'', (SELECT c.code FROM customers c WHERE c.id = o.id) FROM orders o WHERE (SELECT c.name FROM customers c WHERE c.id = o.id) = ''c0''',
     'exclusive: SELECT o.id, c.name FROM orders o JOIN customers c ON c.id = o.customer UNION ALL SELECT o.id, NULL FROM orders o WHERE NOT EXISTS (SELECT FROM customers c WHERE c.id = o.customer)'
 );
 -- a key that may be NULL says nothing of which arm a row is of
@@ -71,7 +72,7 @@ SELECT * FROM made('null_key: SELECT b.customer, l.order_id, l.n FROM by_custome
                    'over_named: SELECT n.id, n.name, l.item FROM named n LEFT JOIN lines l ON l.order_id = n.id AND l.n < 20');
 SELECT * FROM checked();
 INSERT INTO orders VALUES (100, 3, 40, 1), (101, NULL, NULL, NULL), (102, 9, 1.50, 0);
-INSERT INTO customers VALUES (9, 'c9', 40), (10, NULL, NULL);
+INSERT INTO customers VALUES (9, 'c0', NULL), (10, NULL, NULL), (-1, 'c0', NULL);
 SELECT * FROM checked();
 UPDATE orders SET id = id + 1 WHERE id = 102;
 UPDATE orders SET id = -id WHERE id = 101;

@@ -94,7 +94,8 @@ void add_entry_key(Analysis &a, int entry, void (*add)(Analysis &, int));
 // look-up's table every unique index. None of no columns but where there is one row.
 struct TableKey {
     pg::vector<AttrNumber> columns;
-    bool primary; // never NULL
+    bool primary;    // never NULL
+    bool nulls_told; // rows with NULLs are told apart, too: not so by a look-up's other indexes
 };
 pg::vector<TableKey> keys_of(const RangeTblEntry *entry);
 // The same as a key of slices of rows.

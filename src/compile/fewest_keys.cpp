@@ -3,6 +3,7 @@
 #include "compile/analysis.hpp"
 #include "compile/columns.hpp"
 #include "compile/expressions.hpp"
+#include "compile/parts.hpp"
 #include "compile/rewrite.hpp"
 
 namespace compile {
@@ -117,19 +118,21 @@ bool Rows::is_known(int entry, AttrNumber column) const {
 }
 
 bool Rows::is_equated(int entry, AttrNumber column, Bitmapset *known) const {
-    Oid type, collation;
-    int32 typmod;
-    get_atttypetypmodcoll(rt_fetch(entry, a_.core->rtable)->relid, column, &type, &typmod, &collation);
-    return is_known(entry, column) || is_equated(entry, column, type, collation, known);
+    const Var *var = column_of(rt_fetch(entry, a_.core->rtable), entry, column);
+    return is_equated(entry, column, var->vartype, var->varcollid, known);
+}
+
+// Whether an operator takes for equal what a key of the type does.
+bool is_equality_of(Oid operation, Oid by, Oid type, Oid collation) {
+    TypeCacheEntry *cache = lookup_type_cache(type, TYPECACHE_BTREE_OPFAMILY);
+    return by == collation && get_op_opfamily_strategy(operation, cache->btree_opf) == BTEqualStrategyNumber;
 }
 
 bool Rows::is_equated(int entry, AttrNumber column, Oid type, Oid collation, Bitmapset *known) const {
-    TypeCacheEntry *cache = lookup_type_cache(type, TYPECACHE_BTREE_OPFAMILY);
     for (const Equality &each : equalities_)
-        if (each.entry == entry && each.column == column && each.collation == collation &&
+        if (each.entry == entry && each.column == column &&
             (bms_is_empty(each.side) || bms_is_member(entry, each.side)) &&
-            get_op_opfamily_strategy(each.operation, cache->btree_opf) == BTEqualStrategyNumber &&
-            reads_only(each.other, known))
+            is_equality_of(each.operation, each.collation, type, collation) && reads_only(each.other, known))
             return true;
     return false;
 }
@@ -152,8 +155,9 @@ bool Rows::follows(int entry, Bitmapset *known) const {
     const RangeTblEntry *of = rt_fetch(entry, a_.core->rtable);
     if (of->rtekind == RTE_SUBQUERY) return is_one_row(of->subquery) || group_follows(entry, of->subquery, known);
     for (const TableKey &key : keys_of(of))
-        if (std::all_of(key.columns.begin(), key.columns.end(),
-                        [&](AttrNumber column) { return is_equated(entry, column, known); }))
+        if (std::all_of(key.columns.begin(), key.columns.end(), [&](AttrNumber column) {
+                return (key.nulls_told && is_known(entry, column)) || is_equated(entry, column, known);
+            }))
             return true;
     return false;
 }
@@ -201,9 +205,7 @@ bool equates(Node *condition, int entry, AttrNumber column) {
         auto *var = reinterpret_cast<Var *>(side);
         if (!IsA(side, Var) || var->varlevelsup || static_cast<int>(var->varno) != entry || var->varattno != column)
             continue;
-        TypeCacheEntry *cache = lookup_type_cache(var->vartype, TYPECACHE_BTREE_OPFAMILY);
-        return operation->inputcollid == var->varcollid &&
-               get_op_opfamily_strategy(operation->opno, cache->btree_opf) == BTEqualStrategyNumber;
+        return is_equality_of(operation->opno, operation->inputcollid, var->vartype, var->varcollid);
     }
     return false;
 }
@@ -233,20 +235,9 @@ bool need_key(const Rows &rows, const Query *query, int entry, Bitmapset *known,
     if (keys.empty()) return false;
     auto primary = std::find_if(keys.begin(), keys.end(), [](const TableKey &key) { return key.primary; });
     const TableKey &key = primary == keys.end() ? keys.front() : *primary;
-    for (AttrNumber column : key.columns) {
-        if (rows.is_equated(entry, column, known)) continue;
-        Oid type, collation;
-        int32 typmod;
-        get_atttypetypmodcoll(of->relid, column, &type, &typmod, &collation);
-        needed.push_back(makeVar(entry, column, type, typmod, collation, 0));
-    }
+    for (AttrNumber column : key.columns)
+        if (!rows.is_equated(entry, column, known)) needed.push_back(column_of(of, entry, column));
     return true;
-}
-
-bool returns(const Query *query, const Var *var) {
-    for (TargetEntry *each : pg::each<TargetEntry>(query->targetList))
-        if (equal(each->expr, var)) return true;
-    return false;
 }
 
 } // namespace
@@ -265,7 +256,7 @@ void return_fewest_keys(Query *query) {
         known = bms_add_member(known, entry);
     }
     for (Var *var : needed) {
-        if (returns(query, var)) continue;
+        if (tlist_member(reinterpret_cast<Expr *>(var), query->targetList)) continue;
         const char *name = psprintf("_%s_%s", rt_fetch(var->varno, query->rtable)->eref->aliasname,
                                     get_rte_attribute_name(rt_fetch(var->varno, query->rtable), var->varattno));
         query->targetList =

@@ -176,14 +176,14 @@ bool find_key(const Analysis &a, int entry, pg::vector<AttrNumber> &columns) {
 pg::vector<TableKey> keys_of(const RangeTblEntry *entry) {
     if (entry->rtekind != RTE_RELATION) return {};
     Kept kept = how_kept(entry->relid);
-    if (kept == Kept::as_one_row) return {TableKey{{}, true}};
+    if (kept == Kept::as_one_row) return {TableKey{{}, true, true}};
     pg::vector<TableKey> keys;
     Relation table = table_open(entry->relid, AccessShareLock);
     for (int i = 0; i < list_length(RelationGetIndexList(table)); i++) {
         Relation index = index_open(list_nth_oid(RelationGetIndexList(table), i), AccessShareLock);
-        bool primary = identifies(index, true);
-        if (primary || (kept == Kept::by_key && identifies(index, false)) || finds_one_row(entry, index)) {
-            TableKey key{{}, primary};
+        bool primary = identifies(index, true), told = primary || (kept == Kept::by_key && identifies(index, false));
+        if (told || finds_one_row(entry, index)) {
+            TableKey key{{}, primary, told};
             for (int k = 0; k < index->rd_index->indnkeyatts; k++)
                 key.columns.push_back(index->rd_index->indkey.values[k]);
             keys.push_back(key);

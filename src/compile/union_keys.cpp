@@ -38,10 +38,10 @@ const Var *as_var(const Node *node) { return IsA(node, Var) ? reinterpret_cast<c
 
 bool is_null(const Node *node) { return IsA(node, Const) && reinterpret_cast<const Const *>(node)->constisnull; }
 
-// Whether a column is of a key of the entry; `primary`: which is never NULL.
+// Whether a column is of a key of the entry that tells all its rows apart; `primary`: which is never NULL.
 bool is_of_key(const Query *query, const Var *var, bool primary) {
     for (const TableKey &key : keys_of(rt_fetch(var->varno, query->rtable)))
-        if ((key.primary || !primary) &&
+        if ((primary ? key.primary : key.nulls_told) &&
             std::find(key.columns.begin(), key.columns.end(), var->varattno) != key.columns.end())
             return true;
     return false;
@@ -176,7 +176,7 @@ bool Same::is_same(int entry, int other) {
     if (read->relid != rt_fetch(other, to_.query->rtable)->relid) return false;
     for (const TableKey &key : keys_of(read))
         if (std::all_of(key.columns.begin(), key.columns.end(), [&](AttrNumber column) {
-                return is_shared(entry, other, column) || is_equated(entry, other, column);
+                return (key.nulls_told && is_shared(entry, other, column)) || is_equated(entry, other, column);
             }))
             return true;
     return false;
