@@ -21,6 +21,13 @@ bool reads_projections(const Block &block) {
                        [](const compile::Source &source) { return catalog::projection(source.relation) != nullptr; });
 }
 
+// Events are read where they are, in either version.
+bool follows_partitions(const catalog::Projection &projection) {
+    return projection.flow != catalog::Flow::events &&
+           std::any_of(projection.sources.begin(), projection.sources.end(),
+                       [](Oid source) { return get_rel_relkind(source) == RELKIND_PARTITIONED_TABLE; });
+}
+
 // Version 0.2.0 follows inner joins of tables, with or without sums. Null: it follows this.
 const char *beyond_0_2(catalog::Projection &projection) {
     const Block &block = projection.block();
@@ -29,6 +36,7 @@ const char *beyond_0_2(catalog::Projection &projection) {
     if (block.unites()) return "reads a union";
     if (asks_for_rows(block)) return "asks whether rows are there (EXISTS, IN, outer joins)";
     if (repeats_rows(block)) return "repeats rows";
+    if (follows_partitions(projection)) return "follows a partitioned table";
     if (projection.async && projection.changes.size() > 1) return "joins tables in async mode";
     if (block.identity == compile::Identity::rows && reads_projections(block))
         return "knows its rows by the key of another projection";

@@ -290,6 +290,7 @@ $node->safe_psql('beyond', q{
 	CREATE TABLE t (id int PRIMARY KEY, k int, v int);
 	CREATE TABLE u (id int PRIMARY KEY, k int);
 	CREATE TABLE n (id int PRIMARY KEY, pieces int);
+	CREATE TABLE parted_source (k int) PARTITION BY LIST (k);
 	INSERT INTO t SELECT i, i % 3, i FROM generate_series(1, 9) i;
 	SELECT projections.create('plain', 'SELECT t.k, sum(t.v) AS s FROM t JOIN u ON u.k = t.k GROUP BY t.k');
 	SELECT projections.create('plain_rows', 'SELECT t.id, u.id AS u FROM t, u WHERE u.k = t.k');
@@ -300,6 +301,7 @@ $node->safe_psql('beyond', "ALTER EXTENSION pg_projections UPDATE TO '$new'");
 my %beyond = (
 	many => [ 'SELECT k FROM t GROUP BY k HAVING count(*) > 1', 'has parts' ],
 	nobody => [ 'SELECT id FROM t WHERE NOT EXISTS (SELECT FROM u WHERE u.k = t.k)', 'asks whether rows are there' ],
+	parted => [ 'SELECT k, count(*) AS n FROM parted_source GROUP BY k', 'follows a partitioned table' ],
 	optional => [ 'SELECT t.id, u.k FROM t LEFT JOIN u ON u.id = t.id', 'reads a union' ],
 	listed => [ 'SELECT k, array_agg(v ORDER BY v) AS v FROM t GROUP BY k', 'reads again what a change concerns' ],
 	last => [ 'SELECT k FROM t ORDER BY v LIMIT 2', 'is read again as a whole', q{'{"fallback": "refresh"}'} ],
