@@ -34,4 +34,24 @@ const char **current_settings() {
     return values;
 }
 
+// Read where it is kept: at each flush, a search by name for all of them takes longer than the rest of it.
+bool holds(int number, const char *value) {
+    static config_generic *known[pinned_setting_count];
+    if (known[number] == nullptr) known[number] = pg::find_setting(pinned_settings[number]);
+    config_generic *setting = known[number];
+    if (setting == nullptr) return false;
+    const char *now;
+    switch (setting->vartype) {
+    case PGC_STRING: now = *reinterpret_cast<config_string *>(setting)->variable; break;
+    case PGC_BOOL: now = *reinterpret_cast<config_bool *>(setting)->variable ? "on" : "off"; break;
+    case PGC_ENUM: {
+        auto *of = reinterpret_cast<config_enum *>(setting);
+        now = config_enum_lookup_by_value(of, *of->variable);
+        break;
+    }
+    default: now = GetConfigOption(pinned_settings[number], true, false); break;
+    }
+    return now != nullptr && strcmp(now, value) == 0;
+}
+
 } // namespace catalog

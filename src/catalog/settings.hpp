@@ -37,15 +37,16 @@ const char **current_settings();
 // What holds for a setting that a projection's row has no value for.
 const char *unpinned_setting(int number);
 
+// Whether setting `number` has that value now.
+bool holds(int number, const char *value);
+
 // Runs `body` with the pinned values in force, and nothing that it SETs survives; costs comparisons only where the
 // session has them already.
 template <class Body>
 void with_pinned(const char *const *values, Body &&body) {
     int level = NewGUCNestLevel();
-    for (int i = 0; i < pinned_setting_count; i++) {
-        const char *now = GetConfigOption(pinned_settings[i], true, false);
-        if (now == nullptr || strcmp(now, values[i]) != 0) pg::set_locally(pinned_settings[i], values[i]);
-    }
+    for (int i = 0; i < pinned_setting_count; i++)
+        if (!holds(i, values[i])) pg::set_locally(pinned_settings[i], values[i]);
     body();
     AtEOXact_GUC(false, level);
 }

@@ -1,6 +1,7 @@
 // Texts for people: keys, columns, strategies, advice on indexes, and the rows of explain.
 #include "declare/describe.hpp"
 
+#include "compile/chain.hpp"
 #include "compile/deparse.hpp"
 #include "compile/lookups.hpp"
 #include "compile/refusals.hpp"
@@ -310,9 +311,17 @@ void explain_events(catalog::Projection &projection, ReturnSetInfo *result) {
                       handler ? 0 : PointerGetDatum(text_array(list_make1(pstrdup("key")))),
                       0,
                       0,
-                      CStringGetTextDatum(reason)};
-    bool nulls[] = {false, false, false, false, false, handler, true, true, false};
+                      CStringGetTextDatum(reason),
+                      0};
+    bool nulls[] = {false, false, false, false, false, handler, true, true, false, true};
     tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+List *indexes_of(const compile::Chain &chain) {
+    List *names = NIL;
+    for (const compile::LookUp &each : chain.look_ups) names = lappend(names, pstrdup(pg::qualified_name(each.index)));
+    for (const compile::Asked &each : chain.asked) names = lappend(names, pstrdup(pg::qualified_name(each.rows.index)));
+    return names;
 }
 
 // `number`: of the block; parts come first.
@@ -322,6 +331,7 @@ void explain_query(int number, const Block &block, const char *capture, ReturnSe
         List *used = NIL;
         for (AttrNumber column : source.used) used = lappend(used, get_attname(source.relation, column, false));
         List *missing = index_advice(block, i);
+        const compile::Chain *looked_up = compile::chain_of(block, i);
         const char *advice =
             pg::joined(list_length(missing), " ", [&](int n) { return static_cast<char *>(list_nth(missing, n)); });
         Datum values[] = {Int32GetDatum(number),
@@ -332,8 +342,9 @@ void explain_query(int number, const Block &block, const char *capture, ReturnSe
                           PointerGetDatum(key_array(block)),
                           PointerGetDatum(text_array(used)),
                           CStringGetTextDatum(advice),
-                          CStringGetTextDatum(compile::text_of(block.reason))};
-        bool nulls[] = {false, false, false, false, false, false, false, missing == NIL, false};
+                          CStringGetTextDatum(compile::text_of(block.reason)),
+                          looked_up ? PointerGetDatum(text_array(indexes_of(*looked_up))) : 0};
+        bool nulls[] = {false, false, false, false, false, false, false, missing == NIL, false, looked_up == nullptr};
         tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
     }
 }

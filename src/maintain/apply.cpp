@@ -405,6 +405,13 @@ void apply_logged(Taken &taken) {
         apply_images(taken);
 }
 
+void apply_chained(Taken &taken) {
+    compute_changes(taken);
+    if (taken.fold) return apply_fold(taken);
+    for (const Images::Image &image : taken.images->list)
+        if (image.net != 0) return with_statements(taken.projection, [&] { apply_images(taken); });
+}
+
 void refill(Taken &taken) {
     catalog::Projection &projection = taken.projection;
     const char *table = table_name(projection);

@@ -17,6 +17,8 @@ void apply_fold(Taken &taken);
 void apply_images(Taken &taken);
 // What was logged: computes its changes and applies them; inside with_statements().
 void apply_logged(Taken &taken);
+// The same by chains, after find_chains(); as the owner, outside with_statements().
+void apply_chained(Taken &taken);
 // Replaces all rows by what the definition gives now.
 void refill(Taken &taken);
 // What a fold's keys are about, read again. As the owner.

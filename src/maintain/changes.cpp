@@ -2,6 +2,7 @@
 // folded or collected.
 #include "maintain/changes.hpp"
 
+#include "maintain/chains.hpp"
 #include "maintain/presence_keys.hpp"
 #include "maintain/statements.hpp"
 #include "pg/scope.hpp"
@@ -112,6 +113,8 @@ int changed_occurrences(const Taken &taken) {
 }
 
 void run_terms(Taken &taken, Snapshot snapshot, Sink &sink) {
+    for (PreparedChain *chain : taken.chains) run_chain(*chain, taken, snapshot, receive_change, &sink);
+    if (!taken.chains.empty()) return;
     uint32 changed = 0;
     int64 most = 0;
     for (std::size_t i = 0; i < taken.rows.size(); i++) {
@@ -259,7 +262,7 @@ void compute_changes(Taken &taken) {
     const Block &block = taken.block;
     taken.projection.refuse_changed();
     for (std::size_t i = 0; i < taken.rows.size(); i++)
-        if (taken.rows[i])
+        if (taken.rows[i] && taken.chains.empty())
             name_relation(psprintf("delta_%zu", i), named_as_today(taken.descs[i], block.sources[i]), taken.rows[i]);
     if (taken.asked_source >= 0) lock_presence_keys(taken, taken.asked_source);
     if (block.grouped()) taken.fold = pg::make<capture::Fold>(taken.memory, block, taken.memory);

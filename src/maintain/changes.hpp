@@ -34,6 +34,8 @@ struct Images {
     HTAB *index;
 };
 
+struct PreparedChain; // a term without a plan: maintain/chains.hpp
+
 // What one flush has taken from a Pending.
 struct Taken {
     catalog::Projection &projection;
@@ -48,6 +50,7 @@ struct Taken {
     Snapshot snapshot = nullptr; // that logged changes were read under: what is recomputed must not be newer
     // The source whose keys, by which rows of it are asked for, have to be locked; -1: none.
     int asked_source = -1;
+    pg::vector<PreparedChain *> chains = {}; // what computes it; none: plans do
     // The command at which it was taken. What triggers on the projection change in its sources later is the next
     // delta's, and must not be in what is recomputed for this one. (test: sql/savepoints)
     CommandId command = InvalidCommandId;

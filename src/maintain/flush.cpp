@@ -14,6 +14,7 @@
 #include "capture/trigger.hpp"
 #include "catalog/settings.hpp"
 #include "maintain/apply.hpp"
+#include "maintain/chains.hpp"
 #include "maintain/locks.hpp"
 #include "maintain/log.hpp"
 #include "maintain/maintaining.hpp"
@@ -172,6 +173,8 @@ void flush_one(Pending &pending, bool at_commit) {
     maintaining(projection, [&] {
         if (taken.fold)
             apply_fold(taken);
+        else if (find_chains(taken))
+            apply_chained(taken);
         else
             with_statements(projection, [&] { apply_logged(taken); });
     });

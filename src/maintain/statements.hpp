@@ -36,6 +36,7 @@ struct Statements {
     const char *name; // the table's, qualified and quoted
     const char *key;  // the key columns, quoted, separated by commas
     pg::vector<KeptPlan> plans;
+    pg::vector<PreparedChain *> chains; // of terms, also of those that have none
 };
 
 // Frees texts and plans that DDL has outdated. To be called once relations are locked.

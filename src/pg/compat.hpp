@@ -5,6 +5,7 @@ extern "C" {
 #if PG_VERSION_NUM >= 160000
 #include "utils/guc_hooks.h"
 #endif
+#include "utils/guc_tables.h"
 }
 
 namespace pg {
@@ -306,6 +307,18 @@ inline MinimalTuple form_minimal_tuple(TupleDesc desc, const Datum *values, cons
     return heap_form_minimal_tuple(desc, values, nulls, 0);
 #else
     return heap_form_minimal_tuple(desc, const_cast<Datum *>(values), const_cast<bool *>(nulls));
+#endif
+}
+
+// One of the server's own settings, for as long as the process lives; null where there is none of that name.
+inline config_generic *find_setting(const char *name) {
+#if PG_VERSION_NUM >= 160000
+    return find_option(name, false, true, ERROR);
+#else
+    config_generic **all = get_guc_variables();
+    for (int i = 0; i < GetNumConfigOptions(); i++)
+        if (pg_strcasecmp(all[i]->name, name) == 0) return all[i];
+    return nullptr;
 #endif
 }
 

@@ -28,13 +28,14 @@ Example: SELECT projections.drop(''stock'');';
 
 CREATE FUNCTION projections.explain(name_or_query text)
     RETURNS TABLE(block int, kind text, source text, capture text, strategy text, key text[], used_columns text[],
-        index_advice text, reason text)
+        index_advice text, reason text, looked_up text[])
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'projections_explain';
 COMMENT ON FUNCTION projections.explain(text) IS
 'How a projection is maintained, or a query would be: one row per table it reads. kind: groups, total (an aggregate
 without GROUP BY), rows (joined rows by primary key) or bag (a source has no primary key). used_columns: an UPDATE of
-others costs nothing. index_advice: a statement that would speed maintenance up, or NULL. Changes nothing. Errors: as
-projections.create; 42809 not a projection.
+others costs nothing. index_advice: a statement that would speed maintenance up, or NULL. looked_up: the indexes in
+which rows of the other tables are found for a few changed rows of this one, or NULL where that takes a plan. Changes
+nothing. Errors: as projections.create; 42809 not a projection.
 Example: SELECT * FROM projections.explain(''SELECT item, max(price) FROM sales GROUP BY item'');';
 
 CREATE FUNCTION projections.refresh_rows(name text, keys jsonb) RETURNS bigint
