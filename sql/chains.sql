@@ -34,9 +34,12 @@ INSERT INTO kinds (query) VALUES
     ('SELECT c.id FROM customers c WHERE NOT EXISTS (SELECT FROM orders o WHERE o.mail = c.mail)'),
     ('SELECT o.id FROM orders o WHERE EXISTS (SELECT FROM lines l WHERE l.ordering = o.id) AND NOT EXISTS (SELECT FROM customers c WHERE c.id = o.customer)'),
     ('SELECT o.id, c.kind FROM orders o JOIN customers c ON c.id = o.customer UNION ALL SELECT c.id, r.name FROM customers c JOIN regions r ON r.id = c.region'),
-    ('SELECT o.id, 100 / o.amount AS share FROM orders o JOIN customers c ON c.id = o.customer AND o.amount <> 0 AND 100 / o.amount > c.number'),
+    ('SELECT o.id, 100 / o.amount AS share FROM orders o JOIN customers c ON c.id = o.customer AND 100 / o.amount > c.number AND o.amount <> 0'),
     ('SELECT c.id, o.id AS ordering FROM customers c JOIN orders o ON o.number > c.number'),
-    ('SELECT o.id, u.id AS of, u.amount FROM orders o JOIN orders u ON u.id = o.customer');
+    ('SELECT o.id, u.id AS of, u.amount FROM orders o JOIN orders u ON u.id = o.customer'),
+    ('SELECT o.id, c.id AS customer FROM orders o JOIN customers c ON c.kind = o.kind AND c.number < o.number'),
+    ('SELECT l.ordering, l.line FROM lines l JOIN orders o ON o.id = l.ordering JOIN customers c ON c.id = o.customer AND 100 / o.amount > c.region AND o.amount <> 0'),
+    ('SELECT o.id, u.amount FROM orders o JOIN orders u ON u.id = o.id AND u.amount > 1');
 SELECT count(projections.create('inline_' || number, query)) FROM kinds;
 SELECT count(projections.create('async_' || number, query, mode => 'async')) FROM kinds WHERE number % 3 = 1;
 SELECT * FROM test.differing();
@@ -47,6 +50,8 @@ $$;
 SELECT * FROM ways();
 
 -- Every kind of change.
+INSERT INTO lines VALUES (2, 3, 4), (3, 5, 1);
+SELECT * FROM test.differing();
 INSERT INTO orders VALUES (5, 3, 'a', 3.000, 'new', 0), (6, 3, 'a', 3, 'NEW', 7), (7, 99, 'c', 9, 'B@X', -4);
 SELECT * FROM test.differing();
 UPDATE orders SET amount = 0 WHERE id = 6;

@@ -14,7 +14,7 @@ INSERT INTO kinds (query) VALUES
     ('SELECT id, CASE WHEN EXISTS (SELECT FROM b WHERE b.k = a.k) THEN (SELECT avg(n) FROM b WHERE b.k = a.k) ELSE a.n END AS n FROM a'),
     ('SELECT id FROM a WHERE EXISTS (SELECT FROM b WHERE b.k = a.k) OR n > 2'),
     ('SELECT id FROM a WHERE EXISTS (SELECT FROM b JOIN a AS c ON c.id = b.k WHERE b.n = a.n)'),
-    ('SELECT id FROM a WHERE EXISTS (SELECT FROM b JOIN a AS c ON c.id = b.k WHERE b.u = a.t COLLATE "C")'),
+    ('SELECT id FROM a WHERE NOT EXISTS (SELECT FROM b JOIN a AS c ON c.id = b.k WHERE b.u = a.t COLLATE "C")'),
     ('SELECT id FROM a WHERE k IN (SELECT n FROM b GROUP BY n HAVING count(*) > 1)'),
     ('SELECT id FROM a WHERE k NOT IN (SELECT n FROM b)'),
     ('SELECT id FROM a WHERE (k, n) NOT IN (SELECT k, n FROM b)'),
