@@ -8,6 +8,11 @@ CREATE TABLE orders (id int PRIMARY KEY, customer int, code numeric, amount int)
 CREATE TABLE lines (order_id int, n int, item text, PRIMARY KEY (order_id, n));
 CREATE TABLE notes (about int, note text);
 CREATE TABLE later (id int PRIMARY KEY DEFERRABLE, customer int);
+CREATE DOMAIN article AS int CHECK (VALUE > 0);
+CREATE TABLE goods (sku varchar(10) PRIMARY KEY, customer int);
+CREATE TABLE rates (rate numeric(5, 2) PRIMARY KEY, customer int);
+CREATE TABLE states (state char(3) COLLATE "C" PRIMARY KEY, customer int);
+CREATE TABLE articles (id article PRIMARY KEY, customer int);
 CREATE INDEX ON orders (customer);
 CREATE INDEX ON orders (code);
 INSERT INTO customers SELECT i, 'c' || i % 3, i / 2.0 FROM generate_series(1, 8) i;
@@ -15,6 +20,10 @@ INSERT INTO orders SELECT i, nullif(i % 10, 0), i % 5, i * 5 % 13 FROM generate_
 INSERT INTO lines SELECT i % 15, i, nullif('i' || i % 4, 'i0') FROM generate_series(1, 40) i;
 INSERT INTO notes SELECT i % 6, 'n' || i % 2 FROM generate_series(1, 12) i;
 INSERT INTO later SELECT i, i % 4 FROM generate_series(1, 6) i;
+INSERT INTO goods SELECT 'g' || i, i * 3 FROM generate_series(1, 4) i;
+INSERT INTO rates SELECT i / 4.0, i * 3 FROM generate_series(1, 4) i;
+INSERT INTO states SELECT i, i * 3 FROM generate_series(1, 4) i;
+INSERT INTO articles SELECT i, i * 3 FROM generate_series(1, 4) i;
 
 CREATE FUNCTION made(VARIADIC queries text[]) RETURNS TABLE (name text, kind text, key text) LANGUAGE plpgsql AS $$
 DECLARE
@@ -51,6 +60,11 @@ SELECT * FROM made(
     'both: SELECT o.id, l.order_id, l.n FROM orders o FULL JOIN lines l ON l.order_id = o.id AND l.n > 20',
     'first: SELECT o.id, l.item FROM orders o LEFT JOIN lines l ON l.order_id = o.id AND l.n = 16',
     'of_unique: SELECT o.id, c.name FROM orders o LEFT JOIN customers c ON c.code = o.code',
+    -- by keys whose NULL has a length, or is a domain's
+    'of_length: SELECT c.id, g.sku FROM customers c FULL JOIN goods g ON g.customer = c.id',
+    'of_scale: SELECT c.id, r.rate FROM customers c FULL JOIN rates r ON r.customer = c.id',
+    'of_state: SELECT c.id, s.state FROM customers c FULL JOIN states s ON s.customer = c.id',
+    'of_domain: SELECT c.id, a.id AS article FROM customers c FULL JOIN articles a ON a.customer = c.id',
     -- nothing tells
     'noted: SELECT o.id, n.note FROM orders o LEFT JOIN notes n ON n.about = o.id',
     'is_late: SELECT c.id, l.customer FROM customers c LEFT JOIN later l ON l.id = c.id',
@@ -70,6 +84,11 @@ SELECT projections.create('by_customer', 'SELECT customer, count(*) AS n FROM or
 SELECT * FROM made('null_key: SELECT b.customer, l.order_id, l.n FROM by_customer b FULL JOIN lines l ON l.order_id = b.customer AND l.n > b.n + 18',
                    'null_or_null: SELECT customer AS a, NULL::int AS b FROM by_customer UNION ALL SELECT NULL, customer FROM by_customer',
                    'over_named: SELECT n.id, n.name, l.item FROM named n LEFT JOIN lines l ON l.order_id = n.id AND l.n < 20');
+SELECT * FROM checked();
+UPDATE goods SET customer = customer + 3;
+UPDATE rates SET rate = rate + 1 WHERE customer = 3;
+DELETE FROM states WHERE customer IN (3, 12);
+INSERT INTO articles VALUES (5, 1), (6, NULL);
 SELECT * FROM checked();
 INSERT INTO orders VALUES (100, 3, 40, 1), (101, NULL, NULL, NULL), (102, 9, 1.50, 0);
 INSERT INTO customers VALUES (9, 'c0', NULL), (10, NULL, NULL), (-1, 'c0', NULL);

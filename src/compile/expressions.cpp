@@ -101,7 +101,26 @@ Node *null_of_domain(Oid domain, Oid collation) {
     return reinterpret_cast<Node *>(element);
 }
 
+bool is_element_of_none(const Node *node) {
+    if (!IsA(node, SubscriptingRef)) return false;
+    auto *array = reinterpret_cast<const Const *>(reinterpret_cast<const SubscriptingRef *>(node)->refexpr);
+    return IsA(array, Const) && !array->constisnull && ARR_NDIM(DatumGetArrayTypeP(array->constvalue)) == 0;
+}
+
 } // namespace
+
+bool is_typed_null(const Node *node) {
+    if (IsA(node, CollateExpr))
+        return is_typed_null(reinterpret_cast<Node *>(reinterpret_cast<const CollateExpr *>(node)->arg));
+    if (IsA(node, RelabelType))
+        return is_typed_null(reinterpret_cast<Node *>(reinterpret_cast<const RelabelType *>(node)->arg));
+    if (IsA(node, FuncExpr)) { // of a length
+        auto *cast = reinterpret_cast<const FuncExpr *>(node);
+        return cast->funcformat != COERCE_EXPLICIT_CALL && func_strict(cast->funcid) &&
+               is_typed_null(static_cast<Node *>(linitial(cast->args)));
+    }
+    return (IsA(node, Const) && reinterpret_cast<const Const *>(node)->constisnull) || is_element_of_none(node);
+}
 
 Node *typed_null(Oid type, int32 typmod, Oid collation) {
     if (get_typtype(type) == TYPTYPE_DOMAIN) return null_of_domain(type, collation);

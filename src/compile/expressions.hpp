@@ -12,6 +12,8 @@ Node *float_constant(const char *value);
 Node *null_like(Node *like);
 // NULL cast to a type with its typmod, as a text would say it.
 Node *typed_null(Oid type, int32 typmod, Oid collation);
+// Whether it is one.
+bool is_typed_null(const Node *node);
 
 // A copy in which all that is constant is computed: as the caller, restricted, for it may call what others wrote.
 Node *computed(Node *expression);

@@ -3,6 +3,7 @@
 // or without, where its row follows from the others.
 #include "compile/analysis.hpp"
 #include "compile/columns.hpp"
+#include "compile/expressions.hpp"
 #include "pg/query.hpp"
 
 namespace compile {
@@ -36,8 +37,6 @@ private:
 
 const Var *as_var(const Node *node) { return IsA(node, Var) ? reinterpret_cast<const Var *>(node) : nullptr; }
 
-bool is_null(const Node *node) { return IsA(node, Const) && reinterpret_cast<const Const *>(node)->constisnull; }
-
 // Whether a column is of a key of the entry that tells all its rows apart; `primary`: which is never NULL.
 bool is_of_key(const Query *query, const Var *var, bool primary) {
     for (const TableKey &key : keys_of(rt_fetch(var->varno, query->rtable)))
@@ -54,7 +53,7 @@ bool can_be_key(Oid type) {
 
 bool United::serves(const Arm &arm, int column) const {
     const Node *expression = value(arm, column);
-    if (IsA(expression, Const)) return true;
+    if (IsA(expression, Const) || is_typed_null(expression)) return true;
     const Var *var = as_var(expression);
     return var && is_of_key(arm.query, var, false);
 }
@@ -86,9 +85,10 @@ bool United::is_never_null(const Arm &arm, int column) const {
 
 // Whether two constants are values that no key takes for equal.
 bool are_unequal(const Node *a, const Node *b) {
-    if (!IsA(a, Const) || !IsA(b, Const)) return false;
+    bool known = (IsA(a, Const) || is_typed_null(a)) && (IsA(b, Const) || is_typed_null(b));
+    if (!known) return false;
+    if (is_typed_null(a) || is_typed_null(b)) return is_typed_null(a) != is_typed_null(b);
     auto *left = reinterpret_cast<const Const *>(a), *right = reinterpret_cast<const Const *>(b);
-    if (left->constisnull || right->constisnull) return left->constisnull != right->constisnull;
     TypeCacheEntry *cache = lookup_type_cache(left->consttype, TYPECACHE_EQ_OPR_FINFO);
     return left->consttype == right->consttype && OidIsValid(cache->eq_opr) &&
            !DatumGetBool(
@@ -99,8 +99,8 @@ bool are_unequal(const Node *a, const Node *b) {
 bool United::differ(const Arm &a, const Arm &b, Columns columns) const {
     for (int column = -1; (column = bms_next_member(columns, column)) >= 0;) {
         const Node *left = value(a, column), *right = value(b, column);
-        if (are_unequal(left, right) || (is_null(left) && is_never_null(b, column)) ||
-            (is_null(right) && is_never_null(a, column)))
+        if (are_unequal(left, right) || (is_typed_null(left) && is_never_null(b, column)) ||
+            (is_typed_null(right) && is_never_null(a, column)))
             return true;
     }
     return excludes(a, b, columns) || excludes(b, a, columns);
