@@ -215,8 +215,32 @@ SELECT projections.catch_up('left_over');
 SELECT item, quantity FROM left_over;
 DROP TABLE poison, pick CASCADE;
 
+-- Events beside other tables, or in parts, are logged as these are.
+SELECT projections.create('of_town', 'SELECT s.town, count(*) AS n FROM sale e JOIN shop s ON s.id = e.position GROUP BY s.town', 'async');
+SELECT projections.create('often', 'SELECT item, count(*) AS n FROM sale GROUP BY item HAVING count(*) > 1', 'async');
+SELECT projections.create('once', 'SELECT item, count(*) AS n FROM sale GROUP BY item', 'async');
+SELECT projection, capture FROM unnest('{of_town,often,once}'::text[]) AS projection, projections.explain(projection);
+INSERT INTO sale (item, quantity) SELECT 'item ' || i % 3, i FROM generate_series(1, 9) AS i;
+UPDATE shop SET town = town || '!' WHERE id % 2 = 0;
+SELECT problem FROM unnest('{of_town,often,once}'::text[]) AS p, test.wrong(p::regclass) WHERE problem IS NOT NULL;
+SELECT projections.catch_up() > 0 AS applied;
+CALL projections.alter('often', 'SELECT item, count(*) AS n FROM sale GROUP BY item');
+CALL projections.alter('once', 'SELECT item, count(*) AS n FROM sale GROUP BY item HAVING count(*) > 2');
+INSERT INTO sale (item, quantity) SELECT 'item ' || i % 4, i FROM generate_series(1, 9) AS i;
+CALL projections.rebuild('once');
+SELECT projections.catch_up() > 0 AS applied;
+SELECT problem FROM unnest('{of_town,often,once}'::text[]) AS p, test.wrong(p::regclass) WHERE problem IS NOT NULL;
+SELECT projection, capture FROM unnest('{often,once}'::text[]) AS projection, projections.explain(projection);
+-- The position of an event is what it is waited for by, and not the log's numbers.
+SELECT max(position) AS head FROM sale \gset
+SELECT projections.wait_for('of_town', :head, '1 s'), projections.wait_for('once', :head, '1 s'), projections.wait_for('once', :head + 1, '50 ms') AS beyond;
+INSERT INTO sale (item, quantity) VALUES ('item 1', 1) RETURNING position AS head \gset
+SELECT projections.wait_for('of_town', :head, '50 ms'), projections.wait_for('once', :head, '50 ms');
+SELECT projections.catch_up() > 0 AS applied;
+SELECT projections.wait_for('of_town', :head, '1 s'), projections.wait_for('once', :head, '1 s');
+SELECT count(projections.drop(p)) FROM unnest('{of_town,often,once}'::text[]) AS p;
+
 -- What cannot be.
-SELECT projections.create('x', 'SELECT s.town, count(*) AS n FROM sale e JOIN shop s ON s.id = e.position GROUP BY s.town', 'async');
 SELECT projections.create('x', 'SELECT 1', 'sometimes');
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT projections.catch_up() > 0 AS applied;

@@ -151,9 +151,6 @@ SELECT projections.drop('projections_internal.in_groups_part_1');
 SELECT projections.create('no', 'SELECT * FROM projections_internal.in_groups_part_1');
 INSERT INTO projections_internal.in_groups_part_1 VALUES (99, 99, 1);
 DROP TABLE projections_internal.in_groups_part_1;
--- What has parts cannot do all that others can.
-SELECT projections.register_source('events', position_column => 'id');
-SELECT projections.create('no', 'SELECT kind FROM events GROUP BY kind HAVING count(*) > 3', mode => 'async');
 DROP TABLE events;
 
 -- A wrong row of a part is found, shown by what reads it, and put right.

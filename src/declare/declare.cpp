@@ -147,19 +147,12 @@ pg::vector<Oid> sorted_sources(const Block &block) {
 
 } // namespace
 
-// How changes will reach the projection. Events are read from where they are; other tables' changes are logged.
+// How changes will reach the projection. Events that one query folds are read from where they are, by their positions;
+// what else changes is logged, events that something else is read with among it.
 Plan plan_flow(Request &request, const Block &block) {
     Plan plan{sorted_sources(block), {}, catalog::Flow::inline_};
-    auto refuse = [](const char *reason, const char *detail, const char *hint) {
-        ereport(ERROR, (errcode(pg::error::unsupported_query), errmsg("this query cannot be a projection: %s", reason),
-                        errdetail("%s", detail), errhint("%s", hint)));
-    };
-    bool reads_events = std::any_of(plan.sources.begin(), plan.sources.end(), catalog::is_event_source);
-    if (request.async && reads_events && (block.joins() || block.unites()))
-        refuse("events are joined with nothing in async mode",
-               "They are read by their positions, and what else is read has none.",
-               "Use mode 'inline', or make an async projection of the events and join that with the rest.");
-    if (request.async && !block.slices() && catalog::is_event_source(plan.sources.front()))
+    bool alone = !block.slices() && !block.joins() && !block.unites() && request.part_of == nullptr;
+    if (request.async && alone && catalog::is_event_source(plan.sources.front()))
         plan.flow = catalog::Flow::events;
     else if (request.async)
         plan.flow = catalog::Flow::log;

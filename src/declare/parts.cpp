@@ -9,18 +9,6 @@ namespace declare {
 
 using compile::Block;
 
-void Parts::check(const Block &part) const {
-    auto reads_events = [](const compile::Source &source) { return catalog::is_event_source(source.relation); };
-    if (of_.async && std::any_of(part.sources.begin(), part.sources.end(), reads_events))
-        ereport(ERROR,
-                (errcode(pg::error::unsupported_query),
-                 errmsg("this query cannot be a projection: it needs parts, which async mode has not over events "
-                        "yet"),
-                 errdetail("HAVING, subqueries over groups and their like are kept in tables of their own."),
-                 errhint("Use mode 'inline'; or make projections of the parts, async ones over events.")));
-    catalog::require_current_sql();
-}
-
 Oid Parts::make(Query *part, void *context) {
     auto &parts = *static_cast<Parts *>(context);
     Request request{};
@@ -35,7 +23,7 @@ Oid Parts::make(Query *part, void *context) {
     request.part_of = quote_qualified_identifier(parts.of_.schema, parts.of_.relation);
     if (parts.stages_) appendStringInfo(parts.stages_, "part %d\n", list_length(parts.made_) + 1);
     Block *block = compile_normal(part, parts.of_.query, parts.made_, parts.stages_);
-    if (parts.purpose_ == Purpose::use) parts.check(*block);
+    if (parts.purpose_ == Purpose::use) catalog::require_current_sql();
     parts.blocks_.push_back(block);
     return parts.purpose_ == Purpose::look ? make_unfilled(request, *block) : make_projection(request, *block).table;
 }

@@ -29,7 +29,6 @@ public:
 
 private:
     static Oid make(Query *part, void *context);
-    void check(const compile::Block &part) const;
 
     const Request &of_;
     Purpose purpose_;

@@ -118,9 +118,36 @@ bool wait_for_changes(Projection &projection, int64 target, TimestampTz deadline
     return true;
 }
 
-// What its parts have not applied it cannot have.
+// Within an SPI connection. Whether every event up to a position is decided, of the sources of what logs them.
+bool wait_until_decided(const Projection &projection, int64 position, TimestampTz deadline, bool *events) {
+    for (Oid source : projection.sources) {
+        if (!catalog::is_event_source(source)) continue;
+        *events = true;
+        if (!wait_until(deadline, [&] {
+                const events::EventSource *known = events::event_source(source);
+                return known == nullptr || events::safe_position(*known).position >= position;
+            }))
+            return false;
+    }
+    return true;
+}
+
+// What its parts have not applied it cannot have. A log's changes have numbers of their own: once an event's position
+// is decided, it is there with all that was committed before.
 bool wait_for(Projection &projection, int64 target, TimestampTz deadline) {
     if (projection.flow == Flow::inline_) return true;
+    if (projection.flow == Flow::log && target >= 0) {
+        bool decided = true, events = false;
+        pg::undoing([&] {
+            pg::with_spi([&] {
+                for (Projection *part : catalog::parts_of(projection.relation))
+                    decided = decided && wait_until_decided(*part, target, deadline, &events);
+                decided = decided && wait_until_decided(projection, target, deadline, &events);
+            });
+        });
+        if (!decided) return false;
+        if (events) target = -1;
+    }
     for (Projection *part : catalog::parts_of(projection.relation))
         if (!wait_for(*part, -1, deadline)) return false;
     bool reached = false;
