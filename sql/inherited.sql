@@ -166,6 +166,12 @@ SELECT ok();
 SELECT test.check('quiet');
 SELECT object, problem, hint FROM projections.validate() WHERE severity = 'ERROR';
 SELECT projections.verify('sums');
+-- rows of a source, wherever they are
+SET pg_projections.allow_direct_writes = on;
+UPDATE sums SET n = 77;
+RESET pg_projections.allow_direct_writes;
+SELECT projections.refresh_source('orders', jsonb_agg(DISTINCT jsonb_build_object('id', id))) FROM orders;
+SELECT projections.repair('sums'), test.check('sums');
 CALL projections.rebuild('zones');
 CALL projections.rebuild('big');
 SELECT ok();

@@ -125,14 +125,18 @@ void before_drop_of_member(Oid relation) {
         psprintf("SELECT projections_internal._forget_members(%s)", pg::oid_array({members.data(), members.size()})));
 }
 
-// Events that go with a partition.
-void note_archived(Oid partition) {
-    if (!pg::owns_relation(partition, GetUserId())) return;
-    List *ancestors = get_partition_ancestors(partition);
+bool holds_events(Oid partition) {
+    bool found = false;
     ListCell *cell;
-    foreach (cell, ancestors)
-        if (catalog::is_event_source(lfirst_oid(cell)))
-            execute(psprintf("SELECT projections_internal._note_archived(%u)", partition));
+    if (get_rel_relispartition(partition))
+        foreach (cell, get_partition_ancestors(partition)) found |= catalog::is_event_source(lfirst_oid(cell));
+    return found;
+}
+
+// Events that go with a partition. Where that locks it, it is locked before: what is written to it until then goes, too.
+void note_archived(Oid partition) {
+    if (pg::owns_relation(partition, GetUserId()) && holds_events(partition))
+        execute(psprintf("SELECT projections_internal._note_archived(%u)", partition));
 }
 
 void before_drop_of_tables(const DropStmt *statement) {
@@ -141,7 +145,9 @@ void before_drop_of_tables(const DropStmt *statement) {
         Oid relation = RangeVarGetRelid(makeRangeVarFromNameList(castNode(List, object)), NoLock, true);
         if (!OidIsValid(relation) || get_rel_relkind(relation) == RELKIND_FOREIGN_TABLE) continue;
         before_drop_of_member(relation);
-        if (get_rel_relispartition(relation)) note_archived(relation);
+        if (holds_events(relation) && pg::owns_relation(relation, GetUserId()))
+            lock_from_above(get_partition_parent(relation, true), relation);
+        note_archived(relation);
     }
 }
 
@@ -155,17 +161,29 @@ void before_alter_table(const AlterTableStmt *statement) {
         if (!OidIsValid(parent) || !OidIsValid(partition) || !pg::owns_relation(parent, GetUserId()) ||
             !catalog::sql_is_current())
             continue;
-        if (command->subtype == AT_DetachPartition && get_rel_relispartition(partition)) note_archived(partition);
-        if (command->subtype == AT_DetachPartition && !detached->concurrent) {
-            if (get_rel_relispartition(partition) && !catalog::ancestors_read(partition).empty())
-                lock_from_above(parent, partition);
-            continue;
-        }
+        bool at_once = command->subtype == AT_DetachPartition && !detached->concurrent;
+        if (at_once && (holds_events(partition) || !catalog::ancestors_read(partition).empty()))
+            lock_from_above(parent, partition);
+        if (command->subtype == AT_DetachPartition) note_archived(partition);
+        if (at_once) continue;
         execute(psprintf("SELECT projections_internal._note_detaching(%u, %u)", parent, partition));
     }
 }
 
 } // namespace
+
+void before_truncate(const TruncateStmt *statement) {
+    for (RangeVar *table : pg::each<RangeVar>(statement->relations)) {
+        Oid relation = RangeVarGetRelid(table, NoLock, true);
+        if (!OidIsValid(relation) || !get_rel_relispartition(relation) || !catalog::is_readable() ||
+            !catalog::sql_is_current() || !holds_events(relation) ||
+            pg_class_aclcheck(relation, GetUserId(), ACL_TRUNCATE) != ACLCHECK_OK)
+            continue;
+        catalog::lock_tree(relation, AccessExclusiveLock);
+        execute(psprintf("SELECT projections_internal._note_archived(%u)", relation));
+    }
+}
+
 } // namespace declare
 
 extern "C" {
