@@ -114,11 +114,12 @@ std::span<const Ancestor> ancestors_read(Relation table) {
     return {found.data(), found.size()};
 }
 
+// Of every table that is written: without a lock, which who writes it has.
 bool may_be_below(Oid table) {
-    Relation relation = try_relation_open(table, AccessShareLock);
-    if (relation == nullptr) return false;
+    Relation relation = RelationIdGetRelation(table);
+    if (!RelationIsValid(relation)) return false;
     bool may_be = may_be_below(relation);
-    relation_close(relation, NoLock);
+    RelationClose(relation);
     return may_be;
 }
 

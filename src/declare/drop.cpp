@@ -133,7 +133,8 @@ bool holds_events(Oid partition) {
     return found;
 }
 
-// Events that go with a partition. Where that locks it, it is locked before: what is written to it until then goes, too.
+// Events that go with a partition. Where that locks it, it is locked before: what is written to it until then goes,
+// too.
 void note_archived(Oid partition) {
     if (pg::owns_relation(partition, GetUserId()) && holds_events(partition))
         execute(psprintf("SELECT projections_internal._note_archived(%u)", partition));

@@ -98,12 +98,13 @@ void check_use(const Given &given, const Option &option, const Use &use) {
 // What tables that change have lost is nowhere any more: sums would have to be stored beside the rows that they are of.
 void refuse_keeping(const Given &given, const Use &use) {
     if (group_of(use) != tables || strcmp(given.name, "detached") != 0 || strcmp(given.text, "keep") != 0) return;
-    ereport(ERROR,
-            (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-             errmsg("a projection over tables that change does not keep what is detached from them"),
-             errdetail("It equals its query over the rows that its tables have now."),
-             errhint("Copy the totals into a table before the partition goes, and let the query add that with UNION ALL; "
-                     "or register the table as an event source and create the projection with mode async.")));
+    ereport(
+        ERROR,
+        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+         errmsg("a projection over tables that change does not keep what is detached from them"),
+         errdetail("It equals its query over the rows that its tables have now."),
+         errhint("Copy the totals into a table before the partition goes, and let the query add that with UNION ALL; "
+                 "or register the table as an event source and create the projection with mode async.")));
 }
 
 // The value as a number, if that is what it is.

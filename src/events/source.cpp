@@ -143,8 +143,7 @@ const EventSource &source_of(const catalog::Projection &projection) {
 
 int64 kept_history(const catalog::Projection &projection) {
     const EventSource *source = projection.sources.empty() ? nullptr : event_source(projection.sources.front());
-    bool is_kept = source && !projection.takes_away_detached &&
-                   !pg::is_own_schema(get_rel_namespace(source->relation));
+    bool is_kept = source && !projection.takes_away_detached && !pg::is_own_schema(get_rel_namespace(source->relation));
     return is_kept ? source->archived_to : 0;
 }
 

@@ -31,13 +31,13 @@ const events::EventSource &source_of(Rebuild &rebuild) {
 void refuse_archived(Rebuild &rebuild) {
     int64 kept = events::kept_history(live(rebuild));
     if (kept == 0) return;
-    ereport(ERROR, (errcode(pg::error::history_archived),
-                    errmsg("history of %s that projection %s would need is archived",
-                           pg::qualified_name(source_of(rebuild).relation), rebuild.name),
-                    errdetail("Events up to position " INT64_FORMAT " may have been deleted; a replay needs all.",
-                              kept),
-                    errhint("Restore the events first; or keep the totals that the projection has; or set option "
-                            "\"detached\" to \"remove\", with which they are taken away.")));
+    ereport(ERROR,
+            (errcode(pg::error::history_archived),
+             errmsg("history of %s that projection %s would need is archived",
+                    pg::qualified_name(source_of(rebuild).relation), rebuild.name),
+             errdetail("Events up to position " INT64_FORMAT " may have been deleted; a replay needs all.", kept),
+             errhint("Restore the events first; or keep the totals that the projection has; or set option "
+                     "\"detached\" to \"remove\", with which they are taken away.")));
 }
 
 void refuse_failed(Rebuild &rebuild, const char *condition, const char *hint) {

@@ -253,8 +253,7 @@ const char *touched_keys(Projection &projection, const SourceRows &rows) {
                              return psprintf("s.%s",
                                              quote_identifier(get_attname(source.relation, source.used[c], false)));
                          }),
-            compile::weight_column(source.relation), pg::qualified_name(rows.relation),
-            among_keys(rows));
+            compile::weight_column(source.relation), pg::qualified_name(rows.relation), among_keys(rows));
         from.add("SELECT %s FROM %s", names, traced(projection, static_cast<int>(i + 1), selected));
     }
     return psprintf("SELECT DISTINCT * FROM (%s) AS u ORDER BY %s", from.text(),
