@@ -433,7 +433,8 @@ COMMENT ON FUNCTION projections_internal._replay(oid, text, bigint, bigint, bool
 
 REVOKE EXECUTE ON FUNCTION projections_internal._lock_slots(oid), projections_internal._pause(oid, text, text),
     projections_internal._resume(oid, text), projections_internal._pause_all(oid, text, text),
-    projections_internal._resume_all(oid, text), projections_internal._refuse_archived(oid, bigint), projections_internal._kept_history(oid),
+    projections_internal._resume_all(oid, text), projections_internal._refuse_archived(oid, bigint),
+    projections_internal._kept_history(oid),
     projections_internal._move_slots(oid, bigint, text, text), projections_internal._require_async(oid, text),
     projections_internal._empty(oid), projections_internal._reset(oid, text),
     projections_internal._set_checkpoint(oid, text, bigint, boolean),
