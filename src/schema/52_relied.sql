@@ -260,7 +260,7 @@ BEGIN
             UNION ALL SELECT 'unique', 'finds one row by a unique index', 'none' WHERE s.source IN (
                 SELECT q.source FROM projections_internal._unique_keys(s.relation, s.definition) q)
             UNION ALL SELECT 'order', 'may order by the primary key', NULL WHERE w.ev_action::text LIKE ANY (
-                '{%:aggorder (\{%,%\{WINDOWCLAUSE %,%:hasDistinctOn true%,%:limitCount \{%}')
+                ARRAY['%:aggorder ({%', '%{WINDOWCLAUSE %', '%:hasDistinctOn true%', '%:limitCount {%'])
             ) AS x(part, reason, required)
     UNION ALL
     SELECT m.relation, 'only source', m.source, '', 'children', 'none', m.source_name, max(m.name)

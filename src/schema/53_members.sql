@@ -192,11 +192,14 @@ DECLARE
     stale record;
 BEGIN
     FOR stale IN
-        UPDATE projections_internal.projection p SET stale_since = now(),
-            stale_reason = format('%s was detached concurrently', projections_internal._name(partition))
-        WHERE p.kind = 'query' AND projections_internal._captures(p) AND p.stale_since IS NULL
-            AND p.sources::oid[] && projections_internal._tables_above(parent)
-        RETURNING projections_internal._name(coalesce(p.part_of, p.shadow_of, p.relation)) AS name
+        WITH marked AS (
+            UPDATE projections_internal.projection p SET stale_since = now(),
+                stale_reason = format('%s was detached concurrently', projections_internal._name(partition))
+            WHERE p.kind = 'query' AND projections_internal._captures(p) AND p.stale_since IS NULL
+                AND p.sources::oid[] && projections_internal._tables_above(parent)
+            RETURNING projections_internal._name(coalesce(p.part_of, p.shadow_of, p.relation)) AS name
+        )
+        SELECT m.name FROM marked m ORDER BY 1
     LOOP
         RAISE WARNING USING
             MESSAGE = format('projection %s does not follow a partition that is detached concurrently', stale.name),
