@@ -97,12 +97,14 @@ Query *normal_form(const Query *query, const char *text) {
 Block *compile_query(Query *query, const char *text, bool (*is_event_source)(Oid), List *parts, StringInfo stages) {
     Block *block = new_block(CurrentMemoryContext);
     Analysis a{query, Place{text}, true, false, is_event_source, block, parts, stages};
+    check_grouped_keys(query, a.place);
     return compile(a);
 }
 
 Block *compile_refreshed(const Query *query, const char *text, bool (*is_event_source)(Oid)) {
     Block *block = new_block(CurrentMemoryContext);
     Place place{text};
+    check_grouped_keys(query, place);
     Analysis a{with_views_open(query, place), place, true, true, is_event_source, block};
     a.refresh = true;
     return compile(a);
