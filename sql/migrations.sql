@@ -95,6 +95,13 @@ SELECT * FROM projections.alter_source('orders', 'ALTER TABLE orders ALTER amoun
 SELECT * FROM projections.alter_source('orders', 'ALTER TABLE orders ALTER made TYPE date; ALTER TABLE orders RENAME note TO remark');
 SELECT * FROM projections.alter_source('orders', 'ALTER TABLE orders RENAME remark TO note');
 SELECT right_after();
+-- What reads one that is filled anew follows it, also by columns that stay as they are.
+SELECT projections.create('buyers', 'SELECT customer FROM sales');
+SELECT * FROM projections.alter_source('orders', 'ALTER TABLE orders ALTER amount TYPE float; DELETE FROM orders WHERE customer = 4');
+SELECT test.check('buyers'), test.check('sales');
+SELECT * FROM projections.alter_source('orders', 'ALTER TABLE orders ALTER amount TYPE numeric(12, 1)');
+SELECT right_after();
+SELECT projections.drop('buyers');
 -- A key's type.
 SELECT * FROM projections.alter_source('orders', 'ALTER TABLE orders ALTER customer TYPE bigint');
 SELECT right_after();

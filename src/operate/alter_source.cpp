@@ -127,7 +127,8 @@ bool take_off(Projection &projection) {
     auto is_it = [&](const rebuild::TakenOff *off) { return off->relation == projection.relation && !off->done; };
     if (std::any_of(altering->off.begin(), altering->off.end(), is_it)) return true;
     require_owner(projection);
-    rebuild::TakenOff *off = rebuild::take_off(projection, text_of(projection.relation), altering->memory);
+    const char *text = text_of(projection.relation);
+    rebuild::TakenOff *off = rebuild::take_off(projection, text, altering->memory);
     off->source = altering->name;
     altering->off.push_back(off);
     return true;
