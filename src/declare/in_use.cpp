@@ -137,14 +137,16 @@ void table_goes(const DropStmt *statement, Oid relation) {
                 found.end());
     let_take_off(found);
     if (found.empty()) return;
+    const char *another = psprintf(" To put another table in its place: SELECT projections.alter_source(%s, '…');",
+                                   quote_literal_cstr(pg::qualified_name(relation)));
     ereport(
         ERROR,
         (errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
          errmsg("cannot drop table %s because projections read it", pg::qualified_name(relation)),
          errdetail("%s", told(found)),
          errhint("DROP TABLE … CASCADE drops the projections, too; projections.drop(name, keep_table => true) leaves "
-                 "their rows. To put another table in its place: SELECT projections.alter_source(%s, '…');",
-                 quote_literal_cstr(pg::qualified_name(relation)))));
+                 "their rows.%s",
+                 all_are_queries(found) ? another : "")));
 }
 
 } // namespace
@@ -160,7 +162,7 @@ void refuse_used(const DropStmt *statement) {
     if (!catalog::sql_is_current() || statement->behavior == DROP_CASCADE) return;
     for (Node *object : pg::each<Node>(statement->objects)) {
         Oid relation = RangeVarGetRelid(makeRangeVarFromNameList(castNode(List, object)), NoLock, true);
-        if (is_callers(relation)) table_goes(statement, relation);
+        if (is_callers(relation) && !pg::is_own_schema(get_rel_namespace(relation))) table_goes(statement, relation);
     }
 }
 
