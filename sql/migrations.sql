@@ -192,6 +192,18 @@ EXCEPTION WHEN raise_exception THEN
 END $$;
 SELECT right_after();
 -- Who looks in between finds what there was; who drops it has dropped it.
+-- What the text does to a projection meanwhile is made good, or refused.
+SELECT projection, action FROM projections.alter_source('orders', 'ALTER TABLE orders ALTER amount TYPE bigint; DROP INDEX sales_customer_idx;
+    DROP TRIGGER projections_guard ON sales');
+SELECT indexrelid::regclass FROM pg_index WHERE indrelid = 'sales'::regclass ORDER BY indexrelid::regclass::text COLLATE "C";
+SELECT tgname, tgenabled FROM pg_trigger WHERE tgrelid = 'sales'::regclass ORDER BY 1;
+INSERT INTO sales (customer) VALUES (1);
+SELECT right_after();
+SELECT projection, action FROM projections.alter_source('orders', 'ALTER TABLE orders ALTER amount TYPE bigint; ALTER TABLE sales SET UNLOGGED');
+SELECT projection, action FROM projections.alter_source('orders', 'ALTER TABLE orders ALTER amount TYPE bigint; ALTER TABLE sales DROP COLUMN amount');
+SELECT projection, action FROM projections.alter_source('orders', 'ALTER TABLE orders ALTER amount TYPE bigint; ALTER TABLE sales RENAME amount TO total');
+SELECT right_after();
+ALTER TABLE sales RENAME total TO amount;
 CREATE TABLE seen AS SELECT 0::bigint AS n;
 SELECT projection FROM projections.alter_source('orders', 'ALTER TABLE orders ALTER amount TYPE bigint; UPDATE seen SET n = (SELECT count(*) FROM sales);
     SELECT projections.drop(''single'')');

@@ -219,10 +219,9 @@ struct Definition {
 void record(const TakenOff &off, const Definition &made) {
     Oid unbound = catalog::projection(off.relation)->definition;
     execute(psprintf(
-        "UPDATE projections_internal.projection SET definition = %u, user_columns = %d, shape = '%s', sources = %s, "
-        "changes = %s, settings = ARRAY[%s], building = false, stale_since = NULL, stale_reason = NULL WHERE relation "
-        "= "
-        "%u",
+        "UPDATE projections_internal.projection SET definition = %u, user_columns = %d, shape = '%s', "
+        "sources = %s, changes = %s, settings = ARRAY[%s], building = false, stale_since = NULL, "
+        "stale_reason = NULL WHERE relation = %u",
         made.view, made.block->user_columns, compile::name_of(made.block->identity), list(made.plan.sources),
         list(made.plan.changes),
         pg::joined(catalog::pinned_setting_count, ", ", [&](int i) { return quote_literal_cstr(made.settings[i]); }),
@@ -261,6 +260,22 @@ void define(const TakenOff &off, const char *text, Definition &made) {
     CommandCounterIncrement();
 }
 
+// The command may have renamed the table's columns.
+void follow_names(const TakenOff &off) {
+    Relation table = table_open(off.relation, AccessShareLock);
+    int number = 0;
+    for (TargetEntry *entry : pg::each<TargetEntry>(off.query->targetList)) {
+        if (entry->resjunk) continue;
+        Form_pg_attribute column = TupleDescAttr(RelationGetDescr(table), number++);
+        if (column->attisdropped)
+            ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                            errmsg("column \"%s\" of projection %s has been dropped", entry->resname, off.name),
+                            errdetail("Its definition fills it."), errhint("Give it another definition.")));
+        entry->resname = pstrdup(NameStr(column->attname));
+    }
+    table_close(table, NoLock);
+}
+
 // Under the settings in which its text means what it did; a new one is the caller's.
 Definition define(TakenOff &off) {
     Definition made{};
@@ -271,6 +286,7 @@ Definition define(TakenOff &off) {
             return;
         }
         made.settings = catalog::projection(off.relation)->settings;
+        follow_names(off);
         if (all_is_there(off)) off.text = compile::deparse(off.query);
         catalog::with_pinned(made.settings, [&] { define(off, off.text, made); });
     });
@@ -341,6 +357,7 @@ void execute_as(Oid owner, const char *text) {
 
 void drop_identity(const TakenOff &off) {
     for (Oid index : off.indexes) {
+        if (get_rel_name(index) == nullptr) continue; // the command has dropped it
         ObjectAddress object{RelationRelationId, index, 0};
         performDeletion(&object, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
     }
@@ -414,7 +431,22 @@ int64 recompute_differences(Oid relation) {
     return ask(psprintf("SELECT projections_internal._repair_rows(%u)", relation));
 }
 
-bool is_same(const char *a, const char *b) { return a && b ? strcmp(a, b) == 0 : a == b; }
+// Whether the index by which rows are told apart, or that there is none, stays as it is.
+bool has_identity(const TakenOff &off, const Block &block) {
+    const char *wanted = declare::identity_index("", off.name, block);
+    if (wanted == nullptr || off.identity == nullptr) return wanted == off.identity;
+    auto is_there = [](Oid index) { return get_rel_name(index) != nullptr; };
+    return strcmp(wanted, off.identity) == 0 && std::all_of(off.indexes.begin(), off.indexes.end(), is_there);
+}
+
+// What the command may have done to the table while nothing was known of it.
+void check_table(const TakenOff &off) {
+    execute(psprintf("SELECT projections_internal._restore_triggers(p) FROM projections_internal.projection AS p WHERE "
+                     "p.relation = %u",
+                     off.relation));
+    execute(psprintf("SELECT projections_internal._check_relied(ARRAY[%u]::oid[], true)", off.relation));
+    maintain::record_reliance(off.relation);
+}
 
 } // namespace
 
@@ -422,7 +454,7 @@ PutBack put_back(TakenOff &off, void (*before_columns)(Oid relation)) {
     off.done = true;
     if (catalog::projection(off.relation) == nullptr) return {false, 0}; // the command has dropped it
     Definition made = define(off);
-    bool same_identity = is_same(declare::identity_index("", off.name, *made.block), off.identity);
+    bool same_identity = has_identity(off, *made.block);
     Change change = change_of(off, *made.block);
     PutBack result{change.others || *change.types || !same_identity, 0};
     if (result.refilled) {
@@ -433,7 +465,7 @@ PutBack put_back(TakenOff &off, void (*before_columns)(Oid relation)) {
     Projection &projection = *catalog::projection(off.relation);
     if (result.refilled) result.rows = fill_anew(off, projection);
     if (!result.refilled || projection.flow == Flow::events) result.rows = recompute_differences(off.relation);
-    maintain::record_reliance(off.relation);
+    check_table(off);
     execute(psprintf("SELECT projections_internal._drop_idle_triggers(%s)", list(off.sources)));
     return result;
 }
