@@ -132,6 +132,7 @@ void read_state(Projection &projection, const Row &row) {
     projection.changes = pg::within(projection.memory, [&] { return oids(changes); });
     projection.paused = row.has(&Columns::paused_at);
     projection.shadow_of = row.has(&Columns::shadow_of) ? DatumGetObjectId(row[&Columns::shadow_of]) : InvalidOid;
+    projection.key_not_null = is_key_not_null(row[&Columns::options]);
     projection.part_of = row.has(&Columns::part_of) ? DatumGetObjectId(row[&Columns::part_of]) : InvalidOid;
     bool building = row.has(&Columns::building) && DatumGetBool(row[&Columns::building]);
     projection.flow = building                      ? Flow::none

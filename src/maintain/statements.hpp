@@ -35,6 +35,10 @@ struct Statements {
     MemoryContext memory;
     const char *name; // the table's, qualified and quoted
     const char *key;  // the key columns, quoted, separated by commas
+    const char *schema, *table;
+    List *key_names;        // not quoted
+    const char *known_name; // of what users know: of a shadow, the live table
+    bool key_not_null;      // because options.key_not_null says so
     pg::vector<KeptPlan> plans;
 };
 

@@ -74,7 +74,8 @@ COMMENT ON FUNCTION projections_internal._key_columns(regclass) IS 'Internal: th
 CREATE FUNCTION projections_internal._identity_index(projection regclass) RETURNS text
     LANGUAGE c STRICT STABLE AS 'MODULE_PATHNAME', 'projections_identity_index';
 COMMENT ON FUNCTION projections_internal._identity_index(regclass) IS
-    'Internal: the statement that makes the index by which maintenance finds rows of a query projection; NULL: none.';
+    'Internal: the statement that makes the key, or the index, by which maintenance finds rows of a query projection; '
+    'NULL: none.';
 REVOKE EXECUTE ON FUNCTION projections_internal._identity_index(regclass) FROM PUBLIC;
 
 CREATE FUNCTION projections_internal._beyond_0_2(projection regclass) RETURNS text

@@ -1,0 +1,285 @@
+// Which columns of a block's key may be NULL.
+//
+// What counts is what holds for every row there is: that a column is NOT NULL, that a condition rejects NULLs, that an
+// expression makes none of values that are none. Not a domain's NOT NULL: a column of a domain may read as NULL all the
+// same (CREATE DOMAIN, Notes). What is not known here may be NULL. (Test: sql/primary_keys)
+#include "compile/block.hpp"
+
+namespace compile {
+namespace {
+
+// Built-in functions that return no NULL where no argument is NULL. Not extract(), which does so of infinity, nor casts
+// of jsonb, which do since version 18.
+constexpr Oid make_no_null[] = {F_INT2PL,
+                                F_INT2MI,
+                                F_INT2MUL,
+                                F_INT2DIV,
+                                F_INT2MOD,
+                                F_INT4PL,
+                                F_INT4MI,
+                                F_INT4MUL,
+                                F_INT4DIV,
+                                F_INT4MOD,
+                                F_INT8PL,
+                                F_INT8MI,
+                                F_INT8MUL,
+                                F_INT8DIV,
+                                F_INT8MOD,
+                                F_INT24PL,
+                                F_INT24MI,
+                                F_INT24MUL,
+                                F_INT24DIV,
+                                F_INT42PL,
+                                F_INT42MI,
+                                F_INT42MUL,
+                                F_INT42DIV,
+                                F_INT48PL,
+                                F_INT48MI,
+                                F_INT48MUL,
+                                F_INT48DIV,
+                                F_INT84PL,
+                                F_INT84MI,
+                                F_INT84MUL,
+                                F_INT84DIV,
+                                F_INT28PL,
+                                F_INT28MI,
+                                F_INT28MUL,
+                                F_INT28DIV,
+                                F_INT82PL,
+                                F_INT82MI,
+                                F_INT82MUL,
+                                F_INT82DIV,
+                                F_NUMERIC_ADD,
+                                F_NUMERIC_SUB,
+                                F_NUMERIC_MUL,
+                                F_NUMERIC_DIV,
+                                F_INT4_INT2,
+                                F_INT8_INT2,
+                                F_INT2_INT4,
+                                F_INT8_INT4,
+                                F_INT2_INT8,
+                                F_INT4_INT8,
+                                F_INT4_BOOL,
+                                F_TEXT_BOOL,
+                                F_TEXT_CHAR,
+                                F_TEXT_NAME,
+                                F_TEXT_BPCHAR,
+                                F_INT2_NUMERIC,
+                                F_INT4_NUMERIC,
+                                F_INT8_NUMERIC,
+                                F_NUMERIC_INT2,
+                                F_NUMERIC_INT4,
+                                F_NUMERIC_INT8,
+                                F_NUMERIC_NUMERIC_INT4,
+                                F_VARCHAR_VARCHAR_INT4_BOOL,
+                                F_BPCHAR_BPCHAR_INT4_BOOL,
+                                F_TIMESTAMP_TIMESTAMP_INT4,
+                                F_TIMESTAMPTZ_TIMESTAMPTZ_INT4,
+                                F_ABS_INT2,
+                                F_ABS_INT4,
+                                F_ABS_INT8,
+                                F_ABS_NUMERIC,
+                                F_MOD_INT2_INT2,
+                                F_MOD_INT4_INT4,
+                                F_MOD_INT8_INT8,
+                                F_MOD_NUMERIC_NUMERIC,
+                                F_FLOOR_NUMERIC,
+                                F_CEIL_NUMERIC,
+                                F_ROUND_NUMERIC,
+                                F_ROUND_NUMERIC_INT4,
+                                F_TRUNC_NUMERIC,
+                                F_TRUNC_NUMERIC_INT4,
+                                F_LOWER_TEXT,
+                                F_UPPER_TEXT,
+                                F_INITCAP,
+                                F_BTRIM_TEXT,
+                                F_LTRIM_TEXT,
+                                F_RTRIM_TEXT,
+                                F_TEXTCAT,
+                                F_LENGTH_TEXT,
+                                F_MD5_TEXT,
+                                F_DATE_TIMESTAMP,
+                                F_DATE_TIMESTAMPTZ,
+                                F_TIMESTAMP_DATE,
+                                F_TIMESTAMPTZ_DATE,
+                                F_TIMESTAMP_TIMESTAMPTZ,
+                                F_TIMESTAMPTZ_TIMESTAMP,
+                                F_TIMEZONE_TEXT_TIMESTAMP,
+                                F_TIMEZONE_TEXT_TIMESTAMPTZ,
+                                F_DATE_TRUNC_TEXT_TIMESTAMP,
+                                F_DATE_TRUNC_TEXT_TIMESTAMPTZ,
+                                F_DATE_TRUNC_TEXT_TIMESTAMPTZ_TEXT,
+                                F_DATE_BIN_INTERVAL_TIMESTAMP_TIMESTAMP,
+                                F_DATE_BIN_INTERVAL_TIMESTAMPTZ_TIMESTAMPTZ};
+
+bool makes_no_null(Oid function) {
+    return std::find(std::begin(make_no_null), std::end(make_no_null), function) != std::end(make_no_null);
+}
+
+// Comparisons of the server's own, which btree and hash rely on.
+bool compares(Oid operation, Oid function) {
+    return function < FirstNormalObjectId && get_op_btree_interpretation(operation) != NIL;
+}
+
+// Range table entries that an outer join fills with NULLs, and the conditions that every row has met.
+struct Joined {
+    Bitmapset *optional = nullptr;
+    List *conditions = NIL;
+};
+
+void look_at_join(Node *item, bool optional, Joined &joined) {
+    check_stack_depth();
+    if (IsA(item, RangeTblRef)) {
+        if (optional) joined.optional = bms_add_member(joined.optional, reinterpret_cast<RangeTblRef *>(item)->rtindex);
+    } else if (IsA(item, FromExpr)) {
+        auto *from = castNode(FromExpr, item);
+        for (Node *each : pg::each<Node>(from->fromlist)) look_at_join(each, optional, joined);
+        if (from->quals && !optional) joined.conditions = lappend(joined.conditions, from->quals);
+    } else {
+        auto *join = castNode(JoinExpr, item);
+        if (optional) joined.optional = bms_add_member(joined.optional, join->rtindex);
+        look_at_join(join->larg, optional || join->jointype == JOIN_RIGHT || join->jointype == JOIN_FULL, joined);
+        look_at_join(join->rarg, optional || join->jointype == JOIN_LEFT || join->jointype == JOIN_FULL, joined);
+        if (join->quals && !optional && join->jointype == JOIN_INNER)
+            joined.conditions = lappend(joined.conditions, join->quals);
+    }
+}
+
+class NeverNull {
+public:
+    explicit NeverNull(pg::vector<NotNull> &relied) : relied_(relied) {}
+
+    // Whether an expression over a query's FROM is never NULL. What that relies on is noted, where it is.
+    bool holds(const Query *query, const Node *node) {
+        if (node == nullptr) return false;
+        check_stack_depth();
+        std::size_t before = relied_.size();
+        bool never = look(query, node);
+        if (!never) relied_.erase(relied_.begin() + static_cast<std::ptrdiff_t>(before), relied_.end());
+        return never;
+    }
+
+private:
+    bool all(const Query *query, List *nodes) {
+        for (Node *each : pg::each<Node>(nodes))
+            if (!holds(query, each)) return false;
+        return true;
+    }
+
+    bool any(const Query *query, List *nodes) {
+        for (Node *each : pg::each<Node>(nodes))
+            if (holds(query, each)) return true;
+        return false;
+    }
+
+    bool look(const Query *query, const Node *node) {
+        auto argument = [&](auto *of) { return holds(query, reinterpret_cast<const Node *>(of->arg)); };
+        switch (nodeTag(node)) {
+        case T_Var: return column(query, reinterpret_cast<const Var *>(node));
+        case T_Const: return !reinterpret_cast<const Const *>(node)->constisnull;
+        case T_Aggref: {
+            Oid function = reinterpret_cast<const Aggref *>(node)->aggfnoid;
+            return function == F_COUNT_ || function == F_COUNT_ANY;
+        }
+        case T_CoalesceExpr: return any(query, reinterpret_cast<const CoalesceExpr *>(node)->args);
+        case T_MinMaxExpr: return any(query, reinterpret_cast<const MinMaxExpr *>(node)->args); // leaves NULLs out
+        case T_CaseExpr: return choice(query, reinterpret_cast<const CaseExpr *>(node));
+        case T_RelabelType: return argument(reinterpret_cast<const RelabelType *>(node));
+        case T_CollateExpr: return argument(reinterpret_cast<const CollateExpr *>(node));
+        case T_CoerceViaIO: return argument(reinterpret_cast<const CoerceViaIO *>(node));
+        case T_ArrayCoerceExpr: return argument(reinterpret_cast<const ArrayCoerceExpr *>(node));
+        case T_CoerceToDomain: return argument(reinterpret_cast<const CoerceToDomain *>(node));
+        case T_BoolExpr: return all(query, reinterpret_cast<const BoolExpr *>(node)->args);
+        case T_NullTest:
+        case T_BooleanTest:
+        case T_DistinctExpr:
+        case T_GroupingFunc:
+        case T_ArrayExpr:
+        case T_RowExpr: return true;
+        case T_SubLink: return reinterpret_cast<const SubLink *>(node)->subLinkType == EXISTS_SUBLINK;
+        case T_FuncExpr: {
+            auto *call = reinterpret_cast<const FuncExpr *>(node);
+            return makes_no_null(call->funcid) && all(query, call->args);
+        }
+        case T_OpExpr: {
+            auto *operation = reinterpret_cast<const OpExpr *>(node);
+            Oid function = get_opcode(operation->opno);
+            return (makes_no_null(function) || compares(operation->opno, function)) && all(query, operation->args);
+        }
+        default: return false;
+        }
+    }
+
+    bool choice(const Query *query, const CaseExpr *choice) {
+        for (CaseWhen *when : pg::each<CaseWhen>(choice->args))
+            if (!holds(query, reinterpret_cast<Node *>(when->result))) return false;
+        return holds(query, reinterpret_cast<const Node *>(choice->defresult));
+    }
+
+    bool column(const Query *query, const Var *var) {
+        if (var->varlevelsup > 0 || var->varattno <= 0) return false;
+        Joined joined;
+        look_at_join(reinterpret_cast<Node *>(query->jointree), false, joined);
+        for (Node *condition : pg::each<Node>(joined.conditions))
+            if (pg::rejects_null(condition, var)) return true;
+        if (bms_is_member(static_cast<int>(var->varno), joined.optional)) return false;
+        const RangeTblEntry *entry = rt_fetch(var->varno, query->rtable);
+        switch (entry->rtekind) {
+        case RTE_RELATION:
+            if (!pg::is_not_null(entry->relid, var->varattno)) return false;
+            relied_.push_back({entry->relid, var->varattno});
+            return true;
+        case RTE_SUBQUERY: return returned(entry->subquery, entry->subquery->setOperations, var->varattno);
+        case RTE_JOIN: return holds(query, static_cast<Node *>(list_nth(entry->joinaliasvars, var->varattno - 1)));
+        default: return false;
+        }
+    }
+
+    // A column of a subquery, or of an operand of its set operations.
+    bool returned(const Query *query, const Node *operand, int column) {
+        check_stack_depth();
+        if (operand == nullptr) {
+            // What is not in each of several grouping sets is NULL in others.
+            if (query->groupingSets) return false;
+            return holds(query, reinterpret_cast<Node *>(
+                                    static_cast<TargetEntry *>(list_nth(query->targetList, column - 1))->expr));
+        }
+        if (IsA(operand, RangeTblRef)) {
+            Query *arm = rt_fetch(reinterpret_cast<const RangeTblRef *>(operand)->rtindex, query->rtable)->subquery;
+            return returned(arm, arm->setOperations, column);
+        }
+        auto *operation = reinterpret_cast<const SetOperationStmt *>(operand);
+        if (!returned(query, operation->larg, column))
+            return operation->op == SETOP_INTERSECT && returned(query, operation->rarg, column);
+        return operation->op != SETOP_UNION || returned(query, operation->rarg, column);
+    }
+
+    pg::vector<NotNull> &relied_;
+};
+
+// Of what the block returns: in each arm.
+bool holds_for(NeverNull &never, const Block &block, int column) {
+    auto *expression = reinterpret_cast<Node *>(block.column(column)->expr);
+    if (block.core->groupingSets) return false;
+    if (!block.unites()) return never.holds(block.core, expression);
+    return std::all_of(block.arms.begin(), block.arms.end(),
+                       [&](const Arm &arm) { return never.holds(arm.query, block.over(arm, expression)); });
+}
+
+} // namespace
+
+KeyNulls key_nulls(const Block &block) {
+    KeyNulls found;
+    NeverNull never{found.relied};
+    for (const Key &key : block.row_key)
+        if (!holds_for(never, block, key.column)) found.nullable.push_back(key.column);
+    return found;
+}
+
+bool is_never_null(const Block &block, int column) {
+    pg::vector<NotNull> relied;
+    NeverNull never{relied};
+    return holds_for(never, block, column) && relied.empty();
+}
+
+} // namespace compile
