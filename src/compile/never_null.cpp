@@ -8,74 +8,8 @@
 namespace compile {
 namespace {
 
-// Built-in functions that return no NULL where no argument is NULL. Not extract(), which does so of infinity, nor casts
-// of jsonb, which do since version 18.
-constexpr Oid make_no_null[] = {F_INT2PL,
-                                F_INT2MI,
-                                F_INT2MUL,
-                                F_INT2DIV,
-                                F_INT2MOD,
-                                F_INT4PL,
-                                F_INT4MI,
-                                F_INT4MUL,
-                                F_INT4DIV,
-                                F_INT4MOD,
-                                F_INT8PL,
-                                F_INT8MI,
-                                F_INT8MUL,
-                                F_INT8DIV,
-                                F_INT8MOD,
-                                F_INT24PL,
-                                F_INT24MI,
-                                F_INT24MUL,
-                                F_INT24DIV,
-                                F_INT42PL,
-                                F_INT42MI,
-                                F_INT42MUL,
-                                F_INT42DIV,
-                                F_INT48PL,
-                                F_INT48MI,
-                                F_INT48MUL,
-                                F_INT48DIV,
-                                F_INT84PL,
-                                F_INT84MI,
-                                F_INT84MUL,
-                                F_INT84DIV,
-                                F_INT28PL,
-                                F_INT28MI,
-                                F_INT28MUL,
-                                F_INT28DIV,
-                                F_INT82PL,
-                                F_INT82MI,
-                                F_INT82MUL,
-                                F_INT82DIV,
-                                F_NUMERIC_ADD,
-                                F_NUMERIC_SUB,
-                                F_NUMERIC_MUL,
-                                F_NUMERIC_DIV,
-                                F_INT4_INT2,
-                                F_INT8_INT2,
-                                F_INT2_INT4,
-                                F_INT8_INT4,
-                                F_INT2_INT8,
-                                F_INT4_INT8,
-                                F_INT4_BOOL,
-                                F_TEXT_BOOL,
-                                F_TEXT_CHAR,
-                                F_TEXT_NAME,
-                                F_TEXT_BPCHAR,
-                                F_INT2_NUMERIC,
-                                F_INT4_NUMERIC,
-                                F_INT8_NUMERIC,
-                                F_NUMERIC_INT2,
-                                F_NUMERIC_INT4,
-                                F_NUMERIC_INT8,
-                                F_NUMERIC_NUMERIC_INT4,
-                                F_VARCHAR_VARCHAR_INT4_BOOL,
-                                F_BPCHAR_BPCHAR_INT4_BOOL,
-                                F_TIMESTAMP_TIMESTAMP_INT4,
-                                F_TIMESTAMPTZ_TIMESTAMPTZ_INT4,
-                                F_ABS_INT2,
+// Built-in functions that return no NULL where no argument is NULL. Not extract(), which does so of infinity.
+constexpr Oid make_no_null[] = {F_ABS_INT2,
                                 F_ABS_INT4,
                                 F_ABS_INT8,
                                 F_ABS_NUMERIC,
@@ -95,15 +29,8 @@ constexpr Oid make_no_null[] = {F_INT2PL,
                                 F_BTRIM_TEXT,
                                 F_LTRIM_TEXT,
                                 F_RTRIM_TEXT,
-                                F_TEXTCAT,
                                 F_LENGTH_TEXT,
                                 F_MD5_TEXT,
-                                F_DATE_TIMESTAMP,
-                                F_DATE_TIMESTAMPTZ,
-                                F_TIMESTAMP_DATE,
-                                F_TIMESTAMPTZ_DATE,
-                                F_TIMESTAMP_TIMESTAMPTZ,
-                                F_TIMESTAMPTZ_TIMESTAMP,
                                 F_TIMEZONE_TEXT_TIMESTAMP,
                                 F_TIMEZONE_TEXT_TIMESTAMPTZ,
                                 F_DATE_TRUNC_TEXT_TIMESTAMP,
@@ -112,13 +39,41 @@ constexpr Oid make_no_null[] = {F_INT2PL,
                                 F_DATE_BIN_INTERVAL_TIMESTAMP_TIMESTAMP,
                                 F_DATE_BIN_INTERVAL_TIMESTAMPTZ_TIMESTAMPTZ};
 
-bool makes_no_null(Oid function) {
-    return std::find(std::begin(make_no_null), std::end(make_no_null), function) != std::end(make_no_null);
+// Of the server's own, nobody's since: a user may have made a cast or an operator of any built-in function.
+bool is_built_in(Oid object) { return object < FirstNormalObjectId; }
+
+// But for casts of jsonb, whose null becomes NULL from version 18 on.
+bool is_cast(const FuncExpr *call) {
+    Oid from = exprType(static_cast<Node *>(linitial(call->args))), to = call->funcresulttype;
+    if (from == JSONBOID || !is_built_in(from) || !is_built_in(to)) return false;
+    HeapTuple tuple = SearchSysCache2(CASTSOURCETARGET, ObjectIdGetDatum(from), ObjectIdGetDatum(to));
+    if (!HeapTupleIsValid(tuple)) return false;
+    auto *cast = reinterpret_cast<Form_pg_cast>(GETSTRUCT(tuple));
+    bool found = is_built_in(cast->oid) && cast->castfunc == call->funcid;
+    ReleaseSysCache(tuple);
+    return found;
 }
 
-// Comparisons of the server's own, which btree and hash rely on.
-bool compares(Oid operation, Oid function) {
-    return function < FirstNormalObjectId && get_op_btree_interpretation(operation) != NIL;
+bool makes_no_null(const FuncExpr *call) {
+    if (std::find(std::begin(make_no_null), std::end(make_no_null), call->funcid) != std::end(make_no_null))
+        return true;
+    return list_length(call->args) > 0 && is_cast(call);
+}
+
+// Comparisons, on which btree and hash rely, arithmetic that gives integers and numerics, and text that is put
+// together.
+bool makes_no_null(const OpExpr *operation) {
+    if (!is_built_in(operation->opno)) return false;
+    if (get_op_btree_interpretation(operation->opno) != NIL) return true;
+    const char *name = get_opname(operation->opno);
+    switch (operation->opresulttype) {
+    case INT2OID:
+    case INT4OID:
+    case INT8OID:
+    case NUMERICOID: return strlen(name) == 1 && strchr("+-*/%", name[0]);
+    case TEXTOID: return strcmp(name, "||") == 0;
+    default: return false;
+    }
 }
 
 // Range table entries that an outer join fills with NULLs, and the conditions that every row has met.
@@ -199,12 +154,11 @@ private:
         case T_SubLink: return reinterpret_cast<const SubLink *>(node)->subLinkType == EXISTS_SUBLINK;
         case T_FuncExpr: {
             auto *call = reinterpret_cast<const FuncExpr *>(node);
-            return makes_no_null(call->funcid) && all(query, call->args);
+            return makes_no_null(call) && all(query, call->args);
         }
         case T_OpExpr: {
             auto *operation = reinterpret_cast<const OpExpr *>(node);
-            Oid function = get_opcode(operation->opno);
-            return (makes_no_null(function) || compares(operation->opno, function)) && all(query, operation->args);
+            return makes_no_null(operation) && all(query, operation->args);
         }
         default: return false;
         }

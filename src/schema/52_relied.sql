@@ -350,7 +350,8 @@ BEGIN
     WHERE (k.row).options @> '{"key_not_null": true}'
     UNION ALL
     SELECT k.relation, CASE WHEN (k.row).part_of IS NULL THEN 'not null' ELSE 'not null of part' END, a.attrelid,
-        a.attnum::text, CASE WHEN projections_internal._is_not_null(a.attrelid, a.attnum) THEN 'not null' ELSE 'null' END, 'not null',
+        a.attnum::text,
+        CASE WHEN projections_internal._is_not_null(a.attrelid, a.attnum) THEN 'not null' ELSE 'null' END, 'not null',
         projections_internal._name(a.attrelid), quote_ident(a.attname)
     FROM known k CROSS JOIN LATERAL projections_internal._relied_not_null(k.row) n
         JOIN pg_attribute a ON a.attrelid = n.source AND a.attnum = n.attnum
