@@ -456,6 +456,11 @@ void end_transaction(void (*discard)(Projection &)) {
 
 void register_callbacks() {
     pg::has_one_schema = [] { return cached().has_one_schema; };
+    compile::block_of_part = [](Oid relation) -> const compile::Block * {
+        if (!pg::is_own_schema(get_rel_namespace(relation))) return nullptr;
+        Projection *part = projection(relation);
+        return part && part->kind == Kind::query ? &part->block() : nullptr;
+    };
     compile::how_kept = [](Oid relation) {
         Projection *found = projection(relation);
         if (found == nullptr || found->kind != Kind::query || found->stored != compile::Stored::by_key)

@@ -227,9 +227,8 @@ struct KeyNulls {
     pg::vector<NotNull> relied;
 };
 KeyNulls key_nulls(const Block &block);
-
-// Whether a column is never NULL, whatever its tables hold: a count, or coalesce(…, 0).
-bool is_never_null(const Block &block, int column);
+// The definition of a table that is a part of some projection; else null. Told by who knows.
+extern const Block *(*block_of_part)(Oid);
 
 // A user's query in normal form, from which parts may be cut (compile/parts.hpp). Raises PJ002; `text` is the user's,
 // for error places. Views are read with the rights of the current user.

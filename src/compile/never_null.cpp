@@ -2,7 +2,8 @@
 //
 // What counts is what holds for every row there is: that a column is NOT NULL, that a condition rejects NULLs, that an
 // expression makes none of values that are none. Not a domain's NOT NULL: a column of a domain may read as NULL all the
-// same (CREATE DOMAIN, Notes). What is not known here may be NULL. (Test: sql/primary_keys)
+// same (CREATE DOMAIN, Notes). What is not known here may be NULL. A part's table says nothing of itself: its
+// definition is looked into, so that nothing is relied on but tables of users. (Test: sql/primary_keys)
 #include "compile/block.hpp"
 
 namespace compile {
@@ -114,6 +115,15 @@ public:
         return never;
     }
 
+    // The same of what a block returns: in each arm.
+    bool holds(const Block &block, int column) {
+        auto *expression = reinterpret_cast<Node *>(block.column(column)->expr);
+        if (block.core->groupingSets) return false;
+        if (!block.unites()) return holds(block.core, expression);
+        return std::all_of(block.arms.begin(), block.arms.end(),
+                           [&](const Arm &arm) { return holds(arm.query, block.over(arm, expression)); });
+    }
+
 private:
     bool all(const Query *query, List *nodes) {
         for (Node *each : pg::each<Node>(nodes))
@@ -180,6 +190,7 @@ private:
         const RangeTblEntry *entry = rt_fetch(var->varno, query->rtable);
         switch (entry->rtekind) {
         case RTE_RELATION:
+            if (const Block *part = block_of_part(entry->relid)) return holds(*part, var->varattno - 1);
             if (!pg::is_not_null(entry->relid, var->varattno)) return false;
             relied_.push_back({entry->relid, var->varattno});
             return true;
@@ -211,29 +222,18 @@ private:
     pg::vector<NotNull> &relied_;
 };
 
-// Of what the block returns: in each arm.
-bool holds_for(NeverNull &never, const Block &block, int column) {
-    auto *expression = reinterpret_cast<Node *>(block.column(column)->expr);
-    if (block.core->groupingSets) return false;
-    if (!block.unites()) return never.holds(block.core, expression);
-    return std::all_of(block.arms.begin(), block.arms.end(),
-                       [&](const Arm &arm) { return never.holds(arm.query, block.over(arm, expression)); });
-}
+const Block *know_no_part(Oid) { return nullptr; }
 
 } // namespace
+
+const Block *(*block_of_part)(Oid) = know_no_part;
 
 KeyNulls key_nulls(const Block &block) {
     KeyNulls found;
     NeverNull never{found.relied};
     for (const Key &key : block.row_key)
-        if (!holds_for(never, block, key.column)) found.nullable.push_back(key.column);
+        if (!never.holds(block, key.column)) found.nullable.push_back(key.column);
     return found;
-}
-
-bool is_never_null(const Block &block, int column) {
-    pg::vector<NotNull> relied;
-    NeverNull never{relied};
-    return holds_for(never, block, column) && relied.empty();
 }
 
 } // namespace compile

@@ -75,6 +75,8 @@ struct KeyPromise {
 };
 // `asked_for`: options.key_not_null; `taken`: the table has a primary key over something else, which stays.
 KeyPromise promise_of(const compile::Block &block, bool asked_for, bool taken = false);
+// Of one that exists: parts, which no client sees, say nothing.
+KeyPromise promise_of(catalog::Projection &projection, bool taken = false);
 // Whether all columns of its key are among those that the query returns.
 bool returns_key(const compile::Block &block);
 // The statement that makes what identifies rows, with a quoted name or ""; null where there is nothing.

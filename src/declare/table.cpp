@@ -18,12 +18,10 @@ const char *column_names(const Block &block) {
     return pg::joined(block.columns(), ", ", [&](int i) { return quote_identifier(block.column(i)->resname); });
 }
 
-// A part's counts say that they are never NULL, for the keys of what reads it. Nobody alters a part.
-const char *column_definitions(const Block &block, bool of_part) {
+const char *column_definitions(const Block &block) {
     return pg::joined(block.columns(), ", ", [&](int i) {
         const TargetEntry *entry = block.column(i);
-        return psprintf("%s %s%s", quote_identifier(entry->resname), compile::type_and_collation(entry),
-                        of_part && compile::is_never_null(block, i) ? " NOT NULL" : "");
+        return psprintf("%s %s", quote_identifier(entry->resname), compile::type_and_collation(entry));
     });
 }
 
@@ -40,6 +38,11 @@ KeyPromise promise_of(const Block &block, bool asked_for, bool taken) {
     bool never_null = asked_for || compile::key_nulls(block).nullable.empty();
     bool primary = never_null && !taken && returns_key(block);
     return {primary, asked_for && !primary};
+}
+
+KeyPromise promise_of(catalog::Projection &projection, bool taken) {
+    if (OidIsValid(projection.part_of)) return {};
+    return promise_of(projection.block(), projection.key_not_null, taken);
 }
 
 void check_key_not_null(const Block &block, bool asked_for) {
@@ -82,14 +85,14 @@ namespace {
 // measured as half the cost of an update.
 constexpr int first_fillfactor = 50;
 
-void create_table(const char *table, const Block &block, bool of_part) {
+void create_table(const char *table, const Block &block) {
     const char *spread = block.grouped() ? psprintf(" WITH (fillfactor = %d)", first_fillfactor) : "";
-    pg::spi_execute(psprintf("CREATE TABLE %s (%s)%s", table, column_definitions(block, of_part), spread));
+    pg::spi_execute(psprintf("CREATE TABLE %s (%s)%s", table, column_definitions(block), spread));
     CommandCounterIncrement();
 }
 
-void create_key(const char *table, const Block &block, bool not_null) {
-    if (const char *key = identity_index("", table, block, promise_of(block, not_null))) pg::spi_execute(key);
+void create_key(const char *table, const Block &block, KeyPromise promise) {
+    if (const char *key = identity_index("", table, block, promise)) pg::spi_execute(key);
     CommandCounterIncrement();
 }
 
@@ -98,9 +101,9 @@ void create_key(const char *table, const Block &block, bool not_null) {
 void create_hidden_table(const char *table, const Block &block, const char *part_of) {
     const char *owner = quote_identifier(GetUserNameFromId(GetUserId(), false));
     pg::as_superuser([&] {
-        create_table(table, block, true);
+        create_table(table, block);
         pg::spi_execute(psprintf("ALTER TABLE %s OWNER TO %s", table, owner));
-        create_key(table, block, false);
+        create_key(table, block, {}); // which no client sees
         catalog::mark_hidden(psprintf("TABLE %s", table), "part", part_of);
     });
     CommandCounterIncrement();
@@ -113,8 +116,8 @@ Oid make_table(const Request &request, const Block &block) {
     if (request.part_of)
         create_hidden_table(table, block, request.part_of);
     else {
-        create_table(table, block, false);
-        create_key(table, block, request.key_not_null);
+        create_table(table, block);
+        create_key(table, block, promise_of(block, request.key_not_null));
     }
     return get_relname_relid(request.relation, request.namespace_oid);
 }
@@ -201,9 +204,9 @@ Datum projections_identity_index(PG_FUNCTION_ARGS) {
     const char *statement = nullptr;
     catalog::look(PG_GETARG_OID(0), [&](catalog::Projection &projection) {
         if (projection.kind == catalog::Kind::query)
-            statement = declare::identity_index("", projection.name(), projection.block(),
-                                                declare::promise_of(projection.block(), projection.key_not_null,
-                                                                    pg::has_primary_key(projection.relation)));
+            statement =
+                declare::identity_index("", projection.name(), projection.block(),
+                                        declare::promise_of(projection, pg::has_primary_key(projection.relation)));
     });
     if (statement == nullptr) PG_RETURN_NULL();
     PG_RETURN_TEXT_P(cstring_to_text(statement));

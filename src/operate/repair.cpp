@@ -26,7 +26,7 @@ using catalog::Projection;
 
 bool is_never_null(Projection &projection) {
     if (projection.kind != Kind::query) return false;
-    declare::KeyPromise promise = declare::promise_of(projection.block(), projection.key_not_null);
+    declare::KeyPromise promise = declare::promise_of(projection);
     return promise.primary || promise.not_null;
 }
 

@@ -131,12 +131,6 @@ CREATE FUNCTION projections_internal._conditions()
      'CALL projections.alter(%1$L, options => ''{"key_not_null": true}''); makes that an error of the writer.',
      'column %3$s of %2$s is no longer NOT NULL, so that a row with NULL there may be refused', NULL, NULL,
      'ALTER TABLE %2$s ALTER %3$s SET NOT NULL;'),
-    ('not null of part', 'refuse', '', false, false, 'column %3$s of %2$s must stay NOT NULL because of projection '
-        '%1$s',
-     'The key of a part of the projection is a primary key, which a NULL in the column could make NULL.',
-     'Drop the projection first, and create it again afterwards.',
-     'column %3$s of %2$s is no longer NOT NULL, so that a row with NULL there may be refused', NULL, NULL,
-     'ALTER TABLE %2$s ALTER %3$s SET NOT NULL;'),
     ('reference', 'refuse', '', false, false, 'foreign key %3$s of %2$s cannot have actions because it refers to '
         'projection %1$s',
      'A row of a projection may go and come again within a transaction, and it would depend on reads in between '

@@ -132,7 +132,7 @@ BEGIN
         RETURN;
     END IF;
     RETURN QUERY SELECT r.object, r.part::int2 FROM projections_internal.reliance r
-        WHERE r.projection = p.relation AND r.aspect IN ('not null', 'not null of part');
+        WHERE r.projection = p.relation AND r.aspect = 'not null';
     IF NOT FOUND THEN
         RETURN QUERY SELECT DISTINCT n.source, n.attnum FROM projections_internal._not_null_columns(p.relation) n;
     END IF;
@@ -349,8 +349,7 @@ BEGIN
     FROM keyed k JOIN pg_attribute a ON a.attrelid = k.relation AND a.attnum = ANY (k.indkey::int2[])
     WHERE (k.row).options @> '{"key_not_null": true}'
     UNION ALL
-    SELECT k.relation, CASE WHEN (k.row).part_of IS NULL THEN 'not null' ELSE 'not null of part' END, a.attrelid,
-        a.attnum::text,
+    SELECT k.relation, 'not null', a.attrelid, a.attnum::text,
         CASE WHEN projections_internal._is_not_null(a.attrelid, a.attnum) THEN 'not null' ELSE 'null' END, 'not null',
         projections_internal._name(a.attrelid), quote_ident(a.attname)
     FROM known k CROSS JOIN LATERAL projections_internal._relied_not_null(k.row) n
