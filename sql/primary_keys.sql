@@ -344,7 +344,10 @@ INSERT INTO shops VALUES (60, 'o', NULL, 'x', 1);
 SELECT test.check('above_codes'), test.check('distinct_codes'), key_of('above_codes');
 CALL projections.alter('above_codes', options => '{"key_not_null": true}');
 ALTER TABLE distinct_codes ADD PRIMARY KEY (code);
+ALTER TABLE distinct_codes DROP CONSTRAINT distinct_codes_pkey; -- theirs, as long as the index is there
+ALTER TABLE distinct_codes ADD PRIMARY KEY (code);
 DROP INDEX distinct_codes_code_idx;
+ALTER TABLE distinct_codes DROP CONSTRAINT distinct_codes_pkey;
 INSERT INTO shops VALUES (61, 'p', NULL, 'x', 1);
 SELECT test.check('above_codes'), test.check('distinct_codes'), key_of('above_codes'), key_of('distinct_codes');
 -- Gone, with rows that are not its own, it is made anew by repair().

@@ -192,7 +192,8 @@ CREATE FUNCTION projections_internal._key_index(p projections_internal.projectio
           AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]))
         = (SELECT array_agg(k ORDER BY k COLLATE "C")
             FROM unnest(CASE p.kind WHEN 'query' THEN projections_internal._key_columns(p.relation) ELSE '{key}' END) k)
-    ORDER BY i.indisprimary DESC, i.indexrelid LIMIT 1
+    -- a primary key beside an index of ours is a user's
+    ORDER BY i.indisprimary AND p.kind = 'query', i.indexrelid LIMIT 1
 $$;
 COMMENT ON FUNCTION projections_internal._key_index(projections_internal.projection) IS
     'Internal: the unique index over a projection''s key, by which maintenance finds rows; NULL: there is none.';
