@@ -309,6 +309,10 @@ CALL projections.alter('changing', 'SELECT id, code AS name, country FROM shops'
 SELECT key_of('changing');
 CALL projections.alter('changing', 'SELECT id::bigint AS number, code AS name, count(*) AS n FROM shops GROUP BY 1, 2');
 SELECT key_of('changing');
+-- what is not ours is not dropped with it
+ALTER TABLE changing ADD CONSTRAINT positive CHECK (n > 0);
+CALL projections.alter('changing', 'SELECT id::bigint AS number, code AS name, country FROM shops');
+ALTER TABLE changing DROP CONSTRAINT positive;
 UPDATE shops SET code = code || '2' WHERE id < 4;
 CALL projections.alter('changing', mode => 'async');
 SELECT key_of('changing');

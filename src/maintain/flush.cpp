@@ -39,7 +39,8 @@ void explain_null(const Statements &named) {
                 "options => '{\"key_not_null\": null}');",
                 quote_literal_cstr(named.known_name));
     else
-        errhint("Its sources had none when it was made: SELECT * FROM projections.validate(); says what has changed.");
+        errhint("Give the rows of its sources a value there. SELECT * FROM projections.validate(); says whether one of "
+                "them has lost its NOT NULL.");
 }
 
 } // namespace

@@ -39,7 +39,8 @@ const char *dependents(Oid table, int kept, Oid key) {
         // The key's index, or a bag's, is ours; so is its primary key, where there is no such index; and NOT NULL, an
         // object of its own since version 18, goes with its column.
         "AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint AS n WHERE d.classid = "
-        "'pg_catalog.pg_constraint'::regclass AND n.oid = d.objid AND (n.contype = 'n' OR n.conindid = %3$u)) "
+        "'pg_catalog.pg_constraint'::regclass AND n.oid = d.objid AND "
+        "(n.contype = 'n' OR n.contype = 'p' AND n.conindid = %3$u)) "
         "AND NOT EXISTS (SELECT FROM pg_catalog.pg_index AS i JOIN projections_internal.projection AS p ON p.relation "
         "= "
         "i.indrelid WHERE d.classid = 'pg_catalog.pg_class'::regclass AND i.indexrelid = d.objid AND NOT EXISTS "

@@ -1,3 +1,5 @@
+// Which columns are NOT NULL for the key's sake is told from the table: those of a primary key that is the
+// projection's, or of its key where options.key_not_null says so.
 #include "rebuild/promise.hpp"
 
 #include "declare/describe.hpp"
