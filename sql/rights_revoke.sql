@@ -196,3 +196,26 @@ DROP SCHEMA theirs CASCADE;
 DROP FUNCTION public.stale();
 DROP PROCEDURE public.repair_stale();
 DROP ROLE revoke_owner, revoke_group, revoke_writer;
+
+-- catch_up() of all leaves out what its owner may not read, says so, and catches up the others.
+SET client_min_messages = warning;
+CREATE ROLE pj_left_out;
+CREATE SCHEMA left_out AUTHORIZATION pj_left_out;
+CREATE TABLE left_out.s (id int PRIMARY KEY, v int);
+GRANT SELECT, TRIGGER ON left_out.s TO pj_left_out;
+SET client_min_messages = error;
+SET ROLE pj_left_out;
+SELECT projections.create('left_out.p', 'SELECT v, count(*) AS n FROM left_out.s GROUP BY v', 'async');
+RESET ROLE;
+SELECT projections.create('left_out.q', 'SELECT v, sum(id) AS n FROM left_out.s GROUP BY v', 'async');
+SET client_min_messages = warning;
+REVOKE SELECT ON left_out.s FROM pj_left_out;
+INSERT INTO left_out.s VALUES (1, 1), (2, 1);
+SELECT projections.catch_up() > 0 AS applied;
+SELECT * FROM left_out.q;
+GRANT SELECT ON left_out.s TO pj_left_out;
+SELECT projections.repair('left_out.p');
+SELECT projections.catch_up() >= 0 AS applied;
+SELECT test.check('left_out.p'), test.check('left_out.q');
+DROP SCHEMA left_out CASCADE;
+DROP ROLE pj_left_out;

@@ -52,9 +52,10 @@ pg::vector<Oid> relying_on(Oid relation, const char *constraint) {
 
 // Those whose primary key rests on the column.
 pg::vector<Oid> resting_on(Oid relation, const char *column) {
-    return readers(psprintf("EXISTS (SELECT FROM projections_internal.reliance AS r WHERE r.projection = q.relation AND "
-                            "r.aspect = 'not null' AND r.object = %u AND r.part = '%d')",
-                            relation, get_attnum(relation, column)));
+    return readers(
+        psprintf("EXISTS (SELECT FROM projections_internal.reliance AS r WHERE r.projection = q.relation AND "
+                 "r.aspect = 'not null' AND r.object = %u AND r.part = '%d')",
+                 relation, get_attnum(relation, column)));
 }
 
 // Those that stay although alter_source() runs.

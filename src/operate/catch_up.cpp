@@ -55,6 +55,18 @@ int64 catch_up(Oid relation, int64 most) {
     return applied;
 }
 
+// Of all projections, one that cannot be read for keeps no other from being caught up.
+bool is_left_out(Oid relation) {
+    catalog::Projection *projection = catalog::projection(relation);
+    if (projection == nullptr || projection->may_read()) return false;
+    pg::vector<catalog::MissingRight> missing = projection->missing_rights();
+    if (missing.empty()) return false; // given again
+    ereport(WARNING,
+            (errmsg("projection %s was left out: its owner %s", projection->known_name(), missing.front().what),
+             errhint("%s;", missing.front().grant)));
+    return true;
+}
+
 } // namespace
 } // namespace operate
 
@@ -78,7 +90,8 @@ AUDITED(projections_catch_up) {
                         errhint("Use a transaction of its own in READ COMMITTED.")));
     int64 most = PG_ARGISNULL(1) ? PG_INT64_MAX : PG_GETARG_INT64(1), applied = 0;
     pg::vector<Oid> relations;
-    if (!PG_ARGISNULL(0)) {
+    bool all = PG_ARGISNULL(0);
+    if (!all) {
         catalog::Projection *projection = &rights::own_projection(fcinfo, catalog::Hold::all);
         if (projection->paused)
             ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -95,7 +108,8 @@ AUDITED(projections_catch_up) {
     }
     maintain::flush_logs();
     for (Oid relation : relations)
-        if (applied < most) applied += operate::catch_up(relation, most - applied);
+        if (applied < most && !(all && operate::is_left_out(relation)))
+            applied += operate::catch_up(relation, most - applied);
     if (applied == 0) rights::audit_nothing();
     shared::write_noted();
     PG_RETURN_INT64(applied);
