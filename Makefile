@@ -65,11 +65,16 @@ isolation-database:
 	    -c 'CREATE DATABASE $(ISOLATION_TESTDB)'
 	$(bindir)/psql -X -q -v ON_ERROR_STOP=1 -d $(ISOLATION_TESTDB) -c 'CREATE EXTENSION $(EXTENSION)' -f test/oracle.sql
 
+# With it, cd prints.
+unexport CDPATH
+
 test:
 	test/run
 
 demo:
 	test/server bash -c 'examples/retail/run && examples/warehouse/run && examples/documents/run'
+	@echo
+	@echo 'The demo has ended: each projection was equal to its query after every step.'
 
 dist:
 	git archive --prefix=$(EXTENSION)-$(EXTVERSION)/ -o $(EXTENSION)-$(EXTVERSION).zip HEAD
