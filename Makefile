@@ -72,9 +72,8 @@ test:
 	test/run
 
 demo:
-	test/server bash -c 'examples/retail/run && examples/warehouse/run && examples/documents/run'
-	@echo
-	@echo 'The demo has ended: each projection was equal to its query after every step.'
+	test/server bash -c 'examples/retail/run && examples/warehouse/run && examples/documents/run && printf "\nremoving the server\n"'
+	@echo 'The demo has ended: after every step each projection was what its definition says.'
 
 dist:
 	git archive --prefix=$(EXTENSION)-$(EXTVERSION)/ -o $(EXTENSION)-$(EXTVERSION).zip HEAD
