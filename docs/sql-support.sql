@@ -28,6 +28,13 @@ ALTER TABLE parted ATTACH PARTITION parted_2 FOR VALUES IN (2);
 CREATE TABLE parted_rest PARTITION OF parted DEFAULT PARTITION BY RANGE (id);
 CREATE TABLE parted_rest_1 PARTITION OF parted_rest FOR VALUES FROM (MINVALUE) TO (MAXVALUE);
 INSERT INTO parted SELECT n, n % 4, n FROM generate_series(1, 12) AS n;
+CREATE TABLE branched (id int PRIMARY KEY, customer int, amount int);
+CREATE TABLE branched_1 (gone text, own text, amount int, customer int, id int NOT NULL);
+ALTER TABLE branched_1 DROP COLUMN gone;
+ALTER TABLE branched_1 INHERIT branched;
+CREATE TABLE branched_2 () INHERITS (branched_1);
+INSERT INTO branched SELECT n, n % 4, n FROM generate_series(1, 12) AS n;
+INSERT INTO branched_2 (id, customer, amount) SELECT n, n % 4, n FROM generate_series(7, 18) AS n;
 
 CREATE VIEW paid_orders AS SELECT id, customer, amount FROM orders WHERE paid;
 CREATE VIEW spending AS SELECT customer, sum(amount) AS amount, count(*) AS orders FROM orders GROUP BY customer;

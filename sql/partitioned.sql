@@ -166,6 +166,12 @@ SELECT test.check('quiet');
 SELECT ok();
 SELECT object, problem, hint FROM projections.validate() WHERE severity = 'ERROR';
 SELECT projections.verify('sums');
+-- rows of a source, wherever they are
+SET pg_projections.allow_direct_writes = on;
+UPDATE sums SET n = 77;
+RESET pg_projections.allow_direct_writes;
+SELECT projections.refresh_source('orders', jsonb_agg(DISTINCT jsonb_build_object('id', id))) FROM orders;
+SELECT projections.repair('sums'), test.check('sums');
 SELECT projections.drop(p) FROM unnest('{sums,extremes,zones,big,notes,ranks,later,quiet}'::text[]) p;
 SELECT tgrelid::regclass, tgname FROM pg_trigger WHERE tgname LIKE 'projections%' AND tgrelid::regclass::text LIKE 'orders%' ORDER BY 1, 2;
 DROP SCHEMA partitioned CASCADE;

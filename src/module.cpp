@@ -203,6 +203,7 @@ void process_utility(PlannedStmt *statement, const char *text, bool read_only_tr
     auto *from = copy ? reinterpret_cast<CopyStmt *>(command) : nullptr;
     Oid target = from && from->is_from && from->relation ? RangeVarGetRelid(from->relation, NoLock, true) : InvalidOid;
     if (OidIsValid(target)) capture::writing_begins(from, target);
+    if (IsA(command, TruncateStmt)) declare::before_truncate(reinterpret_cast<TruncateStmt *>(command));
     run();
     if (OidIsValid(target)) {
         capture::writing_ends(from);

@@ -46,10 +46,10 @@ bool is_known(const Statement &statement) {
     return false;
 }
 
-// Who writes a partition writes what is above it.
+// Who writes a partition or a child writes what is above it.
 void push(Statement statement) {
     push_one(statement);
-    if (!get_rel_relispartition(statement.relation) || !catalog::is_readable()) return; // whoever captures says so
+    if (!catalog::may_be_below(statement.relation) || !catalog::is_readable()) return; // whoever captures says so
     for (const catalog::Ancestor &above : catalog::ancestors_read(statement.relation)) {
         statement.relation = above.relation;
         if (!is_known(statement)) push_one(statement);
@@ -404,7 +404,7 @@ Datum projections_capture(PG_FUNCTION_ARGS) {
         if (!capture::is_query(projection))
             capture::reach(*projection,
                            [&](catalog::Projection &reached) { capture::events_changed(reached, before, after); });
-    // A partition's rows are those of the tables that it is part of.
+    // The rows of a partition or a child are those of the tables above it.
     for (const catalog::Ancestor &above : catalog::ancestors_read(event->tg_relation))
         capture::row_captured_below(above, before, after);
     PG_RETURN_POINTER(nullptr);

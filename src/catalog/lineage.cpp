@@ -1,8 +1,10 @@
 // Kept as long as catalog::generation() does not move: DDL on a source, or on a table below it that the session has
-// come across, moves it. An ordinary table that becomes a partition is forgotten only.
+// come across, moves it. An ordinary table that becomes a partition or a child is forgotten only.
 #include "catalog/lineage.hpp"
 
+#include "catalog/own_trigger.hpp"
 #include "catalog/projection.hpp"
+#include "pg/own_schema.hpp"
 
 namespace catalog {
 namespace {
@@ -31,7 +33,7 @@ Known &current() {
     return *(looked_up = fresh);
 }
 
-// Nearest first; a partition has one parent.
+// A partition has one parent; a child may have several.
 List *parents_of(Oid table) {
     List *parents = NIL;
     Relation inherits = table_open(InheritsRelationId, AccessShareLock);
@@ -54,12 +56,15 @@ List *all_above(Oid table) {
     return above;
 }
 
+// The archive of our own store inherits from its events. What is in it has been applied.
+bool is_own_store(Oid table) { return pg::is_own_schema(get_rel_namespace(table)); }
+
 pg::vector<Ancestor> *find_ancestors(Relation table) {
     auto *found = pg::make<pg::vector<Ancestor>>(CurrentMemoryContext);
     List *above = all_above(RelationGetRelid(table));
     for (int i = 0; i < list_length(above); i++) {
         Oid each = list_nth_oid(above, i);
-        if (over(each).empty()) continue;
+        if (over(each).empty() || is_own_store(each)) continue;
         // Its columns are those of the tables below, which whoever writes those keeps from changing.
         Relation ancestor = table_open(each, AccessShareLock);
         TupleDesc desc = CreateTupleDescCopy(RelationGetDescr(ancestor));
@@ -90,22 +95,38 @@ List *all_below(Oid table, LOCKMODE mode) {
     return there ? find_all_inheritors(table, mode, nullptr) : NIL;
 }
 
+// A partition, or what may be a child: those have the trigger that sources have, which is not copied to them.
+bool may_be_below(Relation table) {
+    if (table->rd_rel->relispartition) return true;
+    const TriggerDesc *triggers = table->rd_rel->relkind == RELKIND_RELATION ? table->trigdesc : nullptr;
+    for (int i = 0; triggers && i < triggers->numtriggers; i++)
+        if (strcmp(triggers->triggers[i].tgname, capture_rows.name) == 0) return true;
+    return false;
+}
+
 } // namespace
 
-// An ordinary table is told by its entry in pg_class: to read our own catalog would make a dependency, for
-// SERIALIZABLE, between all who write and whoever creates a projection. (Test: isolation/create_drop)
+// A table that no projection reads is told by its entry in the relcache: to read our own catalog would make a
+// dependency, for SERIALIZABLE, between all who write and whoever creates a projection. (Test: isolation/create_drop)
 std::span<const Ancestor> ancestors_read(Relation table) {
-    if (!table->rd_rel->relispartition) return {};
+    if (!may_be_below(table) || table->rd_rel->relkind == RELKIND_FOREIGN_TABLE) return {};
     const pg::vector<Ancestor> &found = entry(table);
     return {found.data(), found.size()};
 }
 
+// Of every table that is written: without a lock, which who writes it has.
+bool may_be_below(Oid table) {
+    Relation relation = RelationIdGetRelation(table);
+    if (!RelationIsValid(relation)) return false;
+    bool may_be = may_be_below(relation);
+    RelationClose(relation);
+    return may_be;
+}
+
 std::span<const Ancestor> ancestors_read(Oid table) {
-    if (!get_rel_relispartition(table)) return {};
     Relation relation = try_relation_open(table, AccessShareLock);
     if (relation == nullptr) return {};
-    std::span<const Ancestor> above;
-    if (relation->rd_rel->relkind != RELKIND_FOREIGN_TABLE) above = ancestors_read(relation);
+    std::span<const Ancestor> above = ancestors_read(relation);
     relation_close(relation, NoLock);
     return above;
 }
@@ -117,7 +138,7 @@ std::span<const Oid> members(Oid source) {
         if (known_below != now.below.end()) return {known_below->second->data(), known_below->second->size()};
         auto *found = pg::within(now.memory, [&] {
             auto *made = pg::make<pg::vector<Oid>>(now.memory);
-            List *tree = all_below(source, NoLock);
+            List *tree = is_own_store(source) ? NIL : all_below(source, NoLock);
             for (int i = 0; i < list_length(tree); i++) {
                 Oid each = list_nth_oid(tree, i);
                 now.trees.emplace(each, true);
@@ -134,7 +155,7 @@ std::span<const Oid> members(Oid source) {
 uint64 partitions_of(std::span<const Oid> sources) {
     uint64 digest = 0;
     for (Oid source : sources) {
-        if (get_rel_relkind(source) != RELKIND_PARTITIONED_TABLE) continue;
+        if (!has_subclass(source) && get_rel_relkind(source) != RELKIND_PARTITIONED_TABLE) continue;
         List *tree = all_below(source, NoLock);
         for (int i = 0; i < list_length(tree); i++) digest = hash_combine64(digest, list_nth_oid(tree, i));
         list_free(tree);
@@ -145,7 +166,7 @@ uint64 partitions_of(std::span<const Oid> sources) {
 void refuse_other_partitions(std::span<const Oid> sources, uint64 before) {
     if (partitions_of(sources) == before) return;
     ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-                    errmsg("could not serialize access: partitions of a source came or went while it was read"),
+                    errmsg("could not serialize access: tables below a source came or went while it was read"),
                     errdetail("Some of what was read may be of before, and some of after."),
                     errhint("Retry the transaction.")));
 }

@@ -1,4 +1,5 @@
-// Which tables hold rows of which: partitions and the partitioned tables above them, cached for the session.
+// Which tables hold rows of which: partitions and the partitioned tables above them, children and the tables that they
+// inherit from, cached for the session.
 #pragma once
 #include "pg/pg.hpp"
 
@@ -11,17 +12,21 @@ struct Ancestor {
     TupleConversionMap *map; // null: columns lie alike
 };
 
-// Those above `table` that projections read, nearest first. What is being detached is not below any more. Holds until
-// the end of the transaction, as a Projection * does.
+// Those above `table` that projections read, nearest first, each once. What is being detached is not below any more.
+// Holds until the end of the transaction, as a Projection * does.
 std::span<const Ancestor> ancestors_read(Relation table);
+
+// Whether there may be any; asks the relcache only.
+bool may_be_below(Oid table);
 
 // The same by OID, without layouts, for what only marks or looks.
 std::span<const Ancestor> ancestors_read(Oid table);
 
-// The tables below a source that hold its rows; none for an ordinary table.
+// The tables below a source that hold rows of it; none for a table without partitions or children, nor for our own
+// store, whose archive is a child of it.
 std::span<const Oid> members(Oid source);
 
-// Which partitions the sources have now, as one number; 0 where none is partitioned. Queries read the partitions that
+// Which tables are below the sources now, as one number; 0 where there are none. Queries read the partitions that
 // there are, whatever their snapshot: what reads a log and its sources under one snapshot asks before it takes that and
 // when it is done. Raises 40001 where partitions have come or gone meanwhile.
 uint64 partitions_of(std::span<const Oid> sources);

@@ -130,6 +130,7 @@ void read_state(Projection &projection, const Row &row) {
     projection.async = strcmp(TextDatumGetCString(row[&Columns::mode]), "async") == 0;
     Datum changes = row[&Columns::changes];
     projection.changes = pg::within(projection.memory, [&] { return oids(changes); });
+    projection.takes_away_detached = takes_away_detached(row[&Columns::options]);
     projection.paused = row.has(&Columns::paused_at);
     projection.shadow_of = row.has(&Columns::shadow_of) ? DatumGetObjectId(row[&Columns::shadow_of]) : InvalidOid;
     projection.part_of = row.has(&Columns::part_of) ? DatumGetObjectId(row[&Columns::part_of]) : InvalidOid;

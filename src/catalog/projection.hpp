@@ -36,8 +36,9 @@ struct Projection {
     Flow flow;
     bool async; // as declared; a paused inline projection flows through a log
     bool paused;
-    Oid shadow_of; // the projection that this is the next generation of; InvalidOid for what users know
-    Oid part_of;   // the projection that this is a part of, hidden below it; InvalidOid for what users know
+    Oid shadow_of;            // the projection that this is the next generation of; InvalidOid for what users know
+    bool takes_away_detached; // options.detached: what has gone from an event source need not stay counted
+    Oid part_of;              // the projection that this is a part of, hidden below it; InvalidOid for what users know
     int user_columns;
     bool one_row;            // by its shape
     compile::Stored stored;  // by that, and options.fallback

@@ -15,6 +15,14 @@ inline compile::Stored stored_as(const char *shape, Datum options) {
     return refreshed ? compile::Stored::refreshed : compile::Stored::as_bag;
 }
 
+// options.detached: whether what has gone from its source need not stay counted.
+inline bool takes_away_detached(Datum options) {
+    static constexpr char name[] = "detached";
+    JsonbValue found;
+    return getKeyJsonValueFromContainer(&DatumGetJsonbP(options)->root, name, sizeof name - 1, &found) &&
+           found.type == jbvString && std::string_view(found.val.string.val, found.val.string.len) == "remove";
+}
+
 inline Kind kind_of(const char *name) {
     if (strcmp(name, "handler") == 0) return Kind::handler;
     if (strcmp(name, "reducer") == 0) return Kind::reducer;

@@ -90,6 +90,9 @@ void compile_rows(Analysis &a);
 // Whether an entry of core has columns that tell its rows apart; and those as keys of the block, returned.
 bool find_key(const Analysis &a, int entry, pg::vector<AttrNumber> &columns);
 void add_entry_key(Analysis &a, int entry, void (*add)(Analysis &, int));
+// inherited.cpp: refuses GROUP BY of a primary key that does not determine other columns.
+void check_grouped_keys(const Query *query, const Place &place);
+
 // What tells the rows of a table apart that an entry reads: its primary key, the key of a projection, and of a
 // look-up's table every unique index. None of no columns but where there is one row.
 struct TableKey {

@@ -14,6 +14,7 @@
 #include "compile/print.hpp"
 #include "compile/rewrite.hpp"
 #include "pg/query.hpp"
+#include "pg/scope.hpp"
 
 namespace compile {
 
@@ -26,7 +27,21 @@ void check_block(Analysis &a) {
     a.block->changed = functions.changed;
 }
 
+// PostgreSQL 18 computes such a column when a query reads it: in what triggers are given it is NULL.
+void refuse_virtual_columns(const Block &block) {
+    for (const Source &source : block.sources)
+        for (AttrNumber column : source.used)
+            if (get_attgenerated(source.relation, column) == 'v')
+                ereport(ERROR,
+                        (errcode(pg::error::unsupported_query),
+                         errmsg("this query cannot be a projection: column \"%s\" of %s is virtual",
+                                get_attname(source.relation, column, false), pg::qualified_name(source.relation)),
+                         errdetail("Its values are not in the rows that change."),
+                         errhint("Write its expression in the query, or declare the column STORED.")));
+}
+
 Block *finish(Analysis &a) {
+    if (a.extend) refuse_virtual_columns(*a.block);
     if (a.extend) check_key_columns(*a.block, a.place);
     if (a.extend && a.block->unites()) compute_constants(*a.block);
     if (list_length(a.core->targetList) > MaxHeapAttributeNumber / 2) a.place.refuse(Construct::too_many_columns, -1);
@@ -82,12 +97,14 @@ Query *normal_form(const Query *query, const char *text) {
 Block *compile_query(Query *query, const char *text, bool (*is_event_source)(Oid), List *parts, StringInfo stages) {
     Block *block = new_block(CurrentMemoryContext);
     Analysis a{query, Place{text}, true, false, is_event_source, block, parts, stages};
+    check_grouped_keys(query, a.place);
     return compile(a);
 }
 
 Block *compile_refreshed(const Query *query, const char *text, bool (*is_event_source)(Oid)) {
     Block *block = new_block(CurrentMemoryContext);
     Place place{text};
+    check_grouped_keys(query, place);
     Analysis a{with_views_open(query, place), place, true, true, is_event_source, block};
     a.refresh = true;
     return compile(a);

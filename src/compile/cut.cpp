@@ -54,6 +54,20 @@ const char *unfit_partitioned(const RangeTblEntry *entry) {
     return nullptr;
 }
 
+// Rows of a temporary child are there for one session only.
+const char *unfit_inherited(const RangeTblEntry *entry) {
+    if (find_inheritance_children(entry->relid, AccessShareLock) == NIL) return nullptr;
+    if (!entry->inh) return "read without its children";
+    ListCell *cell;
+    foreach (cell, find_all_inheritors(entry->relid, AccessShareLock, nullptr)) {
+        if (get_rel_relkind(lfirst_oid(cell)) == RELKIND_FOREIGN_TABLE) return "inherited by a foreign table";
+        if (get_rel_persistence(lfirst_oid(cell)) == RELPERSISTENCE_TEMP) return "inherited by a temporary table";
+        if (get_rel_persistence(lfirst_oid(cell)) == RELPERSISTENCE_UNLOGGED)
+            return "inherited by an unlogged table, which a crash empties without a trace";
+    }
+    return nullptr;
+}
+
 void check_source(const Analysis &a, const RangeTblEntry *entry, int location) {
     if (entry->tablesample != nullptr) a.place.refuse(Construct::sample, -1);
     Relation relation = table_open(entry->relid, AccessShareLock);
@@ -72,10 +86,7 @@ void check_source(const Analysis &a, const RangeTblEntry *entry, int location) {
     if (kind == nullptr && relation->rd_rel->relpersistence == RELPERSISTENCE_UNLOGGED)
         kind = "an unlogged table, which a crash empties without a trace";
     if (kind == nullptr && relation->rd_rel->relispartition) kind = "a partition";
-    bool partitioned = relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE;
-    if (kind == nullptr && !events && !partitioned &&
-        (has_superclass(entry->relid) || find_inheritance_children(entry->relid, NoLock) != NIL))
-        kind = "part of an inheritance tree";
+    if (kind == nullptr && relation->rd_rel->relkind == RELKIND_RELATION) kind = unfit_inherited(entry);
     if (kind == nullptr && IsCatalogRelationOid(entry->relid)) kind = "a system catalog";
     bool part = list_member_oid(a.parts, entry->relid);
     if (kind == nullptr && !events && !part && pg::is_own_schema(RelationGetNamespace(relation)))

@@ -69,6 +69,7 @@ bool serves(const Wanted &wanted, Relation index, bool backwards) {
 }
 
 bool some_index_serves(const Wanted &wanted, Oid table) {
+    if (pg::has_children(table)) return false; // whose rows it does not have
     Relation relation = table_open(table, AccessShareLock);
     bool found = false;
     for (int i = 0; i < list_length(RelationGetIndexList(relation)) && !found; i++) {

@@ -138,6 +138,7 @@ Identifying find_index(const Analysis &a, int occurrence, Relation table, bool p
 Identifying identifying_columns(const Analysis &a, int occurrence, Oid table, Of of = Of::rows) {
     Kept kept = how_kept(table);
     if (kept == Kept::as_one_row) return {true};
+    if (pg::has_children(table)) return {};
     Relation relation = table_open(table, AccessShareLock);
     Identifying identifying = find_index(a, occurrence, relation, true, of);
     if (!identifying.found && kept == Kept::by_key) identifying = find_index(a, occurrence, relation, false, of);
@@ -177,6 +178,7 @@ pg::vector<TableKey> keys_of(const RangeTblEntry *entry) {
     if (entry->rtekind != RTE_RELATION) return {};
     Kept kept = how_kept(entry->relid);
     if (kept == Kept::as_one_row) return {TableKey{{}, true, true}};
+    if (pg::has_children(entry->relid)) return {};
     pg::vector<TableKey> keys;
     Relation table = table_open(entry->relid, AccessShareLock);
     for (int i = 0; i < list_length(RelationGetIndexList(table)); i++) {

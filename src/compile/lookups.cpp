@@ -60,6 +60,7 @@ bool is_unique(Relation index) {
 // A unique index all of whose columns are compared; 0 where there is none. `columns`: those.
 Oid index_over(Oid table, const pg::vector<Equality> &equalities, pg::vector<AttrNumber> *columns) {
     Oid found = InvalidOid;
+    if (pg::has_children(table)) return found;
     Relation relation = table_open(table, AccessShareLock);
     for (int i = 0; !OidIsValid(found) && i < list_length(RelationGetIndexList(relation)); i++) {
         Relation index = index_open(list_nth_oid(RelationGetIndexList(relation), i), AccessShareLock);

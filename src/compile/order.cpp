@@ -2,6 +2,7 @@
 // ORDER BY leaves open, the server decides as it happens to read the rows. A projection has one content, so each such
 // aggregate is ordered by what is written, and then by its values: an order that the query allows.
 #include "compile/analysis.hpp"
+#include "pg/index.hpp"
 #include "pg/query.hpp"
 
 namespace compile {
@@ -111,7 +112,7 @@ void Ordering::add_value(TargetEntry *argument) {
 bool is_total_order(List *clauses, List *targets, const Query *query) {
     for (int i = 1; i <= list_length(query->rtable); i++) {
         const RangeTblEntry *entry = rt_fetch(i, query->rtable);
-        if (entry->rtekind != RTE_RELATION) return false;
+        if (entry->rtekind != RTE_RELATION || pg::has_children(entry->relid)) return false;
         Oid constraint;
         Bitmapset *key = get_primary_key_attnos(entry->relid, false, &constraint);
         if (bms_is_empty(key)) return false;

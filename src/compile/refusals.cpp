@@ -108,9 +108,12 @@ constexpr Refusal table[] = {
     {Construct::too_many_sources, "a join of many tables", "FROM", "it joins more than %s tables",
      "Make a part of the join a projection of its own.", nullptr},
     {Construct::source_kind,
-     "a foreign, temporary, unlogged or inherited table, a partition, a materialized view, a system "
-     "catalog",
+     "a foreign, temporary or unlogged table, or one above such a table; ONLY of a table with others below it; a "
+     "partition, a materialized view, a system catalog",
      "FROM", "\"%s\" is %s", "A source is an ordinary or partitioned table, or another projection.", nullptr},
+    {Construct::inherited_key, "columns that the grouped primary key of a table with children would determine",
+     "GROUP BY", "the primary key of \"%s\" does not hold for the rows of its children",
+     "Group by the other columns, too.", "group"},
     {Construct::source_hidden_rows, "a table with row-level security", "FROM",
      "row-level security hides rows of \"%s\" from \"%s\"",
      "Let a role that sees every row own the projection, and put policies on the "

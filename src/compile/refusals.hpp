@@ -35,6 +35,7 @@ enum class Construct {
     sample,
     too_many_sources,
     source_kind,
+    inherited_key,
     source_hidden_rows,
     whole_row,
     system_column,

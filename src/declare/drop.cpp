@@ -85,44 +85,69 @@ void lock_from_above(Oid parent, Oid partition) {
 
 constexpr char dropping = 0; // its address is the writer
 
-// The rows of a partition are captured before it goes, under the locks with which it will: its parent first. Until it
-// has gone, what is above counts as half-written.
-void before_drop_of_partition(Oid relation) {
-    if (catalog::ancestors_read(relation).empty() || !pg::owns_relation(relation, GetUserId())) return;
-    lock_from_above(get_partition_parent(relation, true), relation);
+// A table and those below it, and what rows of each of them are rows of, that stays.
+struct Going {
+    Oid table;
+    pg::vector<catalog::Ancestor> above = {};
+};
+
+pg::vector<Going> what_goes(Oid relation) {
+    List *tree = find_all_inheritors(relation, NoLock, nullptr);
+    pg::vector<Going> going;
+    ListCell *cell;
+    foreach (cell, tree) {
+        Going each{lfirst_oid(cell)};
+        if (get_rel_relkind(each.table) == RELKIND_PARTITIONED_TABLE) continue;
+        for (const catalog::Ancestor &above : catalog::ancestors_read(each.table))
+            if (!list_member_oid(tree, above.relation)) each.above.push_back(above);
+        if (!each.above.empty()) going.push_back(each);
+    }
+    return going;
+}
+
+// The rows of a partition or a child are captured before it goes, under the locks with which it will: a partition's
+// parent first. Until it has gone, what is above counts as half-written.
+void before_drop_of_member(Oid relation) {
+    if (what_goes(relation).empty() || !pg::owns_relation(relation, GetUserId())) return;
+    if (get_rel_relispartition(relation)) lock_from_above(get_partition_parent(relation, true), relation);
     catalog::lock_tree(relation, AccessExclusiveLock);
-    auto below = catalog::members(relation);
-    pg::vector<Oid> members(below.begin(), below.end());
-    if (get_rel_relkind(relation) != RELKIND_PARTITIONED_TABLE) members.push_back(relation);
-    auto found = catalog::ancestors_read(relation);
-    pg::vector<catalog::Ancestor> above(found.begin(), found.end());
-    for (const catalog::Ancestor &each : above) capture::writing_begins(&dropping, each.relation);
-    for (Oid member : members) {
-        Relation table = table_open(member, NoLock);
-        for (const catalog::Ancestor &each : above)
-            capture::capture_table(table, each.relation, capture::query_readers_of(each.relation), -1);
+    pg::vector<Oid> members;
+    for (const Going &each : what_goes(relation)) {
+        members.push_back(each.table);
+        Relation table = table_open(each.table, NoLock);
+        for (const catalog::Ancestor &above : each.above) {
+            capture::writing_begins(&dropping, above.relation);
+            capture::capture_table(table, above.relation, capture::query_readers_of(above.relation), -1);
+        }
         table_close(table, NoLock);
     }
     execute(
         psprintf("SELECT projections_internal._forget_members(%s)", pg::oid_array({members.data(), members.size()})));
 }
 
-// Events that go with a partition.
-void note_archived(Oid partition) {
-    if (!pg::owns_relation(partition, GetUserId())) return;
-    List *ancestors = get_partition_ancestors(partition);
+bool holds_events(Oid partition) {
+    bool found = false;
     ListCell *cell;
-    foreach (cell, ancestors)
-        if (catalog::is_event_source(lfirst_oid(cell)))
-            execute(psprintf("SELECT projections_internal._note_archived(%u)", partition));
+    if (get_rel_relispartition(partition))
+        foreach (cell, get_partition_ancestors(partition)) found |= catalog::is_event_source(lfirst_oid(cell));
+    return found;
+}
+
+// Events that go with a partition. Where that locks it, it is locked before: what is written to it until then goes,
+// too.
+void note_archived(Oid partition) {
+    if (pg::owns_relation(partition, GetUserId()) && holds_events(partition))
+        execute(psprintf("SELECT projections_internal._note_archived(%u)", partition));
 }
 
 void before_drop_of_tables(const DropStmt *statement) {
     if (!catalog::sql_is_current()) return;
     for (Node *object : pg::each<Node>(statement->objects)) {
         Oid relation = RangeVarGetRelid(makeRangeVarFromNameList(castNode(List, object)), NoLock, true);
-        if (!OidIsValid(relation) || !get_rel_relispartition(relation)) continue;
-        before_drop_of_partition(relation);
+        if (!OidIsValid(relation) || get_rel_relkind(relation) == RELKIND_FOREIGN_TABLE) continue;
+        before_drop_of_member(relation);
+        if (holds_events(relation) && pg::owns_relation(relation, GetUserId()))
+            lock_from_above(get_partition_parent(relation, true), relation);
         note_archived(relation);
     }
 }
@@ -137,17 +162,29 @@ void before_alter_table(const AlterTableStmt *statement) {
         if (!OidIsValid(parent) || !OidIsValid(partition) || !pg::owns_relation(parent, GetUserId()) ||
             !catalog::sql_is_current())
             continue;
-        if (command->subtype == AT_DetachPartition && get_rel_relispartition(partition)) note_archived(partition);
-        if (command->subtype == AT_DetachPartition && !detached->concurrent) {
-            if (get_rel_relispartition(partition) && !catalog::ancestors_read(partition).empty())
-                lock_from_above(parent, partition);
-            continue;
-        }
+        bool at_once = command->subtype == AT_DetachPartition && !detached->concurrent;
+        if (at_once && (holds_events(partition) || !catalog::ancestors_read(partition).empty()))
+            lock_from_above(parent, partition);
+        if (command->subtype == AT_DetachPartition) note_archived(partition);
+        if (at_once) continue;
         execute(psprintf("SELECT projections_internal._note_detaching(%u, %u)", parent, partition));
     }
 }
 
 } // namespace
+
+void before_truncate(const TruncateStmt *statement) {
+    for (RangeVar *table : pg::each<RangeVar>(statement->relations)) {
+        Oid relation = RangeVarGetRelid(table, NoLock, true);
+        if (!OidIsValid(relation) || !get_rel_relispartition(relation) || !catalog::is_readable() ||
+            !catalog::sql_is_current() || !holds_events(relation) ||
+            pg_class_aclcheck(relation, GetUserId(), ACL_TRUNCATE) != ACLCHECK_OK)
+            continue;
+        catalog::lock_tree(relation, AccessExclusiveLock);
+        execute(psprintf("SELECT projections_internal._note_archived(%u)", relation));
+    }
+}
+
 } // namespace declare
 
 extern "C" {
@@ -196,6 +233,9 @@ Datum projections_capture_members(PG_FUNCTION_ARGS) {
     capture::Readers readers;
     for (int i = 0; i < count; i++)
         if (catalog::Projection *reader = catalog::projection(DatumGetObjectId(oids[i]))) readers.push_back(reader);
+    // NO INHERIT tells of the child only. A plan that is made without it, until it is rolled back to a savepoint, does
+    // not depend on it. (Test: sql/inherited)
+    CacheInvalidateRelcacheByRelid(source);
     Relation table = table_open(member, AccessShareLock);
     capture::capture_table(table, source, readers, PG_GETARG_INT32(3));
     table_close(table, NoLock);

@@ -1,5 +1,6 @@
 // What earlier versions know of definitions: asked before the SQL objects of one are brought back (src/updates).
 #include "catalog/projection.hpp"
+#include "pg/index.hpp"
 
 namespace declare {
 namespace {
@@ -22,11 +23,13 @@ bool reads_projections(const Block &block) {
 }
 
 // Events are read where they are, in either version.
-bool follows_partitions(const catalog::Projection &projection) {
+bool follows(const catalog::Projection &projection, bool (*is_of_kind)(Oid)) {
     return projection.flow != catalog::Flow::events &&
-           std::any_of(projection.sources.begin(), projection.sources.end(),
-                       [](Oid source) { return get_rel_relkind(source) == RELKIND_PARTITIONED_TABLE; });
+           std::any_of(projection.sources.begin(), projection.sources.end(), is_of_kind);
 }
+
+bool is_partitioned(Oid source) { return get_rel_relkind(source) == RELKIND_PARTITIONED_TABLE; }
+bool is_of_inheritance(Oid source) { return pg::has_children(source) || has_superclass(source); }
 
 // Version 0.2.0 follows inner joins of tables, with or without sums. Null: it follows this.
 const char *beyond_0_2(catalog::Projection &projection) {
@@ -36,7 +39,8 @@ const char *beyond_0_2(catalog::Projection &projection) {
     if (block.unites()) return "reads a union";
     if (asks_for_rows(block)) return "asks whether rows are there (EXISTS, IN, outer joins)";
     if (repeats_rows(block)) return "repeats rows";
-    if (follows_partitions(projection)) return "follows a partitioned table";
+    if (follows(projection, is_partitioned)) return "follows a partitioned table";
+    if (follows(projection, is_of_inheritance)) return "follows a table that others inherit from, or a child";
     if (projection.async && projection.changes.size() > 1) return "joins tables in async mode";
     if (block.identity == compile::Identity::rows && reads_projections(block))
         return "knows its rows by the key of another projection";

@@ -26,6 +26,7 @@ constexpr Option options[] = {
     {"fallback", Value::choice, queries, false, 0, 0, {"refresh"}},
     {"fill", Value::choice, queries, false, 0, 0, {"create", "online"}},
     {"finish", Value::choice, all, false, 0, 0, {"auto", "merge", "swap"}},
+    {"detached", Value::choice, all, false, 0, 0, {"keep", "remove"}},
     {"slots", Value::integer, all, true, 1, 64, {}},
     {"batch_size", Value::integer, all, true, 1, 1000000, {}},
     {"on_failure", Value::choice, single | machine, true, 0, 0, {"park_key", "skip", "stop"}},
@@ -92,6 +93,18 @@ void check_use(const Given &given, const Option &option, const Use &use) {
             (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("option \"%s\" has no effect on %s", given.name, what),
              errdetail("%s", by_mode ? "It says how a worker applies events." : whose(option)),
              errhint("Leave it out (null takes it back). Here these have an effect: %s.", names.text())));
+}
+
+// What tables that change have lost is nowhere any more: sums would have to be stored beside the rows that they are of.
+void refuse_keeping(const Given &given, const Use &use) {
+    if (group_of(use) != tables || strcmp(given.name, "detached") != 0 || strcmp(given.text, "keep") != 0) return;
+    ereport(
+        ERROR,
+        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+         errmsg("a projection over tables that change does not keep what is detached from them"),
+         errdetail("It equals its query over the rows that its tables have now."),
+         errhint("Copy the totals into a table before the partition goes, and let the query add that with UNION ALL; "
+                 "or register the table as an event source and create the projection with mode async.")));
 }
 
 // The value as a number, if that is what it is.
@@ -210,6 +223,7 @@ Datum check_options(const Use &use, Datum object) {
             Given given{column(1), column(2), column(3)};
             const Option &option = find(given);
             check_use(given, option, use);
+            if (option.value == Value::choice && given.text) refuse_keeping(given, use);
             if (const char *value = check_value(given, option)) stored = with_text(stored, given.name, value);
         }
         object = pg::within(outside, [&] { return datumCopy(stored, false, -1); });

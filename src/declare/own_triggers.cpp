@@ -27,7 +27,7 @@ namespace {
     pg_unreachable();
 }
 
-bool has_tree(Oid source) { return get_rel_relkind(source) == RELKIND_PARTITIONED_TABLE; }
+bool is_partitioned(Oid source) { return get_rel_relkind(source) == RELKIND_PARTITIONED_TABLE; }
 
 // As of the extension's owner, within an SPI connection.
 void make(const char *table, const OwnTrigger &trigger) {
@@ -49,12 +49,13 @@ void make_capture(std::span<const Oid> sources, bool whole) {
         for (Oid source : sources) {
             make_if_absent(source, catalog::capture_rows);
             make_if_absent(source, catalog::capture_truncate);
-            if (!whole || !has_tree(source)) continue;
-            make_if_absent(source, catalog::capture_truncating);
             auto found = catalog::members(source);
+            if (!whole || (!is_partitioned(source) && found.empty())) continue;
             // A copy: making triggers outdates what is cached.
             pg::vector<Oid> members(found.begin(), found.end());
+            make_if_absent(source, catalog::capture_truncating);
             for (Oid member : members) {
+                if (!is_partitioned(source)) make_if_absent(member, catalog::capture_rows); // nothing is copied to it
                 make_if_absent(member, catalog::capture_truncate);
                 make_if_absent(member, catalog::capture_truncating);
             }

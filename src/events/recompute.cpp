@@ -72,12 +72,14 @@ Tuplestorestate *keys_of_events(Projection &projection, const EventSource &sourc
 }
 
 void require_history(const Projection &projection, const EventSource &source) {
-    if (source.archived_to == 0) return;
+    int64 kept = kept_history(projection);
+    if (kept == 0) return;
     ereport(ERROR, (errcode(pg::error::history_archived),
                     errmsg("rows of projection %s cannot be recomputed", projection.name()),
                     errdetail("Events of %s up to position " INT64_FORMAT " are archived.",
-                              pg::qualified_name(source.relation), source.archived_to),
-                    errhint("Restore the events, and register the source anew.")));
+                              pg::qualified_name(source.relation), kept),
+                    errhint("Restore the events, and register the source anew; or set option \"detached\" to "
+                            "\"remove\", with which what they contributed is taken away.")));
 }
 
 // Of a projection whose slots are locked.

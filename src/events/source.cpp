@@ -141,6 +141,12 @@ const EventSource &source_of(const catalog::Projection &projection) {
     pg_unreachable();
 }
 
+int64 kept_history(const catalog::Projection &projection) {
+    const EventSource *source = projection.sources.empty() ? nullptr : event_source(projection.sources.front());
+    bool is_kept = source && !projection.takes_away_detached && !pg::is_own_schema(get_rel_namespace(source->relation));
+    return is_kept ? source->archived_to : 0;
+}
+
 const char *events_from(const EventSource &source) {
     if (!OidIsValid(source.arrivals)) return psprintf("FROM %s AS e", pg::qualified_name(source.relation));
     return psprintf("FROM %s AS a JOIN %s AS e ON e.%s = a.position", pg::qualified_name(source.arrivals),
@@ -214,6 +220,13 @@ Datum projections_drawing(PG_FUNCTION_ARGS) {
         tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
     }
     PG_RETURN_NULL();
+}
+
+PG_FUNCTION_INFO_V1(projections_kept_history);
+Datum projections_kept_history(PG_FUNCTION_ARGS) {
+    int64 kept = 0;
+    catalog::look(PG_GETARG_OID(0), [&](catalog::Projection &projection) { kept = events::kept_history(projection); });
+    PG_RETURN_INT64(kept);
 }
 
 } // extern "C"

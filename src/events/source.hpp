@@ -21,6 +21,11 @@ const EventSource *event_source(Oid relation);
 // That of a projection. Raises 55000 where it reads no events, or its source is registered no more.
 const EventSource &source_of(const catalog::Projection &projection);
 
+// Up to which position events may be gone that a projection has applied, and is to keep counted: what would need them
+// is refused with PJ006. 0: there are none, as our own store's archive is read together with its events, or the
+// projection need not keep them (options.detached).
+int64 kept_history(const catalog::Projection &projection);
+
 // " FROM … " of all events, the table under the alias e; and an event's position as an SQL expression over that.
 const char *events_from(const EventSource &source);
 const char *position_expression(const EventSource &source);

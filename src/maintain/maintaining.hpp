@@ -21,6 +21,7 @@ void writing_as(Oid relation, Body &&body) {
     // A transaction may become read-only after it has written: what it has written still reaches its projections.
     // (Test: sql/read_only.)
     bool read_only = XactReadOnly;
+    const char *purpose = pg::purpose;
     XactReadOnly = false;
     PG_TRY();
     { body(); }
@@ -28,6 +29,7 @@ void writing_as(Oid relation, Body &&body) {
     {
         innermost = outer;
         XactReadOnly = read_only;
+        pg::purpose = purpose;
     }
     PG_END_TRY();
 }
@@ -35,12 +37,15 @@ void writing_as(Oid relation, Body &&body) {
 // Error context callback; the argument is the projection's Statements.
 void name_projection(void *argument);
 
-// Runs `body` as the projection's owner, with errors that name the projection.
+// Runs `body` as the projection's owner, with errors and statements that name the projection.
 template <class Body>
 void maintaining(catalog::Projection &projection, Body &&body) {
     ErrorContextCallback context{error_context_stack, name_projection, &statements(projection)};
     error_context_stack = &context;
-    writing_as(projection.relation, [&] { pg::as_owner(projection.owner(), body); });
+    writing_as(projection.relation, [&] {
+        pg::purpose = statements(projection).purpose;
+        pg::as_owner(projection.owner(), body);
+    });
     error_context_stack = context.previous;
 }
 

@@ -347,6 +347,13 @@ const char *key_columns(const Projection &projection) {
                       [&](int i) { return column_name(projection, block.row_key[i].column); });
 }
 
+// A name may hold what ends a comment.
+static const char *comment_on(const Projection &projection) {
+    const char *name = projection.name();
+    if (strstr(name, "*/") || strstr(name, "/*")) name = psprintf("%u", projection.relation);
+    return psprintf("/* maintenance of projection %s */", name);
+}
+
 Statements &statements(Projection &projection) {
     if (projection.statements == nullptr) {
         MemoryContext memory = AllocSetContextCreate(projection.memory, "projection statements", ALLOCSET_SMALL_SIZES);
@@ -355,6 +362,7 @@ Statements &statements(Projection &projection) {
         projection.grew();
         pg::within(memory, [&] {
             projection.statements->name = projection.name();
+            projection.statements->purpose = comment_on(projection);
             projection.statements->key = key_columns(projection);
         });
     }

@@ -33,8 +33,9 @@ struct KeptPlan {
 
 struct Statements {
     MemoryContext memory;
-    const char *name; // the table's, qualified and quoted
-    const char *key;  // the key columns, quoted, separated by commas
+    const char *name;    // the table's, qualified and quoted
+    const char *purpose; // a comment that names it, for the statements' texts
+    const char *key;     // the key columns, quoted, separated by commas
     pg::vector<KeptPlan> plans;
     pg::vector<PreparedChain *> chains; // of terms, also of those that have none
 };

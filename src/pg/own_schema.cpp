@@ -5,7 +5,9 @@ namespace pg {
 
 bool (*has_one_schema)() = nullptr;
 
-const char *placed(const char *sql) {
+constinit const char *purpose = nullptr;
+
+static const char *renamed(const char *sql) {
     const std::size_t length = strlen(internal_schema);
     const char *found = strstr(sql, internal_schema);
     if (found == nullptr || !has_one_schema()) return sql;
@@ -18,6 +20,11 @@ const char *placed(const char *sql) {
     }
     appendStringInfoString(&text, sql);
     return text.data;
+}
+
+const char *placed(const char *sql) {
+    sql = renamed(sql);
+    return purpose ? psprintf("%s %s", purpose, sql) : sql;
 }
 
 } // namespace pg

@@ -23,7 +23,11 @@ inline bool is_own_schema(Oid schema) {
     return OidIsValid(schema) && (schema == public_schema_oid(true) || schema == own_schema_oid(true));
 }
 
-// A text of ours, as this database has to be told it.
+// What statements are run for: a comment that their texts begin with, by which pg_stat_statements, auto_explain and the
+// server's log tell them from a user's. Null: none. Whoever sets it sets it back, also after an ERROR.
+extern const char *purpose;
+
+// A text of ours, as this database has to be told it, with what it is for.
 const char *placed(const char *sql);
 
 } // namespace pg

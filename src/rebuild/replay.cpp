@@ -28,17 +28,16 @@ const events::EventSource &source_of(Rebuild &rebuild) {
     return events::source_of(OidIsValid(rebuild.shadow) ? shadow(rebuild) : live(rebuild));
 }
 
-// Our own store's archive is read together with its events.
 void refuse_archived(Rebuild &rebuild) {
-    const events::EventSource &source = source_of(rebuild);
-    Oid own = get_relname_relid("events", pg::public_schema_oid());
-    if (source.archived_to == 0 || source.relation == own) return;
-    ereport(ERROR, (errcode(pg::error::history_archived),
-                    errmsg("history of %s that projection %s would need is archived",
-                           pg::qualified_name(source.relation), rebuild.name),
-                    errdetail("Events up to position " INT64_FORMAT " may have been deleted; a replay needs all.",
-                              source.archived_to),
-                    errhint("Restore the events first; or keep the totals that the projection has.")));
+    int64 kept = events::kept_history(live(rebuild));
+    if (kept == 0) return;
+    ereport(ERROR,
+            (errcode(pg::error::history_archived),
+             errmsg("history of %s that projection %s would need is archived",
+                    pg::qualified_name(source_of(rebuild).relation), rebuild.name),
+             errdetail("Events up to position " INT64_FORMAT " may have been deleted; a replay needs all.", kept),
+             errhint("Restore the events first; or keep the totals that the projection has; or set option "
+                     "\"detached\" to \"remove\", with which they are taken away.")));
 }
 
 void refuse_failed(Rebuild &rebuild, const char *condition, const char *hint) {

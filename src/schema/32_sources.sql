@@ -310,6 +310,18 @@ BEGIN
                 projections_internal._name(lost.relation));
     END IF;
 
+    SELECT s.relation, c.oid::regclass AS child INTO lost
+    FROM projections_internal.source s JOIN pg_inherits i ON i.inhparent = s.relation
+    JOIN pg_class c ON c.oid = i.inhrelid AND NOT c.relispartition
+    WHERE s.relation = ANY (touched) AND s.relation <> 'projections.events'::regclass LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+            MESSAGE = format('cannot make %s a child of %s because that is an event source',
+                projections_internal._name(lost.child), projections_internal._name(lost.relation)),
+            DETAIL = 'Rows of a child are drawn and checked on their own.',
+            HINT = 'Use partitions instead of inheritance.';
+    END IF;
+
     -- DROP IDENTITY removes its sequence without telling event triggers of it.
     SELECT s.relation, s.position_column, s.sequence,
         a.atttypid IN ('bigint'::regtype, 'integer'::regtype) AS is_number, q.oid IS NOT NULL AS has_sequence INTO lost

@@ -145,10 +145,11 @@ COMMENT ON FUNCTION projections.archive_events(text, timestamptz, boolean) IS
 'Archives the events of a source from its beginning up to the first one that is not before the given time. Of our own
 store they move to projections.events_archive, where rebuilds, read_stream and trace still find them, and a stream of
 which no event is left is marked with archived_at. Of another source they are deleted, and the position is remembered:
-what would need them is refused with PJ006 from then on. Projections keep their totals. dry_run: only says what would
-go. Returns how many events, and the positions of the first and the last one. Needs SELECT and DELETE on the source,
-whose row-level security must not apply to the caller, for our own store also INSERT on projections.events_archive and
-UPDATE on projections.streams. The source''s owner''s code (triggers, policies) runs as its owner.
+what would need them is refused with PJ006 from then on, but for projections with options.detached = remove. Projections
+keep their totals. dry_run: only says what would go. Returns how many events, and the positions of the first and the
+last one. Needs SELECT and DELETE on the source, whose row-level security must not apply to the caller, for our own
+store also INSERT on projections.events_archive and UPDATE on projections.streams. The source''s owner''s code
+(triggers, policies) runs as its owner.
 Errors: 55006 an async projection, an open failure, a parked event or a subscription still needs one of them, or an
 inline projection would lose them (DETAIL names it); 42P01 no such table; 42809 not an event source; 55000 it has no
 time column; 42501 a right is missing.

@@ -193,6 +193,11 @@ Errors: 22023 the object determines no rows; 21000 it determines several; 0A000 
 key; 42501; 55000 as projections.wait_for().
 Example: SELECT projections.read(''stock'', ''{"item": "A1"}'', ''200 ms'');';
 
+CREATE FUNCTION projections_internal._kept_history(projection oid) RETURNS bigint
+    LANGUAGE c STRICT STABLE AS 'MODULE_PATHNAME', 'projections_kept_history';
+COMMENT ON FUNCTION projections_internal._kept_history(oid) IS
+    'Internal: up to which position events may be gone that a projection is to keep counted; 0: there are none.';
+
 CREATE FUNCTION projections_internal._refuse_archived(projection oid, after bigint) RETURNS void
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -200,9 +205,9 @@ DECLARE
 BEGIN
     SELECT x.* INTO s FROM projections_internal.projection p JOIN projections_internal.source x
         ON x.relation = p.sources[1]
-    WHERE p.relation = projection::regclass AND p.mode = 'async' AND x.archived_to > after;
-    -- Our own store's archive is read together with its events.
-    IF NOT FOUND OR s.relation = to_regclass('projections.events') THEN
+    WHERE p.relation = projection::regclass AND p.mode = 'async'
+        AND projections_internal._kept_history(projection) > after;
+    IF NOT FOUND THEN
         RETURN;
     END IF;
     RAISE EXCEPTION USING ERRCODE = 'PJ006',
@@ -211,7 +216,8 @@ BEGIN
             projections_internal._name(projection)),
         DETAIL = format('Events up to position %s may have been deleted; those after %s are needed.', s.archived_to,
             after),
-        HINT = 'Restore the events first; or keep the totals that the projection has.';
+        HINT = 'Restore the events first; or keep the totals that the projection has; or set option "detached" to '
+            '"remove", with which they are taken away.';
 END
 $$;
 COMMENT ON FUNCTION projections_internal._refuse_archived(oid, bigint) IS
@@ -428,6 +434,7 @@ COMMENT ON FUNCTION projections_internal._replay(oid, text, bigint, bigint, bool
 REVOKE EXECUTE ON FUNCTION projections_internal._lock_slots(oid), projections_internal._pause(oid, text, text),
     projections_internal._resume(oid, text), projections_internal._pause_all(oid, text, text),
     projections_internal._resume_all(oid, text), projections_internal._refuse_archived(oid, bigint),
+    projections_internal._kept_history(oid),
     projections_internal._move_slots(oid, bigint, text, text), projections_internal._require_async(oid, text),
     projections_internal._empty(oid), projections_internal._reset(oid, text),
     projections_internal._set_checkpoint(oid, text, bigint, boolean),

@@ -237,7 +237,8 @@ BEGIN
                'pg_publication_namespace'::regclass))
     INTO touched, publishes FROM pg_event_trigger_ddl_commands() c
     -- Our own script makes and replaces what this function calls.
-    WHERE c.objid IS NOT NULL AND c.schema_name IS DISTINCT FROM 'pg_temp'
+    WHERE c.objid IS NOT NULL AND (c.schema_name IS DISTINCT FROM 'pg_temp'
+            OR EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.objid)) -- may be below what is not temporary
         AND NOT (c.in_extension
             AND coalesce(c.schema_name, 'projections') IN ('projections', 'projections_internal'));
     IF touched IS NULL THEN

@@ -33,22 +33,28 @@ CREATE FUNCTION projections_internal._conditions()
     ('logged source', 'refuse', '', true, false, 'cannot make %2$s unlogged because projection %1$s reads it',
      'A source is an ordinary table or another projection.', 'Drop the projection first.',
      'it is unlogged: a crash would empty it, and projections would not follow', NULL, 'SET LOGGED', NULL),
-    ('parent of source', 'refuse', 'a', true, false, 'cannot make %2$s part of an inheritance tree because projection '
-        '%1$s reads it',
-     'A source is an ordinary table or another projection.', 'Drop the projection first.',
-     'it is a child of %3$s', NULL, 'NO INHERIT %3$s', NULL),
-    ('child of source', 'refuse', '', true, false, 'cannot make %2$s part of an inheritance tree because projection '
-        '%1$s reads it',
-     'A source is an ordinary table or another projection.', 'Drop the projection first.',
-     'rows of its child %3$s are not followed', 'ALTER TABLE %3$s NO INHERIT %2$s;', NULL, NULL),
-    ('member', 'stale', 'ar', false, true, 'projection %1$s has other rows than those of the partitions there are',
-     'partitions of its sources came or went unseen', 'SELECT projections.repair(%1$L); reads them anew.',
-     'partitions of its sources came or went unseen', NULL, NULL, 'SELECT projections.repair(%1$L);'),
-    ('foreign partition', 'refuse', '', true, false, 'cannot make foreign table %2$s a partition because projection '
-        '%1$s reads it',
-     'What another server changes in it is not followed.', 'Attach an ordinary table, or drop the projection first.',
-     'rows of foreign table %2$s are not followed', NULL, NULL, 'ALTER TABLE %3$s DETACH PARTITION %2$s; '
-         'SELECT projections.repair(%1$L);'),
+    ('partition', 'refuse', 'a', true, false, 'cannot make %2$s a partition because projection %1$s reads it',
+     'Rows of the other partitions would be missed.', 'Drop the projection first, and create it over %3$s.',
+     'it is a partition of %3$s', 'ALTER TABLE %3$s DETACH PARTITION %2$s;', NULL, NULL),
+    ('child of source', 'refuse', 'a', false, false, 'cannot make %3$s a child of %2$s because projection %1$s %4$s',
+     'No key of %2$s holds for the rows of its children.', 'Drop the projection first, and create it again '
+         'afterwards.',
+     '%2$s has a child, %3$s, and the projection %4$s', NULL, NULL, NULL),
+    ('only source', 'refuse', '', true, false, 'cannot make %3$s a child of %2$s because projection %1$s reads that '
+        'without children',
+     'ONLY is not followed in a table that has children.', 'Drop the projection first.',
+     'it reads %2$s without children, which has one, %3$s', NULL, NULL, NULL),
+    ('temporary member', 'refuse', '', true, false, 'cannot make temporary table %2$s a child of %3$s because '
+        'projection %1$s reads that',
+     'Its rows are there for one session only.', 'Use an ordinary table.',
+     'temporary table %2$s is a child of %3$s', NULL, NULL, 'DROP TABLE %2$s; SELECT projections.repair(%1$L);'),
+    ('member', 'stale', 'ar', false, true, 'projection %1$s has other rows than those of the tables below its sources',
+     'partitions or children of its sources came or went unseen', 'SELECT projections.repair(%1$L); reads them anew.',
+     'partitions or children of its sources came or went unseen', NULL, NULL, 'SELECT projections.repair(%1$L);'),
+    ('foreign member', 'refuse', '', true, false, 'cannot put foreign table %2$s below %3$s because projection %1$s '
+        'reads it',
+     'What another server changes in it is not followed.', 'Use an ordinary table, or drop the projection first.',
+     'rows of foreign table %2$s are not followed', NULL, NULL, '%4$s SELECT projections.repair(%1$L);'),
     ('row security', 'refuse', '', true, false, 'cannot enable row-level security on %2$s because projection %1$s '
         'reads it',
      'It would hide rows from %4$s, who owns the projection.',

@@ -186,8 +186,11 @@ BEGIN
               JOIN projections_internal._own_triggers() n ON n.function = 'guard' WHERE k.is_table) w
         LEFT JOIN pg_trigger t ON t.tgrelid = w.relation AND t.tgname = w.trigger
     ), member AS MATERIALIZED (
-        SELECT s.relation, s.source, s.name AS source_name, m.member, m.relkind, m.relpersistence, m.name
-        FROM (SELECT d.source, c.oid AS member, c.relkind, c.relpersistence, projections_internal._name(c.oid) AS name
+        SELECT s.relation, s.source, s.name AS source_name, m.member, m.relkind, m.relispartition, m.relpersistence,
+            m.name
+        FROM (SELECT d.source, c.oid AS member, c.relkind, c.relispartition, c.relpersistence,
+                  CASE c.relpersistence WHEN 't' THEN format('pg_temp.%I', c.relname)
+                  ELSE projections_internal._name(c.oid) END AS name
               FROM (SELECT DISTINCT x.source FROM source x WHERE x.kind = 'query' AND x.captures) d,
                   LATERAL projections_internal._members(d.source) m JOIN pg_class c ON c.oid = m) m
         JOIN source s ON s.source = m.source WHERE s.kind = 'query' AND s.captures
@@ -215,24 +218,56 @@ BEGIN
         projections_internal._name(c.attrelid), quote_ident(c.attname)
     FROM used_column c JOIN pg_attrdef d ON d.adrelid = c.attrelid AND d.adnum = c.attnum WHERE c.attgenerated <> ''
     UNION ALL
+    SELECT m.relation, 'generated column', m.member, a.attnum::text, md5(d.adbin::text), NULL, m.name,
+        quote_ident(a.attname)
+    FROM member m JOIN pg_attrdef d ON d.adrelid = m.member
+        JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum AND a.attgenerated <> ''
+        JOIN used_column c ON c.relation = m.relation AND c.attrelid = m.source AND c.attname = a.attname
+    UNION ALL
     SELECT s.relation, 'logged source', s.source, '', s.relpersistence::text, 'p', s.name, '' FROM source s
     UNION ALL
     SELECT m.relation, 'logged source', m.member, '', m.relpersistence::text, 'p', m.name, '' FROM member m
+        WHERE m.relpersistence <> 't'
+    UNION ALL
+    SELECT m.relation, 'temporary member', m.member, m.source::text, 'there', 'not there', m.name, m.source_name
+        FROM member m WHERE m.relpersistence = 't'
     UNION ALL
     SELECT m.relation, 'member', m.member, m.source::text, 'there', NULL, m.name, m.source_name FROM member m
         WHERE m.relkind <> 'f'
     UNION ALL
-    SELECT m.relation, 'foreign partition', m.member, m.source::text, 'there', 'not there', m.name, m.source_name
+    SELECT m.relation, 'foreign member', m.member, m.source::text,
+        format(CASE WHEN m.relispartition THEN 'ALTER TABLE %2$s DETACH PARTITION %1$s;'
+            ELSE 'ALTER FOREIGN TABLE %1$s NO INHERIT %2$s;' END, m.name, m.source_name), 'none', m.name, m.source_name
         FROM member m WHERE m.relkind = 'f'
     UNION ALL
-    SELECT s.relation, 'parent of source', s.source, i.inhparent::text, 'tie', CASE WHEN s.kind = 'query'
+    SELECT s.relation, 'partition', s.source, i.inhparent::text, 'tie', CASE WHEN s.kind = 'query'
         AND s.captures THEN 'none' END, s.name, projections_internal._name(i.inhparent)
-    FROM source s JOIN pg_inherits i ON i.inhrelid = s.source
+    FROM source s JOIN pg_class c ON c.oid = s.source AND c.relispartition JOIN pg_inherits i ON i.inhrelid = s.source
     UNION ALL
-    SELECT s.relation, 'child of source', s.source, i.inhrelid::text, 'tie', 'none', s.name,
-        projections_internal._name(i.inhrelid)
-    FROM source s JOIN pg_inherits i ON i.inhparent = s.source WHERE s.kind = 'query' AND s.captures
-        AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = s.source AND c.relkind = 'p')
+    -- What does not hold for the rows of children. Of an order it is not known what makes it total.
+    SELECT s.relation, 'child of source', s.source, x.part, x.reason, x.required, s.name,
+        projections_internal._name(i.child)
+    FROM source s JOIN (SELECT h.inhparent, max(h.inhrelid) AS child FROM pg_inherits h GROUP BY 1) i
+            ON i.inhparent = s.source AND s.source IN (SELECT m.source FROM member m)
+        JOIN pg_class c ON c.oid = s.source AND c.relkind = 'r'
+        JOIN pg_rewrite w ON w.ev_class = s.definition
+        CROSS JOIN LATERAL (
+            SELECT 'key', 'tells its rows apart by the primary key', 'none' WHERE s.shape IN ('rows', 'bag')
+                AND projections_internal._identifies(s.source, s.relation, s.definition, s.shape)
+            UNION ALL SELECT 'group', 'groups by the primary key', 'none' WHERE EXISTS (SELECT FROM used u
+                JOIN pg_constraint k ON k.oid = u.object AND k.conrelid = s.source
+                WHERE u.relation = s.relation AND u.class = 'pg_constraint'::regclass)
+            UNION ALL SELECT 'unique', 'finds one row by a unique index', 'none' WHERE s.source IN (
+                SELECT q.source FROM projections_internal._unique_keys(s.relation, s.definition) q)
+            UNION ALL SELECT 'order', 'may order by the primary key', NULL WHERE w.ev_action::text LIKE ANY (
+                ARRAY['%:aggorder ({%', '%{WINDOWCLAUSE %', '%:hasDistinctOn true%', '%:limitCount {%'])
+            ) AS x(part, reason, required)
+    UNION ALL
+    SELECT m.relation, 'only source', m.source, '', 'children', 'none', m.source_name, max(m.name)
+    FROM member m JOIN source s ON s.relation = m.relation AND s.source = m.source
+        JOIN pg_rewrite w ON w.ev_class = s.definition
+            AND w.ev_action::text ~ format(':relid %s [^{}]*:inh false', m.source)
+    GROUP BY m.relation, m.source, m.source_name
     UNION ALL
     SELECT s.relation, 'row security', s.source, '', quote_ident(r.rolname), '', s.name, ''
     FROM source s JOIN pg_authid r ON r.oid = s.relowner

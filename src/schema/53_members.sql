@@ -1,4 +1,5 @@
--- Sources of several tables: a partitioned table's rows are in its members, the leaves below it. (src/README.md)
+-- Sources of several tables: a table's rows are, too, those of its members: the leaves below a partitioned one, the
+-- children of any depth of an ordinary one. (src/README.md)
 
 CREATE FUNCTION projections_internal._members(source oid) RETURNS SETOF oid
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -8,10 +9,11 @@ CREATE FUNCTION projections_internal._members(source oid) RETURNS SETOF oid
         SELECT i.inhrelid FROM below b JOIN pg_inherits i ON i.inhparent = b.oid AND NOT i.inhdetachpending
     )
     SELECT c.oid FROM below b JOIN pg_class c ON c.oid = b.oid WHERE c.relkind <> 'p'
-        AND EXISTS (SELECT FROM pg_class p WHERE p.oid = source AND p.relkind = 'p')
+        -- the archive of our own store is a child of it, and is read by position
+        AND source <> coalesce(to_regclass('projections.events')::oid, 0)
 $$;
 COMMENT ON FUNCTION projections_internal._members(oid) IS
-    'Internal: the tables below a partitioned one that hold its rows.';
+    'Internal: the tables below another that hold rows of it.';
 
 CREATE FUNCTION projections_internal._tables_above(relation oid) RETURNS oid[]
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -24,13 +26,15 @@ $$;
 COMMENT ON FUNCTION projections_internal._tables_above(oid) IS
     'Internal: a table, and those whose rows its rows are, too.';
 
--- As declare/own_triggers.cpp makes them. whole: for query projections, which follow TRUNCATE of a partition, too.
+-- As declare/own_triggers.cpp makes them. whole: for query projections, which follow TRUNCATE of a member, too. The
+-- server copies row triggers to partitions, not to children.
 CREATE FUNCTION projections_internal._capture_triggers(source oid, whole boolean)
     RETURNS TABLE(relation oid, name name)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT source, n.name FROM projections_internal._own_triggers() n
     WHERE n.function = 'capture' AND (n.name <> 'projections_capture_truncating'
-        OR whole AND EXISTS (SELECT FROM pg_class c WHERE c.oid = source AND c.relkind = 'p'))
+        OR whole AND (EXISTS (SELECT FROM pg_class c WHERE c.oid = source AND c.relkind = 'p')
+            OR EXISTS (SELECT FROM projections_internal._members(source))))
     UNION ALL
     SELECT c.oid, n.name FROM projections_internal._members(source) m JOIN pg_class c ON c.oid = m,
         projections_internal._own_triggers() n
@@ -129,9 +133,10 @@ BEGIN
         -- What is missing between the first trigger and the last is not to be refused.
         UPDATE projections_internal.reliance_record r SET cluster = - r.cluster WHERE r.projection = ANY (known);
         IF changed.weight > 0 THEN
-            PERFORM projections_internal._make_member_triggers(changed.member)
-            WHERE (SELECT c.relkind FROM pg_class c WHERE c.oid = changed.member) = 'r';
+            PERFORM projections_internal._make_member_triggers(t.oid) FROM pg_class t
+            WHERE t.oid IN (changed.source, changed.member) AND t.relkind = 'r';
         ELSE
+            -- That of the source may stay: its writers wait for the member now. (Test: isolation/inherited)
             PERFORM projections_internal._drop_idle_triggers(ARRAY[changed.member::regclass]);
         END IF;
         UPDATE projections_internal.reliance_record r SET cluster = - r.cluster WHERE r.projection = ANY (known);
@@ -144,9 +149,9 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION projections_internal._follow_members(oid[]) IS
-    'Internal: follows partitions that came and went.';
+    'Internal: follows partitions and children that came and went.';
 
--- Before partitions are dropped: their rows have been captured.
+-- Before partitions and children are dropped: their rows have been captured.
 CREATE FUNCTION projections_internal._forget_members(members oid[]) RETURNS void
     LANGUAGE sql SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
@@ -154,7 +159,7 @@ BEGIN ATOMIC
         'logged source') AND r.object = ANY (members);
 END;
 COMMENT ON FUNCTION projections_internal._forget_members(oid[]) IS
-    'Internal: what is recorded about partitions that are about to be dropped.';
+    'Internal: what is recorded about partitions and children that are about to be dropped.';
 
 -- Events that go with their partition are history, as those that archive_events() deletes: what would need them is
 -- refused, and takes no totals away.
@@ -187,11 +192,14 @@ DECLARE
     stale record;
 BEGIN
     FOR stale IN
-        UPDATE projections_internal.projection p SET stale_since = now(),
-            stale_reason = format('%s was detached concurrently', projections_internal._name(partition))
-        WHERE p.kind = 'query' AND projections_internal._captures(p) AND p.stale_since IS NULL
-            AND p.sources::oid[] && projections_internal._tables_above(parent)
-        RETURNING projections_internal._name(coalesce(p.part_of, p.shadow_of, p.relation)) AS name
+        WITH marked AS (
+            UPDATE projections_internal.projection p SET stale_since = now(),
+                stale_reason = format('%s was detached concurrently', projections_internal._name(partition))
+            WHERE p.kind = 'query' AND projections_internal._captures(p) AND p.stale_since IS NULL
+                AND p.sources::oid[] && projections_internal._tables_above(parent)
+            RETURNING projections_internal._name(coalesce(p.part_of, p.shadow_of, p.relation)) AS name
+        )
+        SELECT m.name FROM marked m ORDER BY 1
     LOOP
         RAISE WARNING USING
             MESSAGE = format('projection %s does not follow a partition that is detached concurrently', stale.name),

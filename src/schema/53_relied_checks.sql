@@ -237,7 +237,7 @@ CREATE FUNCTION projections_internal._validate_relied()
                format(k.change, NULL, x.name, x.place)
                    AS change, format(k.mend, projections_internal._name(x.projection),
                    x.name, x.place, x.value) AS mend,
-               k.aspect IN ('logged source', 'parent of source', 'child of source') AS of_source, x.object AS source
+               k.aspect IN ('logged source', 'partition') AS of_source, x.object AS source
         FROM projections_internal._differences(NULL) x JOIN projections_internal._conditions() k USING (aspect)
         JOIN projections_internal.projection p ON p.relation = x.projection JOIN pg_class c ON c.oid = x.projection
         WHERE p.shadow_of IS NULL AND k.problem IS NOT NULL

@@ -275,13 +275,14 @@ const char *applied_events(Projection &projection, Snapshot snapshot) {
 }
 
 void require_history(Projection &projection) {
-    const events::EventSource *source = events::event_source(projection.sources.front());
-    if (source == nullptr || source->archived_to == 0) return;
+    int64 kept = events::kept_history(projection);
+    if (kept == 0) return;
     ereport(ERROR, (errcode(pg::error::history_archived),
                     errmsg("projection %s cannot be compared with its events", projection.name()),
                     errdetail("Events of %s up to position " INT64_FORMAT " are archived.",
-                              pg::qualified_name(source->relation), source->archived_to),
-                    errhint("Restore the events, and register the source anew.")));
+                              pg::qualified_name(projection.sources.front()), kept),
+                    errhint("Restore the events, and register the source anew; or set option \"detached\" to "
+                            "\"remove\", with which what they contributed is taken away.")));
 }
 
 void require_reader(Projection &projection) {

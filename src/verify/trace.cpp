@@ -243,19 +243,17 @@ const char *touched_keys(Projection &projection, const SourceRows &rows) {
     const char *columns =
         pg::joined(static_cast<int>(block.told_keys().size()), ", ", [](int i) { return psprintf("k%d", i); });
     const char *names = block.told_keys().empty() ? "0::bigint AS ordinal" : columns;
-    bool whole = projection.flow == Flow::events; // partitions, archived events
     for (std::size_t i = 0; i < block.occurrence_source.size(); i++) {
         const compile::Source &source = block.sources[block.occurrence_source[i]];
         if (source.relation != rows.relation) continue;
         const char *selected = psprintf(
-            "SELECT %s0::bigint AS %s FROM %s%s AS s WHERE %s",
+            "SELECT %s0::bigint AS %s FROM %s AS s WHERE %s",
             used_columns(source,
                          [&](std::size_t c) {
                              return psprintf("s.%s",
                                              quote_identifier(get_attname(source.relation, source.used[c], false)));
                          }),
-            compile::weight_column(source.relation), whole ? "" : "ONLY ", pg::qualified_name(rows.relation),
-            among_keys(rows));
+            compile::weight_column(source.relation), pg::qualified_name(rows.relation), among_keys(rows));
         from.add("SELECT %s FROM %s", names, traced(projection, static_cast<int>(i + 1), selected));
     }
     return psprintf("SELECT DISTINCT * FROM (%s) AS u ORDER BY %s", from.text(),
