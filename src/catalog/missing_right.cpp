@@ -106,6 +106,18 @@ pg::vector<MissingRight> Projection::missing_rights() {
     return search.missing;
 }
 
+void Projection::require_rights() {
+    if (may_read()) return;
+    auto missing = missing_rights();
+    if (missing.empty()) return; // given again
+    ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+                    errmsg("projection %s cannot read its sources: its owner, %s, %s",
+                           OidIsValid(shadow_of) ? pg::qualified_name(shadow_of) : known_name(),
+                           quote_identifier(GetUserNameFromId(owner(), false)), missing.front().what),
+                    errdetail("Its definition gives what its owner may see, and would lack rows."),
+                    errhint("%s;", missing.front().grant)));
+}
+
 } // namespace catalog
 
 extern "C" {

@@ -73,6 +73,8 @@ struct Projection {
     // Whether the owner has the rights that the definition needs. Where not, it takes in no change. A comparison as
     // long as no right changes.
     bool may_read();
+    // Raises 42501 where it has not: what is read as the owner is refused, or, by row-level security, lacks rows.
+    void require_rights();
     // All that is missing, in the current memory context.
     pg::vector<MissingRight> missing_rights();
     // Schema-qualified and quoted where needed, in the current memory context.

@@ -160,7 +160,9 @@ Query *columns_of(const Block &block, Which which) {
 
 const char *whole_definition(const Block &block) { return compile::deparse(columns_of(block, Which::all)); }
 
-const char *user_query(const Block &block) { return compile::deparse(columns_of(block, Which::users)); }
+Query *users_query(const Block &block) { return columns_of(block, Which::users); }
+
+const char *user_query(const Block &block) { return compile::deparse(users_query(block)); }
 
 const char *key_text(const Block &block) {
     pg::TextList text;

@@ -8,6 +8,9 @@ namespace declare {
 // The text of the user's query as it reads today, without the columns that maintenance appended.
 const char *user_query(const compile::Block &block);
 
+// The same as a tree, which follows renames.
+Query *users_query(const compile::Block &block);
+
 // The definition, with all columns of the table, over the tables that users know: parts are subqueries.
 const char *whole_definition(const compile::Block &block);
 

@@ -1,6 +1,7 @@
 // Drop, by name and by DROP TABLE: sources first, then the projection, as writers lock them.
 #include "capture/members.hpp"
 #include "catalog/lineage.hpp"
+#include "declare/in_use.hpp"
 #include "declare/removal.hpp"
 #include "events/slot.hpp"
 #include "maintain/flush.hpp"
@@ -210,11 +211,18 @@ Datum projections_before_ddl(PG_FUNCTION_ARGS) {
         ereport(ERROR, (errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
                         errmsg("projections_internal._before_ddl() is an event trigger function")));
     Node *command = reinterpret_cast<EventTriggerData *>(fcinfo->context)->parsetree;
-    if (IsA(command, AlterTableStmt)) declare::before_alter_table(reinterpret_cast<AlterTableStmt *>(command));
+    if (IsA(command, AlterTableStmt)) {
+        declare::refuse_used(reinterpret_cast<AlterTableStmt *>(command));
+        declare::before_alter_table(reinterpret_cast<AlterTableStmt *>(command));
+    }
     if (!IsA(command, DropStmt)) PG_RETURN_NULL();
     auto *drop = reinterpret_cast<DropStmt *>(command);
     if (drop->removeType == OBJECT_EXTENSION) declare::before_removal(command); // with the SQL objects of 0.2.0
-    if (drop->removeType == OBJECT_TABLE) declare::before_drop_table(drop), declare::before_drop_of_tables(drop);
+    if (drop->removeType == OBJECT_TABLE) {
+        declare::refuse_used(drop);
+        declare::before_drop_table(drop);
+        declare::before_drop_of_tables(drop);
+    }
     PG_RETURN_NULL();
 }
 

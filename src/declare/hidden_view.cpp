@@ -65,4 +65,22 @@ Oid make_hidden_view(const char *name, List *columns, const char *text, Oid owne
     return made;
 }
 
+void unbind_hidden_view(Oid view) {
+    Query *query = makeNode(Query);
+    query->commandType = CMD_SELECT;
+    query->canSetTag = true;
+    query->jointree = makeFromExpr(NIL, nullptr);
+    Relation opened = relation_open(view, AccessExclusiveLock);
+    for (int i = 0; i < RelationGetDescr(opened)->natts; i++) {
+        Form_pg_attribute column = TupleDescAttr(RelationGetDescr(opened), i);
+        Const *null = makeNullConst(column->atttypid, column->atttypmod, column->attcollation);
+        query->targetList =
+            lappend(query->targetList, makeTargetEntry(reinterpret_cast<Expr *>(null), static_cast<AttrNumber>(i + 1),
+                                                       pstrdup(NameStr(column->attname)), false));
+    }
+    relation_close(opened, NoLock);
+    StoreViewQuery(view, query, true);
+    CommandCounterIncrement();
+}
+
 } // namespace declare

@@ -231,6 +231,9 @@ Progress advance(Projection &declared, int number, Limits limits, bool wait) {
     if (projection == nullptr || !projection->async || projection->paused || projection->flow == Flow::none)
         return progress;
     maintain::check_reliance(*projection); // (test: sql/validate)
+    // Else events that its owner does not see would be passed. What is in a change log he could read when it came.
+    // (Test: sql/rights_roles)
+    if (projection->flow != Flow::log || projection->block().reads_sources()) projection->require_rights();
     pg::as_superuser([&] {
         Row row = lock_row(relation, number, wait);
         progress.busy = !row.locked || row.paused;

@@ -362,6 +362,7 @@ void flush_early(Oid projection) {
 }
 
 int64 recompute_keys(Projection &projection, Tuplestorestate *keys, TupleDesc desc, Recompute how) {
+    projection.require_rights();
     if (how.snapshot == nullptr) settle(projection, "recompute");
     const compile::Block &block = projection.block();
     Projection *root = &projection;

@@ -169,11 +169,7 @@ PG_FUNCTION_INFO_V1(projections_health);
 // Rows of what the caller may look at; what is asked for by name must be among it.
 Datum projections_health(PG_FUNCTION_ARGS) {
     Oid only = InvalidOid;
-    if (!PG_ARGISNULL(0)) {
-        catalog::Projection &projection = rights::named_projection(fcinfo, catalog::Hold::nothing);
-        if (!has_privs_of_role(GetUserId(), ROLE_PG_MONITOR)) rights::require_owner(projection);
-        only = projection.relation;
-    }
+    if (!PG_ARGISNULL(0)) only = rights::monitored_projection(fcinfo).relation;
     InitMaterializedSRF(fcinfo, 0);
     auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
     Datum values[] = {ObjectIdGetDatum(only), ObjectIdGetDatum(GetUserId())};

@@ -7,6 +7,7 @@
 #include "declare/declare.hpp"
 #include "pg/scope.hpp"
 #include "rights/audit.hpp"
+#include "rights/caller.hpp"
 
 namespace operate {
 namespace {
@@ -23,8 +24,7 @@ Datum absent_names(ArrayType *required) {
                     (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument \"required\" must not hold nulls"),
                      errdetail("Each of its elements is the name of a projection."),
                      errhint("Leave the element out.")));
-        List *name = textToQualifiedNameList(DatumGetTextPP(names[i]));
-        Oid relation = RangeVarGetRelid(makeRangeVarFromNameList(name), NoLock, true);
+        Oid relation = rights::relation_by_name(DatumGetTextPP(names[i]));
         catalog::Projection *projection = OidIsValid(relation) ? catalog::projection(relation) : nullptr;
         if (projection == nullptr || OidIsValid(projection->shadow_of)) names[absent++] = names[i];
     }

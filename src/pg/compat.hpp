@@ -234,6 +234,15 @@ inline void assume_new_file(Relation relation) {
 #endif
 }
 
+// ALTER COLUMN … SET EXPRESSION.
+inline bool sets_expression([[maybe_unused]] const AlterTableCmd *command) {
+#if PG_VERSION_NUM >= 170000
+    return command->subtype == AT_SetExpression;
+#else
+    return false;
+#endif
+}
+
 // As TRUNCATE does: what the relation held is removed at commit.
 inline void give_new_file(Relation relation) {
 #if PG_VERSION_NUM >= 160000

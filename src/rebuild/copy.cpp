@@ -104,6 +104,7 @@ void run_copy(catalog::Projection &shadow, Snapshot snapshot, Writer &writer) {
 
 int64 copy_rows(catalog::Projection &shadow, Snapshot snapshot) {
     shadow.block();
+    shadow.require_rights();
     // A parallel plan may assign neither: the leader writes while it runs.
     GetCurrentTransactionId();
     Writer writer{table_open(shadow.relation, RowExclusiveLock),

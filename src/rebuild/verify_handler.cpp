@@ -255,6 +255,7 @@ pg::vector<ComparedTable> replay_all(Rebuild &rebuild, Snapshot snapshot) {
 }
 
 Rebuild replay_of(Projection &projection) {
+    projection.require_rights();
     return {.memory = CurrentMemoryContext,
             .target = projection.relation,
             .name = pstrdup(projection.name()),

@@ -63,6 +63,22 @@ Projection &named_projection(FunctionCallInfo fcinfo, catalog::Hold hold) { retu
 
 Projection &own_projection(FunctionCallInfo fcinfo, catalog::Hold hold) { return named(fcinfo, hold, true); }
 
+Oid relation_by_name(text *name) {
+    RangeVar *range = makeRangeVarFromNameList(textToQualifiedNameList(name));
+    if (range->schemaname == nullptr || !has_privs_of_role(GetUserId(), ROLE_PG_MONITOR))
+        return RangeVarGetRelid(range, NoLock, true);
+    Oid schema = get_namespace_oid(range->schemaname, true);
+    return OidIsValid(schema) ? get_relname_relid(range->relname, schema) : InvalidOid;
+}
+
+Projection &monitored_projection(FunctionCallInfo fcinfo) {
+    bool monitors = has_privs_of_role(GetUserId(), ROLE_PG_MONITOR);
+    Oid relation = monitors && !PG_ARGISNULL(0) ? relation_by_name(PG_GETARG_TEXT_PP(0)) : InvalidOid;
+    Projection *projection = OidIsValid(relation) ? catalog::projection(relation) : nullptr;
+    if (projection && !OidIsValid(projection->part_of)) return *projection;
+    return named(fcinfo, catalog::Hold::nothing, !monitors);
+}
+
 Projection &projection_of(Oid relation) {
     Projection *projection = catalog::projection(relation);
     if (projection == nullptr)

@@ -17,6 +17,13 @@ catalog::Projection &named_projection(FunctionCallInfo fcinfo, catalog::Hold hol
 // The same, which the caller must own. Raises 42501, too.
 catalog::Projection &own_projection(FunctionCallInfo fcinfo, catalog::Hold hold);
 
+// The relation of that name; InvalidOid for none. Members of pg_monitor need no USAGE on a schema that they name, as
+// they are shown all projections there are. Raises 42501 for others.
+Oid relation_by_name(text *name);
+
+// The same projection for who looks at its health: members of pg_monitor need not own it.
+catalog::Projection &monitored_projection(FunctionCallInfo fcinfo);
+
 // The same by OID.
 catalog::Projection &projection_of(Oid relation);
 

@@ -116,6 +116,49 @@ $$;
 COMMENT ON FUNCTION projections_internal._refuse_while_read(regclass, text) IS
     'Internal: refuses what would pull a source from under its readers.';
 
+-- What reads the events by a feed that was made without some of the columns.
+CREATE FUNCTION projections_internal._show_columns(projection oid, type_column name, time_column name, id_column name)
+    RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'projections_show_columns';
+COMMENT ON FUNCTION projections_internal._show_columns(oid, name, name, name) IS
+    'Internal: lets the feed of what is no query projection show columns of its source that had no name before.';
+
+-- Whether a source is to have what it has, and columns besides.
+CREATE FUNCTION projections_internal._only_adds(known projections_internal.source, wanted projections_internal.source)
+    RETURNS boolean
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT (known.position_column, known.capture) = (wanted.position_column, wanted.capture)
+        AND known.preset IS NOT DISTINCT FROM wanted.preset
+        AND (SELECT bool_and(c.known IS NULL OR c.known IS NOT DISTINCT FROM c.wanted) FROM (VALUES
+            (known.stream_column, wanted.stream_column), (known.version_column, wanted.version_column),
+            (known.type_column, wanted.type_column), (known.time_column, wanted.time_column),
+            (known.correlation_column, wanted.correlation_column), (known.id_column, wanted.id_column))
+            AS c(known, wanted))
+$$;
+COMMENT ON FUNCTION projections_internal._only_adds(projections_internal.source, projections_internal.source) IS
+    'Internal: whether columns of an event source are named that had none, and nothing else changes.';
+
+CREATE FUNCTION projections_internal._add_columns(wanted projections_internal.source) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    reader oid;
+BEGIN
+    UPDATE projections_internal.source s SET stream_column = wanted.stream_column,
+        version_column = wanted.version_column, type_column = wanted.type_column, time_column = wanted.time_column,
+        correlation_column = wanted.correlation_column, id_column = wanted.id_column
+    WHERE s.relation = wanted.relation;
+    FOR reader IN SELECT p.relation FROM projections_internal.projection p
+        WHERE p.kind <> 'query' AND wanted.relation = ANY (p.sources) ORDER BY 1
+    LOOP
+        PERFORM projections_internal._show_columns(reader, wanted.type_column, wanted.time_column, wanted.id_column);
+        PERFORM projections_internal._forget_relied(reader);
+        PERFORM projections_internal._record_relied(ARRAY[reader]);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION projections_internal._add_columns(projections_internal.source) IS
+    'Internal: names columns of an event source that had none, also for what reads it.';
+
 CREATE FUNCTION projections_internal._register_source(source regclass, position_column name, stream_column name,
     version_column name, type_column name,
                                              time_column name, correlation_column name, id_column name, preset text,
@@ -181,6 +224,9 @@ BEGIN
         wanted.arrivals := known.arrivals;
         wanted.archived_to := known.archived_to;
         IF wanted = known THEN
+            RETURN;
+        ELSIF projections_internal._only_adds(known, wanted) THEN
+            PERFORM projections_internal._add_columns(wanted);
             RETURN;
         END IF;
         PERFORM projections_internal._refuse_while_read(source, 'change');
@@ -391,6 +437,9 @@ REVOKE EXECUTE ON FUNCTION projections_internal._make_arrivals(regclass, name),
     projections_internal._share_arrivals(regclass), projections_internal._drop_arrivals(regclass, regclass),
     projections_internal._source_readers(regclass), projections_internal._refuse_while_read(regclass, text),
     projections_internal._register_source(regclass, name, name, name, name, name, name, name, text, text),
+    projections_internal._show_columns(oid, name, name, name),
+    projections_internal._only_adds(projections_internal.source, projections_internal.source),
+    projections_internal._add_columns(projections_internal.source),
     projections_internal._unregister_source(regclass), projections_internal._forget_dropped_sources(),
     projections_internal._check_altered_sources(oid[]) FROM PUBLIC;
 
@@ -403,18 +452,18 @@ CREATE FUNCTION projections.register_source(source text, position_column name DE
     LANGUAGE c AS 'MODULE_PATHNAME', 'projections_register_source';
 COMMENT ON FUNCTION projections.register_source(text, name, name, name, name, name, name, name, text, text) IS
 'Declares an append-only table to be a source of events. source: the table, which may be partitioned. position_column:
-bigint or integer, not null, unique, drawn from a sequence; what events are ordered by. The other columns are optional:
-stream_column and version_column; type_column, which filters by event types need; time_column (a timestamp without time
-zone is taken to be UTC); correlation_column, by which projections.trace() finds events; id_column. preset: fills in
-the columns of an event library''s table that are not named: emmett, marten, message_db or pupsourcing. capture:
-position, or trigger where positions are drawn in an earlier transaction than the INSERT; then events are ordered by
-their arrival, which a trigger on the table notes, and "position" means the arrival''s number everywhere; an event is
-known by its position column for good, so one that is deleted and comes again is not applied twice. By default as the
-preset says, else position. The same again changes nothing; other columns are refused while projections or
-subscriptions read the source. With capture => trigger it waits for writers of the table. Needs to be done by the
-table''s owner. Errors: 42P01 no such table; 42501 not the owner; 42703 no such column; 42809 not a table that can be a
-source; 42804 and 55000 the position or its sequence cannot serve; 55006 it is being read; 22023 unknown preset or
-capture.
+bigint or integer, not null, unique, drawn from a sequence; what events are ordered by. The other columns are
+optional: stream_column and version_column; type_column, which filters by event types need; time_column (a timestamp
+without time zone is taken to be UTC); correlation_column, by which projections.trace() finds events; id_column.
+preset: fills in the columns of an event library''s table that are not named: emmett, marten, message_db or
+pupsourcing. capture: position, or trigger where positions are drawn in an earlier transaction than the INSERT; then
+events are ordered by their arrival, which a trigger on the table notes, and "position" means the arrival''s number
+everywhere; an event is known by its position column for good, so one that is deleted and comes again is not applied
+twice. By default as the preset says, else position. The same again changes nothing; columns may be named that had no
+name before, which what reads the source shows from then on; other changes are refused while projections or
+subscriptions read it. With capture => trigger it waits for writers of the table. Needs to be done by the table''s
+owner. Errors: 42P01 no such table; 42501 not the owner; 42703 no such column; 42809 not a table that can be a source;
+42804 and 55000 the position or its sequence cannot serve; 55006 it is being read; 22023 unknown preset or capture.
 Example: SELECT projections.register_source(''orders_events'', position_column => ''seq'', '
     'type_column => ''kind'', time_column => ''at'');';
 

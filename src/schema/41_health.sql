@@ -373,7 +373,8 @@ CREATE FUNCTION projections.health(name text DEFAULT NULL) RETURNS TABLE(
             hint text)
     LANGUAGE c ROWS 100 AS 'MODULE_PATHNAME', 'projections_health';
 COMMENT ON FUNCTION projections.health(text) IS
-'How projections are, one row each; members of pg_monitor see all, others those that they own. name: only this one.
+'How projections are, one row each; members of pg_monitor see all, others those that they own. name: only this one;
+members of pg_monitor need no right on the schema that it names.
 status, worst first: offline (50 or more failed events, or no worker though events wait; where there are none by
 choice, once it lags), stale (wrong until repaired), critical (10 or more failed events, over 60 s or 10,000 positions
 behind), degraded (1 or more, over 10 s or 1,000 behind), building, rebuilding, paused, standby (a read-only replica,

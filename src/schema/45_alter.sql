@@ -157,6 +157,30 @@ that go are used by what DETAIL lists; 55000 it is published, foreign keys refer
 projection; 42501 not the owner; PJ003 it is being rebuilt.
 Example: CALL projections.alter(''stock'', options => ''{"slots": 4}'');';
 
+CREATE FUNCTION projections.alter_source(source text, ddl text, definitions jsonb DEFAULT NULL)
+    RETURNS TABLE(projection text, action text, rows bigint)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'projections_alter_source';
+COMMENT ON FUNCTION projections.alter_source(text, text, jsonb) IS
+'Alters a source that projections read: for migrations. ddl: one or more commands, run as the caller in this
+transaction, as if they had been typed. A query projection that is in the way of one, as that drops or retypes a column
+that it reads, replaces the primary key or drops the source, is taken off before the command and put back at the end;
+its table stays, with indexes, grants, comments and checkpoint. Where none is in the way, the call does the same as ddl
+alone. A definition follows renames; where something that it read has gone, it is read again by the names that there
+were before the call. definitions: new queries by the projections'' names, as {"sales": "SELECT …"}, with the names of
+the caller''s search_path. Returns a row for each projection that was taken off: refilled, where columns of its table
+change (older snapshots then find it empty, as a table that ALTER TABLE rewrites), else compared with its definition,
+and recomputed where it differs; rows: how many were written. What reads one that is refilled is taken off, too. An
+error leaves everything as it was. Until the transaction ends, the source and the projections over it are locked
+(ACCESS EXCLUSIVE), and writers of what else these read wait. What a handler, reducer or state machine has made of
+events stays: verify() tells whether it would be another now. Needs to own the source, and each projection that is
+taken off.
+Errors: 42501 not the owner; 22004; 22023 definitions; 55000 a projection is paused, being filled, or cannot be filled
+anew, as it is published, foreign keys refer to it, or it has columns of its own; 2BP01 a handler, reducer or state
+machine knows events by the column, or a view uses a column of a projection that changes; PJ003 it is being rebuilt;
+55006 called by its own text, or a statement is writing the source; what ddl raises; and, with the definition, what
+projections.create raises.
+Example: SELECT * FROM projections.alter_source(''orders'', ''ALTER TABLE orders ALTER amount TYPE numeric(12,2)'');';
+
 REVOKE EXECUTE ON FUNCTION projections_internal.__alter_options(oid, text, jsonb),
     projections_internal._advance_to(oid, integer, bigint, bigint),
     projections_internal.__change_slots(oid, text, integer) FROM PUBLIC;

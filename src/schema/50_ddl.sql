@@ -281,6 +281,7 @@ BEGIN
         JOIN pg_attribute v ON v.attrelid = p.definition AND v.attnum > 0
         JOIN pg_attribute a ON a.attrelid = p.relation AND a.attnum = v.attnum AND a.attname <> v.attname
         WHERE p.relation = ANY (concerned) AND p.kind = 'query'
+            AND NOT (p.building AND p.sources = '{}') -- taken off: it gets another definition
     LOOP
         EXECUTE format('ALTER VIEW %s RENAME COLUMN %I TO %I', projections_internal._name(problem.definition),
             problem.old_name,

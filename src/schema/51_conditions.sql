@@ -15,7 +15,8 @@ CREATE FUNCTION projections_internal._conditions()
     VALUES
     ('primary key', 'refuse', 'c', false, false, 'cannot drop or exchange the primary key of %2$s because projection '
         '%1$s needs it',
-     'The projection tells its rows apart by it.', 'Drop the projection first, and create it again afterwards.',
+     'The projection tells its rows apart by it.', 'SELECT projections.alter_source(%2$L, ''ALTER TABLE …''); takes '
+         'the projection off, runs the command, and puts it back.',
      '%2$s has not the primary key any more by which its rows are told apart', NULL, NULL, NULL),
     ('unique key', 'refuse', '', false, false, 'cannot drop or change the unique index over (%3$s) of %2$s because '
         'projection %1$s needs it',
@@ -24,7 +25,8 @@ CREATE FUNCTION projections_internal._conditions()
      'no unique index over (%3$s) of %2$s says any more that a scalar subquery has one row at most',
      'CREATE UNIQUE INDEX ON %2$s (%3$s);', NULL, NULL),
     ('source column', 'refuse', 'c', false, false, 'cannot retype column %3$s of %2$s because projection %1$s reads it',
-     'The projection was compiled for its type.', 'Drop the projection first, and create it again afterwards.',
+     'The projection was compiled for its type.', 'SELECT projections.alter_source(%2$L, ''ALTER TABLE …''); takes '
+         'the projection off, runs the command, and puts it back.',
      'column %3$s of %2$s has not the type any more that it was compiled for', NULL, NULL, NULL),
     ('generated column', 'stale', 'c', false, true, 'projection %1$s has the values that column %3$s of %2$s had '
         'before',

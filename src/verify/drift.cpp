@@ -314,6 +314,7 @@ Layout layout_of(Projection &projection) {
 Compared compare_projection(Projection &projection, Scope scope, void (*report)(const Difference &, void *),
                             void *context, Basis basis) {
     if (projection.kind == Kind::handler) elog(ERROR, "handler %s has rows of several kinds", projection.name());
+    projection.require_rights(); // else what its owner does not see would be missing (test: sql/rights_roles)
     prepare(projection);
     Compared compared;
     verifying(projection, basis.snapshot, [&](Snapshot snapshot) {

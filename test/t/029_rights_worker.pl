@@ -64,7 +64,7 @@ strangers_are_none('as the owner');
 as_owner('REVOKE SELECT ON event FROM trapper');
 value("SET ROLE trapper; INSERT INTO trapper.event (item, q, type, at, id) VALUES ('a', 1, 'opened', ROW(now())::trapper.moment, ROW('a')::trapper.label)");
 for my $refused (qw(totals states machine writes)) {
-	ok($node->wait_for_log(qr/applying events to trapper.$refused, slot 0 failed: permission denied for table event/), "what the owner may not read is an error of $refused");
+	ok($node->wait_for_log(qr/applying events to trapper.$refused, slot 0 failed: projection \S+ cannot read its sources: its owner, trapper, may not read trapper\.event/), "what the owner may not read is an error of $refused");
 }
 as_owner("INSERT INTO changed (id, item) VALUES (9, 'z')");
 ok(done("SELECT NOT EXISTS (SELECT FROM projections_internal.logged_changes)"), 'the others go on');
