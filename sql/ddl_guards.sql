@@ -114,8 +114,7 @@ ALTER TABLE part_sums REPLICA IDENTITY NOTHING;
 RESET session_replication_role;
 CREATE INDEX ON part_sums (n);
 SELECT relreplident FROM pg_class WHERE oid = 'part_sums'::regclass;
--- The index over a key that cannot be null serves.
-ALTER TABLE part_list ALTER COLUMN id SET NOT NULL;
+-- The primary key over a key that cannot be null serves.
 SET client_min_messages = error; -- of wal_level
 CREATE PUBLICATION every FOR ALL TABLES;
 RESET client_min_messages;

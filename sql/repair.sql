@@ -130,7 +130,8 @@ DECLARE
     index regclass;
 BEGIN
     FOR index IN SELECT indexrelid FROM pg_index WHERE indrelid IN ('lines'::regclass, 'later'::regclass) AND indisunique LOOP
-        EXECUTE format('DROP INDEX %s', index);
+        EXECUTE coalesce((SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname) FROM pg_constraint
+                          WHERE conindid = index), format('DROP INDEX %s', index));
     END LOOP;
     ALTER TABLE folded DROP CONSTRAINT folded_pkey;
 END $$;

@@ -133,6 +133,7 @@ void read_state(Projection &projection, const Row &row) {
     projection.takes_away_detached = takes_away_detached(row[&Columns::options]);
     projection.paused = row.has(&Columns::paused_at);
     projection.shadow_of = row.has(&Columns::shadow_of) ? DatumGetObjectId(row[&Columns::shadow_of]) : InvalidOid;
+    projection.key_not_null = is_key_not_null(row[&Columns::options]);
     projection.part_of = row.has(&Columns::part_of) ? DatumGetObjectId(row[&Columns::part_of]) : InvalidOid;
     bool building = row.has(&Columns::building) && DatumGetBool(row[&Columns::building]);
     projection.flow = building                      ? Flow::none
@@ -456,6 +457,11 @@ void end_transaction(void (*discard)(Projection &)) {
 
 void register_callbacks() {
     pg::has_one_schema = [] { return cached().has_one_schema; };
+    compile::block_of_part = [](Oid relation) -> const compile::Block * {
+        if (!pg::is_own_schema(get_rel_namespace(relation))) return nullptr;
+        Projection *part = projection(relation);
+        return part && part->kind == Kind::query ? &part->block() : nullptr;
+    };
     compile::how_kept = [](Oid relation) {
         Projection *found = projection(relation);
         if (found == nullptr || found->kind != Kind::query || found->stored != compile::Stored::by_key)

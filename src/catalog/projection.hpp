@@ -41,6 +41,7 @@ struct Projection {
     Oid part_of;              // the projection that this is a part of, hidden below it; InvalidOid for what users know
     int user_columns;
     bool one_row;            // by its shape
+    bool key_not_null;       // options.key_not_null
     compile::Stored stored;  // by that, and options.fallback
     pg::vector<Oid> changes; // change logs, one for each source, where flow is log
     const char **settings;   // as pinned at create, in the order of pinned_settings

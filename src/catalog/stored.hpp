@@ -23,6 +23,14 @@ inline bool takes_away_detached(Datum options) {
            found.type == jbvString && std::string_view(found.val.string.val, found.val.string.len) == "remove";
 }
 
+// Whether a NULL in the key is an error of the writer.
+inline bool is_key_not_null(Datum options) {
+    static constexpr char name[] = "key_not_null";
+    JsonbValue found;
+    return getKeyJsonValueFromContainer(&DatumGetJsonbP(options)->root, name, sizeof name - 1, &found) &&
+           found.type == jbvBool && found.val.boolean;
+}
+
 inline Kind kind_of(const char *name) {
     if (strcmp(name, "handler") == 0) return Kind::handler;
     if (strcmp(name, "reducer") == 0) return Kind::reducer;

@@ -215,6 +215,21 @@ struct Block {
     TargetEntry *column(int i) const { return static_cast<TargetEntry *>(list_nth(core->targetList, i)); }
 };
 
+// A column of a table that is NOT NULL.
+struct NotNull {
+    Oid relation;
+    AttrNumber column;
+};
+
+// Which columns of the key may be NULL, as numbers from 0, and what it rests on that the others may not.
+struct KeyNulls {
+    pg::vector<int> nullable;
+    pg::vector<NotNull> relied;
+};
+KeyNulls key_nulls(const Block &block);
+// The definition of a table that is a part of some projection; else null. Told by who knows.
+extern const Block *(*block_of_part)(Oid);
+
 // A user's query in normal form, from which parts may be cut (compile/parts.hpp). Raises PJ002; `text` is the user's,
 // for error places. Views are read with the rights of the current user.
 Query *normal_form(const Query *query, const char *text);

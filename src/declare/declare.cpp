@@ -10,6 +10,7 @@
 #include "catalog/hidden.hpp"
 #include "catalog/lineage.hpp"
 #include "catalog/settings.hpp"
+#include "catalog/stored.hpp"
 #include "compile/canonical.hpp"
 #include "compile/deparse.hpp"
 #include "declare/describe.hpp"
@@ -96,7 +97,8 @@ Request read_request(FunctionCallInfo fcinfo) {
     request.options = check_options({"query", request.async, true, false, false, nullptr}, request.options);
     request.fallback = option_is(request.options, "fallback", "refresh");
     request.fill_later = option_is(request.options, "fill", "online");
-    if (request.fill_later) catalog::require_current_sql();
+    request.key_not_null = catalog::is_key_not_null(request.options);
+    if (request.fill_later || request.key_not_null) catalog::require_current_sql();
     request.if_not_exists = !PG_ARGISNULL(5) && PG_GETARG_BOOL(5);
     Place place = place_of(PG_GETARG_TEXT_PP(0));
     request.namespace_oid = place.namespace_oid;
@@ -280,7 +282,27 @@ const char *flow_name(catalog::Flow flow) {
     pg_unreachable();
 }
 
-void report(Oid table, const Block &block, const Plan &plan, uint64 rows, TimestampTz began) {
+// Why a key is no primary key; null where it is one, or there is none.
+const char *why_not_primary(const Block &block, const Request &request) {
+    if (!block.has_key() || promise_of(block, request.key_not_null).primary) return nullptr;
+    if (!returns_key(block)) return "It has no primary key, as the query does not return all columns of its key.";
+    pg::TextList columns;
+    for (int column : compile::key_nulls(block).nullable)
+        columns.add("%s", quote_identifier(block.column(column)->resname));
+    return psprintf(
+        "It has no primary key, as its key may be NULL (%s); option key_not_null makes that an error of the "
+        "writer.",
+        columns.text());
+}
+
+// "primary key (a, b)"
+const char *key_phrase(const Block &block, const Request &request) {
+    return psprintf("%skey (%s)", promise_of(block, request.key_not_null).primary ? "primary " : "",
+                    key_text(block) ? key_text(block) : "");
+}
+
+void report(const Request &request, const Block &block, const Made &made, TimestampTz began) {
+    const Plan &plan = made.plan;
     pg::vector<const char *> advice; // each statement once
     for (int i = 1; plan.flow != catalog::Flow::events && i <= static_cast<int>(block.occurrence_source.size()); i++) {
         for (char *statement : pg::each<char>(index_advice(block, i))) {
@@ -288,10 +310,12 @@ void report(Oid table, const Block &block, const Plan &plan, uint64 rows, Timest
             if (std::none_of(advice.begin(), advice.end(), is_same)) advice.push_back(statement);
         }
     }
+    const char *why = why_not_primary(block, request);
     ereport(NOTICE,
-            (errmsg("projection %s: %s, %s, key (%s), " UINT64_FORMAT " rows in %ld ms", pg::qualified_name(table),
-                    compile::name_of(block.way), flow_name(plan.flow), key_text(block) ? key_text(block) : "", rows,
+            (errmsg("projection %s: %s, %s, %s, " UINT64_FORMAT " rows in %ld ms", pg::qualified_name(made.table),
+                    compile::name_of(block.way), flow_name(plan.flow), key_phrase(block, request), made.rows,
                     TimestampDifferenceMilliseconds(began, GetCurrentTimestamp())),
+             why ? errdetail("%s", why) : 0,
              !advice.empty()
                  ? errhint("Maintenance would be faster with: %s",
                            pg::joined(static_cast<int>(advice.size()), " ", [&](int i) { return advice[i]; }))
@@ -347,13 +371,14 @@ void schedule_fill(Oid table, bool part) {
 
 void tell(const Request &request, const Block &block, const Made &made, TimestampTz began) {
     if (request.async) warn_without_workers(made.table);
+    const char *why = why_not_primary(block, request);
     if (made.fill_later)
-        ereport(NOTICE, (errmsg("projection %s: %s, %s, key (%s), is being filled in the background",
-                                pg::qualified_name(made.table), compile::name_of(block.way), flow_name(made.plan.flow),
-                                key_text(block) ? key_text(block) : ""),
-                         errhint("SELECT * FROM projections.rebuilds; tells how far it is.")));
+        ereport(NOTICE,
+                (errmsg("projection %s: %s, %s, %s, is being filled in the background", pg::qualified_name(made.table),
+                        compile::name_of(block.way), flow_name(made.plan.flow), key_phrase(block, request)),
+                 why ? errdetail("%s", why) : 0, errhint("SELECT * FROM projections.rebuilds; tells how far it is.")));
     else
-        report(made.table, block, made.plan, made.rows, began);
+        report(request, block, made, began);
 }
 
 // The query followed step by step or, where that is refused, read again as a whole.
@@ -414,6 +439,7 @@ Oid make_unfilled(Request &request, const Block &block) {
 
 Made make_projection(Request &request, const Block &block) {
     check_bag(block);
+    check_key_not_null(block, request.key_not_null);
     Plan plan = plan_flow(request, block);
     bool fill_later = request.fill_later && plan.flow != catalog::Flow::events;
     lock_sources(plan, fill_later);

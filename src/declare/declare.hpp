@@ -26,6 +26,7 @@ struct Request {
     Datum options;
     bool fill_later;     // options.fill
     bool fallback;       // options.fallback
+    bool key_not_null;   // options.key_not_null
     const char *part_of; // the name of the projection that it will be a part of; null: it is none
 };
 
@@ -65,8 +66,25 @@ void record(const Request &request, Oid table, Oid definition, const compile::Bl
 // Lets the owner of a projection that is recorded read the arrivals of its sources. As a superuser, in an SPI
 // connection.
 void share_arrivals(Oid projection);
-// CREATE INDEX for the rows' identity, with a quoted name or ""; null where there is none.
-const char *identity_index(const char *name, const char *table, const compile::Block &block);
+
+// What a table says of its key: a PRIMARY KEY where it can never be NULL and the query returns it, else a unique index
+// that takes NULLs for equal.
+struct KeyPromise {
+    bool primary;
+    bool not_null; // by options.key_not_null alone, beside that index
+};
+// `asked_for`: options.key_not_null; `taken`: the table has a primary key over something else, which stays.
+KeyPromise promise_of(const compile::Block &block, bool asked_for, bool taken = false);
+// Of one that exists: parts, which no client sees, say nothing.
+KeyPromise promise_of(catalog::Projection &projection, bool taken = false);
+// Whether all columns of its key are among those that the query returns.
+bool returns_key(const compile::Block &block);
+// The statement that makes what identifies rows, with a quoted name or ""; null where there is nothing.
+const char *identity_index(const char *name, const char *table, const compile::Block &block, KeyPromise promise);
+// "ALTER a SET NOT NULL, …" of the key's columns.
+const char *key_not_null(const compile::Block &block);
+// Raises 22023 where there is no key of which options.key_not_null could say anything.
+void check_key_not_null(const compile::Block &block, bool asked_for);
 
 // "ARRAY[…]" of regclass.
 const char *oid_list(std::span<const Oid> oids);

@@ -30,11 +30,15 @@ char *column_name(const Block &block, int column) {
     return block.column(column)->resname;
 }
 
+} // namespace
+
 List *key_names(const Block &block) {
     List *names = NIL;
     for (const compile::Key &key : block.row_key) names = lappend(names, column_name(block, key.column));
     return names;
 }
+
+namespace {
 
 // The two columns that a condition equates; false where it does something else.
 bool equates(Node *condition, Var *sides[2]) {

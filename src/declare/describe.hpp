@@ -16,6 +16,8 @@ const char *whole_definition(const compile::Block &block);
 
 // "column, column", or null where there is no key.
 const char *key_text(const compile::Block &block);
+// The same, not quoted.
+List *key_names(const compile::Block &block);
 ArrayType *key_array(const compile::Block &block);
 
 // The CREATE INDEX statements that maintenance of the block would be faster with, for one of its range table entries. A

@@ -24,6 +24,7 @@ struct Option {
 
 constexpr Option options[] = {
     {"fallback", Value::choice, queries, false, 0, 0, {"refresh"}},
+    {"key_not_null", Value::boolean, queries, false, 0, 0, {}},
     {"fill", Value::choice, queries, false, 0, 0, {"create", "online"}},
     {"finish", Value::choice, all, false, 0, 0, {"auto", "merge", "swap"}},
     {"detached", Value::choice, all, false, 0, 0, {"keep", "remove"}},

@@ -18,6 +18,7 @@
 #include "catalog/own_trigger.hpp"
 #include "maintain/apply_values.hpp"
 #include "maintain/statements.hpp"
+#include "pg/index.hpp"
 #include "pg/query.hpp"
 
 namespace maintain {
@@ -133,9 +134,7 @@ bool find_index(Relation table, const Block &block, DirectPlan &plan) {
     foreach (cell, RelationGetIndexList(table)) {
         Relation index = index_open(lfirst_oid(cell), AccessShareLock);
         Form_pg_index form = index->rd_index;
-        bool fits = form->indisunique && form->indisvalid && form->indimmediate && form->indnullsnotdistinct &&
-                    form->indnkeyatts == static_cast<int>(block.row_key.size()) &&
-                    RelationGetIndexPredicate(index) == NIL && RelationGetIndexExpressions(index) == NIL;
+        bool fits = pg::tells_rows_apart(index) && form->indnkeyatts == static_cast<int>(block.row_key.size());
         plan.index_keys.clear();
         plan.scan_keys.clear();
         for (int i = 0; fits && i < form->indnkeyatts; i++) {

@@ -31,9 +31,27 @@ constinit ApplyQueued apply_queued = nullptr;
 constinit FlushEnded flush_ended = nullptr;
 constinit Refreshed refreshed = nullptr;
 
+namespace {
+
+void explain_null(const Statements &named) {
+    errdetail("The key of projection %s is (%s), and there can be no NULL in it.", named.known_name, named.key);
+    if (named.key_not_null)
+        errhint("Give the rows of its sources a value there. Or let its key have NULLs: CALL projections.alter(%s, "
+                "options => '{\"key_not_null\": null}');",
+                quote_literal_cstr(named.known_name));
+    else
+        errhint("Give the rows of its sources a value there. SELECT * FROM projections.validate(); says whether one of "
+                "them has lost its NOT NULL.");
+}
+
+} // namespace
+
 // Every error of maintenance names the projection. Of the server's limits, an index row's is the one that data can hit.
 void name_projection(void *argument) {
     auto *named = static_cast<Statements *>(argument);
+    if (geterrcode() == ERRCODE_NOT_NULL_VIOLATION &&
+        pg::is_about_column(named->schema, named->table, named->key_names))
+        explain_null(*named);
     if (geterrcode() == ERRCODE_PROGRAM_LIMIT_EXCEEDED) {
         errcode(pg::error::key_too_wide);
         errhint("The key of the projection is (%s). Group by something shorter, such as md5() of the wide column.",

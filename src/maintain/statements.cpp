@@ -354,6 +354,17 @@ static const char *comment_on(const Projection &projection) {
     return psprintf("/* maintenance of projection %s */", name);
 }
 
+static void name_for_errors(const Projection &projection, Statements &made) {
+    made.schema = get_namespace_name(get_rel_namespace(projection.relation));
+    made.table = get_rel_name(projection.relation);
+    for (const compile::Key &key : projection.compiled->row_key)
+        made.key_names =
+            lappend(made.key_names, get_attname(projection.relation, static_cast<AttrNumber>(key.column + 1), false));
+    made.known_name =
+        OidIsValid(projection.shadow_of) ? pg::qualified_name(projection.shadow_of) : projection.known_name();
+    made.key_not_null = projection.key_not_null;
+}
+
 Statements &statements(Projection &projection) {
     if (projection.statements == nullptr) {
         MemoryContext memory = AllocSetContextCreate(projection.memory, "projection statements", ALLOCSET_SMALL_SIZES);
@@ -364,6 +375,7 @@ Statements &statements(Projection &projection) {
             projection.statements->name = projection.name();
             projection.statements->purpose = comment_on(projection);
             projection.statements->key = key_columns(projection);
+            name_for_errors(projection, *projection.statements);
         });
     }
     return *projection.statements;

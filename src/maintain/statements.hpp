@@ -33,9 +33,13 @@ struct KeptPlan {
 
 struct Statements {
     MemoryContext memory;
-    const char *name;    // the table's, qualified and quoted
+    const char *name; // the table's, qualified and quoted
     const char *purpose; // a comment that names it, for the statements' texts
-    const char *key;     // the key columns, quoted, separated by commas
+    const char *key;  // the key columns, quoted, separated by commas
+    const char *schema, *table;
+    List *key_names;        // not quoted
+    const char *known_name; // of what users know: of a shadow, the live table
+    bool key_not_null;      // because options.key_not_null says so
     pg::vector<KeptPlan> plans;
     pg::vector<PreparedChain *> chains; // of terms, also of those that have none
 };

@@ -6,6 +6,7 @@
 // (test/isolation/specs/repair.spec)
 #include "catalog/lineage.hpp"
 #include "catalog/settings.hpp"
+#include "declare/declare.hpp"
 #include "events/recompute.hpp"
 #include "maintain/flush.hpp"
 #include "maintain/locks.hpp"
@@ -23,15 +24,25 @@ namespace {
 using catalog::Kind;
 using catalog::Projection;
 
+bool is_never_null(Projection &projection) {
+    if (projection.kind != Kind::query) return false;
+    declare::KeyPromise promise = declare::promise_of(projection);
+    return promise.primary || promise.not_null;
+}
+
 // Leaves one row of each key, whichever: it is recomputed where it is not right.
 int64 remove_duplicates(Projection &projection) {
     verify::Layout layout = verify::layout_of(projection);
-    pg::TextList keys;
+    pg::TextList keys, nulls{" OR "};
     for (int column : layout.keys) keys.add("%s", maintain::column_name(projection, column));
+    // With NULL in it they are none of its rows where a key is never NULL, and would keep it from being one again.
+    if (is_never_null(projection))
+        for (int column : layout.keys) nulls.add("%s IS NULL", maintain::column_name(projection, column));
     const char *table = projection.name();
-    const char *text = psprintf("DELETE FROM ONLY %s WHERE ctid IN (SELECT d.place FROM (SELECT ctid AS place, "
+    const char *text = psprintf("DELETE FROM ONLY %s WHERE %s%sctid IN (SELECT d.place FROM (SELECT ctid AS place, "
                                 "pg_catalog.row_number() OVER (%s%s) AS number FROM ONLY %s) AS d WHERE d.number > 1)",
-                                table, keys.empty() ? "" : "PARTITION BY ", keys.text(), table);
+                                table, nulls.text(), nulls.empty() ? "" : " OR ", keys.empty() ? "" : "PARTITION BY ",
+                                keys.text(), table);
     int64 removed = 0;
     maintain::writing_as(projection.relation, [&] {
         pg::as_owner(projection.owner(), [&] {

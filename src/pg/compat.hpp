@@ -3,6 +3,7 @@
 
 extern "C" {
 #if PG_VERSION_NUM >= 160000
+#include "nodes/multibitmapset.h"
 #include "utils/guc_hooks.h"
 #endif
 #include "utils/guc_tables.h"
@@ -258,14 +259,42 @@ inline void forget_file([[maybe_unused]] Oid relation) {
 #endif
 }
 
-// Its catalog entries and an empty file.
+// Its catalog entries and an empty file. A second primary key is refused.
 inline Oid define_unbuilt_index(Oid table, IndexStmt *statement) {
+    bool alters = statement->primary;
 #if PG_VERSION_NUM >= 160000
-    return DefineIndex(table, statement, InvalidOid, InvalidOid, InvalidOid, -1, false, false, false, true, true)
+    return DefineIndex(table, statement, InvalidOid, InvalidOid, InvalidOid, -1, alters, false, false, true, true)
         .objectId;
 #else
-    return DefineIndex(table, statement, InvalidOid, InvalidOid, InvalidOid, false, false, false, true, true).objectId;
+    return DefineIndex(table, statement, InvalidOid, InvalidOid, InvalidOid, alters, false, false, true, true).objectId;
 #endif
+}
+
+// Whether a condition that is true says of a column of its own query that it is not NULL.
+inline bool rejects_null(Node *condition, const Var *var) {
+    List *columns = find_nonnullable_vars(condition);
+#if PG_VERSION_NUM >= 160000
+    return mbms_is_member(static_cast<int>(var->varno), var->varattno - FirstLowInvalidHeapAttributeNumber, columns);
+#else
+    for (int i = 0; i < list_length(columns); i++) {
+        auto *each = static_cast<const Var *>(list_nth(columns, i));
+        if (each->varno == var->varno && each->varattno == var->varattno && each->varlevelsup == var->varlevelsup)
+            return true;
+    }
+    return false;
+#endif
+}
+
+// Whether a table's column is NOT NULL, in rows that were there before, too: 18 has constraints that are NOT VALID.
+inline bool is_not_null(Oid relation, AttrNumber column) {
+    Relation table = table_open(relation, AccessShareLock);
+#if PG_VERSION_NUM >= 180000
+    bool not_null = TupleDescCompactAttr(RelationGetDescr(table), column - 1)->attnullability == ATTNULLABLE_VALID;
+#else
+    bool not_null = TupleDescAttr(RelationGetDescr(table), column - 1)->attnotnull;
+#endif
+    table_close(table, NoLock);
+    return not_null;
 }
 
 inline IndexScanDesc begin_index_scan(Relation table, Relation index, Snapshot snapshot, int keys) {

@@ -25,6 +25,20 @@ void rethrow(const ErrorData *error) {
     pg_unreachable();
 }
 
+bool is_about_column(const char *schema, const char *table, List *columns) {
+    // Core copies an error into any context but that in which it is reported.
+    MemoryContext memory = AllocSetContextCreate(ErrorContext, "error that is looked at", ALLOCSET_SMALL_SIZES);
+    MemoryContext before = MemoryContextSwitchTo(memory);
+    const ErrorData *error = CopyErrorData();
+    bool found = false;
+    if (error->schema_name && error->table_name && error->column_name && strcmp(error->schema_name, schema) == 0 &&
+        strcmp(error->table_name, table) == 0)
+        for (char *name : each<char>(columns)) found |= strcmp(error->column_name, name) == 0;
+    MemoryContextSwitchTo(before);
+    MemoryContextDelete(memory);
+    return found;
+}
+
 } // namespace pg
 
 // Boost.Container is built without exceptions: what it would throw is raised as an ERROR.

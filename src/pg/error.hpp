@@ -16,6 +16,10 @@ inline constexpr int direct_write = MAKE_SQLSTATE('P', 'J', '0', '0', '8');
 
 namespace pg {
 
+// In a callback of the error context: whether the error that is being reported is about one of these columns (List of
+// names) of a table.
+bool is_about_column(const char *schema, const char *table, List *columns);
+
 // A copy of an error that lives as long as `memory`. Core's CopyErrorData copies only the error that is being raised.
 ErrorData *copy_error(const ErrorData *error, MemoryContext memory);
 

@@ -14,6 +14,7 @@
 #include "maintain/log.hpp"
 #include "rebuild/layout.hpp"
 #include "rebuild/merge.hpp"
+#include "rebuild/promise.hpp"
 #include "rebuild/swap.hpp"
 
 namespace rebuild {
@@ -89,7 +90,7 @@ void refuse_dependents(Rebuild &rebuild, const Alteration &alteration) {
     MemoryContext outside = CurrentMemoryContext;
     pg::as_superuser([&] {
         pg::with_spi([&] {
-            found = dependents(rebuild.target, alteration.kept);
+            found = dependents(rebuild.target, alteration.kept, own_primary_key(live(rebuild)));
             if (found) found = MemoryContextStrdup(outside, found);
         });
     });
@@ -109,6 +110,7 @@ void make_generation(Rebuild &rebuild, declare::Request &request, const Block &b
     pg::as_superuser([&] {
         rebuild.shadow = make_twin(rebuild.target, request.relation);
         change_layout(rebuild.shadow, rebuild.alteration->kept, block);
+        change_promise(promised(live(rebuild)), rebuild.shadow, rebuild.alteration->kept, block);
         if (plan.flow != Flow::events) plan.changes = maintain::make_change_logs(block, request.relation, owner);
     });
     if (plan.flow != Flow::events) declare::make_capture({plan.sources.data(), plan.sources.size()}, true);
@@ -148,6 +150,7 @@ Oid make_altered_shadow(Rebuild &rebuild) {
     else
         block = &projection.block();
     declare::check_bag(*block);
+    declare::check_key_not_null(*block, projection.key_not_null);
     declare::Request request{};
     request.schema = pg::own_schema();
     request.relation = declare::hidden_name(get_rel_name(rebuild.target), "shadow");
@@ -168,8 +171,8 @@ Oid make_altered_shadow(Rebuild &rebuild) {
 void index_altered_shadow(Rebuild &rebuild) {
     // One that the live table has already, on columns that stay, comes with the others.
     const Block &block = shadow(rebuild).block();
-    const char *wanted =
-        declare::identity_index(identity_name(rebuild.shadow), pg::qualified_name(rebuild.shadow), block);
+    const char *wanted = declare::identity_index(identity_name(rebuild.shadow), pg::qualified_name(rebuild.shadow),
+                                                 block, next_promise(live(rebuild), block));
     if (wanted == nullptr || OidIsValid(identity_of_shadow(rebuild))) return;
     pg::spi_execute(wanted);
     CommandCounterIncrement();
@@ -181,14 +184,12 @@ void fit_live_table(Rebuild &rebuild) {
     refuse_followed(rebuild, *rebuild.alteration, by_log ? Flow::log : Flow::none);
     refuse_dependents(rebuild, *rebuild.alteration);
     Oid model = identity_of_shadow(rebuild);
-    // The old identity's index, which would refuse the new rows.
-    for (Oid index : identity_indexes(live(rebuild))) {
-        ObjectAddress object{RelationRelationId, index, 0};
-        performDeletion(&object, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
-    }
-    CommandCounterIncrement();
     int kept = rebuild.alteration->kept;
     const Block &next = shadow(rebuild).block();
+    Oid primary = own_primary_key(live(rebuild));
+    const char *name = OidIsValid(primary) ? get_rel_name(primary) : nullptr;
+    Promised before = promised(live(rebuild));
+    drop_identity(live(rebuild)); // which would refuse the new rows
     rebuild.alteration->details =
         pg::within(rebuild.memory, [&] { return column_details(rebuild.target, kept, rebuild.shadow); });
     // Its rows go anyway. A column of a domain with a constraint would be checked in each of them.
@@ -197,8 +198,9 @@ void fit_live_table(Rebuild &rebuild) {
     table_close(table, NoLock);
     CommandCounterIncrement();
     change_layout(rebuild.target, kept, next);
+    change_promise(before, rebuild.target, kept, next);
     if (!OidIsValid(model)) return;
-    Oid index = make_unbuilt_index(rebuild.target, model);
+    Oid index = make_unbuilt_index(rebuild.target, model, name);
     rename_relation(model, counterpart_name(index, rebuild.shadow), true);
 }
 

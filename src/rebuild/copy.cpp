@@ -30,7 +30,8 @@ struct Writer {
     int filled = 0;
     std::size_t bytes = 0;
     int64 rows = 0;
-    pg::vector<int> columns; // of the query, for each of the table's; -1: dropped
+    pg::vector<int> columns;  // of the query, for each of the table's; -1: dropped
+    pg::vector<int> not_null; // of the table's, from 0
 };
 
 void write_batch(Writer &writer) {
@@ -57,6 +58,18 @@ void check_row(const Writer &writer, TupleDesc row) {
     }
 }
 
+// Which no executor does here.
+void refuse_null(const Writer &writer, const TupleTableSlot *row) {
+    for (int column : writer.not_null) {
+        if (!row->tts_isnull[column]) continue;
+        const char *name = NameStr(TupleDescAttr(RelationGetDescr(writer.table), column)->attname);
+        ereport(ERROR, (errcode(ERRCODE_NOT_NULL_VIOLATION),
+                        errmsg("null value in column \"%s\" of relation \"%s\" violates not-null constraint", name,
+                               RelationGetRelationName(writer.table)),
+                        errtablecol(writer.table, column + 1)));
+    }
+}
+
 void receive_row(TupleTableSlot *row, void *context) {
     auto &writer = *static_cast<Writer *>(context);
     if (writer.rows == 0 && writer.filled == 0) check_row(writer, row->tts_tupleDescriptor);
@@ -69,6 +82,7 @@ void receive_row(TupleTableSlot *row, void *context) {
         slot->tts_values[i] = column < 0 ? 0 : row->tts_values[column];
     }
     ExecStoreVirtualTuple(slot);
+    refuse_null(writer, slot);
     ExecMaterializeSlot(slot);
     writer.bytes += heap_compute_data_size(slot->tts_tupleDescriptor, slot->tts_values, slot->tts_isnull);
     if (++writer.filled == batch_rows || writer.bytes > batch_bytes) write_batch(writer);
@@ -115,7 +129,12 @@ int64 copy_rows(catalog::Projection &shadow, Snapshot snapshot) {
                   0,
                   0,
                   0,
+                  {},
                   {}};
+    for (int i = 0; i < RelationGetDescr(writer.table)->natts; i++) {
+        Form_pg_attribute column = TupleDescAttr(RelationGetDescr(writer.table), i);
+        if (column->attnotnull && !column->attisdropped) writer.not_null.push_back(i);
+    }
     for (int i = 0; i < batch_rows; i++) writer.batch.push_back(table_slot_create(writer.table, nullptr));
     pgstat_progress_start_command(PROGRESS_COMMAND_COPY, shadow.relation);
     int level = NewGUCNestLevel();

@@ -25,7 +25,7 @@ int kept_columns(Oid table, const compile::Block &block) {
     return kept;
 }
 
-const char *dependents(Oid table, int kept) {
+const char *dependents(Oid table, int kept, Oid key) {
     const char *query = psprintf(
         "SELECT pg_catalog.string_agg(DISTINCT pg_catalog.format('%%s uses column %%I', CASE WHEN d.classid = "
         "'pg_catalog.pg_rewrite'::regclass THEN 'view ' || (SELECT r.ev_class::regclass FROM pg_catalog.pg_rewrite AS "
@@ -34,16 +34,20 @@ const char *dependents(Oid table, int kept) {
         "E'\\n') "
         "FROM pg_catalog.pg_depend AS d JOIN pg_catalog.pg_attribute AS a ON a.attrelid = d.refobjid AND a.attnum = "
         "d.refobjsubid "
-        "WHERE d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = %u AND d.refobjsubid > %d "
+        "WHERE d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = %1$u AND d.refobjsubid > %2$d "
         "AND d.deptype IN ('n', 'a') "
-        // The key's index, or a bag's, is ours.
+        // The key's index, or a bag's, is ours; so is its primary key, where there is no such index; and NOT NULL, an
+        // object of its own since version 18, goes with its column.
+        "AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint AS n WHERE d.classid = "
+        "'pg_catalog.pg_constraint'::regclass AND n.oid = d.objid AND "
+        "(n.contype = 'n' OR n.contype = 'p' AND n.conindid = %3$u)) "
         "AND NOT EXISTS (SELECT FROM pg_catalog.pg_index AS i JOIN projections_internal.projection AS p ON p.relation "
         "= "
         "i.indrelid WHERE d.classid = 'pg_catalog.pg_class'::regclass AND i.indexrelid = d.objid AND NOT EXISTS "
         "(SELECT "
         "FROM pg_catalog.pg_constraint AS k WHERE k.conindid = i.indexrelid) AND (i.indnullsnotdistinct OR p.shape = "
         "'bag' AND pg_catalog.pg_get_indexdef(i.indexrelid) LIKE '%%hash_record_extended(%%'))",
-        table, kept);
+        table, kept, key);
     pg::as_superuser([&] { pg::spi_execute(query); });
     return SPI_processed > 0 ? pg::Row().text(1) : nullptr;
 }
@@ -141,10 +145,33 @@ void change_layout(Oid table, int kept, const compile::Block &block) {
     CommandCounterIncrement();
 }
 
-Oid make_unbuilt_index(Oid table, Oid model) {
+void set_not_null(Oid table, std::span<const AttrNumber> columns, bool not_null) {
+    List *commands = NIL;
+    for (AttrNumber column : columns) {
+        AlterTableCmd *change = command(not_null ? AT_SetNotNull : AT_DropNotNull);
+        change->name = get_attname(table, column, false);
+        commands = lappend(commands, change);
+    }
+    if (commands == NIL) return;
+    LockRelationOid(table, AccessExclusiveLock);
+    alter_as_owner(table, commands);
+    CommandCounterIncrement();
+}
+
+namespace {
+bool is_primary(Oid index) {
+    Relation opened = index_open(index, AccessShareLock);
+    bool primary = opened->rd_index->indisprimary;
+    index_close(opened, NoLock);
+    return primary;
+}
+} // namespace
+
+Oid make_unbuilt_index(Oid table, Oid model, const char *name) {
     auto *raw = static_cast<RawStmt *>(linitial(raw_parser(pg_get_indexdef_string(model), RAW_PARSE_DEFAULT)));
     auto *statement = castNode(IndexStmt, raw->stmt);
-    statement->idxname = nullptr;
+    statement->primary = statement->isconstraint = is_primary(model);
+    statement->idxname = name && statement->primary ? pstrdup(name) : nullptr;
     statement->relation = makeRangeVar(get_namespace_name(get_rel_namespace(table)), get_rel_name(table), -1);
     pg::as_owner(pg::owner_of(table), [&] { statement = transformIndexStmt(table, statement, ""); });
     Oid index = pg::define_unbuilt_index(table, statement);

@@ -5,6 +5,7 @@
 // to the table refers to its OID: views, grants, policies, triggers, constraints, publications, statistics targets.
 #include "rebuild/swap.hpp"
 #include "catalog/hidden.hpp"
+#include "pg/index.hpp"
 #include "pg/scope.hpp"
 
 namespace rebuild {
@@ -116,9 +117,11 @@ static bool hashes_rows(Relation index) {
 // An index of a shadow says by its name which index it is made for: indexes come and go while a rebuild runs.
 const char *counterpart_name(Oid index, Oid shadow) { return psprintf("rebuild_%u_%u", shadow, index); }
 
+// A primary key over the key is the user's where there is another such index, as version 0.2.0 made it.
 pg::vector<Oid> identity_indexes(catalog::Projection &projection) {
     const compile::Block &block = projection.block();
     pg::vector<Oid> found;
+    Oid primary = InvalidOid;
     Relation table = table_open(projection.relation, AccessShareLock);
     ListCell *cell;
     foreach (cell, RelationGetIndexList(table)) {
@@ -126,7 +129,7 @@ pg::vector<Oid> identity_indexes(catalog::Projection &projection) {
         Form_pg_index form = index->rd_index;
         bool plain = heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, nullptr) &&
                      !OidIsValid(get_index_constraint(lfirst_oid(cell)));
-        bool key = !block.row_key.empty() && form->indisunique && form->indnullsnotdistinct &&
+        bool key = !block.row_key.empty() && form->indisunique && (form->indnullsnotdistinct || form->indisprimary) &&
                    form->indnatts == static_cast<int>(block.row_key.size());
         for (int i = 0; key && i < form->indnatts; i++)
             key = std::any_of(block.row_key.begin(), block.row_key.end(),
@@ -134,9 +137,11 @@ pg::vector<Oid> identity_indexes(catalog::Projection &projection) {
         bool hash = block.counts_equal_rows() && hashes_rows(index) &&
                     form->indnatts == static_cast<int>(block.keys.size()) + 1;
         if (plain && (key || hash)) found.push_back(lfirst_oid(cell));
+        if (key && form->indisprimary) primary = lfirst_oid(cell);
         index_close(index, AccessShareLock);
     }
     table_close(table, NoLock);
+    if (found.empty() && OidIsValid(primary)) found.push_back(primary);
     return found;
 }
 
@@ -187,10 +192,26 @@ bool same_layout(Oid a, Oid b, Names names) {
     return same;
 }
 
+// Nobody has looked for NULLs among the shadow's rows where the live column has become NOT NULL meanwhile.
+static void refuse_unlooked(Oid table, Oid shadow) {
+    Relation opened = table_open(table, NoLock);
+    int columns = RelationGetDescr(opened)->natts;
+    table_close(opened, NoLock);
+    for (int i = 1; i <= columns; i++) {
+        auto column = static_cast<AttrNumber>(i);
+        if (!pg::is_not_null(table, column) || pg::is_not_null(shadow, column)) continue;
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
+                        errmsg("%s cannot be exchanged for what was rebuilt", pg::qualified_name(table)),
+                        errdetail("Column \"%s\" has become NOT NULL meanwhile.", get_attname(table, column, false)),
+                        errhint("Rebuild it again.")));
+    }
+}
+
 void swap_storage(Oid table, Oid shadow) {
     // Whatever has become of the shadow, which is a user's table, meanwhile.
     if (!same_layout(table, shadow, Names::may_differ))
         elog(ERROR, "columns of relations %u and %u are not the same", table, shadow);
+    refuse_unlooked(table, shadow);
     pg::vector<IndexPair> pairs = index_pairs(table, shadow);
     for (const IndexPair &pair : pairs)
         if (!OidIsValid(pair.shadow)) elog(ERROR, "index %u has no counterpart", pair.index);

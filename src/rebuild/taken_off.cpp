@@ -81,7 +81,8 @@ void remember(TakenOff &off, Projection &projection) {
     off.sources = catalog::tables_below(projection);
     off.used = used_by(projection);
     off.own_column = columns_of_its_own(projection.relation);
-    const char *identity = declare::identity_index("", off.name, block);
+    off.promised = promised(projection);
+    const char *identity = declare::identity_index("", off.name, block, next_promise(projection, block));
     off.identity = identity ? pstrdup(identity) : nullptr;
     off.query = declare::users_query(block);
 }
@@ -188,6 +189,7 @@ declare::Request request_for(const TakenOff &off, const char *text) {
     request.relation = get_rel_name(off.relation);
     request.async = off.async;
     request.options = options_of(off.relation);
+    request.key_not_null = off.promised.asked_for;
     return request;
 }
 
@@ -355,13 +357,8 @@ void execute_as(Oid owner, const char *text) {
     });
 }
 
-void drop_identity(const TakenOff &off) {
-    for (Oid index : off.indexes) {
-        if (get_rel_name(index) == nullptr) continue; // the command has dropped it
-        ObjectAddress object{RelationRelationId, index, 0};
-        performDeletion(&object, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
-    }
-    CommandCounterIncrement();
+declare::KeyPromise promise_of(const TakenOff &off, const Block &block) {
+    return declare::promise_of(block, off.promised.asked_for, off.promised.taken);
 }
 
 // As alter() changes them.
@@ -371,7 +368,7 @@ void change_others(const TakenOff &off, const Definition &made, int kept) {
     MemoryContext outside = CurrentMemoryContext;
     pg::as_superuser([&] {
         pg::with_spi([&] {
-            used = dependents(off.relation, kept);
+            used = dependents(off.relation, kept, InvalidOid); // the key is dropped by now
             if (used) used = MemoryContextStrdup(outside, used);
         });
         details = column_details(off.relation, kept, made.view);
@@ -409,10 +406,12 @@ void change_table(const TakenOff &off, const Definition &made, const Change &cha
     empty_file(off.relation);
     const char *table = pg::qualified_name(off.relation);
     bool renewed = change.others || !same_identity;
-    if (renewed) drop_identity(off);
+    if (renewed) drop_identity({off.indexes.data(), off.indexes.size()});
     if (*change.types) execute_as(off.owner, psprintf("ALTER TABLE %s %s", table, change.types));
     if (change.others) change_others(off, made, change.kept);
-    const char *identity = renewed ? declare::identity_index("", table, *made.block) : nullptr;
+    if (!renewed) return;
+    change_promise(off.promised, off.relation, change.others ? change.kept : off.columns, *made.block);
+    const char *identity = declare::identity_index("", table, *made.block, promise_of(off, *made.block));
     if (identity) execute_as(off.owner, identity);
 }
 
@@ -433,7 +432,7 @@ int64 recompute_differences(Oid relation) {
 
 // Whether the index by which rows are told apart, or that there is none, stays as it is.
 bool has_identity(const TakenOff &off, const Block &block) {
-    const char *wanted = declare::identity_index("", off.name, block);
+    const char *wanted = declare::identity_index("", off.name, block, promise_of(off, block));
     if (wanted == nullptr || off.identity == nullptr) return wanted == off.identity;
     auto is_there = [](Oid index) { return get_rel_name(index) != nullptr; };
     return strcmp(wanted, off.identity) == 0 && std::all_of(off.indexes.begin(), off.indexes.end(), is_there);

@@ -1,6 +1,6 @@
 // Projections that are taken off their sources while these are altered, and put back.
 #pragma once
-#include "catalog/projection.hpp"
+#include "rebuild/promise.hpp"
 
 namespace rebuild {
 
@@ -20,6 +20,7 @@ struct TakenOff {
     int columns;
     bool async, refreshed, done;
     pg::vector<Oid> indexes; // those of the identity
+    Promised promised;       // what the table says of its key
     pg::vector<Oid> sources; // of it and its parts
 };
 

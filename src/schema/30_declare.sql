@@ -7,12 +7,13 @@ COMMENT ON FUNCTION projections.create(text, text, text, text[], jsonb, boolean)
 'Makes a table, fills it from the query, and keeps it equal to the query from then on.
 name: of the new table, resolved like a table name. query: one SELECT over tables or other projections. mode: inline,
 in the transactions that change the sources; or async, by a background worker, over one table or event source. key: the
-expected key columns, checked if given. options: of an async one slots, batch_size, on_failure, max_retries,
-on_dead_letter, max_rate. if_not_exists: accept the same definition made before. Returns the table. Holds off writers
-of the sources while it fills; over an event source nobody, as its events are applied later. Needs CREATE on the
-schema, and SELECT and, but for an event source in async mode, TRIGGER on the sources.
+expected key columns, checked if given. options: key_not_null, so that a NULL in the key is an error (23502) of the
+writer; fill, finish, fallback; of an async one slots, batch_size, on_failure, max_retries, on_dead_letter, max_rate.
+if_not_exists: accept the same definition made before. Returns the table; a key that can never be NULL is its primary
+key. Holds off writers of the sources while it fills; over an event source nobody, as its events are applied later.
+Needs CREATE on the schema, and SELECT and, but for an event source in async mode, TRIGGER on the sources.
 Errors: PJ002 the query is of a kind that cannot be maintained (the reason and what works are given); 42P07 the name is
-taken; 42501 a right is missing.
+taken; 42501 a right is missing; 23502 with key_not_null, a key is NULL.
 Example: SELECT projections.create(''stock'', ''SELECT item, sum(quantity) AS quantity FROM movements '
     'GROUP BY item'');';
 
@@ -75,7 +76,8 @@ COMMENT ON FUNCTION projections_internal._key_columns(regclass) IS 'Internal: th
 CREATE FUNCTION projections_internal._identity_index(projection regclass) RETURNS text
     LANGUAGE c STRICT STABLE AS 'MODULE_PATHNAME', 'projections_identity_index';
 COMMENT ON FUNCTION projections_internal._identity_index(regclass) IS
-    'Internal: the statement that makes the index by which maintenance finds rows of a query projection; NULL: none.';
+    'Internal: the statement that makes the key, or the index, by which maintenance finds rows of a query projection; '
+    'NULL: none.';
 REVOKE EXECUTE ON FUNCTION projections_internal._identity_index(regclass) FROM PUBLIC;
 
 CREATE FUNCTION projections_internal._beyond_0_2(projection regclass) RETURNS text

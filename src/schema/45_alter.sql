@@ -7,14 +7,21 @@ COMMENT ON FUNCTION projections_internal._alter_options(text, jsonb) IS
 'Internal: changes options, by the projection''s owner; returns the number of slots that it is to have, or NULL where '
     'that stays.';
 
+CREATE FUNCTION projections_internal._follow_key_option(projection oid) RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'projections_follow_key_option';
+COMMENT ON FUNCTION projections_internal._follow_key_option(oid) IS
+    'Internal: makes the table of a projection say of its key what option key_not_null says now.';
+
 -- Options that are NULL are taken away.
 CREATE FUNCTION projections_internal.__alter_options(projection oid, caller text, changes jsonb) RETURNS integer
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     p projections_internal.projection;
     slots integer;
+    key_not_null boolean;
 BEGIN
     SELECT * INTO STRICT p FROM projections_internal.projection x WHERE x.relation = projection::regclass FOR UPDATE;
+    key_not_null := p.options @> '{"key_not_null": true}';
     IF changes ? 'fallback' AND changes ->> 'fallback' IS DISTINCT FROM p.options ->> 'fallback' THEN
         RAISE EXCEPTION USING ERRCODE = 'feature_not_supported', MESSAGE = 'option "fallback" cannot be changed',
             DETAIL = 'How a projection is followed is decided when it is created.',
@@ -34,6 +41,9 @@ BEGIN
                        WHEN x.options ? 'slots' THEN p.options || jsonb_build_object('slots', x.options -> 'slots')
                        ELSE p.options - 'slots' END
     WHERE x.relation = p.relation;
+    IF key_not_null <> p.options @> '{"key_not_null": true}' THEN
+        PERFORM projections_internal._follow_key_option(p.relation);
+    END IF;
     RETURN slots;
 END
 $$;
@@ -182,5 +192,5 @@ projections.create raises.
 Example: SELECT * FROM projections.alter_source(''orders'', ''ALTER TABLE orders ALTER amount TYPE numeric(12,2)'');';
 
 REVOKE EXECUTE ON FUNCTION projections_internal.__alter_options(oid, text, jsonb),
-    projections_internal._advance_to(oid, integer, bigint, bigint),
+    projections_internal._advance_to(oid, integer, bigint, bigint), projections_internal._follow_key_option(oid),
     projections_internal.__change_slots(oid, text, integer) FROM PUBLIC;

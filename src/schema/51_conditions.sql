@@ -125,6 +125,20 @@ CREATE FUNCTION projections_internal._conditions()
         'Maintenance finds its rows by it.',
      'Another unique index over the same columns (NULLS NOT DISTINCT) may take its place: create that first.',
          'the index over its key is gone', NULL, NULL, NULL),
+    ('key constraint', 'refuse', 'r', false, false, 'cannot drop the primary key of projection %1$s',
+     'Maintenance finds its rows by it, and clients know them by it.',
+     'Drop the projection: SELECT projections.drop(%1$L); or give it another index in one command: ALTER TABLE %1$s '
+         'DROP CONSTRAINT …, ADD PRIMARY KEY USING INDEX …;',
+     'it has no primary key any more', NULL, NULL, NULL),
+    ('key column', 'refuse', '', false, false, 'column %3$s of projection %1$s must stay NOT NULL',
+     'It is of its key, in which option key_not_null allows no NULL.',
+     'CALL projections.alter(%1$L, options => ''{"key_not_null": null}''); lets it be NULL.',
+     'column %3$s of its key is no longer NOT NULL', NULL, NULL, 'ALTER TABLE %1$s ALTER %3$s SET NOT NULL;'),
+    ('not null', 'refuse', '', false, false, 'column %3$s of %2$s must stay NOT NULL because of projection %1$s',
+     'The key of the projection is a primary key, which a NULL in the column could make NULL.',
+     'CALL projections.alter(%1$L, options => ''{"key_not_null": true}''); makes that an error of the writer.',
+     'column %3$s of %2$s is no longer NOT NULL, so that a row with NULL there may be refused', NULL, NULL,
+     'ALTER TABLE %2$s ALTER %3$s SET NOT NULL;'),
     ('reference', 'refuse', '', false, false, 'foreign key %3$s of %2$s cannot have actions because it refers to '
         'projection %1$s',
      'A row of a projection may go and come again within a transaction, and it would depend on reads in between '

@@ -51,7 +51,7 @@ BEGIN
     WHERE r.projection = p.relation AND r.aspect = 'key index' AND r.part = i.indkey::text AND i.indrelid = p.relation
         AND i.indisunique AND i.indisvalid
       AND i.indisready AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL
-          AND (i.indnullsnotdistinct OR p.kind <> 'query') LIMIT 1;
+          AND (i.indnullsnotdistinct OR i.indisprimary OR p.kind <> 'query') LIMIT 1;
     RETURN coalesce(found, projections_internal._key_index(p));
 EXCEPTION WHEN OTHERS THEN
     IF NOT projections_internal._does_not_compile(SQLSTATE) THEN
@@ -115,6 +115,46 @@ END
 $$;
 COMMENT ON FUNCTION projections_internal._unique_keys(oid, oid) IS
     'Internal: the same, of a definition that may be broken.';
+
+-- Columns of sources because of which the key of a projection can never be NULL: NOT NULL ones. Of a projection without
+-- such a column of its own there is nothing to be found out, and what was recorded stays, as finding it compiles the
+-- definition.
+CREATE FUNCTION projections_internal._not_null_columns(projection oid) RETURNS TABLE(source oid, attnum int2)
+    LANGUAGE c STRICT STABLE AS 'MODULE_PATHNAME', 'projections_not_null_columns';
+COMMENT ON FUNCTION projections_internal._not_null_columns(oid) IS
+    'Internal: NOT NULL columns of sources because of which the key of a query projection is never NULL.';
+CREATE FUNCTION projections_internal._relied_not_null(p projections_internal.projection)
+    RETURNS TABLE(source oid, attnum int2)
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF p.options @> '{"key_not_null": true}'
+        OR NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = p.relation AND a.attnum > 0 AND a.attnotnull) THEN
+        RETURN;
+    END IF;
+    RETURN QUERY SELECT r.object, r.part::int2 FROM projections_internal.reliance r
+        WHERE r.projection = p.relation AND r.aspect = 'not null';
+    IF NOT FOUND THEN
+        RETURN QUERY SELECT DISTINCT n.source, n.attnum FROM projections_internal._not_null_columns(p.relation) n;
+    END IF;
+EXCEPTION WHEN OTHERS THEN
+    IF NOT projections_internal._does_not_compile(SQLSTATE) THEN
+        RAISE;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION projections_internal._relied_not_null(projections_internal.projection) IS
+    'Internal: the same, as recorded, of a definition that may be broken.';
+
+-- In rows that were there before, too: from version 18 on there are constraints that are NOT VALID.
+CREATE FUNCTION projections_internal._is_not_null(relation oid, attnum int2) RETURNS boolean
+    LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+    SELECT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = relation AND a.attnum = _is_not_null.attnum
+                       AND a.attnotnull)
+       AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conrelid = relation AND c.contype = 'n'
+                           AND c.conkey = ARRAY[_is_not_null.attnum] AND NOT c.convalidated)
+$$;
+COMMENT ON FUNCTION projections_internal._is_not_null(oid, int2) IS
+    'Internal: whether a column of a table has no NULL.';
 
 -- What is published without an identity cannot be updated.
 CREATE FUNCTION projections_internal._lacks_identity(relation oid) RETURNS boolean
@@ -194,6 +234,11 @@ BEGIN
               FROM (SELECT DISTINCT x.source FROM source x WHERE x.kind = 'query' AND x.captures) d,
                   LATERAL projections_internal._members(d.source) m JOIN pg_class c ON c.oid = m) m
         JOIN source s ON s.source = m.source WHERE s.kind = 'query' AND s.captures
+    ), keyed AS MATERIALIZED (
+        SELECT k.row, k.relation, k.name, x.index, i.indkey, i.indisprimary
+        FROM known k CROSS JOIN LATERAL (SELECT projections_internal._relied_index(k.row) AS index) x
+            LEFT JOIN pg_index i ON i.indexrelid = x.index
+        WHERE k.is_table AND NOT k.building AND coalesce(k.shape, '') NOT IN ('bag', 'total')
     )
     SELECT s.relation, 'primary key', s.source, '', coalesce(i.columns, 'none'),
         CASE WHEN i.columns IS NULL THEN 'some' END, s.name, ''
@@ -327,11 +372,24 @@ BEGIN
         projections_internal._name(i.inhrelid)
     FROM known k JOIN pg_inherits i ON i.inhparent = k.relation WHERE k.is_table
     UNION ALL
-    SELECT k.relation, 'key index', coalesce(nullif(x.index, 0), k.relation), coalesce(i.indkey::text, ''),
-        CASE WHEN x.index IS NULL THEN 'missing' ELSE 'there' END, 'there', k.name, ''
-    FROM known k CROSS JOIN LATERAL (SELECT projections_internal._relied_index(k.row) AS index) x LEFT
-        JOIN pg_index i ON i.indexrelid = x.index
-    WHERE k.is_table AND NOT k.building AND coalesce(k.shape, '') NOT IN ('bag', 'total')
+    SELECT k.relation, 'key index', coalesce(nullif(k.index, 0), k.relation), coalesce(k.indkey::text, ''),
+        CASE WHEN k.index IS NULL THEN 'missing' ELSE 'there' END, 'there', k.name, '' FROM keyed k
+    UNION ALL
+    -- not a user's, beside an index of ours
+    SELECT k.relation, 'key constraint', k.relation, '', 'there', NULL, k.name, '' FROM keyed k WHERE k.indisprimary
+    UNION ALL
+    SELECT k.relation, 'key column', k.relation, a.attnum::text,
+        CASE WHEN projections_internal._is_not_null(k.relation, a.attnum) THEN 'not null' ELSE 'null' END, 'not null',
+        k.name, quote_ident(a.attname)
+    FROM keyed k JOIN pg_attribute a ON a.attrelid = k.relation AND a.attnum = ANY (k.indkey::int2[])
+    WHERE (k.row).options @> '{"key_not_null": true}'
+    UNION ALL
+    SELECT k.relation, 'not null', a.attrelid, a.attnum::text,
+        CASE WHEN projections_internal._is_not_null(a.attrelid, a.attnum) THEN 'not null' ELSE 'null' END, 'not null',
+        projections_internal._name(a.attrelid), quote_ident(a.attname)
+    FROM known k CROSS JOIN LATERAL projections_internal._relied_not_null(k.row) n
+        JOIN pg_attribute a ON a.attrelid = n.source AND a.attnum = n.attnum
+    WHERE k.kind = 'query' AND coalesce(k.shape, '') NOT IN ('bag', 'total')
     UNION ALL
     SELECT k.relation, 'reference', c.conrelid, c.conname::text, 'there', 'not there',
         projections_internal._name(c.conrelid),
@@ -411,4 +469,7 @@ REVOKE EXECUTE ON FUNCTION projections_internal._reliance_digest(oid, oid[]),
     projections_internal._relied_index(projections_internal.projection), projections_internal._lacks_identity(oid),
     projections_internal._identifying_sources(oid), projections_internal._identifies(oid, oid, oid, text),
     projections_internal._found_by_key(oid), projections_internal._unique_keys(oid, oid),
+    projections_internal._not_null_columns(oid),
+    projections_internal._relied_not_null(projections_internal.projection),
+    projections_internal._is_not_null(oid, int2),
     projections_internal._relied(oid[]), projections_internal._differences(oid[]) FROM PUBLIC;

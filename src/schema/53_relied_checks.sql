@@ -96,7 +96,8 @@ BEGIN
                                          WHERE t.projection = x.projection AND t.aspect = 'told' AND t.object = x.object
                                                      AND t.part = concat_ws(' ', x.aspect, x.place)
                                                          AND t.value = coalesce(x.value, ''))
-                   ELSE x.aspect NOT IN ('reference', 'replica identity') END -- which harm others
+                   ELSE x.aspect NOT IN ('reference', 'replica identity', 'key constraint', 'key column', 'not null')
+                   END -- which harm others
           -- It has been told, and nothing but another projection mends it: other DDL goes on.
           AND (p.stale_since IS NULL OR c.changes = '' OR c.action <> 'refuse')
         ORDER BY c.action, p.shadow_of IS NOT NULL, projections_internal._name(p.relation), x.aspect, x.object, x.place
@@ -104,7 +105,8 @@ BEGIN
         IF refuses AND d.action = 'refuse' THEN
             RAISE EXCEPTION USING
                 ERRCODE = CASE WHEN d.aspect IN ('primary key', 'unique key', 'capture trigger', 'guard trigger',
-                    'key index') THEN 'dependent_objects_still_exist'
+                    'key index', 'key constraint', 'key column', 'not null')
+                                    THEN 'dependent_objects_still_exist'
                                ELSE 'object_not_in_prerequisite_state' END,
                 MESSAGE = format(d.message, d.owner, d.name, d.place, d.value),
                 DETAIL = format(d.detail, d.owner, d.name, d.place, d.value),
@@ -242,7 +244,7 @@ CREATE FUNCTION projections_internal._validate_relied()
         JOIN projections_internal.projection p ON p.relation = x.projection JOIN pg_class c ON c.oid = x.projection
         WHERE p.shadow_of IS NULL AND k.problem IS NOT NULL
           -- _validate_triggers() and _validate_keys() know more of these
-          AND x.aspect NOT IN ('capture trigger', 'guard trigger', 'key index')
+          AND x.aspect NOT IN ('capture trigger', 'guard trigger', 'key index', 'key constraint')
     )
     SELECT 'ERROR', f.object, string_agg(f.problem, '; ' ORDER BY f.problem),
            concat_ws(' ', string_agg(f.before, ' ' ORDER BY f.problem), format('ALTER TABLE %s ', f.object)

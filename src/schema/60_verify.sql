@@ -187,12 +187,13 @@ CREATE FUNCTION projections_internal._key_index(p projections_internal.projectio
     SELECT i.indexrelid FROM pg_index i
     WHERE i.indrelid = p.relation AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL
         AND i.indexprs IS NULL
-      AND (i.indnullsnotdistinct OR p.kind <> 'query')
+      AND (i.indnullsnotdistinct OR i.indisprimary OR p.kind <> 'query')
       AND (SELECT array_agg(a.attname::text ORDER BY a.attname) FROM pg_attribute a WHERE a.attrelid = p.relation
           AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]))
         = (SELECT array_agg(k ORDER BY k COLLATE "C")
             FROM unnest(CASE p.kind WHEN 'query' THEN projections_internal._key_columns(p.relation) ELSE '{key}' END) k)
-    LIMIT 1
+    -- a primary key beside an index of ours is a user's
+    ORDER BY i.indisprimary AND p.kind = 'query', i.indexrelid LIMIT 1
 $$;
 COMMENT ON FUNCTION projections_internal._key_index(projections_internal.projection) IS
     'Internal: the unique index over a projection''s key, by which maintenance finds rows; NULL: there is none.';
@@ -276,11 +277,8 @@ BEGIN
     IF key_index IS NULL THEN
         RAISE NOTICE 'the index over the key of % was missing', projections_internal._name(p.relation);
         written := written + projections_internal._remove_duplicates(projection);
-        EXECUTE format('CREATE UNIQUE INDEX ON %s (%s)%s', projections_internal._name(p.relation),
-                       (SELECT string_agg(quote_ident(k), ', ' ORDER BY n)
-                        FROM unnest(CASE p.kind WHEN 'query' THEN projections_internal._key_columns(p.relation)
-                            ELSE '{key}' END) WITH ORDINALITY u(k, n)),
-                       CASE p.kind WHEN 'query' THEN ' NULLS NOT DISTINCT' ELSE '' END);
+        EXECUTE CASE p.kind WHEN 'query' THEN projections_internal._identity_index(p.relation)
+            ELSE format('CREATE UNIQUE INDEX ON %s (key)', projections_internal._name(p.relation)) END;
     END IF;
     IF p.kind = 'handler' AND restored > 0 THEN
         BEGIN

@@ -45,6 +45,28 @@ BEGIN
 END
 $$;
 
+-- Version 0.2.0 knows rows by a unique index that takes NULLs for equal, beside which a primary key may stay. It has not the option,
+-- whose NOT NULL stays as a user's own.
+DO $$
+DECLARE
+    keyed record;
+BEGIN
+    FOR keyed IN
+        SELECT projections._name(p.relation) AS name,
+               (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY k.place)
+                FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY AS k(attnum, place)
+                JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum) AS columns
+        FROM projections.projection p JOIN pg_catalog.pg_index i ON i.indrelid = p.relation AND i.indisprimary
+        WHERE p.kind = 'query'
+          AND NOT EXISTS (SELECT FROM pg_catalog.pg_index u WHERE u.indrelid = p.relation AND u.indnullsnotdistinct)
+        ORDER BY p.relation
+    LOOP
+        EXECUTE pg_catalog.format('CREATE UNIQUE INDEX ON %s (%s) NULLS NOT DISTINCT', keyed.name, keyed.columns);
+    END LOOP;
+END
+$$;
+UPDATE projections.projection SET options = options - 'key_not_null' WHERE options ? 'key_not_null';
+
 -- Version 0.2.0 pins fewer settings, and reads no row with values for more.
 UPDATE projections.projection SET settings = settings[1:12];
 

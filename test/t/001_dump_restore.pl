@@ -25,6 +25,7 @@ $node->safe_psql('source', q{
 	SET timezone = 'Asia/Tokyo';
 	SELECT projections.create('monthly', $$SELECT date_trunc('month', at) AS month, avg(amount::float8) AS mean FROM orders GROUP BY 1$$);
 	SELECT projections.create('pages', 'SELECT page FROM visits');
+	SELECT projections.create('required', 'SELECT page, count(*) AS n FROM visits GROUP BY page', options => '{"key_not_null": true}');
 	-- with parts, also two deep
 	SELECT projections.create('busy', 'SELECT customer, sum(amount) AS amount FROM orders GROUP BY customer HAVING count(*) > 4');
 	SELECT projections.create('large', 'SELECT c.id, c.country, (SELECT count(DISTINCT o.amount) FROM orders o WHERE o.customer = c.id) AS sizes FROM customers c WHERE c.id IN (SELECT customer FROM orders GROUP BY customer HAVING sum(amount) > 200)');
@@ -60,17 +61,21 @@ my $all_equal = q{SET timezone = 'Asia/Tokyo'; SELECT equal FROM test.check_all(
 sub check_restored
 {
 	my ($database) = @_;
-	is($node->safe_psql($database, $all_equal), '8', "$database: equal as restored");
+	is($node->safe_psql($database, $all_equal), '9', "$database: equal as restored");
 	is($node->safe_psql($database, q{SELECT count(*) FROM projections.status WHERE status <> 'healthy'}), '0', "$database: healthy");
+	is($node->safe_psql($database, q{SELECT string_agg(conrelid::regclass::text, ' ' ORDER BY 1) FROM pg_constraint k JOIN projections.definitions d ON d.relation = k.conrelid WHERE k.contype = 'p'}),
+		'large required', "$database: with their primary keys");
+	my ($refused, $said, $why) = $node->psql($database, q{INSERT INTO visits VALUES (NULL)}, on_error_stop => 1);
+	like($why, qr/The key of projection public\.required is \(page\)/, "$database: in which there is no NULL");
 	$node->safe_psql($database, $work);
-	is($node->safe_psql($database, $all_equal), '8', "$database: equal after changes");
+	is($node->safe_psql($database, $all_equal), '9', "$database: equal after changes");
 	is($node->safe_psql($database, q{SELECT count(*) FROM projections.definitions d, projections.verify(d.projection)}), '0', "$database: parts are equal, too");
 	is($node->safe_psql($database, q{SELECT count(*) FROM projections.validate() WHERE severity = 'ERROR'}), '0', "$database: nothing is missing");
 	my ($code, $out, $err) = $node->psql($database, 'DELETE FROM by_size');
 	like($err, qr/cannot write projection public.by_size directly/, "$database: guarded");
 	$node->safe_psql($database, q{SET client_min_messages = warning; SELECT projections.drop('by_size'); DROP TABLE customers CASCADE});
 	is($node->safe_psql($database, q{SELECT string_agg(projection, ' ' ORDER BY projection) FROM projections.definitions}),
-		'public.busy public.days public.monthly public.pages', "$database: a dropped source takes its projections along");
+		'public.busy public.days public.monthly public.pages public.required', "$database: a dropped source takes its projections along");
 	is($node->safe_psql($database, q{SELECT string_agg(DISTINCT part_of::text, ' ') FROM projections_internal.projection WHERE part_of IS NOT NULL}),
 		'busy', "$database: and their parts");
 }

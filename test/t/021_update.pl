@@ -295,9 +295,23 @@ $node->safe_psql('beyond', q{
 	SELECT projections.create('plain', 'SELECT t.k, sum(t.v) AS s FROM t JOIN u ON u.k = t.k GROUP BY t.k');
 	SELECT projections.create('plain_rows', 'SELECT t.id, u.id AS u FROM t, u WHERE u.k = t.k');
 	SELECT projections.create('plain_later', 'SELECT k, max(v) AS m FROM t GROUP BY k', 'async');
+	SELECT projections.create('plain_required', 'SELECT k, count(*) AS n FROM t GROUP BY k', options => '{"key_not_null": true}');
 });
+# Version 0.2.0 knows rows by another index than a primary key, which is made beside it, and has not the option.
+my $required = q{SELECT (SELECT string_agg(format('%s %s', c.relname, CASE WHEN i.indisprimary THEN 'primary' WHEN i.indnullsnotdistinct THEN 'unique' END), ', '
+	ORDER BY c.relname, i.indisprimary) FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid WHERE c.relname IN ('plain_rows', 'plain_required')),
+	(SELECT string_agg(concat_ws(' ', object, problem), '; ') FROM projections.validate() WHERE severity = 'ERROR' AND object <> 'pg_projections'), (SELECT count(*) FROM projections.verify('plain_required')), (SELECT count(*) FROM projections.verify('plain_rows'))};
+is($node->safe_psql('beyond', $required), 'plain_required primary, plain_rows primary||0|0', 'primary keys before the way back');
 $node->safe_psql('beyond', "ALTER EXTENSION pg_projections UPDATE TO '$old'");
+is($node->safe_psql('beyond', $required), 'plain_required unique, plain_required primary, plain_rows unique, plain_rows primary||0|0', 'after it, with indexes beside them');
+is($node->safe_psql('beyond', q{SELECT options FROM projections.projection WHERE relation = 'plain_required'::regclass}), '{}', 'and without the option');
+$node->safe_psql('beyond', q{INSERT INTO u VALUES (1, 1); UPDATE t SET k = 4 WHERE id = 3; SELECT projections.create('plain_new', 'SELECT id, v FROM t')});
+is($node->safe_psql('beyond', $required), 'plain_required unique, plain_required primary, plain_rows unique, plain_rows primary||0|0', 'and they are followed');
+is($node->safe_psql('beyond', q{SELECT bool_or(indisprimary) FROM pg_index WHERE indrelid = 'plain_new'::regclass}), 'f', 'there, a new one has no primary key');
 $node->safe_psql('beyond', "ALTER EXTENSION pg_projections UPDATE TO '$new'");
+$node->safe_psql('beyond', 'UPDATE t SET k = 5 WHERE id = 4; DELETE FROM u');
+is($node->safe_psql('beyond', $required), 'plain_required unique, plain_required primary, plain_rows unique, plain_rows primary||0|0', 'nor does the update take anything away');
+$node->safe_psql('beyond', q{ALTER TABLE plain_rows DROP CONSTRAINT plain_rows_pkey; SELECT projections.drop('plain_new'); SELECT projections.drop('plain_required')});
 my %beyond = (
 	many => [ 'SELECT k FROM t GROUP BY k HAVING count(*) > 1', 'has parts' ],
 	nobody => [ 'SELECT id FROM t WHERE NOT EXISTS (SELECT FROM u WHERE u.k = t.k)', 'asks whether rows are there' ],
