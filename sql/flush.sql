@@ -428,7 +428,7 @@ BEGIN
     PERFORM n FROM flush.sums;
 EXCEPTION WHEN check_violation THEN
     GET STACKED DIAGNOSTICS context = PG_EXCEPTION_CONTEXT;
-    RAISE WARNING '%', substring(context FROM 'maintenance of projection [^\n]*');
+    RAISE WARNING '%', substring(context FROM '(?n)^maintenance of projection .*$');
 END
 $$;
 SELECT * FROM test.check_all();

@@ -380,5 +380,41 @@ SELECT projections.catch_up() > 0 AS caught_up;
 SELECT * FROM test.check_all();
 SELECT * FROM problems;
 
+-- With alter_source() a NOT NULL may go, and the primary keys that rest on it, of what reads the projection, too; and come back.
+CREATE TABLE resting (id int PRIMARY KEY, k int NOT NULL);
+SELECT projections.create('rests', 'SELECT k, count(*) AS n FROM resting GROUP BY k');
+SELECT projections.create('rests_above', 'SELECT k, n FROM rests WHERE n > 0');
+INSERT INTO resting VALUES (1, 1), (2, 2);
+SELECT * FROM projections.alter_source('resting', 'ALTER TABLE resting ALTER k DROP NOT NULL');
+INSERT INTO resting VALUES (3, NULL), (4, NULL);
+SELECT test.check('rests'), test.check('rests_above'), key_of('rests'), key_of('rests_above');
+SELECT * FROM projections.alter_source('resting', 'DELETE FROM resting WHERE k IS NULL; ALTER TABLE resting ALTER k TYPE bigint, ALTER k SET NOT NULL');
+SELECT test.check('rests'), test.check('rests_above'), key_of('rests'), key_of('rests_above');
+-- Up to version 17 a child may drop what its parent's column says.
+\set gone t
+\set kept t
+CREATE TABLE parent (id int, k int NOT NULL);
+CREATE TABLE child () INHERITS (parent);
+SELECT projections.create('of_children', 'SELECT k, count(*) AS n FROM parent GROUP BY k');
+SELECT current_setting('server_version_num')::int < 180000 AS may_drop \gset
+CREATE FUNCTION is_refused(command text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE command;
+    RETURN false;
+EXCEPTION WHEN OTHERS THEN
+    RETURN SQLERRM ~ 'must stay NOT NULL because of projection primary_keys.of_children';
+END $$;
+\if :may_drop
+SELECT is_refused('ALTER TABLE child ALTER k DROP NOT NULL') AS kept \gset
+SELECT projections.drop('of_children') \gset
+ALTER TABLE child ALTER k DROP NOT NULL;
+INSERT INTO child VALUES (1, NULL);
+SELECT projections.create('of_children', 'SELECT k, count(*) AS n FROM parent GROUP BY k') \gset
+INSERT INTO child VALUES (2, NULL);
+SELECT key_of('of_children') NOT LIKE '%primary%' AS gone \gset
+\endif
+\echo :kept :gone
+SELECT test.check('of_children');
+
 DROP SCHEMA primary_keys CASCADE;
 SELECT count(*) AS projections FROM projections.definitions;

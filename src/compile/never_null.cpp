@@ -5,6 +5,7 @@
 // same (CREATE DOMAIN, Notes). What is not known here may be NULL. A part's table says nothing of itself: its
 // definition is looked into, so that nothing is relied on but tables of users. (Test: sql/primary_keys)
 #include "compile/block.hpp"
+#include "pg/index.hpp"
 
 namespace compile {
 namespace {
@@ -39,6 +40,16 @@ constexpr Oid make_no_null[] = {F_ABS_INT2,
                                 F_DATE_TRUNC_TEXT_TIMESTAMPTZ_TEXT,
                                 F_DATE_BIN_INTERVAL_TIMESTAMP_TIMESTAMP,
                                 F_DATE_BIN_INTERVAL_TIMESTAMPTZ_TIMESTAMPTZ};
+
+// In the rows of children, too, which may drop it up to version 17.
+bool is_not_null(Oid table, AttrNumber column) {
+    if (!pg::has_children(table)) return pg::is_not_null(table, column);
+    const char *name = get_attname(table, column, false);
+    ListCell *cell;
+    foreach (cell, find_all_inheritors(table, NoLock, nullptr))
+        if (!pg::is_not_null(lfirst_oid(cell), get_attnum(lfirst_oid(cell), name))) return false;
+    return true;
+}
 
 // Of the server's own, nobody's since: a user may have made a cast or an operator of any built-in function.
 bool is_built_in(Oid object) { return object < FirstNormalObjectId; }
@@ -191,7 +202,7 @@ private:
         switch (entry->rtekind) {
         case RTE_RELATION:
             if (const Block *part = block_of_part(entry->relid)) return holds(*part, var->varattno - 1);
-            if (!pg::is_not_null(entry->relid, var->varattno)) return false;
+            if (!is_not_null(entry->relid, var->varattno)) return false;
             relied_.push_back({entry->relid, var->varattno});
             return true;
         case RTE_SUBQUERY: return returned(entry->subquery, entry->subquery->setOperations, var->varattno);

@@ -50,6 +50,13 @@ pg::vector<Oid> relying_on(Oid relation, const char *constraint) {
                  relation, index));
 }
 
+// Those whose primary key rests on the column.
+pg::vector<Oid> resting_on(Oid relation, const char *column) {
+    return readers(psprintf("EXISTS (SELECT FROM projections_internal.reliance AS r WHERE r.projection = q.relation AND "
+                            "r.aspect = 'not null' AND r.object = %u AND r.part = '%d')",
+                            relation, get_attnum(relation, column)));
+}
+
 // Those that stay although alter_source() runs.
 void let_take_off(pg::vector<Oid> &found) {
     auto is_off = [](Oid each) {
@@ -117,6 +124,7 @@ void command_comes(Oid relation, const AlterTableCmd *command) {
         return;
     case AT_AlterColumnType: return column_goes(relation, command->name, false);
     case AT_DropConstraint: return may_take_off(relying_on(relation, command->name));
+    case AT_DropNotNull: return may_take_off(resting_on(relation, command->name));
     default:
         if (pg::sets_expression(command)) may_take_off(readers_of(relation, get_attnum(relation, command->name)));
     }

@@ -136,7 +136,8 @@ CREATE FUNCTION projections_internal._conditions()
      'column %3$s of its key is no longer NOT NULL', NULL, NULL, 'ALTER TABLE %1$s ALTER %3$s SET NOT NULL;'),
     ('not null', 'refuse', '', false, false, 'column %3$s of %2$s must stay NOT NULL because of projection %1$s',
      'The key of the projection is a primary key, which a NULL in the column could make NULL.',
-     'CALL projections.alter(%1$L, options => ''{"key_not_null": true}''); makes that an error of the writer.',
+     'CALL projections.alter(%1$L, options => ''{"key_not_null": true}''); makes that an error of the writer. SELECT '
+         'projections.alter_source(%2$L, ''ALTER TABLE …''); takes the primary key away with the NOT NULL.',
      'column %3$s of %2$s is no longer NOT NULL, so that a row with NULL there may be refused', NULL, NULL,
      'ALTER TABLE %2$s ALTER %3$s SET NOT NULL;'),
     ('reference', 'refuse', '', false, false, 'foreign key %3$s of %2$s cannot have actions because it refers to '

@@ -145,13 +145,18 @@ $$;
 COMMENT ON FUNCTION projections_internal._relied_not_null(projections_internal.projection) IS
     'Internal: the same, as recorded, of a definition that may be broken.';
 
--- In rows that were there before, too: from version 18 on there are constraints that are NOT VALID.
+-- In rows that were there before, too: from version 18 on there are constraints that are NOT VALID. And in those of
+-- children, which may drop it up to version 17. (The archive of our own store is none of its rows.)
 CREATE FUNCTION projections_internal._is_not_null(relation oid, attnum int2) RETURNS boolean
     LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
-    SELECT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = relation AND a.attnum = _is_not_null.attnum
-                       AND a.attnotnull)
-       AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conrelid = relation AND c.contype = 'n'
-                           AND c.conkey = ARRAY[_is_not_null.attnum] AND NOT c.convalidated)
+    WITH RECURSIVE member(oid) AS (
+        SELECT relation
+        UNION SELECT c.oid FROM member m JOIN pg_inherits i ON i.inhparent = m.oid JOIN pg_class c ON c.oid = i.inhrelid
+        WHERE c.relnamespace NOT IN ('projections'::regnamespace, 'projections_internal'::regnamespace))
+    SELECT coalesce(bool_and(a.attnotnull AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conrelid = a.attrelid
+            AND c.contype = 'n' AND c.conkey = ARRAY[a.attnum] AND NOT c.convalidated)), false)
+    FROM member m JOIN pg_attribute p ON p.attrelid = relation AND p.attnum = _is_not_null.attnum
+        JOIN pg_attribute a ON a.attrelid = m.oid AND a.attname = p.attname
 $$;
 COMMENT ON FUNCTION projections_internal._is_not_null(oid, int2) IS
     'Internal: whether a column of a table has no NULL.';
