@@ -65,11 +65,15 @@ isolation-database:
 	    -c 'CREATE DATABASE $(ISOLATION_TESTDB)'
 	$(bindir)/psql -X -q -v ON_ERROR_STOP=1 -d $(ISOLATION_TESTDB) -c 'CREATE EXTENSION $(EXTENSION)' -f test/oracle.sql
 
+# With it, cd prints.
+unexport CDPATH
+
 test:
 	test/run
 
 demo:
-	test/server bash -c 'examples/retail/run && examples/warehouse/run && examples/documents/run'
+	test/server bash -c 'examples/retail/run && examples/warehouse/run && examples/documents/run && printf "\nremoving the server\n"'
+	@echo 'The demo has ended: after every step each projection was what its definition says.'
 
 dist:
 	git archive --prefix=$(EXTENSION)-$(EXTVERSION)/ -o $(EXTENSION)-$(EXTVERSION).zip HEAD

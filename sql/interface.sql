@@ -1,5 +1,5 @@
 -- The interface: what is in schema projections is what users type, and nothing else. A name that comes to these lists is a
--- promise: it stands in the README or in docs/reference.md, and is kept. What is not meant to be typed belongs in
+-- promise: it stands in docs, and is kept. What is not meant to be typed belongs in
 -- projections_internal.
 SELECT p.oid::regprocedure AS function FROM pg_proc p WHERE p.pronamespace = 'projections'::regnamespace
 ORDER BY p.oid::regprocedure::text COLLATE "C";

@@ -19,22 +19,21 @@ INSERT INTO documents.changes VALUES
         WITH p AS (INSERT INTO tb_product VALUES (1000, 'new')) UPDATE tb_product SET name = 'renamed' WHERE id = 2 $$),
     (12, 'products go', 'DELETE FROM tb_product WHERE id IN (6, 7)');
 
-CREATE PROCEDURE documents.change_otherwise() LANGUAGE plpgsql AS $$
+CREATE PROCEDURE documents.change_otherwise(number int) LANGUAGE plpgsql AS $$
 DECLARE
     each record;
     lane text;
 BEGIN
-    FOR each IN SELECT * FROM documents.changes ORDER BY step LOOP
-        FOREACH lane IN ARRAY ARRAY['documents_trigger', 'documents_projection'] LOOP
-            PERFORM set_config('search_path', lane, false);
-            EXECUTE each.statement;
-            COMMIT;
-        END LOOP;
-        BEGIN
-            PERFORM documents.check();
-        EXCEPTION WHEN OTHERS THEN
-            RAISE EXCEPTION 'after "%": %', each.change, SQLERRM;
-        END;
+    SELECT * INTO STRICT each FROM documents.changes WHERE step = number;
+    FOREACH lane IN ARRAY ARRAY['documents_trigger', 'documents_projection'] LOOP
+        PERFORM set_config('search_path', lane, false);
+        EXECUTE each.statement;
         COMMIT;
     END LOOP;
+    BEGIN
+        PERFORM documents.check();
+    EXCEPTION WHEN OTHERS THEN
+        RAISE EXCEPTION 'after "%": %', each.change, SQLERRM;
+    END;
+    COMMIT;
 END $$;

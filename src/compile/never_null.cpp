@@ -76,7 +76,7 @@ bool makes_no_null(const FuncExpr *call) {
 // together.
 bool makes_no_null(const OpExpr *operation) {
     if (!is_built_in(operation->opno)) return false;
-    if (get_op_btree_interpretation(operation->opno) != NIL) return true;
+    if (pg::compares(operation->opno)) return true;
     const char *name = get_opname(operation->opno);
     switch (operation->opresulttype) {
     case INT2OID:

@@ -64,6 +64,15 @@ Query *mutate_query(Query *query, Node *(*callback)(Node *, Context *), Context 
 #endif
 }
 
+// Whether an ordered index could compare values by the operator, or by its negator.
+inline bool compares(Oid operator_id) {
+#if PG_VERSION_NUM >= 180000
+    return get_op_index_interpretation(operator_id) != NIL;
+#else
+    return get_op_btree_interpretation(operator_id) != NIL;
+#endif
+}
+
 // The names and Vars of an entry's columns.
 inline void expand_entry(RangeTblEntry *entry, int index, List **names, List **vars) {
 #if PG_VERSION_NUM >= 180000

@@ -1,5 +1,5 @@
 # A large statement stays within pg_projections.delta_memory: few groups fold into little, many groups are applied early, and
-# rows kept for a join spill to disk. What savepoints, flushes and a session keep is within what the README says. The backend's own
+# rows kept for a join spill to disk. What savepoints, flushes and a session keep is within what docs/performance.md says. The backend's own
 # memory is what is watched.
 use strict;
 use warnings;
@@ -55,7 +55,7 @@ cmp_ok($many, '<', $limit, "150,000 groups: $many bytes");
 my $join = delta_bytes('sides', 'INSERT INTO sides SELECT g, g % 10 FROM generate_series(1, 300000) g');
 cmp_ok($join, '<', $limit, "300,000 rows kept for a join: $join bytes");
 
-# The README's bounds, by what they grow with. What a flush takes is measured by a trigger on the projection, at its end.
+# The bounds of docs/performance.md, by what they grow with. What a flush takes is measured by a trigger on the projection, at its end.
 sub kept { return 'SELECT coalesce(sum(total_bytes), 0) FROM pg_backend_memory_contexts WHERE name IN (' . join(', ', map { "'$_'" } @_) . ')' }
 my @delta = ('projection deltas', 'projection delta', 'projection delta row');
 my @flush = ('projection delta', 'projection flush', 'projection row images', 'projection keys that came', 'projection keys that went');

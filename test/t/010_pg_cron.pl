@@ -1,4 +1,4 @@
-# Without a worker of ours, pg_cron brings async projections up to date, set up as README.md says.
+# Without a worker of ours, pg_cron brings async projections up to date, set up as docs/events.md says.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
