@@ -109,6 +109,8 @@ UPDATE orders SET customer = 2 WHERE id = 6;
 SELECT * FROM test.differing();
 DROP INDEX orders_customer, orders_number, orders_mail;
 SELECT * FROM ways() WHERE number BETWEEN 10 AND 13;
+-- Each table that it is joined with finds its rows by an index, or is told of one.
+SELECT source, index_advice FROM projections.explain('inline_3');
 UPDATE orders SET customer = 3 - customer, number = 2, mail = 'B@X' WHERE id IN (2, 3);
 SELECT * FROM test.differing();
 -- A condition that another one guards, and values that are kept elsewhere.

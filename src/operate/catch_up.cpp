@@ -31,8 +31,18 @@ events::Progress advance(catalog::Projection &projection, int slot, int64 events
     return progress;
 }
 
-// All slots of one projection, until nothing decided is left or `most` events are applied.
-int64 catch_up(Oid relation, int64 most) {
+// Of all projections, one that cannot be read for keeps no other from being caught up. With its relations locked.
+bool is_left_out(catalog::Projection &projection) {
+    if (projection.may_read()) return false;
+    pg::vector<catalog::MissingRight> missing = projection.missing_rights();
+    if (missing.empty()) return false; // given again
+    ereport(WARNING, (errmsg("projection %s was left out: its owner %s", projection.known_name(), missing.front().what),
+                      errhint("%s;", missing.front().grant)));
+    return true;
+}
+
+// All slots of one projection, until nothing decided is left or `most` events are applied. `all`: it is one of all.
+int64 catch_up(Oid relation, int64 most, bool all) {
     int64 applied = 0;
     // All slots at once: with groups of one slot locked, waiting for another's worker, which may want them, would
     // deadlock.
@@ -40,6 +50,8 @@ int64 catch_up(Oid relation, int64 most) {
     if (declared == nullptr) return 0;
     maintain::lock_relations({&declared, 1});
     int slots = events::lock_slots(relation);
+    declared = catalog::projection(relation);
+    if (declared == nullptr || (all && is_left_out(*declared))) return 0;
     for (int slot = 0; slot < slots && applied < most; slot++) {
         events::Progress progress;
         do {
@@ -53,18 +65,6 @@ int64 catch_up(Oid relation, int64 most) {
     }
     maintain::flush_logs(); // for projections over this one
     return applied;
-}
-
-// Of all projections, one that cannot be read for keeps no other from being caught up.
-bool is_left_out(Oid relation) {
-    catalog::Projection *projection = catalog::projection(relation);
-    if (projection == nullptr || projection->may_read()) return false;
-    pg::vector<catalog::MissingRight> missing = projection->missing_rights();
-    if (missing.empty()) return false; // given again
-    ereport(WARNING,
-            (errmsg("projection %s was left out: its owner %s", projection->known_name(), missing.front().what),
-             errhint("%s;", missing.front().grant)));
-    return true;
 }
 
 } // namespace
@@ -108,8 +108,7 @@ AUDITED(projections_catch_up) {
     }
     maintain::flush_logs();
     for (Oid relation : relations)
-        if (applied < most && !(all && operate::is_left_out(relation)))
-            applied += operate::catch_up(relation, most - applied);
+        if (applied < most) applied += operate::catch_up(relation, most - applied, all);
     if (applied == 0) rights::audit_nothing();
     shared::write_noted();
     PG_RETURN_INT64(applied);
