@@ -284,7 +284,11 @@ SET ROLE migrating_owner;
 SELECT projections.alter_source('shop.sold', 'ALTER TABLE shop.sold ALTER price TYPE bigint');
 SELECT projections.alter_source('shop.sold', '', definitions => '{"reading.prices": "SELECT item FROM shop.sold"}');
 SELECT projections.alter_source('shop.sold', 'ALTER TABLE shop.sold ADD COLUMN more int');
-SELECT projections.alter_source('shop.sold', 'CREATE ROLE migrating_super SUPERUSER');
+DO $$ BEGIN -- versions word it in different ways
+    PERFORM projections.alter_source('shop.sold', 'CREATE ROLE migrating_super SUPERUSER');
+EXCEPTION WHEN insufficient_privilege THEN
+    RAISE WARNING 'insufficient_privilege';
+END $$;
 SET ROLE migrating_both;
 SELECT * FROM projections.alter_source('shop.sold', 'ALTER TABLE shop.sold ALTER price TYPE bigint');
 INSERT INTO shop.sold VALUES (11, 1, 5);

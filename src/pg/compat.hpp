@@ -306,6 +306,26 @@ inline bool is_not_null(Oid relation, AttrNumber column) {
     return not_null;
 }
 
+// Takes NOT NULL from a column that has it without a constraint, as those of a table that is made like another one have
+// it since version 18. False where it has a constraint, or could have.
+inline bool forget_not_null(Oid table, AttrNumber column) {
+#if PG_VERSION_NUM >= 180000
+    if (HeapTupleIsValid(findNotNullConstraintAttnum(table, column))) return false;
+    Relation attributes = table_open(AttributeRelationId, RowExclusiveLock);
+    HeapTuple tuple = SearchSysCacheCopy2(ATTNUM, ObjectIdGetDatum(table), Int16GetDatum(column));
+    reinterpret_cast<Form_pg_attribute>(GETSTRUCT(tuple))->attnotnull = false;
+    CatalogTupleUpdate(attributes, &tuple->t_self, tuple);
+    table_close(attributes, RowExclusiveLock);
+    CacheInvalidateRelcacheByRelid(table);
+    CommandCounterIncrement();
+    return true;
+#else
+    static_cast<void>(table);
+    static_cast<void>(column);
+    return false;
+#endif
+}
+
 inline IndexScanDesc begin_index_scan(Relation table, Relation index, Snapshot snapshot, int keys) {
 #if PG_VERSION_NUM >= 180000
     return index_beginscan(table, index, snapshot, nullptr, keys, 0);

@@ -148,6 +148,7 @@ void change_layout(Oid table, int kept, const compile::Block &block) {
 void set_not_null(Oid table, std::span<const AttrNumber> columns, bool not_null) {
     List *commands = NIL;
     for (AttrNumber column : columns) {
+        if (!not_null && pg::forget_not_null(table, column)) continue;
         AlterTableCmd *change = command(not_null ? AT_SetNotNull : AT_DropNotNull);
         change->name = get_attname(table, column, false);
         commands = lappend(commands, change);

@@ -16,10 +16,13 @@ for my $program (qw(node npm))
 }
 my $script = abs_path(dirname(__FILE__)) . '/036_knex.js';
 my $packages = PostgreSQL::Test::Utils::tempdir();
-my ($said, $problem);
-IPC::Run::run([ 'npm', 'install', '--no-audit', '--no-fund', '--loglevel=error', '--prefix', $packages, 'knex@3', 'pg@8' ],
-	'<', \undef, '>', \$said, '2>', \$problem, IPC::Run::timeout(120))
-  or plan skip_all => 'npm cannot install knex and pg';
+my ($said, $problem, $installed);
+eval {
+	$installed = IPC::Run::run(
+		[ 'npm', 'install', '--no-audit', '--no-fund', '--loglevel=error', '--fetch-retries=1', '--fetch-timeout=20000', '--prefix', $packages, 'knex@3', 'pg@8' ],
+		'<', \undef, '>', \$said, '2>', \$problem, IPC::Run::timeout(90));
+};
+plan skip_all => 'npm cannot install knex and pg: the registry cannot be reached' unless $installed;
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
