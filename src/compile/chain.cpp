@@ -43,9 +43,7 @@ Node *over_row(Node *node, Places *places) {
     var->varattno = static_cast<AttrNumber>(places->place(var) + 1);
     var->varno = 1;
     var->varlevelsup = 0;
-#if PG_VERSION_NUM >= 160000
-    var->varnullingrels = nullptr;
-#endif
+    pg::forget_nulling(var);
     return reinterpret_cast<Node *>(var);
 }
 

@@ -122,7 +122,10 @@ bool try_to_finish(Rebuild &rebuild) {
     ErrorData *error = attempt(rebuild, true, [&] {
         limit_lock_waits(deadline);
         rebuild.course->hold_still(rebuild);
-        pg::with_snapshot(GetLatestSnapshot(), [&] { ready = rebuild.course->apply_rest(rebuild, deadline); });
+        pg::with_snapshot(GetLatestSnapshot(), [&] {
+            // An index that was being made while the locks were waited for is made for the shadow before the next try.
+            ready = rebuild.course->is_complete(rebuild) && rebuild.course->apply_rest(rebuild, deadline);
+        });
         last = GetTopTransactionId();
         if (ready && at_once) pg::with_snapshot(GetLatestSnapshot(), [&] { put_in_place(rebuild); });
     });

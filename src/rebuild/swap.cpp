@@ -207,17 +207,6 @@ static void refuse_unlooked(Oid table, Oid shadow) {
     }
 }
 
-// One that was made since those of the shadow were, or that a change of the key has left: it would be over other rows.
-[[noreturn]] static void refuse_new_index(Oid table, Oid index) {
-    const char *name = get_rel_name(index);
-    ereport(ERROR,
-            (errcode(ERRCODE_OBJECT_IN_USE),
-             errmsg("%s cannot be exchanged for what was rebuilt", pg::qualified_name(table)),
-             errdetail("Its indexes have changed meanwhile: \"%s\" has been made.", name ? name : "one that is gone"),
-             errhint("Do it again.")));
-    pg_unreachable();
-}
-
 void swap_storage(Oid table, Oid shadow) {
     // Whatever has become of the shadow, which is a user's table, meanwhile.
     if (!same_layout(table, shadow, Names::may_differ))
@@ -225,7 +214,7 @@ void swap_storage(Oid table, Oid shadow) {
     refuse_unlooked(table, shadow);
     pg::vector<IndexPair> pairs = index_pairs(table, shadow);
     for (const IndexPair &pair : pairs)
-        if (!OidIsValid(pair.shadow)) refuse_new_index(table, pair.index);
+        if (!OidIsValid(pair.shadow)) elog(ERROR, "index %u has no counterpart", pair.index);
     swap_files(table, shadow, true);
     for (const IndexPair &pair : pairs) {
         LockRelationOid(pair.index, AccessExclusiveLock);
